@@ -1,0 +1,1 @@
+"""Contracts and plumbing that every service uses. No business rule lives here."""

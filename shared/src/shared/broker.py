@@ -1,0 +1,306 @@
+"""The broker adapter: the only module that imports aio-pika.
+
+Connections here are plain, not self-restoring ones: what must happen after a loss (forget the
+deliveries in hand, read the position again, fill a gap) is for the service to decide, so a service
+runs `serve_connections` with a function that lives exactly as long as one connection.
+"""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+import aio_pika
+import aiormq.exceptions
+from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractIncomingMessage
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_never, wait_random_exponential
+
+from shared.topology import (
+    COMMANDS_EXCHANGE,
+    DEAD_EXCHANGE,
+    EVENTS_EXCHANGE,
+    Queue,
+    dead_queue,
+    partition_queue,
+)
+
+log = logging.getLogger(__name__)
+
+HEARTBEAT_SECONDS = 6
+"""A dead peer is noticed after about three of them."""
+
+CONNECT_TIMEOUT_SECONDS = 5
+PUBLISH_TIMEOUT_SECONDS = 5
+"""A confirm takes milliseconds; one that takes this long is treated as unknown."""
+
+MAX_RECONNECT_WAIT_SECONDS = 5
+
+_DRIVER_ERRORS = (
+    aio_pika.exceptions.AMQPError,
+    aiormq.exceptions.AMQPError,
+    aiormq.exceptions.ChannelInvalidStateError,
+    OSError,
+    asyncio.TimeoutError,
+    RuntimeError,  # aio-pika: "Connection was not opened", and the like, while a connection dies
+)
+
+
+class BrokerUnavailable(Exception):
+    """The broker could not be reached, or did not confirm in time: what became of the message is unknown."""
+
+
+class PublishRefused(BrokerUnavailable):
+    """The broker answered that it did not take the message (queue full, or no queue)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One message in hand. It is ours until acknowledged, or until its channel closes."""
+
+    body: bytes
+    redelivered: bool
+    reply_to: str | None
+    message_id: str | None
+    _message: AbstractIncomingMessage
+
+    async def acknowledge_through(self) -> None:
+        """Acknowledges this message and every earlier one of its consumer."""
+        try:
+            await self._message.ack(multiple=True)
+        except _DRIVER_ERRORS as error:
+            raise BrokerUnavailable(f"acknowledge: {error!r}") from error
+
+    async def dead_letter(self) -> None:
+        """Refuses this one message for good; the broker moves it to the dead-letter queue."""
+        try:
+            await self._message.reject(requeue=False)
+        except _DRIVER_ERRORS as error:
+            raise BrokerUnavailable(f"reject: {error!r}") from error
+
+
+class Publisher:
+    """Publishes to one exchange, persistent, mandatory where asked for, and waits for the confirm."""
+
+    def __init__(self, exchange: AbstractExchange, *, mandatory: bool) -> None:
+        self._exchange = exchange
+        self._mandatory = mandatory
+
+    async def publish(
+        self,
+        routing_key: str,
+        body: bytes,
+        *,
+        content_type: str,
+        message_id: str | None = None,
+        reply_to: str | None = None,
+    ) -> None:
+        """Returns when the broker has the message (with confirms) or the socket has (without).
+
+        Raises:
+            PublishRefused: the broker said no: a full queue, or none bound (if mandatory).
+            BrokerUnavailable: no answer within `PUBLISH_TIMEOUT_SECONDS`, or the connection is gone.
+        """
+        message = aio_pika.Message(
+            body,
+            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+            content_type=content_type,
+            message_id=message_id,
+            reply_to=reply_to,
+        )
+        try:
+            await self._exchange.publish(
+                message, routing_key, mandatory=self._mandatory, timeout=PUBLISH_TIMEOUT_SECONDS
+            )
+        except (aio_pika.exceptions.DeliveryError, aiormq.exceptions.PublishError) as error:
+            raise PublishRefused(f"{self._exchange.name}/{routing_key}: {error!r}") from error
+        except _DRIVER_ERRORS as error:
+            raise BrokerUnavailable(f"{self._exchange.name}/{routing_key}: {error!r}") from error
+
+
+class Consumer:
+    """Deliveries of one queue in their order, on a channel of its own. Bounded by the prefetch."""
+
+    def __init__(self, channel: AbstractChannel, prefetch: int) -> None:
+        self._channel = channel
+        # The prefetch bounds it; the one more is for the mark of the end.
+        self._arrived: asyncio.Queue[AbstractIncomingMessage | None] = asyncio.Queue(prefetch + 1)
+        channel.close_callbacks.add(self._on_close)
+
+    async def start(self, queue_name: str, *, no_ack: bool = False) -> None:
+        """Subscribes. Deliveries may begin at once, or later as a standby."""
+        queue = await self._channel.get_queue(queue_name, ensure=False)
+        await queue.consume(self._arrived.put, no_ack=no_ack)
+
+    async def next_batch(self, limit: int) -> list[Delivery]:
+        """Waits for a delivery, then takes what else has arrived, at most `limit`.
+
+        Empty: the channel is closed.
+        """
+        first = await self._arrived.get()
+        if first is None:
+            return []
+        batch = [first]
+        while len(batch) < limit and not self._arrived.empty():
+            message = self._arrived.get_nowait()
+            if message is None:
+                self._arrived.put_nowait(None)
+                break
+            batch.append(message)
+        return [_delivery(message) for message in batch]
+
+    async def close(self) -> None:
+        """Closes the channel: what was not acknowledged goes back to its place in the queue."""
+        with suppress(*_DRIVER_ERRORS):
+            await self._channel.close()
+
+    def _on_close(self, *_: object) -> None:
+        if self._arrived.full():
+            self._arrived.get_nowait()  # it belongs to a closed channel and comes again elsewhere
+        self._arrived.put_nowait(None)
+
+
+def _delivery(message: AbstractIncomingMessage) -> Delivery:
+    return Delivery(message.body, bool(message.redelivered), message.reply_to, message.message_id, message)
+
+
+class Connection:
+    """One connection to the broker."""
+
+    def __init__(self, connection: AbstractConnection) -> None:
+        self._connection = connection
+        self._channels: list[AbstractChannel] = []  # strong references: the library keeps weak ones
+
+    async def declare(self, partitions: int) -> None:
+        """Declares every exchange and queue. Idempotent.
+
+        Raises:
+            BrokerUnavailable: also when something of that name exists with other arguments.
+        """
+        try:
+            channel = await self._connection.channel()
+            await channel.declare_exchange(COMMANDS_EXCHANGE, aio_pika.ExchangeType.DIRECT, durable=True)
+            await channel.declare_exchange(EVENTS_EXCHANGE, aio_pika.ExchangeType.FANOUT, durable=True)
+            await channel.declare_exchange(DEAD_EXCHANGE, aio_pika.ExchangeType.FANOUT, durable=True)
+            for queue in (dead_queue(), *(partition_queue(p) for p in range(partitions))):
+                await _declare_queue(channel, queue)
+            await channel.close()
+        except _DRIVER_ERRORS as error:
+            raise BrokerUnavailable(f"declare: {error!r}") from error
+
+    async def publisher(
+        self, exchange_name: str, *, mandatory: bool = True, confirms: bool = True
+    ) -> Publisher:
+        """A publisher on a channel of its own. "" is the default exchange (straight to a queue).
+
+        Raises:
+            BrokerUnavailable: the connection is gone.
+        """
+        try:
+            channel = await self._connection.channel(
+                publisher_confirms=confirms, on_return_raises=confirms and mandatory
+            )
+            exchange = (
+                await channel.get_exchange(exchange_name, ensure=False)
+                if exchange_name
+                else channel.default_exchange
+            )
+        except _DRIVER_ERRORS as error:
+            raise BrokerUnavailable(f"open channel: {error!r}") from error
+        self._channels.append(channel)
+        return Publisher(exchange, mandatory=mandatory and confirms)
+
+    async def consumer(self, queue_name: str, *, prefetch: int) -> Consumer:
+        """A consumer with acknowledgements on a channel of its own.
+
+        Raises:
+            BrokerUnavailable: the connection is gone, or there is no such queue.
+        """
+        try:
+            channel = await self._connection.channel(publisher_confirms=False)
+            await channel.set_qos(prefetch_count=prefetch)
+            consumer = Consumer(channel, prefetch)
+            await consumer.start(queue_name)
+        except _DRIVER_ERRORS as error:
+            raise BrokerUnavailable(f"consume {queue_name}: {error!r}") from error
+        return consumer
+
+    async def private_consumer(self, exchange_name: str | None, *, limit: int) -> tuple[str, Consumer]:
+        """An exclusive queue that goes with the connection, bound to a fanout exchange if one is named.
+
+        At most `limit` messages wait in it; the broker drops the oldest beyond that, which its
+        reader must be able to notice.
+
+        Raises:
+            BrokerUnavailable: the connection is gone.
+        """
+        try:
+            channel = await self._connection.channel(publisher_confirms=False)
+            await channel.set_qos(prefetch_count=PRIVATE_PREFETCH)
+            queue = await channel.declare_queue(
+                exclusive=True, auto_delete=True, arguments={"x-max-length": limit}
+            )
+            if exchange_name is not None:
+                await queue.bind(exchange_name)
+            consumer = Consumer(channel, PRIVATE_PREFETCH)
+            await consumer.start(queue.name)
+        except _DRIVER_ERRORS as error:
+            raise BrokerUnavailable(f"private queue: {error!r}") from error
+        return queue.name, consumer
+
+    async def closed(self) -> None:
+        """Returns when the connection is lost or closed."""
+        await self._connection.closed()
+
+
+PRIVATE_PREFETCH = 100
+
+
+async def _declare_queue(channel: AbstractChannel, queue: Queue) -> None:
+    declared = await channel.declare_queue(queue.name, durable=True, arguments=queue.arguments)
+    await declared.bind(queue.exchange, routing_key=queue.routing_key)
+
+
+@asynccontextmanager
+async def connect(url: str, name: str) -> AsyncIterator[Connection]:
+    """One connection, closed at the end.
+
+    Raises:
+        BrokerUnavailable: it cannot be opened.
+    """
+    try:
+        connection = await aio_pika.connect(
+            url,
+            timeout=CONNECT_TIMEOUT_SECONDS,
+            heartbeat=HEARTBEAT_SECONDS,
+            client_properties={"connection_name": name},
+        )
+    except (*_DRIVER_ERRORS, ValueError) as error:
+        raise BrokerUnavailable(f"connect: {error!r}") from error
+    try:
+        yield Connection(connection)
+    finally:
+        with suppress(*_DRIVER_ERRORS):
+            await connection.close()
+
+
+async def serve_connections(url: str, name: str, serve: Callable[[Connection], Awaitable[None]]) -> None:
+    """Runs `serve` with a connection, and again with a new one whenever the broker was lost.
+
+    Waits between attempts grow to `MAX_RECONNECT_WAIT_SECONDS`, with jitter. Ends when `serve`
+    returns, or with what it raises other than `BrokerUnavailable`.
+    """
+    while True:
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception_type(BrokerUnavailable),
+            wait=wait_random_exponential(multiplier=0.1, max=MAX_RECONNECT_WAIT_SECONDS),
+            stop=stop_never,
+            before_sleep=lambda state: log.warning(
+                "broker away: %s", state.outcome and state.outcome.exception()
+            ),
+        ):
+            with attempt:
+                async with connect(url, name) as connection:
+                    log.info("broker connected")
+                    await serve(connection)
+                    return

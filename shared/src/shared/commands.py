@@ -1,0 +1,118 @@
+"""Commands: what ingest asks of order-state, and how a batch of them travels in one AMQP message."""
+
+import hashlib
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+
+from shared.access import Grant
+from shared.documents import Metadata
+from shared.identifiers import Identifier
+from shared.timestamps import Timestamp
+
+MAX_COMMANDS_PER_MESSAGE = 500
+MAX_MESSAGE_BYTES = 512 * 1024
+"""A message is closed at whichever bound it meets first. One command is at most ~12 KiB."""
+
+COMMANDS_MEDIA_TYPE = "application/vnd.tracking.commands+json"
+
+
+class Source(BaseModel):
+    """Who reports: from the token, never from the body."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    type: Literal["driver", "system", "operator", "customer"]
+    id: Identifier
+
+
+class Customer(BaseModel):
+    """Whose order it is."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    contact_ref: str
+
+
+class _Command(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    update_id: Identifier
+    order_id: Identifier
+    source: Source
+    grant: Grant
+    fingerprint: str
+    occurred_at: Timestamp | None = None
+    received_at: Timestamp
+    metadata: Metadata = Field(default_factory=dict)
+    traceparent: str | None = None
+
+
+class CreateOrder(_Command):
+    """Asks for a new order."""
+
+    op: Literal["create"] = "create"
+    merchant_id: Identifier
+    customer: Customer
+
+
+class UpdateOrder(_Command):
+    """Asks for a transition of an order that exists."""
+
+    op: Literal["update"] = "update"
+    status: str
+    expected_version: int | None = None
+
+
+Command = Annotated[CreateOrder | UpdateOrder, Field(discriminator="op")]
+
+_BATCH: TypeAdapter[list[CreateOrder | UpdateOrder]] = TypeAdapter(
+    Annotated[list[Command], Field(min_length=1, max_length=MAX_COMMANDS_PER_MESSAGE)]
+)
+
+
+class UndecodableMessage(Exception):
+    """The body of a message is not a batch of commands."""
+
+
+def encode_command(command: CreateOrder | UpdateOrder) -> bytes:
+    """One command as JSON."""
+    return command.__pydantic_serializer__.to_json(command)
+
+
+def join_commands(encoded: list[bytes]) -> bytes:
+    """The body of one message: a JSON array of commands that are encoded already."""
+    return b"[" + b",".join(encoded) + b"]"
+
+
+def decode_commands(body: bytes) -> list[CreateOrder | UpdateOrder]:
+    """The commands of one message.
+
+    Raises:
+        UndecodableMessage: not a JSON array of 1 to 500 valid commands, or longer than the bound.
+    """
+    if len(body) > MAX_MESSAGE_BYTES + 64 * 1024:
+        raise UndecodableMessage(f"{len(body)} bytes")
+    try:
+        return _BATCH.validate_json(body)
+    except ValidationError as error:
+        raise UndecodableMessage(str(error.errors(include_input=False, include_url=False)[:3])) from None
+
+
+def fingerprint_of(
+    op: str,
+    *,
+    occurred_at: datetime | None,
+    metadata: Metadata,
+    body: dict[str, Any],
+) -> str:
+    """A digest of what a command asks for: the same id with another fingerprint is another request.
+
+    Who asks and when it was received are not part of it, so that a retry through another replica
+    or with a renewed token is the same request.
+    """
+    canonical = orjson.dumps([op, occurred_at, metadata, body], option=orjson.OPT_SORT_KEYS)
+    return hashlib.blake2b(canonical, digest_size=16).hexdigest()

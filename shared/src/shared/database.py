@@ -1,0 +1,173 @@
+"""The database adapter: how to connect, which collections and indexes there are, what a failure means."""
+
+import logging
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC
+from typing import Any, cast
+
+from bson.codec_options import CodecOptions
+from pymongo import ASCENDING, DESCENDING, AsyncMongoClient, IndexModel
+from pymongo.asynchronous.collection import AsyncCollection
+from pymongo.asynchronous.database import AsyncDatabase
+from pymongo.errors import CollectionInvalid, DuplicateKeyError, PyMongoError
+from pymongo.read_concern import ReadConcern
+from pymongo.write_concern import WriteConcern
+from uuid_utils import uuid4
+
+from shared.documents import EventDocument, OrderDocument, PartitionDocument, UpdateDocument
+
+log = logging.getLogger(__name__)
+
+SERVER_SELECTION_TIMEOUT_MS = 3_000
+OPERATION_TIMEOUT_MS = 8_000
+"""Every call ends by then. The driver's own bound: cancelling from outside would cost its connection."""
+
+MAX_CONNECTIONS = 64
+
+UPDATES_TTL_SECONDS = 30 * 24 * 3600
+"""How long outcomes are kept, and so how long a repeated update id is recognised."""
+
+DURABLE = WriteConcern("majority", j=True)
+
+INDEXES: dict[str, list[IndexModel]] = {
+    "orders": [
+        IndexModel([("merchant_id", ASCENDING), ("created_at", DESCENDING)], name="merchant_created"),
+        IndexModel(
+            [("customer.contact_ref", ASCENDING), ("created_at", DESCENDING)], name="customer_created"
+        ),
+        IndexModel([("status", ASCENDING), ("updated_at", DESCENDING)], name="status_updated"),
+        IndexModel([("created_at", DESCENDING)], name="created"),
+        IndexModel(
+            [("updated_at", DESCENDING)], name="active_updated", partialFilterExpression={"active": True}
+        ),
+    ],
+    "order_events": [
+        IndexModel([("order_id", ASCENDING), ("version", ASCENDING)], name="order_version", unique=True),
+        IndexModel([("merchant_id", ASCENDING), ("recorded_at", ASCENDING)], name="merchant_recorded"),
+    ],
+    "updates": [
+        IndexModel([("recorded_at", ASCENDING)], name="ttl", expireAfterSeconds=UPDATES_TTL_SECONDS),
+    ],
+    "partitions": [],
+    "settings": [],
+}
+
+
+class DatabaseUnavailable(Exception):
+    """The database did not answer, or not in time. Whether a write happened is unknown."""
+
+
+class PartitionCountMismatch(Exception):
+    """The database was set up with another partition count than this service is configured for."""
+
+
+@contextmanager
+def driver_errors() -> Iterator[None]:
+    """Turns the driver's errors into ours. Wrap every use of a collection in it."""
+    try:
+        yield
+    except PyMongoError as error:
+        raise DatabaseUnavailable(f"{type(error).__name__}: {str(error)[:200]}") from error
+
+
+class Database:
+    """Typed access to the collections."""
+
+    def __init__(self, client: AsyncMongoClient[Any], name: str) -> None:
+        self.client = client
+        self.raw: AsyncDatabase[Any] = client.get_database(
+            name,
+            codec_options=CodecOptions(tz_aware=True, tzinfo=UTC),
+            write_concern=DURABLE,
+            read_concern=ReadConcern("majority"),
+        )
+        self.orders = cast(AsyncCollection[OrderDocument], self.raw["orders"])
+        self.order_events = cast(AsyncCollection[EventDocument], self.raw["order_events"])
+        self.updates = cast(AsyncCollection[UpdateDocument], self.raw["updates"])
+        self.partitions = cast(AsyncCollection[PartitionDocument], self.raw["partitions"])
+
+    async def ping(self) -> None:
+        """Raises `DatabaseUnavailable` unless the database answers."""
+        with driver_errors():
+            await self.client.admin.command("ping")
+
+    async def prepare(self, partitions: int) -> None:
+        """Creates collections, indexes and partition documents where missing. Idempotent, safe to run at once
+        from many processes.
+
+        Raises:
+            PartitionCountMismatch: the stored partition count is another one.
+            DatabaseUnavailable: the database cannot be reached.
+        """
+        with driver_errors():
+            await self._fix_partition_count(partitions)
+            existing = set(await self.raw.list_collection_names())
+            for name, indexes in INDEXES.items():
+                if name not in existing:
+                    await self._create_collection(name)
+                if indexes:
+                    await self.raw[name].create_indexes(indexes)
+            await self._create_partitions(partitions)
+
+    async def check_partition_count(self, partitions: int) -> None:
+        """Refuses another count than the stored one. A database that is not set up yet passes.
+
+        Raises:
+            PartitionCountMismatch: the stored partition count is another one.
+            DatabaseUnavailable: the database cannot be reached.
+        """
+        with driver_errors():
+            stored = await self.raw["settings"].find_one({"_id": "partitions"})
+        if stored is not None and stored["count"] != partitions:
+            raise PartitionCountMismatch(
+                f"PARTITIONS: the database was set up with {stored['count']}, this service is configured"
+                f" with {partitions}; the count is fixed at the first start"
+            )
+
+    async def _fix_partition_count(self, partitions: int) -> None:
+        # A first start races with other replicas: whoever inserts first decides, and all check afterwards.
+        await self.check_partition_count(partitions)
+        try:
+            await self.raw["settings"].insert_one(
+                {"_id": "partitions", "count": partitions, "epoch": uuid4().hex[:12]}
+            )
+        except DuplicateKeyError:
+            await self.check_partition_count(partitions)
+
+    async def _create_collection(self, name: str) -> None:
+        # Created ahead of use: a collection that comes into being inside a transaction makes others conflict.
+        try:
+            await self.raw.create_collection(name)
+        except CollectionInvalid:
+            log.debug("collection %s was created by another process", name)
+
+    async def _create_partitions(self, partitions: int) -> None:
+        stored = await self.raw["settings"].find_one({"_id": "partitions"})
+        if stored is None:
+            raise DatabaseUnavailable("the settings were removed while the service was starting")
+        epoch = stored["epoch"]
+        present = {document["_id"] async for document in self.partitions.find({})}
+        for partition in set(range(partitions)) - present:
+            try:
+                await self.partitions.insert_one({"_id": partition, "seq": 0, "commits": 0, "epoch": epoch})
+            except DuplicateKeyError:
+                log.debug("partition %d was created by another process", partition)
+
+
+@asynccontextmanager
+async def open_database(url: str, name: str) -> AsyncIterator[Database]:
+    """A client for the running loop, closed at the end. Connects when it is first used."""
+    try:
+        client: AsyncMongoClient[Any] = AsyncMongoClient(
+            url,
+            serverSelectionTimeoutMS=SERVER_SELECTION_TIMEOUT_MS,
+            timeoutMS=OPERATION_TIMEOUT_MS,
+            maxPoolSize=MAX_CONNECTIONS,
+        )
+    except PyMongoError as error:
+        raise DatabaseUnavailable(f"MONGODB_URL: {str(error)[:200]}") from error
+    try:
+        yield Database(client, name)
+    finally:
+        await client.close()

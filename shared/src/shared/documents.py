@@ -1,0 +1,135 @@
+"""The shape of every document in the database: the data model, in one place.
+
+An event carries the whole state of its order after it (`customer`, `created_at`, `order_metadata`
+beside what changed). So an order is the projection of its newest event, the order at any time is
+the projection of the newest event before, and a reader of the log needs no second look-up.
+"""
+
+from datetime import datetime
+from typing import Any, Literal, NotRequired, TypedDict
+
+Metadata = dict[str, Any]
+
+
+class SourceDocument(TypedDict):
+    """Who reported a change."""
+
+    type: str
+    id: str
+
+
+class CustomerDocument(TypedDict):
+    """Whose order it is. Personal data: never logged, shown only to those entitled."""
+
+    name: str
+    contact_ref: str
+
+
+class OrderDocument(TypedDict):
+    """The current state of one order (collection `orders`)."""
+
+    _id: str
+    merchant_id: str
+    customer: CustomerDocument
+    status: str
+    active: bool
+    version: int
+    created_at: datetime
+    updated_at: datetime
+    source: SourceDocument
+    metadata: Metadata
+    partition: int
+
+
+class EventDocument(TypedDict):
+    """One applied change (collection `order_events`). `_id` = `position_key`: the log's own order."""
+
+    _id: int
+    order_id: str
+    merchant_id: str
+    customer: CustomerDocument
+    version: int
+    partition: int
+    seq: int
+    status: str
+    previous_status: str | None
+    active: bool
+    update_id: str
+    source: SourceDocument
+    occurred_at: datetime | None
+    received_at: datetime
+    recorded_at: datetime
+    created_at: datetime
+    metadata: Metadata
+    order_metadata: Metadata
+    traceparent: NotRequired[str]
+
+
+class ProblemDocument(TypedDict):
+    """Why an update was refused, as stored; the edge adds status, title, instance and trace id."""
+
+    slug: str
+    detail: str
+    members: dict[str, Any]
+
+
+class UpdateDocument(TypedDict):
+    """The outcome of one command (collection `updates`), `_id` = order id and update id."""
+
+    _id: str
+    order_id: str
+    update_id: str
+    fingerprint: str
+    outcome: Literal["applied", "rejected"]
+    version: int | None
+    problem: ProblemDocument | None
+    requested_status: str
+    merchant_id: str | None
+    source: SourceDocument
+    recorded_at: datetime
+
+
+class PartitionDocument(TypedDict):
+    """The position of one partition (collection `partitions`).
+
+    `seq` is that of its newest event. `commits` counts transactions: every commit compares and
+    bumps it, so a worker that decided on an older state cannot write. `epoch` names this log: a
+    cursor of another one (a restored or replaced database) is recognised by it.
+    """
+
+    _id: int
+    seq: int
+    commits: int
+    epoch: str
+
+
+MAX_SEQ = 2**40 - 1
+"""Events in one partition; at 10,000/s it takes three years to fill one. With 1,024 partitions a key
+stays below 2**53, so it is exact in every language."""
+
+
+def position_key(partition: int, seq: int) -> int:
+    """`_id` of an event: its position in the log. One index gives uniqueness and range reads."""
+    return partition * (MAX_SEQ + 1) + seq
+
+
+def update_key(order_id: str, update_id: str) -> str:
+    """`_id` of an outcome. No identifier holds a slash, so two pairs never share a key."""
+    return f"{order_id}/{update_id}"
+
+
+def project(event: EventDocument) -> OrderDocument:
+    """The order as it stands after `event`."""
+    return {
+        "_id": event["order_id"],
+        "merchant_id": event["merchant_id"],
+        "customer": event["customer"],
+        "status": event["status"],
+        "active": event["active"],
+        "version": event["version"],
+        "created_at": event["created_at"],
+        "updated_at": event["recorded_at"],
+        "source": event["source"],
+        "metadata": event["order_metadata"],
+        "partition": event["partition"],
+    }

@@ -1,0 +1,28 @@
+"""Readiness: each dependency is asked, and the answer says which one is missing."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from shared.broker import BrokerUnavailable
+from shared.database import DatabaseUnavailable
+
+CHECK_TIMEOUT_SECONDS = 2
+
+Check = Callable[[], Awaitable[None]]
+"""Returns if the dependency answers, else raises."""
+
+
+async def failing_checks(checks: dict[str, Check]) -> dict[str, str]:
+    """Runs all checks at once; name → reason for those that fail."""
+
+    async def reason(check: Check) -> str | None:
+        try:
+            await asyncio.wait_for(check(), CHECK_TIMEOUT_SECONDS)
+        except TimeoutError:
+            return f"no answer in {CHECK_TIMEOUT_SECONDS} s"
+        except (BrokerUnavailable, DatabaseUnavailable) as error:
+            return type(error).__name__
+        return None
+
+    reasons = await asyncio.gather(*(reason(check) for check in checks.values()))
+    return {name: found for name, found in zip(checks, reasons, strict=True) if found}

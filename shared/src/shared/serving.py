@@ -1,0 +1,110 @@
+"""Running a service: from the command line to a clean end, with one clear line where it cannot start."""
+
+import asyncio
+import logging
+import signal
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+import uvicorn
+import uvloop
+from fastapi import FastAPI
+
+from shared.broker import BrokerUnavailable
+from shared.database import DatabaseUnavailable, PartitionCountMismatch
+from shared.logs import configure_logs
+from shared.settings import S, Settings, SettingsError, load_settings
+
+log = logging.getLogger(__name__)
+
+GRACEFUL_SECONDS = 10
+"""How long requests in flight may take to end after a stop signal."""
+
+EXIT_CONFIGURATION = 78
+"""EX_CONFIG of sysexits.h: starting again without changing something is pointless."""
+
+EXIT_UNAVAILABLE = 69
+"""EX_UNAVAILABLE: a dependency or the port is not to be had; starting again may help."""
+
+
+class PortInUse(Exception):
+    """The address to listen on cannot be had."""
+
+
+def run_service(name: str, kind: type[S], serve: Callable[[S], Awaitable[None]]) -> None:
+    """Reads the settings, runs `serve` until it ends, and exits the process with a code that says why."""
+    try:
+        settings = load_settings(kind)
+        configure_logs(name, settings.log_level)
+        uvloop.run(_as_coroutine(serve, settings))
+    except (SettingsError, PartitionCountMismatch) as error:
+        _leave(name, str(error), EXIT_CONFIGURATION)
+    except (BrokerUnavailable, DatabaseUnavailable, PortInUse) as error:
+        _leave(name, str(error), EXIT_UNAVAILABLE)
+
+
+async def _as_coroutine(serve: Callable[[S], Awaitable[None]], settings: S) -> None:
+    await serve(settings)
+
+
+def _leave(name: str, reason: str, code: int) -> None:
+    sys.stderr.write(f"{name}: {reason}\n")
+    sys.exit(code)
+
+
+async def serve_http(app: FastAPI, settings: Settings, port: int) -> None:
+    """Serves `app` until SIGTERM or SIGINT, then lets requests in flight end.
+
+    Raises:
+        PortInUse: the port is taken.
+    """
+    config = uvicorn.Config(
+        app,
+        host=settings.host,
+        port=port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        date_header=False,
+        timeout_graceful_shutdown=GRACEFUL_SECONDS,
+        lifespan="on",
+        h11_max_incomplete_event_size=32 * 1024,
+    )
+    server = uvicorn.Server(config)
+    try:
+        await server.serve()
+    except SystemExit as error:  # uvicorn leaves the process this way when it cannot bind
+        raise PortInUse(f"cannot listen on {settings.host}:{port}") from error
+
+
+@asynccontextmanager
+async def stop_signal() -> AsyncIterator[asyncio.Event]:
+    """An event that SIGTERM or SIGINT sets."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    try:
+        yield stop
+    finally:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.remove_signal_handler(number)
+
+
+@asynccontextmanager
+async def background(*works: Awaitable[None]) -> AsyncIterator[None]:
+    """Runs `works` beside the body and ends them with it. If one of them fails, the body is cancelled
+    and the failure raised: a service never lives on with a dead part.
+    """
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(_run(work)) for work in works]
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+
+
+async def _run(work: Awaitable[None]) -> None:
+    await work

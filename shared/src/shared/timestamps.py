@@ -1,0 +1,43 @@
+"""Times: always UTC, always milliseconds, written as RFC 3339 with a `Z`."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+from pydantic import AfterValidator, AwareDatetime, PlainSerializer
+
+
+def now() -> datetime:
+    """The current time in UTC, cut to milliseconds (what the database can hold)."""
+    return to_milliseconds(datetime.now(UTC))
+
+
+def to_milliseconds(time: datetime) -> datetime:
+    """The same instant in UTC, cut to whole milliseconds. `time` must carry an offset."""
+    utc = time.astimezone(UTC)
+    return utc.replace(microsecond=utc.microsecond // 1000 * 1000)
+
+
+def format_time(time: datetime) -> str:
+    """RFC 3339 in UTC with milliseconds: ``2026-01-31T08:15:00.000Z``. `time` must be in UTC."""
+    return time.isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+def format_optional_time(time: datetime | None) -> str | None:
+    """`format_time`, or None where there is no time."""
+    return None if time is None else format_time(time)
+
+
+def _in_range(time: datetime) -> datetime:
+    # The years 1 and 9999 overflow when a time zone is applied; no order was moved in either.
+    if not datetime(1900, 1, 1, tzinfo=UTC) <= time <= datetime(2200, 1, 1, tzinfo=UTC):
+        raise ValueError("must lie between the years 1900 and 2200")
+    return to_milliseconds(time)
+
+
+Timestamp = Annotated[
+    AwareDatetime, AfterValidator(_in_range), PlainSerializer(format_time, return_type=str, when_used="json")
+]
+"""A time from outside: an offset is required; kept in UTC, cut to milliseconds."""
+
+MAX_CLOCK_AHEAD = timedelta(minutes=5)
+"""How far in the future a source's clock may be before its `occurred_at` is refused."""

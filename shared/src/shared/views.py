@@ -1,0 +1,93 @@
+"""What callers are shown of the documents: the public shapes, built in one place each."""
+
+from typing import Any
+
+from shared.documents import EventDocument, OrderDocument
+from shared.timestamps import format_optional_time, format_time
+from shared.workflow import Workflow
+
+SEQUENCE_DIGITS = 20
+"""Zero-padded, so that sequences compare as text too (CloudEvents sequence extension)."""
+
+
+def order_view(order: OrderDocument, workflow: Workflow, *, with_customer: bool) -> dict[str, Any]:
+    """An order as REST and the snapshots show it. `customer` is there only for those entitled to it."""
+    view: dict[str, Any] = {"order_id": order["_id"], "merchant_id": order["merchant_id"]}
+    if with_customer:
+        view["customer"] = order["customer"]
+    view |= {
+        "status": order["status"],
+        "version": order["version"],
+        "active": order["active"],
+        "created_at": format_time(order["created_at"]),
+        "updated_at": format_time(order["updated_at"]),
+        "source": order["source"],
+        "metadata": order["metadata"],
+        "allowed_next": list(workflow.allowed_next(order["status"])),
+    }
+    return view
+
+
+def history_item(event: EventDocument) -> dict[str, Any]:
+    """One line of an order's history."""
+    return {
+        "version": event["version"],
+        "status": event["status"],
+        "previous_status": event["previous_status"],
+        "update_id": event["update_id"],
+        "source": event["source"],
+        "occurred_at": format_optional_time(event["occurred_at"]),
+        "received_at": format_time(event["received_at"]),
+        "recorded_at": format_time(event["recorded_at"]),
+        "metadata": event["metadata"],
+    }
+
+
+def cloud_event(event: EventDocument, workflow: Workflow) -> dict[str, Any]:
+    """The event as a CloudEvent 1.0 in JSON: the same document on AMQP, WebSocket and in the log.
+
+    It holds the customer; `without_customer` gives the variant for those not entitled to it.
+    """
+    document: dict[str, Any] = {
+        "specversion": "1.0",
+        "id": f"{event['order_id']}:{event['version']}",
+        "source": "/orders",
+        "type": "order.created" if event["version"] == 1 else "order.status_changed",
+        "subject": event["order_id"],
+        "time": format_time(event["recorded_at"]),
+        "datacontenttype": "application/json",
+        "sequence": str(event["seq"]).zfill(SEQUENCE_DIGITS),
+        "partition": event["partition"],
+    }
+    if "traceparent" in event:
+        document["traceparent"] = event["traceparent"]
+    document["data"] = _event_data(event, workflow)
+    return document
+
+
+def _event_data(event: EventDocument, workflow: Workflow) -> dict[str, Any]:
+    recorded_at = format_time(event["recorded_at"])
+    return {
+        "order_id": event["order_id"],
+        "merchant_id": event["merchant_id"],
+        "version": event["version"],
+        "status": event["status"],
+        "previous_status": event["previous_status"],
+        "active": event["active"],
+        "allowed_next": list(workflow.allowed_next(event["status"])),
+        "update_id": event["update_id"],
+        "occurred_at": format_optional_time(event["occurred_at"]),
+        "received_at": format_time(event["received_at"]),
+        "recorded_at": recorded_at,
+        "created_at": format_time(event["created_at"]),
+        "source": event["source"],
+        "metadata": event["metadata"],
+        "order_metadata": event["order_metadata"],
+        "customer": event["customer"],
+    }
+
+
+def without_customer(event: dict[str, Any]) -> dict[str, Any]:
+    """The CloudEvent without personal data."""
+    data = {name: value for name, value in event["data"].items() if name != "customer"}
+    return event | {"data": data}
