@@ -1,6 +1,6 @@
 """The one access policy: who may write, read and see what. Pure; every service asks it."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -8,6 +8,9 @@ from shared.identifiers import Identifier
 
 MAX_GRANTED = 1000
 """Merchants or orders that one token may name."""
+
+
+SourceType = Literal["driver", "system", "operator", "customer"]
 
 
 class Grant(BaseModel):
@@ -32,7 +35,7 @@ class Principal(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     subject: Identifier
-    source_type: str
+    source_type: SourceType
     scopes: frozenset[str]
     grant: Grant
     expires_at: float

@@ -7,6 +7,7 @@ runs `serve_connections` with a function that lives exactly as long as one conne
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 import aio_pika
 import aiormq.exceptions
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractIncomingMessage
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_never, wait_random_exponential
+from tenacity import AsyncRetrying, retry_if_exception, stop_never, wait_random_exponential
 
 from shared.topology import (
     COMMANDS_EXCHANGE,
@@ -121,43 +122,67 @@ class Publisher:
 class Consumer:
     """Deliveries of one queue in their order, on a channel of its own. Bounded by the prefetch."""
 
-    def __init__(self, channel: AbstractChannel, prefetch: int) -> None:
+    def __init__(self, channel: AbstractChannel) -> None:
         self._channel = channel
-        # The prefetch bounds it; the one more is for the mark of the end.
-        self._arrived: asyncio.Queue[AbstractIncomingMessage | None] = asyncio.Queue(prefetch + 1)
+        self._arrived: deque[AbstractIncomingMessage] = deque()
+        self._something = asyncio.Event()
+        self._closed = False
         channel.close_callbacks.add(self._on_close)
 
-    async def start(self, queue_name: str, *, no_ack: bool = False) -> None:
+    async def start(self, queue_name: str) -> None:
         """Subscribes. Deliveries may begin at once, or later as a standby."""
         queue = await self._channel.get_queue(queue_name, ensure=False)
-        await queue.consume(self._arrived.put, no_ack=no_ack)
+        await queue.consume(self._on_message)
+
+    async def arrival(self) -> None:
+        """Returns when something has arrived, or the channel is closed."""
+        await self._something.wait()
+
+    def take(self, limit: int) -> list[Delivery]:
+        """What has arrived, at most `limit`. Empty: nothing, or the channel is closed (whatever had
+        arrived on it comes again elsewhere).
+        """
+        if self._closed:
+            return []
+        taken = [_delivery(self._arrived.popleft()) for _ in range(min(limit, len(self._arrived)))]
+        if not self._arrived:
+            self._something.clear()
+        return taken
+
+    def take_bytes(self, limit: int) -> list[Delivery]:
+        """Like `take`, but at most `limit` bytes, or one delivery if that is larger."""
+        size = 0
+        number = 0
+        for message in self._arrived:
+            size += len(message.body)
+            if number and size > limit:
+                break
+            number += 1
+        return self.take(number)
+
+    @property
+    def is_closed(self) -> bool:
+        """Whether the channel is closed: nothing will arrive any more."""
+        return self._closed
 
     async def next_batch(self, limit: int) -> list[Delivery]:
-        """Waits for a delivery, then takes what else has arrived, at most `limit`.
-
-        Empty: the channel is closed.
-        """
-        first = await self._arrived.get()
-        if first is None:
-            return []
-        batch = [first]
-        while len(batch) < limit and not self._arrived.empty():
-            message = self._arrived.get_nowait()
-            if message is None:
-                self._arrived.put_nowait(None)
-                break
-            batch.append(message)
-        return [_delivery(message) for message in batch]
+        """`arrival`, then `take`. Empty: the channel is closed."""
+        await self.arrival()
+        return self.take(limit)
 
     async def close(self) -> None:
         """Closes the channel: what was not acknowledged goes back to its place in the queue."""
         with suppress(*_DRIVER_ERRORS):
             await self._channel.close()
 
+    async def _on_message(self, message: AbstractIncomingMessage) -> None:
+        self._arrived.append(message)
+        self._something.set()
+
     def _on_close(self, *_: object) -> None:
-        if self._arrived.full():
-            self._arrived.get_nowait()  # it belongs to a closed channel and comes again elsewhere
-        self._arrived.put_nowait(None)
+        self._closed = True
+        self._arrived.clear()
+        self._something.set()
 
 
 def _delivery(message: AbstractIncomingMessage) -> Delivery:
@@ -219,7 +244,7 @@ class Connection:
         try:
             channel = await self._connection.channel(publisher_confirms=False)
             await channel.set_qos(prefetch_count=prefetch)
-            consumer = Consumer(channel, prefetch)
+            consumer = Consumer(channel)
             await consumer.start(queue_name)
         except _DRIVER_ERRORS as error:
             raise BrokerUnavailable(f"consume {queue_name}: {error!r}") from error
@@ -242,7 +267,7 @@ class Connection:
             )
             if exchange_name is not None:
                 await queue.bind(exchange_name)
-            consumer = Consumer(channel, PRIVATE_PREFETCH)
+            consumer = Consumer(channel)
             await consumer.start(queue.name)
         except _DRIVER_ERRORS as error:
             raise BrokerUnavailable(f"private queue: {error!r}") from error
@@ -290,17 +315,22 @@ async def serve_connections(url: str, name: str, serve: Callable[[Connection], A
     Waits between attempts grow to `MAX_RECONNECT_WAIT_SECONDS`, with jitter. Ends when `serve`
     returns, or with what it raises other than `BrokerUnavailable`.
     """
-    while True:
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type(BrokerUnavailable),
-            wait=wait_random_exponential(multiplier=0.1, max=MAX_RECONNECT_WAIT_SECONDS),
-            stop=stop_never,
-            before_sleep=lambda state: log.warning(
-                "broker away: %s", state.outcome and state.outcome.exception()
-            ),
-        ):
-            with attempt:
-                async with connect(url, name) as connection:
-                    log.info("broker connected")
-                    await serve(connection)
-                    return
+    async for attempt in AsyncRetrying(
+        retry=retry_if_exception(_is_broker_loss),
+        wait=wait_random_exponential(multiplier=0.1, max=MAX_RECONNECT_WAIT_SECONDS),
+        stop=stop_never,
+        before_sleep=lambda state: log.warning(
+            "broker away: %s", state.outcome and state.outcome.exception()
+        ),
+    ):
+        with attempt:
+            async with connect(url, name) as connection:
+                log.info("broker connected")
+                await serve(connection)
+
+
+def _is_broker_loss(error: BaseException) -> bool:
+    """Also true for a group (of tasks that shared the connection) in which all fell to the loss."""
+    if isinstance(error, BaseExceptionGroup):
+        return error.split(BrokerUnavailable)[1] is None
+    return isinstance(error, BrokerUnavailable)

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from shared.access import Grant
+from shared.access import Grant, SourceType
 from shared.documents import Metadata
 from shared.identifiers import Identifier
 from shared.timestamps import Timestamp
@@ -24,7 +24,7 @@ class Source(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    type: Literal["driver", "system", "operator", "customer"]
+    type: SourceType
     id: Identifier
 
 

@@ -13,6 +13,7 @@ from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import CollectionInvalid, DuplicateKeyError, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
+from tenacity import AsyncRetrying, retry_if_exception_type, stop_never, wait_random_exponential
 from uuid_utils import uuid4
 
 from shared.documents import EventDocument, OrderDocument, PartitionDocument, UpdateDocument
@@ -24,6 +25,7 @@ OPERATION_TIMEOUT_MS = 8_000
 """Every call ends by then. The driver's own bound: cancelling from outside would cost its connection."""
 
 MAX_CONNECTIONS = 64
+MAX_RETRY_WAIT_SECONDS = 5
 
 UPDATES_TTL_SECONDS = 30 * 24 * 3600
 """How long outcomes are kept, and so how long a repeated update id is recognised."""
@@ -69,6 +71,18 @@ def driver_errors() -> Iterator[None]:
         yield
     except PyMongoError as error:
         raise DatabaseUnavailable(f"{type(error).__name__}: {str(error)[:200]}") from error
+
+
+def retrying_database() -> AsyncRetrying:
+    """Attempts without end while the database is away, with growing, jittered waits."""
+    return AsyncRetrying(
+        retry=retry_if_exception_type(DatabaseUnavailable),
+        wait=wait_random_exponential(multiplier=0.1, max=MAX_RETRY_WAIT_SECONDS),
+        stop=stop_never,
+        before_sleep=lambda state: log.warning(
+            "database away: %s", state.outcome and state.outcome.exception()
+        ),
+    )
 
 
 class Database:
@@ -125,6 +139,16 @@ class Database:
                 f" with {partitions}; the count is fixed at the first start"
             )
 
+    async def wait_for_partition_count(self, partitions: int) -> None:
+        """`check_partition_count`, repeated with growing waits until the database answers.
+
+        Raises:
+            PartitionCountMismatch: the stored partition count is another one.
+        """
+        async for attempt in retrying_database():
+            with attempt:
+                await self.check_partition_count(partitions)
+
     async def _fix_partition_count(self, partitions: int) -> None:
         # A first start races with other replicas: whoever inserts first decides, and all check afterwards.
         await self.check_partition_count(partitions)
@@ -150,7 +174,9 @@ class Database:
         present = {document["_id"] async for document in self.partitions.find({})}
         for partition in set(range(partitions)) - present:
             try:
-                await self.partitions.insert_one({"_id": partition, "seq": 0, "commits": 0, "epoch": epoch})
+                await self.partitions.insert_one(
+                    {"_id": partition, "seq": 0, "commits": 0, "worker": "", "epoch": epoch}
+                )
             except DuplicateKeyError:
                 log.debug("partition %d was created by another process", partition)
 

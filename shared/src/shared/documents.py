@@ -74,7 +74,11 @@ class ProblemDocument(TypedDict):
 
 
 class UpdateDocument(TypedDict):
-    """The outcome of one command (collection `updates`), `_id` = order id and update id."""
+    """The outcome of one command (collection `updates`), `_id` = order id and update id.
+
+    `position` is the `_id` of the event that an applied one made; `merchant_id` is None where there
+    was no order to belong to a merchant.
+    """
 
     _id: str
     order_id: str
@@ -82,6 +86,7 @@ class UpdateDocument(TypedDict):
     fingerprint: str
     outcome: Literal["applied", "rejected"]
     version: int | None
+    position: int | None
     problem: ProblemDocument | None
     requested_status: str
     merchant_id: str | None
@@ -92,14 +97,16 @@ class UpdateDocument(TypedDict):
 class PartitionDocument(TypedDict):
     """The position of one partition (collection `partitions`).
 
-    `seq` is that of its newest event. `commits` counts transactions: every commit compares and
-    bumps it, so a worker that decided on an older state cannot write. `epoch` names this log: a
-    cursor of another one (a restored or replaced database) is recognised by it.
+    `seq` is that of its newest event, `worker` the process that made the newest commit. `commits`
+    counts transactions: every commit compares and bumps it, so a worker that decided on an older
+    state cannot write. `epoch` names this log: a cursor of another one (a restored or replaced
+    database) is recognised by it.
     """
 
     _id: int
     seq: int
     commits: int
+    worker: str
     epoch: str
 
 

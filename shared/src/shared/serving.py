@@ -5,7 +5,7 @@ import logging
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 
 import uvicorn
 import uvloop
@@ -21,6 +21,10 @@ log = logging.getLogger(__name__)
 GRACEFUL_SECONDS = 10
 """How long requests in flight may take to end after a stop signal."""
 
+KEEP_ALIVE_SECONDS = 75
+"""Longer than the idle time-outs of usual load balancers (60 s), so that it is never we who close a
+connection on which a request is on its way."""
+
 EXIT_CONFIGURATION = 78
 """EX_CONFIG of sysexits.h: starting again without changing something is pointless."""
 
@@ -34,14 +38,23 @@ class PortInUse(Exception):
 
 def run_service(name: str, kind: type[S], serve: Callable[[S], Awaitable[None]]) -> None:
     """Reads the settings, runs `serve` until it ends, and exits the process with a code that says why."""
+    reason: BaseExceptionGroup | None = None
+    code = 0
     try:
         settings = load_settings(kind)
         configure_logs(name, settings.log_level)
         uvloop.run(_as_coroutine(serve, settings))
-    except (SettingsError, PartitionCountMismatch) as error:
-        _leave(name, str(error), EXIT_CONFIGURATION)
-    except (BrokerUnavailable, DatabaseUnavailable, PortInUse) as error:
-        _leave(name, str(error), EXIT_UNAVAILABLE)
+    except* (SettingsError, PartitionCountMismatch) as group:
+        reason, code = group, EXIT_CONFIGURATION
+    except* (BrokerUnavailable, DatabaseUnavailable, PortInUse) as group:
+        reason, code = group, EXIT_UNAVAILABLE
+    if reason is not None:
+        _leave(name, str(_first(reason)), code)
+
+
+def _first(group: BaseExceptionGroup) -> BaseException:
+    error = group.exceptions[0]
+    return _first(error) if isinstance(error, BaseExceptionGroup) else error
 
 
 async def _as_coroutine(serve: Callable[[S], Awaitable[None]], settings: S) -> None:
@@ -68,14 +81,29 @@ async def serve_http(app: FastAPI, settings: Settings, port: int) -> None:
         server_header=False,
         date_header=False,
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         lifespan="on",
         h11_max_incomplete_event_size=32 * 1024,
     )
-    server = uvicorn.Server(config)
-    try:
-        await server.serve()
-    except SystemExit as error:  # uvicorn leaves the process this way when it cannot bind
-        raise PortInUse(f"cannot listen on {settings.host}:{port}") from error
+    server = _Server(config)
+    async with stop_signal() as stop, background(server.end_on(stop)):
+        try:
+            await server.serve()
+        except SystemExit as error:  # uvicorn leaves the process this way when it cannot bind
+            raise PortInUse(f"cannot listen on {settings.host}:{port}") from error
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn, without its habit of raising the stop signal again after its own end: that would
+    end the process before the other parts of the service have finished what they have in hand.
+    """
+
+    def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]  # same use
+        return nullcontext()
+
+    async def end_on(self, stop: asyncio.Event) -> None:
+        await stop.wait()
+        self.should_exit = True
 
 
 @asynccontextmanager

@@ -1,9 +1,12 @@
 """Times: always UTC, always milliseconds, written as RFC 3339 with a `Z`."""
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
-from pydantic import AfterValidator, AwareDatetime, PlainSerializer
+from pydantic import AfterValidator, AwareDatetime, BeforeValidator, PlainSerializer
+
+_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
 
 
 def now() -> datetime:
@@ -34,8 +37,18 @@ def _in_range(time: datetime) -> datetime:
     return to_milliseconds(time)
 
 
+def _rfc_3339(value: object) -> object:
+    # pydantic would take a string of digits for seconds since the epoch.
+    if isinstance(value, str) and not _RFC_3339.fullmatch(value):
+        raise ValueError("must be an RFC 3339 time with an offset, like 2026-01-31T08:15:00Z")
+    return value
+
+
 Timestamp = Annotated[
-    AwareDatetime, AfterValidator(_in_range), PlainSerializer(format_time, return_type=str, when_used="json")
+    AwareDatetime,
+    BeforeValidator(_rfc_3339),
+    AfterValidator(_in_range),
+    PlainSerializer(format_time, return_type=str, when_used="json"),
 ]
 """A time from outside: an offset is required; kept in UTC, cut to milliseconds."""
 

@@ -2,12 +2,12 @@
 
 from collections import OrderedDict
 from time import time
-from typing import Annotated, Literal
+from typing import Annotated
 
 import jwt
 from pydantic import BaseModel, Field, ValidationError
 
-from shared.access import MAX_GRANTED, Grant, Principal
+from shared.access import MAX_GRANTED, Grant, Principal, SourceType
 from shared.identifiers import Identifier
 from shared.settings import Settings
 
@@ -29,7 +29,7 @@ class TokenError(Exception):
 
 class _Claims(BaseModel):
     sub: Identifier
-    source_type: Literal["driver", "system", "operator", "customer"] = "system"
+    source_type: SourceType = "system"
     scope: str = ""
     merchants: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=MAX_GRANTED)] = []
     orders: Annotated[list[Identifier], Field(max_length=MAX_GRANTED)] | None = None

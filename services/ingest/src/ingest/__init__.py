@@ -1,0 +1,1 @@
+"""ingest: HTTP in, commands out."""

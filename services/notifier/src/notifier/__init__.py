@@ -1,0 +1,1 @@
+"""notifier: events in, WebSockets out."""

@@ -1,0 +1,1 @@
+"""order-state: decides what happens to orders, and records it."""

@@ -1,0 +1,192 @@
+"""A private RabbitMQ node: data folder, ports, cookie and name service of its own."""
+
+import asyncio
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+from shared.broker import BrokerUnavailable, connect
+from tracking.processes import ChildProcess, free_port, is_port_free, ready
+
+START_SECONDS = 60.0
+"""A first start takes about six seconds on two idle cores; crash recovery of full queues much longer."""
+
+DEFAULT_BIN = "/usr/lib/rabbitmq/bin"
+"""Where Debian's package puts the programs that run as the calling user. `RABBITMQ_BIN` says otherwise."""
+
+_CONFIGURATION = """\
+listeners.tcp.1 = 127.0.0.1:{port}
+log.console = true
+log.file = false
+log.console.level = warning
+# The default of 512 MiB is what a server may keep in memory, not a node beside everything else.
+raft.wal_max_size_bytes = 67108864
+"""
+
+# Busy-waiting schedulers would take the cores from the services.
+_ERLANG_ARGUMENTS = "-kernel inet_dist_use_interface {127,0,0,1} +sbwt none +sbwtdcpu none +sbwtdio none"
+
+
+class BrokerMissing(Exception):
+    """RabbitMQ is not installed on this machine."""
+
+
+def broker_programs() -> Path:
+    """The folder of RabbitMQ's programs.
+
+    Raises:
+        BrokerMissing: there is no `rabbitmq-server` in it.
+    """
+    folder = Path(os.environ.get("RABBITMQ_BIN", DEFAULT_BIN))
+    if not (folder / "rabbitmq-server").is_file():
+        raise BrokerMissing(
+            f"rabbitmq-server: not found in {folder}; run `make setup`, or set AMQP_URL to use another broker"
+        )
+    return folder
+
+
+class BrokerNode:
+    """Start, stop, kill and restart it as often as needed: data and ports stay."""
+
+    name = "broker"
+
+    def __init__(self, data: Path, *, port: int | None = None, logs: Path | None = None) -> None:
+        self._programs = broker_programs()
+        self._data = data.absolute()
+        self._logs = (logs or data).absolute()
+        self._port = port or free_port()
+        self._epmd_port = free_port()
+        self._distribution_port = free_port()
+        self._epmd: ChildProcess | None = None
+        self._server: ChildProcess | None = None
+
+    @property
+    def url(self) -> str:
+        """The AMQP URL of the default virtual host."""
+        return f"amqp://guest:guest@127.0.0.1:{self._port}/"
+
+    def vhost_url(self, name: str) -> str:
+        """The AMQP URL of a virtual host."""
+        return f"{self.url}{name}"
+
+    @property
+    def processes(self) -> list[ChildProcess]:
+        """The processes that must run for the node to work; empty before the start."""
+        return [process for process in (self._epmd, self._server) if process]
+
+    @property
+    def pid(self) -> int:
+        """The process id of the server, which must have been started."""
+        return self._running_server.pid
+
+    async def start(self) -> None:
+        """Starts what does not run and returns when the node takes connections.
+
+        Raises:
+            ProcessEnded: the node could not start.
+            DeadlineExceeded: it did not become ready within `START_SECONDS`.
+        """
+        self._write_configuration()
+        if self._epmd is None or self._epmd.exit_code is not None:
+            self._epmd = self._child("epmd", ["epmd", "-address", "127.0.0.1", "-port", str(self._epmd_port)])
+        if self._server is None or self._server.exit_code is not None:
+            self._server = self._child("broker", [str(self._programs / "rabbitmq-server")])
+        await ready(self._running_server, self._answers, seconds=START_SECONDS)
+
+    async def stop(self) -> None:
+        """Stops the node cleanly, and everything that it started."""
+        for process in reversed(self.processes):
+            await process.stop()
+
+    async def kill(self) -> None:
+        """Kills the node as a crash would. `start` brings it back with its data."""
+        for process in reversed(self.processes):
+            await process.kill()
+
+    async def restart(self) -> None:
+        """Stops and starts it."""
+        await self.stop()
+        await self.start()
+
+    def pause(self) -> None:
+        """Freezes the node: connections stay open and nothing answers."""
+        self._running_server.signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """The reverse of `pause`."""
+        self._running_server.signal(signal.SIGCONT)
+
+    async def create_vhosts(self, names: list[str]) -> None:
+        """Creates virtual hosts for the default user: half a second a call, whatever their number."""
+        created = ",".join(
+            f'rabbit_vhost:add(<<"{name}">>,<<"tracking">>),'
+            f'rabbit_auth_backend_internal:set_permissions(<<"guest">>,<<"{name}">>,'
+            '<<".*">>,<<".*">>,<<".*">>,<<"tracking">>)'
+            for name in names
+        )
+        await self.control("eval", f"{created}.")
+
+    async def control(self, *arguments: str) -> str:
+        """What `rabbitmqctl` prints for these arguments.
+
+        Raises:
+            subprocess.CalledProcessError: it failed.
+        """
+        process = await asyncio.create_subprocess_exec(
+            self._programs / "rabbitmqctl",
+            "--quiet",
+            *arguments,
+            env=self._environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        output, errors = await process.communicate()
+        if process.returncode:
+            raise subprocess.CalledProcessError(process.returncode, "rabbitmqctl", output, errors)
+        return output.decode()
+
+    @property
+    def _running_server(self) -> ChildProcess:
+        if self._server is None:
+            raise RuntimeError("the node was not started")
+        return self._server
+
+    async def _answers(self) -> bool:
+        if is_port_free(self._port):
+            return False  # the AMQP client would log each attempt
+        try:
+            async with connect(self.url, "readiness"):
+                return True
+        except BrokerUnavailable:
+            return False
+
+    def _child(self, name: str, arguments: list[str]) -> ChildProcess:
+        return ChildProcess(
+            name, arguments, environment=self._environment(), log_path=self._logs / f"{name}.log"
+        )
+
+    def _write_configuration(self) -> None:
+        (self._data / "home").mkdir(parents=True, exist_ok=True)
+        (self._data / "rabbitmq.conf").write_text(_CONFIGURATION.format(port=self._port))
+        (self._data / "enabled_plugins").write_text("[].\n")
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "PATH": os.environ.get("PATH", os.defpath),
+            "LANG": "C.UTF-8",
+            "HOME": str(self._data / "home"),
+            "RABBITMQ_NODENAME": "tracking@localhost",
+            "RABBITMQ_CONFIG_FILE": str(self._data / "rabbitmq"),
+            "RABBITMQ_CONF_ENV_FILE": "/dev/null",
+            "RABBITMQ_MNESIA_BASE": str(self._data / "mnesia"),
+            "RABBITMQ_LOG_BASE": str(self._data / "log"),
+            "RABBITMQ_ENABLED_PLUGINS_FILE": str(self._data / "enabled_plugins"),
+            "RABBITMQ_DIST_PORT": str(self._distribution_port),
+            "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": _ERLANG_ARGUMENTS,
+            "ERL_EPMD_PORT": str(self._epmd_port),
+            "ERL_EPMD_ADDRESS": "127.0.0.1",
+            # The start script then becomes the Erlang machine instead of waiting for it, so that
+            # signals, and the end of this process, reach the node itself.
+            "RUNNING_UNDER_SYSTEMD": "true",
+        }

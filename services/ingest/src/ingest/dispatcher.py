@@ -1,0 +1,107 @@
+"""The way to order-state and back: commands out through the pipelines, outcomes in by the reply queue."""
+
+import asyncio
+from itertools import count
+from secrets import token_hex
+
+from ingest.pipeline import Pipeline, Submission
+from shared.broker import BrokerUnavailable, Connection, Consumer, Publisher
+from shared.commands import COMMANDS_MEDIA_TYPE, CreateOrder, UpdateOrder, encode_command
+from shared.outcomes import Outcome, decode_replies
+from shared.partitioning import partition_of
+from shared.topology import COMMANDS_EXCHANGE, routing_key
+
+OUTCOME_PATIENCE_SECONDS = 15
+"""How long a message's submissions are remembered for a reply: longer than any caller may wait."""
+
+REPLY_QUEUE_MESSAGES = 10_000
+REPLY_BATCH = 50
+
+
+class Dispatcher:
+    """Sends commands while there is a broker, and refuses them at once while there is none."""
+
+    def __init__(self, partitions: int) -> None:
+        self._partitions = partitions
+        self._pipelines: list[Pipeline] = []
+        self._awaited: dict[str, list[Submission]] = {}
+        self._message_prefix = token_hex(4)
+        self._message_numbers = count()
+
+    async def check(self) -> None:
+        """Raises `BrokerUnavailable` while there is no connection."""
+        if not self._pipelines:
+            raise BrokerUnavailable("not connected")
+
+    def submit(self, command: CreateOrder | UpdateOrder, *, wants_outcome: bool) -> Submission:
+        """Sends a command on its way.
+
+        Raises:
+            BrokerUnavailable: there is no connection, or too much is waiting. Nothing was sent.
+        """
+        if not self._pipelines:
+            raise BrokerUnavailable("not connected")
+        loop = asyncio.get_running_loop()
+        submission = Submission(
+            encode_command(command), wants_outcome, loop.create_future(), loop.create_future()
+        )
+        self._pipelines[partition_of(command.order_id, self._partitions)].submit(submission)
+        return submission
+
+    async def serve(self, connection: Connection) -> None:
+        """Works over one connection until it is lost.
+
+        Raises:
+            BrokerUnavailable: the connection is gone.
+        """
+        await connection.declare(self._partitions)
+        publisher = await connection.publisher(COMMANDS_EXCHANGE)
+        reply_to, replies = await connection.private_consumer(None, limit=REPLY_QUEUE_MESSAGES)
+        pipelines = [self._pipeline(publisher, p, reply_to) for p in range(self._partitions)]
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._receive(replies))
+                for pipeline in pipelines:
+                    group.create_task(pipeline.run())
+                self._pipelines = pipelines
+        finally:
+            self._pipelines = []
+
+    def _pipeline(self, publisher: Publisher, partition: int, reply_to: str) -> Pipeline:
+        key = routing_key(partition)
+
+        async def send(group: list[Submission], body: bytes) -> None:
+            message_id = f"{self._message_prefix}-{next(self._message_numbers)}"
+            wanted = any(submission.wants_outcome for submission in group)
+            if wanted:
+                self._remember(message_id, group)
+            await publisher.publish(
+                key,
+                body,
+                content_type=COMMANDS_MEDIA_TYPE,
+                message_id=message_id,
+                reply_to=reply_to if wanted else None,
+            )
+
+        return Pipeline(send)
+
+    def _remember(self, message_id: str, group: list[Submission]) -> None:
+        self._awaited[message_id] = group
+        loop = asyncio.get_running_loop()
+        loop.call_later(OUTCOME_PATIENCE_SECONDS, self._awaited.pop, message_id, None)
+
+    async def _receive(self, replies: Consumer) -> None:
+        while deliveries := await replies.next_batch(REPLY_BATCH):
+            for delivery in deliveries:
+                for reply in decode_replies(delivery.body):
+                    self._settle(reply["message_id"], reply["outcomes"])
+            await deliveries[-1].acknowledge_through()
+        raise BrokerUnavailable("the reply queue is gone")
+
+    def _settle(self, message_id: str, outcomes: list[Outcome]) -> None:
+        group = self._awaited.pop(message_id, None)
+        if group is None:
+            return  # everyone has been answered by now
+        for submission, outcome in zip(group, outcomes, strict=True):
+            if not submission.outcome.done():
+                submission.outcome.set_result(outcome)

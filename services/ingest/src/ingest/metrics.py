@@ -1,0 +1,10 @@
+"""What ingest counts."""
+
+from prometheus_client import Counter, Histogram
+
+ANSWERS = Counter("tracking_ingest_answers_total", "Commands answered", ["outcome"])
+PUBLISHED_COMMANDS = Histogram(
+    "tracking_ingest_published_commands",
+    "Commands in one message",
+    buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500),
+)

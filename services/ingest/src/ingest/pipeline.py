@@ -1,0 +1,110 @@
+"""Group commit: one publish in flight per partition, and whatever arrives meanwhile rides in the next.
+
+A publish costs far more than an update, so under load many updates share one; when idle, an update
+leaves at once. A submission has two futures, because the two answers come by different ways: the
+broker's confirm, and the outcome that order-state replies. A failure is a value of both.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
+
+from ingest import metrics
+from shared.broker import BrokerUnavailable, PublishRefused
+from shared.commands import MAX_COMMANDS_PER_MESSAGE, MAX_MESSAGE_BYTES, join_commands
+from shared.outcomes import Outcome
+
+MAX_WAITING_BYTES = 8 * 1024 * 1024
+"""Per partition, not yet published. At the measured rates that is seconds of work; beyond it callers
+are told to come back rather than kept."""
+
+
+@dataclass(slots=True, eq=False)
+class Submission:
+    """A command on its way. `confirmed` is None once the broker has it."""
+
+    encoded: bytes
+    wants_outcome: bool
+    confirmed: asyncio.Future[BrokerUnavailable | None]
+    outcome: asyncio.Future[Outcome | BrokerUnavailable]
+
+    def fail(self, error: BrokerUnavailable) -> None:
+        """The command may not have reached the broker."""
+        if not self.confirmed.done():
+            self.confirmed.set_result(error)
+        if not self.outcome.done():
+            self.outcome.set_result(error)
+
+
+Send = Callable[[list[Submission], bytes], Awaitable[None]]
+"""Publishes one message for these submissions; raises `BrokerUnavailable`."""
+
+
+class Pipeline:
+    """The submissions of one partition, in their order."""
+
+    def __init__(self, send: Send) -> None:
+        self._send = send
+        self._waiting: deque[Submission] = deque()
+        self._waiting_bytes = 0
+        self._arrived = asyncio.Event()
+
+    def submit(self, submission: Submission) -> None:
+        """Takes a submission. Raises `BrokerUnavailable` when too much is waiting already."""
+        if self._waiting_bytes + len(submission.encoded) > MAX_WAITING_BYTES:
+            raise BrokerUnavailable("too many updates are waiting for the broker")
+        self._waiting.append(submission)
+        self._waiting_bytes += len(submission.encoded)
+        self._arrived.set()
+
+    async def run(self) -> None:
+        """Publishes until the broker fails, which fails everything that waits.
+
+        Raises:
+            BrokerUnavailable: the connection is gone, or a confirm did not come in time.
+        """
+        try:
+            while True:
+                await self._arrived.wait()
+                await self._publish(self._take())
+        finally:
+            self._fail_all(BrokerUnavailable("the broker was lost"))
+
+    async def _publish(self, group: list[Submission]) -> None:
+        try:
+            await self._send(group, join_commands([submission.encoded for submission in group]))
+        except PublishRefused as error:  # a full queue is this partition's trouble alone
+            _fail(group, error)
+            return
+        except BrokerUnavailable as error:
+            _fail(group, error)
+            raise
+        metrics.PUBLISHED_COMMANDS.observe(len(group))
+        for submission in group:
+            if not submission.confirmed.done():
+                submission.confirmed.set_result(None)
+
+    def _take(self) -> list[Submission]:
+        group: list[Submission] = []
+        size = 0
+        while self._waiting and len(group) < MAX_COMMANDS_PER_MESSAGE:
+            size += len(self._waiting[0].encoded)
+            if group and size > MAX_MESSAGE_BYTES:
+                break
+            group.append(self._waiting.popleft())
+            self._waiting_bytes -= len(group[-1].encoded)
+        if not self._waiting:
+            self._arrived.clear()
+        return group
+
+    def _fail_all(self, error: BrokerUnavailable) -> None:
+        _fail(self._waiting, error)
+        self._waiting.clear()
+        self._waiting_bytes = 0
+        self._arrived.clear()
+
+
+def _fail(submissions: Iterable[Submission], error: BrokerUnavailable) -> None:
+    for submission in submissions:
+        submission.fail(error)

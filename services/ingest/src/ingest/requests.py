@@ -1,0 +1,138 @@
+"""From a request to a command: headers, identity and rules that need no look-up. Pure but for the clock."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ingest.bodies import CreateBody, CreateOperation, UpdateBody, UpdateOperation
+from shared.access import Principal, may_create_for
+from shared.commands import CreateOrder, Customer, Source, UpdateOrder, fingerprint_of
+from shared.identifiers import derived_order_id, is_identifier, new_update_id
+from shared.problems import ProblemError
+from shared.timestamps import now
+from shared.tracing import traceparent_of
+from shared.workflow import Workflow
+
+DEFAULT_WAIT_SECONDS = 3.0
+MAX_WAIT_SECONDS = 10.0
+
+_WAIT = re.compile(r"wait\s*=\s*\"?(\d{1,4})\"?")
+
+
+@dataclass(frozen=True, slots=True)
+class Preferences:
+    """What the caller wants of the answer (RFC 7240)."""
+
+    wait_seconds: float
+    respond_async: bool
+
+
+def preferences_of(headers: Sequence[str]) -> Preferences:
+    """The `Prefer` headers. What is not understood is ignored, as the RFC asks.
+
+    With `respond-async` alone nobody waits; with `wait` beside it, up to that long.
+    """
+    tokens = [token.strip().lower() for header in headers for token in header.split(",")]
+    respond_async = "respond-async" in tokens
+    waits = [match[1] for match in map(_WAIT.fullmatch, tokens) if match]
+    if waits:
+        return Preferences(min(float(waits[0]), MAX_WAIT_SECONDS), respond_async)
+    return Preferences(0.0 if respond_async else DEFAULT_WAIT_SECONDS, respond_async)
+
+
+def update_id_of(headers: Sequence[str]) -> str:
+    """The `Idempotency-Key` (plain, or an RFC 8941 string), or a new update id without one.
+
+    Raises:
+        ProblemError: `validation-failed`: not an identifier, or sent twice.
+    """
+    if not headers:
+        return new_update_id()
+    key = headers[0].strip()
+    if len(key) >= 2 and key[0] == key[-1] == '"':
+        key = key[1:-1]
+    if len(headers) > 1 or not is_identifier(key):
+        message = "Send one Idempotency-Key of 1 to 64 of A-Z a-z 0-9 . _ : -, a letter or digit first."
+        raise ProblemError(
+            "validation-failed", message, errors=[{"pointer": "/headers/idempotency-key", "message": message}]
+        )
+    return key
+
+
+class CommandFactory:
+    """Makes the commands of one request."""
+
+    def __init__(self, principal: Principal, workflow: Workflow, trace_id: str) -> None:
+        self._principal = principal
+        self._workflow = workflow
+        self._common: dict[str, Any] = {
+            "source": Source.model_construct(type=principal.source_type, id=principal.subject),
+            "grant": principal.grant,
+            "received_at": now(),
+            "traceparent": traceparent_of(trace_id),
+        }
+
+    def create(self, body: CreateBody, update_id: str) -> CreateOrder:
+        """Raises `ProblemError` (`forbidden`) if the caller may not create for that merchant."""
+        order_id = body.order_id or derived_order_id(self._principal.subject, update_id)
+        if not may_create_for(self._principal.grant, order_id, body.merchant_id):
+            raise ProblemError(
+                "forbidden",
+                f"The token may not create this order for merchant {body.merchant_id}.",
+                update_id=update_id,
+            )
+        customer = Customer.model_construct(name=body.customer.name, contact_ref=body.customer.contact_ref)
+        return CreateOrder.model_construct(
+            op="create",
+            update_id=update_id,
+            order_id=order_id,
+            merchant_id=body.merchant_id,
+            customer=customer,
+            metadata=body.metadata,
+            occurred_at=body.occurred_at,
+            fingerprint=fingerprint_of(
+                "create",
+                occurred_at=body.occurred_at,
+                metadata=body.metadata,
+                body={"merchant_id": body.merchant_id, "customer": [customer.name, customer.contact_ref]},
+            ),
+            **self._common,
+        )
+
+    def update(self, order_id: str, body: UpdateBody, update_id: str) -> UpdateOrder:
+        """Raises `ProblemError`: `validation-failed` for a status that no order can have,
+        `order-not-found` for an order outside a token's list.
+        """
+        if body.status not in self._workflow.statuses:
+            message = f"must be one of {', '.join(sorted(self._workflow.statuses))}"
+            error = {"pointer": "/status", "message": message}
+            raise ProblemError(
+                "validation-failed", "There is no such status.", errors=[error], update_id=update_id
+            )
+        orders = self._principal.grant.orders
+        if orders is not None and order_id not in orders:
+            raise ProblemError("order-not-found", f"There is no order {order_id}.", update_id=update_id)
+        return UpdateOrder.model_construct(
+            op="update",
+            update_id=update_id,
+            order_id=order_id,
+            status=body.status,
+            expected_version=body.expected_version,
+            metadata=body.metadata,
+            occurred_at=body.occurred_at,
+            fingerprint=fingerprint_of(
+                "update",
+                occurred_at=body.occurred_at,
+                metadata=body.metadata,
+                body={"status": body.status, "expected_version": body.expected_version},
+            ),
+            **self._common,
+        )
+
+    def operation(self, operation: CreateOperation | UpdateOperation) -> CreateOrder | UpdateOrder:
+        """The command of one operation of a batch. Raises what `create` and `update` raise."""
+        update_id = operation.update_id or new_update_id()
+        if isinstance(operation, CreateOperation):
+            return self.create(operation, update_id)
+        return self.update(operation.order_id, operation, update_id)

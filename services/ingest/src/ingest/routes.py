@@ -1,0 +1,217 @@
+"""The routes of ingest."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter, Request, Response
+
+from ingest import metrics
+from ingest.answers import accepted, batch_line, outcome_location, outcome_name, problem_of, result_of
+from ingest.bodies import CreateBody, CreateOperation, UpdateBody, UpdateOperation
+from ingest.dispatcher import Dispatcher
+from ingest.parsing import MAX_BATCH_BYTES, MAX_BODY_BYTES, BadOperation, parse_batch, parse_body
+from ingest.pipeline import Submission
+from ingest.requests import CommandFactory, Preferences, preferences_of, update_id_of
+from ingest.settling import settle
+from shared.access import may_write
+from shared.broker import BrokerUnavailable
+from shared.commands import CreateOrder, UpdateOrder
+from shared.http import JsonResponse, authenticated, problem_response, read_body
+from shared.identifiers import is_identifier
+from shared.logs import trace_id_var
+from shared.outcomes import Outcome
+from shared.problems import Problem, ProblemError
+from shared.tokens import TokenVerifier
+from shared.workflow import Workflow
+
+JSON_TYPE = "application/json"
+LINES_TYPE = "application/x-ndjson"
+
+AnyCommand = CreateOrder | UpdateOrder
+
+
+@dataclass(frozen=True, slots=True)
+class Ingest:
+    """What the routes work with."""
+
+    dispatcher: Dispatcher
+    verifier: TokenVerifier
+    workflow: Workflow
+
+    async def create(self, request: Request) -> Response:
+        """`POST /v1/orders`."""
+        factory, update_id, wishes = self._open(request)
+        body = parse_body(CreateBody, await _json_body(request))
+        command = factory.create(body, update_id)
+        created = {"Location": f"/v1/orders/{command.order_id}"}
+        return await self._answer(request, command, wishes, 201, created)
+
+    async def update(self, request: Request, order_id: str) -> Response:
+        """`POST /v1/orders/{order_id}/updates`."""
+        factory, update_id, wishes = self._open(request)
+        if not is_identifier(order_id):
+            raise ProblemError("order-not-found", "There is no order with such an id.", update_id=update_id)
+        body = parse_body(UpdateBody, await _json_body(request))
+        command = factory.update(order_id, body, update_id)
+        return await self._answer(request, command, wishes, 200, {})
+
+    async def batch(self, request: Request) -> Response:
+        """`POST /v1/batch`."""
+        factory = self._factory(request)
+        wishes = preferences_of(request.headers.getlist("prefer"))
+        media_type = _media_type(request, JSON_TYPE, LINES_TYPE)
+        operations = parse_batch(await read_body(request, MAX_BATCH_BYTES), lines=media_type == LINES_TYPE)
+        deadline = asyncio.get_running_loop().time() + wishes.wait_seconds
+        sent = [self._send_operation(factory, operation, wishes) for operation in operations]
+        results = [await _line(index, entry, deadline, request.url.path) for index, entry in enumerate(sent)]
+        if all(_is_outage(result) for result in results):
+            raise BrokerUnavailable("no operation of the batch reached the broker")
+        return JsonResponse({"results": results}, headers=_applied_preference(wishes))
+
+    def _open(self, request: Request) -> tuple[CommandFactory, str, Preferences]:
+        factory = self._factory(request)
+        headers = request.headers
+        return (
+            factory,
+            update_id_of(headers.getlist("idempotency-key")),
+            preferences_of(headers.getlist("prefer")),
+        )
+
+    def _factory(self, request: Request) -> CommandFactory:
+        principal = authenticated(request, self.verifier)
+        if not may_write(principal):
+            raise ProblemError("forbidden", "The token does not have the scope orders:write.")
+        return CommandFactory(principal, self.workflow, trace_id_var.get() or "")
+
+    async def _answer(
+        self, request: Request, command: AnyCommand, wishes: Preferences, status: int, headers: dict[str, str]
+    ) -> Response:
+        wants_outcome = wishes.wait_seconds > 0
+        deadline = asyncio.get_running_loop().time() + wishes.wait_seconds
+        try:
+            submission = self.dispatcher.submit(command, wants_outcome=wants_outcome)
+            outcome = await settle(submission, deadline)
+        except BrokerUnavailable:
+            metrics.ANSWERS.labels("unavailable").inc()
+            return problem_response(request, _unavailable(command))
+        if outcome is None:
+            metrics.ANSWERS.labels("accepted").inc()
+            location = {"Location": outcome_location(command)}
+            return JsonResponse(accepted(command), 202, location | _applied_preference(wishes))
+        metrics.ANSWERS.labels(outcome_name(outcome)).inc()
+        if outcome["outcome"] == "rejected":
+            response = problem_response(request, problem_of(outcome))
+        else:
+            response = JsonResponse(result_of(outcome), status, headers)
+        if outcome["replayed"]:
+            response.headers["Idempotent-Replayed"] = "true"
+        return response
+
+    def _send_operation(
+        self,
+        factory: CommandFactory,
+        operation: CreateOperation | UpdateOperation | BadOperation,
+        wishes: Preferences,
+    ) -> "_Sent":
+        if isinstance(operation, BadOperation):
+            return _Sent(operation.update_id, operation.order_id, operation.problem)
+        try:
+            command = factory.operation(operation)
+        except ProblemError as error:
+            return _Sent(operation.update_id, operation.order_id, error.problem)
+        try:
+            submission = self.dispatcher.submit(command, wants_outcome=wishes.wait_seconds > 0)
+        except BrokerUnavailable:
+            return _Sent(command.update_id, command.order_id, _unavailable(command))
+        return _Sent(command.update_id, command.order_id, submission, command)
+
+
+@dataclass(frozen=True, slots=True)
+class _Sent:
+    update_id: str | None
+    order_id: str | None
+    way: Submission | Problem
+    command: AnyCommand | None = None
+
+
+async def _line(index: int, sent: _Sent, deadline: float, instance: str) -> dict[str, Any]:
+    told: Outcome | Problem | None
+    if isinstance(sent.way, Problem) or sent.command is None:
+        told = sent.way if isinstance(sent.way, Problem) else None
+    else:
+        try:
+            told = await settle(sent.way, deadline)
+        except BrokerUnavailable:
+            told = _unavailable(sent.command)
+    line = batch_line(index, sent.update_id, sent.order_id, told, instance)
+    metrics.ANSWERS.labels(line["outcome"]).inc()
+    return line
+
+
+def _is_outage(line: dict[str, Any]) -> bool:
+    return bool(line.get("problem", {}).get("status") == 503)
+
+
+def _unavailable(command: AnyCommand) -> Problem:
+    return Problem(
+        "broker-unavailable",
+        "The update may or may not have been taken. Repeat it with the same id; that is safe.",
+        {"update_id": command.update_id, "order_id": command.order_id},
+    )
+
+
+def _applied_preference(wishes: Preferences) -> dict[str, str]:
+    return {"Preference-Applied": "respond-async"} if wishes.respond_async else {}
+
+
+async def _json_body(request: Request) -> bytes:
+    _media_type(request, JSON_TYPE)
+    return await read_body(request, MAX_BODY_BYTES)
+
+
+def _media_type(request: Request, *supported: str) -> str:
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media_type not in supported:
+        raise ProblemError(
+            "unsupported-media-type", f"Send {' or '.join(supported)}.", supported=list(supported)
+        )
+    return media_type
+
+
+def routes(ingest: Ingest) -> APIRouter:
+    """The routes with their descriptions for OpenAPI."""
+    router = APIRouter(tags=["updates"])
+
+    def add(
+        path: str, handler: Callable[..., Awaitable[Response]], summary: str, body: dict[str, Any]
+    ) -> None:
+        router.add_api_route(
+            path, handler, methods=["POST"], summary=summary, openapi_extra={"requestBody": {"content": body}}
+        )
+
+    async def create(request: Request) -> Response:
+        return await ingest.create(request)
+
+    async def update(request: Request, order_id: str) -> Response:
+        return await ingest.update(request, order_id)
+
+    async def batch(request: Request) -> Response:
+        return await ingest.batch(request)
+
+    operation = {"anyOf": [CreateOperation.model_json_schema(), UpdateOperation.model_json_schema()]}
+    add("/v1/orders", create, "Create an order", {JSON_TYPE: {"schema": CreateBody.model_json_schema()}})
+    add(
+        "/v1/orders/{order_id}/updates",
+        update,
+        "Report a change of an order",
+        {JSON_TYPE: {"schema": UpdateBody.model_json_schema()}},
+    )
+    add(
+        "/v1/batch",
+        batch,
+        "Create and update many orders",
+        {JSON_TYPE: {"schema": {"type": "array", "items": operation}}, LINES_TYPE: {"schema": operation}},
+    )
+    return router

@@ -1,0 +1,82 @@
+"""Bounds on what clients may take: connections in all and per principal, messages per second."""
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from notifier.metrics import CONNECTIONS
+from notifier.protocol import TOO_MANY, Refusal
+from shared.problems import Problem
+
+MESSAGES_PER_SECOND = 5.0
+MESSAGES_AT_ONCE = 20
+"""A person who changes filters sends a few in a minute; a subscribe with a snapshot costs milliseconds."""
+
+
+class Admission:
+    """Counts the connections of this process."""
+
+    def __init__(self, max_connections: int, max_per_principal: int) -> None:
+        self._max_connections = max_connections
+        self._max_per_principal = max_per_principal
+        self._connections = 0
+        self._by_subject: Counter[str] = Counter()
+
+    @contextmanager
+    def connection(self) -> Iterator[None]:
+        """The time that a connection is open.
+
+        Raises:
+            Refusal: there are too many.
+        """
+        if self._connections >= self._max_connections:
+            raise _too_many(f"The server takes {self._max_connections} connections.")
+        self._connections += 1
+        CONNECTIONS.inc()
+        try:
+            yield
+        finally:
+            self._connections -= 1
+            CONNECTIONS.dec()
+
+    def enter(self, subject: str) -> None:
+        """A connection turns out to be this principal's.
+
+        Raises:
+            Refusal: it has too many.
+        """
+        if self._by_subject[subject] >= self._max_per_principal:
+            raise _too_many(f"A principal may have {self._max_per_principal} connections.")
+        self._by_subject[subject] += 1
+
+    def leave(self, subject: str) -> None:
+        """A connection that `enter` let in is gone."""
+        self._by_subject[subject] -= 1
+        if not self._by_subject[subject]:
+            del self._by_subject[subject]
+
+
+class MessageRate:
+    """A token bucket for the messages of one connection."""
+
+    __slots__ = ("_allowance", "_since")
+
+    def __init__(self, now: float) -> None:
+        self._allowance = float(MESSAGES_AT_ONCE)
+        self._since = now
+
+    def spend(self, now: float) -> None:
+        """A message arrives at `now` (seconds of a steady clock).
+
+        Raises:
+            Refusal: they arrive too fast.
+        """
+        gained = (now - self._since) * MESSAGES_PER_SECOND
+        self._allowance = min(MESSAGES_AT_ONCE, self._allowance + gained) - 1
+        self._since = now
+        if self._allowance < 0:
+            raise _too_many(f"Send at most {MESSAGES_PER_SECOND:g} messages per second.")
+
+
+def _too_many(detail: str) -> Refusal:
+    return Refusal(TOO_MANY, "too many", Problem("too-many-requests", detail))

@@ -1,0 +1,52 @@
+"""Health, readiness and metrics over plain HTTP, on the port of the stream."""
+
+from http import HTTPStatus
+from typing import Any
+
+import orjson
+from websockets.datastructures import Headers
+from websockets.http11 import Request, Response
+
+from shared.health import Check, failing_checks
+from shared.metrics import METRICS_MEDIA_TYPE, render_metrics
+from shared.problems import PROBLEM_MEDIA_TYPE, Problem
+
+_PATHS = ("/healthz", "/readyz", "/metrics")
+
+
+async def answer(request: Request, checks: dict[str, Check]) -> Response:
+    """The answer to a request that is not for the stream."""
+    path = request.path.partition("?")[0]
+    if path not in _PATHS:
+        return _problem(Problem("not-found", f"There is nothing at {path[:200]}."), path)
+    if request.method != "GET":
+        return _problem(Problem("method-not-allowed", "Use GET."), path, Allow="GET")
+    if path == "/healthz":
+        return _json(HTTPStatus.OK, {"status": "ok"})
+    if path == "/metrics":
+        return _response(HTTPStatus.OK, METRICS_MEDIA_TYPE, render_metrics())
+    failing = await failing_checks(checks)
+    return _json(
+        HTTPStatus.SERVICE_UNAVAILABLE if failing else HTTPStatus.OK,
+        {"status": "unavailable" if failing else "ok", "failing": failing},
+    )
+
+
+def _problem(problem: Problem, path: str, **headers: str) -> Response:
+    body = orjson.dumps(problem.document(path[:200]))
+    return _response(HTTPStatus(problem.status), PROBLEM_MEDIA_TYPE, body, **headers)
+
+
+def _json(status: HTTPStatus, document: dict[str, Any]) -> Response:
+    return _response(status, "application/json", orjson.dumps(document))
+
+
+def _response(status: HTTPStatus, content_type: str, body: bytes, **headers: str) -> Response:
+    always = {
+        "Content-Type": content_type,
+        "Content-Length": str(len(body)),
+        "Connection": "close",
+        "Cache-Control": "no-store",
+        "X-Content-Type-Options": "nosniff",
+    }
+    return Response(status.value, status.phrase, Headers(always | headers), body)

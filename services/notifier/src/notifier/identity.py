@@ -1,0 +1,73 @@
+"""Who a connection is, and until when: entitlement ends when the token does."""
+
+import asyncio
+from collections.abc import Callable
+from time import time
+
+from notifier.admission import Admission
+from notifier.protocol import FORBIDDEN, NOT_AUTHENTICATED, Refusal
+from shared.access import Principal, may_read
+from shared.problems import Problem
+from shared.tokens import TokenError, TokenVerifier
+
+MAX_TIMER_SECONDS = 3600.0
+"""Timers for far-off expiries are set anew, so that a clock that was set is noticed within this time."""
+
+
+class Identity:
+    """The principal of one connection, from its first valid token on."""
+
+    __slots__ = ("_admission", "_on_expiry", "_timer", "_verifier", "principal")
+
+    def __init__(self, verifier: TokenVerifier, admission: Admission, on_expiry: Callable[[], None]) -> None:
+        self._verifier = verifier
+        self._admission = admission
+        self._on_expiry = on_expiry
+        self._timer: asyncio.TimerHandle | None = None
+        self.principal: Principal | None = None
+
+    def prove(self, token: str) -> Principal:
+        """Takes on what the token says. Later tokens must be the same principal's.
+
+        Raises:
+            Refusal: not a valid token, no right to read, another principal, or too many connections;
+                what was proved before still holds.
+        """
+        principal = self._verified(token)
+        if not may_read(principal):
+            raise _forbidden("The token lacks the scope orders:read.")
+        if self.principal is None:
+            self._admission.enter(principal.subject)
+        elif principal.subject != self.principal.subject:
+            raise _forbidden("The token is another principal's.")
+        self.principal = principal
+        self._await_expiry(principal)
+        return principal
+
+    def release(self) -> None:
+        """The connection is gone."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if self.principal is not None:
+            self._admission.leave(self.principal.subject)
+
+    def _verified(self, token: str) -> Principal:
+        try:
+            return self._verifier.verify(token)
+        except TokenError as error:
+            problem = Problem("unauthenticated", str(error))
+            raise Refusal(NOT_AUTHENTICATED, "not authenticated", problem) from None
+
+    def _await_expiry(self, principal: Principal) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        left = principal.expires_at - time()
+        if left <= 0:
+            self._on_expiry()
+            return
+        loop = asyncio.get_running_loop()
+        self._timer = loop.call_later(min(left, MAX_TIMER_SECONDS), self._await_expiry, principal)
+
+
+def _forbidden(detail: str) -> Refusal:
+    return Refusal(FORBIDDEN, "forbidden", Problem("forbidden", detail))

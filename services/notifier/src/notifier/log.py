@@ -1,0 +1,76 @@
+"""Reads of the durable log and of the orders: positions, pages of events, snapshots."""
+
+import asyncio
+from collections.abc import AsyncIterator
+
+from notifier.events import Event, event_of
+from notifier.filters import Audience, order_query
+from shared.cursors import Position
+from shared.database import Database, DatabaseUnavailable, driver_errors
+from shared.documents import OrderDocument, position_key
+from shared.workflow import Workflow
+
+PAGE_EVENTS = 500
+PAGE_ORDERS = 200
+
+CONCURRENT_READS = 16
+"""Beyond this, readers wait for each other: clients that come back together must not drown the database."""
+
+
+class EventLog:
+    """The log as its readers see it. The pages asked for at once are bounded per instance."""
+
+    def __init__(self, database: Database, workflow: Workflow, partitions: int) -> None:
+        self._database = database
+        self._workflow = workflow
+        self._partitions = partitions
+        self._reads = asyncio.Semaphore(CONCURRENT_READS)
+
+    async def heads(self) -> Position:
+        """The newest position of every partition.
+
+        Raises:
+            DatabaseUnavailable: also while the database is not set up yet.
+        """
+        with driver_errors():
+            documents = await self._database.partitions.find({}).to_list(None)
+        documents.sort(key=lambda document: document["_id"])
+        if [document["_id"] for document in documents] != list(range(self._partitions)):
+            raise DatabaseUnavailable("the log is not set up yet: order-state does that when it starts")
+        return Position(documents[0]["epoch"], tuple(document["seq"] for document in documents))
+
+    async def page(self, partition: int, after: int, through: int) -> list[Event]:
+        """The events that follow `after` in their order, up to `through`, at most `PAGE_EVENTS`.
+
+        Raises:
+            DatabaseUnavailable: also if the log has a hole there, which it must never have.
+        """
+        last = min(through, after + PAGE_EVENTS)
+        first_key, last_key = position_key(partition, after + 1), position_key(partition, last)
+        async with self._reads:
+            with driver_errors():
+                documents = (
+                    await self._database.order_events.find({"_id": {"$gte": first_key, "$lte": last_key}})
+                    .sort("_id", 1)
+                    .to_list(None)
+                )
+        if [document["seq"] for document in documents] != list(range(after + 1, last + 1)):
+            raise DatabaseUnavailable(
+                f"events {after + 1} to {last} of partition {partition} are not all there"
+            )
+        return [event_of(document, self._workflow) for document in documents]
+
+    async def orders(self, audience: Audience) -> AsyncIterator[list[OrderDocument]]:
+        """Pages of the orders that a snapshot for this audience holds.
+
+        An order that changes meanwhile may come twice or not at all: its event tells.
+
+        Raises:
+            DatabaseUnavailable: the database did not answer.
+        """
+        with driver_errors():
+            async with self._database.orders.find(order_query(audience), batch_size=PAGE_ORDERS) as cursor:
+                while cursor.alive:
+                    async with self._reads:
+                        documents = await cursor.to_list(PAGE_ORDERS)
+                    yield [document for document in documents if audience.shows(document)]

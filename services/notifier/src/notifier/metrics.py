@@ -1,0 +1,12 @@
+"""What notifier counts."""
+
+from prometheus_client import Counter, Gauge
+
+CONNECTIONS = Gauge("tracking_stream_connections", "Open WebSocket connections")
+CLOSED = Counter("tracking_stream_closed_total", "Connections that we closed", ["code"])
+MESSAGES = Counter("tracking_stream_messages_total", "Messages with live events sent")
+DELIVERED = Counter("tracking_stream_events_delivered_total", "Live events sent, once per connection")
+REPLAYED = Counter("tracking_stream_events_replayed_total", "Missed events sent to clients that came back")
+SNAPSHOT_ORDERS = Counter("tracking_stream_snapshot_orders_total", "Orders sent in snapshots")
+TAKEN = Counter("tracking_feed_events_total", "Events taken", ["source"])
+UNDECODABLE = Counter("tracking_feed_undecodable_total", "Messages of the broker that were no events")

@@ -1,0 +1,177 @@
+"""The WebSocket server: handshakes, health and metrics on the same port, heartbeats, and the stop."""
+
+import asyncio
+import logging
+import random
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any
+
+from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.frames import CloseCode
+from websockets.http11 import Request, Response
+from websockets.protocol import State
+from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
+
+from notifier.endpoints import answer
+from notifier.metrics import CLOSED
+from notifier.protocol import (
+    BEARER_PREFIX,
+    MAX_CLIENT_MESSAGE_BYTES,
+    RESTARTING,
+    STREAM_PATH,
+    SUBPROTOCOL,
+    TOO_BIG,
+)
+from notifier.session import CLOSE_SECONDS, Parts, Session
+from shared.health import Check
+from shared.serving import PortInUse
+
+log = logging.getLogger(__name__)
+
+HANDSHAKE_SECONDS = 5
+
+HEARTBEAT_SECONDS = 20.0
+DEAD_SECONDS = 45.0
+"""A peer that answers two heartbeats with nothing is gone, or will never read what waits for it."""
+
+SWEEP_SECONDS = 1.0
+
+WAITING_FRAMES = 4
+"""Received and not read yet, per connection; beyond that the socket is not read."""
+
+BACKLOG = 4096
+"""Connections that may wait to be accepted: after a restart all clients come back within seconds."""
+
+
+class StreamProtocol(ServerProtocol):
+    """The library's protocol with our close code for messages that are too big, and our subprotocol."""
+
+    def fail(self, code: CloseCode | int, reason: str = "") -> None:
+        """Ends the connection because the peer broke the protocol."""
+        too_big = code == CloseCode.MESSAGE_TOO_BIG
+        super().fail(TOO_BIG if too_big else code, "too big" if too_big else reason)
+
+    def select_subprotocol(self, subprotocols: Sequence[Subprotocol]) -> Subprotocol | None:
+        """Ours if it is offered. The one that carries a token is never sent back."""
+        return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in subprotocols else None
+
+
+class StreamConnection(ServerConnection):
+    """A connection that remembers when its peer was last heard."""
+
+    def __init__(self, protocol: ServerProtocol, server: Server, **options: Any) -> None:
+        super().__init__(StreamProtocol(max_size=MAX_CLIENT_MESSAGE_BYTES), server, **options)
+        self.heard_at = self.loop.time()
+        self.pinged_at = self.heard_at - random.uniform(0, HEARTBEAT_SECONDS)  # not all in one sweep
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the transport."""
+        self.heard_at = self.loop.time()
+        super().data_received(data)
+
+
+class StreamServer:
+    """Serves the stream and what every service has: `/healthz`, `/readyz`, `/metrics`."""
+
+    def __init__(self, parts: Parts, checks: dict[str, Check]) -> None:
+        self._parts = parts
+        self._checks = checks
+        self._sessions: dict[StreamConnection, Session] = {}
+
+    async def serve(self, host: str, port: int, stop: asyncio.Event, stop_seconds: float) -> None:
+        """Serves until `stop`, then closes the connections over `stop_seconds`.
+
+        Raises:
+            PortInUse: the port is taken.
+        """
+        try:
+            server = await serve(
+                self._handle,
+                host,
+                port,
+                create_connection=StreamConnection,
+                process_request=self._answer,
+                compression=None,
+                server_header=None,
+                open_timeout=HANDSHAKE_SECONDS,
+                close_timeout=CLOSE_SECONDS,
+                # Its keepalive waits without end for a peer that does not read; see `_sweep`.
+                ping_interval=None,
+                max_queue=WAITING_FRAMES,
+                backlog=BACKLOG,
+            )
+        except OSError as error:
+            raise PortInUse(f"cannot listen on {host}:{port}") from error
+        log.info("serving on %s:%d", host, port)
+        await self._sweep_until(stop)
+        server.close(close_connections=False)
+        await self._send_away(stop_seconds)
+        with suppress(TimeoutError):  # handshakes that never end are not waited for
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await server.wait_closed()
+
+    async def _handle(self, connection: ServerConnection) -> None:
+        if not isinstance(connection, StreamConnection):
+            raise TypeError("the server makes StreamConnections")
+        session = Session(connection, self._parts, _handshake_token(connection.request))
+        self._sessions[connection] = session
+        try:
+            await session.run()
+        finally:
+            del self._sessions[connection]
+
+    async def _answer(self, _connection: ServerConnection, request: Request) -> Response | None:
+        if request.path.partition("?")[0] == STREAM_PATH:
+            return None
+        return await answer(request, self._checks)
+
+    async def _sweep_until(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            self._sweep()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(SWEEP_SECONDS):
+                    await stop.wait()
+
+    def _sweep(self) -> None:
+        """Pings the silent, cuts the dead."""
+        now = asyncio.get_running_loop().time()
+        for connection in tuple(self._sessions):
+            if now - connection.heard_at > DEAD_SECONDS:
+                CLOSED.labels("dead").inc()
+                connection.transport.abort()
+            elif now - connection.pinged_at > HEARTBEAT_SECONDS:
+                connection.pinged_at = now
+                if connection.protocol.state is State.OPEN:
+                    connection.protocol.send_ping(b"")
+                    connection.send_data()
+
+    async def _send_away(self, seconds: float) -> None:
+        """Closes all connections, spread over `seconds` so that the clients do not come back as a herd."""
+        loop = asyncio.get_running_loop()
+        started = loop.time()
+        sessions = list(self._sessions.values())
+        random.shuffle(sessions)
+        for number, session in enumerate(sessions):
+            ahead = started + seconds * number / len(sessions) - loop.time()
+            if ahead > 0:
+                await asyncio.sleep(ahead)
+            session.end(RESTARTING, "restarting")
+        for session in tuple(self._sessions.values()):
+            session.end(RESTARTING, "restarting")  # those whose handshake was under way
+
+
+def _handshake_token(request: Request | None) -> str:
+    """The token of the `Authorization` header, or of the subprotocols (all that a browser can set), or ""."""
+    if request is None:
+        return ""
+    for authorization in request.headers.get_all("Authorization"):
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() == "bearer":
+            return token.strip()
+    for header in request.headers.get_all("Sec-WebSocket-Protocol"):
+        for name in map(str.strip, header.split(",")):
+            if name.startswith(BEARER_PREFIX):
+                return name.removeprefix(BEARER_PREFIX)
+    return ""

@@ -1,0 +1,263 @@
+"""One connection's life: who it is, what it asked for, and how it ends."""
+
+import asyncio
+import logging
+from contextlib import aclosing, suppress
+from dataclasses import dataclass
+
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
+from websockets.protocol import State
+
+from notifier.admission import Admission, MessageRate
+from notifier.catchup import CatchUp, HubLagging, LogReplaced, Subscription
+from notifier.filters import Audience
+from notifier.hub import Hub
+from notifier.identity import Identity
+from notifier.log import EventLog
+from notifier.metrics import CLOSED
+from notifier.protocol import (
+    BAD_MESSAGE,
+    NO_SUBSCRIBE,
+    NOT_AUTHENTICATED,
+    OVERLOADED,
+    RESTARTING,
+    Refresh,
+    Refusal,
+    Subscribe,
+    filter_of,
+    live_message,
+    parse_message,
+    problem_message,
+    text_frame,
+)
+from notifier.topics import Topic
+from shared.cursors import InvalidCursor, Position, decode_cursor
+from shared.database import DatabaseUnavailable
+from shared.problems import Problem
+from shared.tokens import TokenVerifier
+from shared.workflow import Workflow
+
+log = logging.getLogger(__name__)
+
+SUBSCRIBE_SECONDS = 5
+SEND_SECONDS = 30
+"""How long one message of the past may wait for the client to read: 256 KiB take a phone a few seconds."""
+
+CLOSE_SECONDS = 5
+"""How long a client may take to answer a close before its connection is cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What every session works with."""
+
+    hub: Hub
+    log: EventLog
+    verifier: TokenVerifier
+    workflow: Workflow
+    admission: Admission
+    queue_bytes: int
+
+
+class Session:
+    """A connection from its first message to its close."""
+
+    __slots__ = (
+        "_closing",
+        "_connection",
+        "_feeding",
+        "_handshake_token",
+        "_identity",
+        "_loop",
+        "_parts",
+        "_rate",
+        "_subscription",
+        "_topic",
+    )
+
+    def __init__(self, connection: ServerConnection, parts: Parts, handshake_token: str) -> None:
+        self._connection = connection
+        self._parts = parts
+        self._handshake_token = handshake_token
+        self._loop = connection.loop
+        self._rate = MessageRate(self._loop.time())
+        self._identity = Identity(parts.verifier, parts.admission, self._expire)
+        self._subscription: Subscription | None = None
+        self._topic: Topic | None = None
+        self._feeding: asyncio.Task[None] | None = None
+        self._closing: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Serves the connection until it is closed, by whichever side."""
+        try:
+            with self._parts.admission.connection():
+                await self._converse()
+        except Refusal as refusal:
+            self.end(refusal.code, refusal.reason, refusal.problem)
+        except ConnectionClosed:
+            pass  # the ordinary end
+        finally:
+            self._release()
+        if self._closing is not None:
+            await self._read_to_end()
+            await self._closing
+
+    def end(self, code: int, reason: str, problem: Problem | None = None) -> None:
+        """Begins to close the connection, without waiting for it. Nothing but the close follows."""
+        if self._closing is None:
+            self._unsubscribe()
+            self._closing = self._loop.create_task(self._close(code, reason, problem))
+
+    def push(self, frame: bytes) -> None:
+        """Sends a frame without waiting; a client too slow to take it is closed."""
+        transport = self._connection.transport
+        if transport.get_write_buffer_size() > self._parts.queue_bytes:
+            self.end(OVERLOADED, "too slow")
+        elif self._connection.protocol.state is State.OPEN:
+            transport.write(frame)
+
+    def log_replaced(self) -> None:
+        """Sends the client away; it comes back with a cursor of the old log and is resynchronised."""
+        self.end(RESTARTING, "log replaced")
+
+    async def _converse(self) -> None:
+        message: Subscribe | Refresh = await self._first_message()
+        while self._closing is None:
+            if isinstance(message, Subscribe):
+                self._subscribe(message)
+            else:
+                self._refresh(message)
+            message = parse_message(await self._receive())
+
+    async def _read_to_end(self) -> None:
+        # The client's answer to our close stands behind whatever else it has sent.
+        with suppress(ConnectionClosed):
+            while True:
+                await self._connection.recv(decode=False)
+
+    async def _first_message(self) -> Subscribe:
+        try:
+            async with asyncio.timeout(SUBSCRIBE_SECONDS):
+                message = parse_message(await self._receive())
+        except TimeoutError:
+            raise Refusal(NO_SUBSCRIBE, f"no subscribe within {SUBSCRIBE_SECONDS} s") from None
+        if isinstance(message, Subscribe):
+            return message
+        problem = Problem("validation-failed", "The first message must be a subscribe.")
+        raise Refusal(BAD_MESSAGE, "bad message", problem)
+
+    async def _receive(self) -> bytes:
+        data = await self._connection.recv(decode=False)
+        self._rate.spend(self._loop.time())
+        return data
+
+    def _subscribe(self, message: Subscribe) -> None:
+        principal = self._identity.principal
+        if principal is None or message.token is not None:
+            principal = self._identity.prove(message.token or self._handshake_token)
+        self._handshake_token = ""
+        wanted = filter_of(message.filter, self._parts.workflow.statuses)
+        after = _position(message.after)
+        self._start(Subscription(Audience(principal.grant, wanted), after, message.wants_snapshot))
+
+    def _refresh(self, message: Refresh) -> None:
+        try:
+            grant = self._identity.prove(message.token).grant
+        except Refusal as refusal:
+            # The message is refused; the connection keeps its token until that expires.
+            if refusal.problem is not None:
+                self._write(problem_message(refusal.problem))
+            return
+        if self._subscription is not None and grant != self._subscription.audience.grant:
+            audience = Audience(grant, self._subscription.audience.filter)
+            self._start(Subscription(audience, None, snapshot=True, resync_reason="entitlement-changed"))
+
+    def _expire(self) -> None:
+        self.end(NOT_AUTHENTICATED, "expired", Problem("unauthenticated", "The token has expired."))
+
+    def _start(self, subscription: Subscription) -> None:
+        self._unsubscribe()
+        self._subscription = subscription
+        if self._feeding is None or self._feeding.done():
+            self._feeding = self._loop.create_task(self._feed())
+            self._feeding.add_done_callback(self._log_fault)
+
+    async def _feed(self) -> None:
+        """Brings the newest subscription to the hub's position and joins it there."""
+        try:
+            while not await self._bring_up():
+                pass  # the client subscribed anew meanwhile
+        except ConnectionClosed:
+            pass  # `run` ends, too
+        except TimeoutError:
+            self.end(OVERLOADED, "too slow")
+        except LogReplaced:
+            self.log_replaced()
+        except HubLagging as error:
+            log.warning("client sent away: %s", error)
+            self.end(OVERLOADED, "not ready")
+        except DatabaseUnavailable as error:
+            log.warning("client sent away: %s", error)
+            problem = Problem("database-unavailable", "Connect again a little later.")
+            self.end(OVERLOADED, "database unavailable", problem)
+
+    async def _bring_up(self) -> bool:
+        subscription = self._subscription
+        if subscription is None:
+            return True  # the connection ended meanwhile
+        parts = self._parts
+        catch_up = CatchUp(subscription, parts.hub, parts.log, parts.workflow)
+        async with aclosing(catch_up.messages()) as messages:
+            async for message in messages:
+                async with asyncio.timeout(SEND_SECONDS):
+                    await self._connection.send(message, text=True)
+                if self._subscription is not subscription:
+                    return False
+            if self._subscription is not subscription:
+                return False
+            # Nothing was awaited since the last message was made, so hub and client are at one position.
+            self._topic = parts.hub.join(self, subscription.audience)
+            self._write(live_message(parts.hub.cursor))
+        return True
+
+    def _log_fault(self, task: asyncio.Task[None]) -> None:
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            log.error("catching up failed", exc_info=fault)
+            self.end(1011, "internal error", Problem("internal-error", "The fault is logged."))
+
+    def _write(self, payload: bytes) -> None:
+        self.push(text_frame(payload))
+
+    def _unsubscribe(self) -> None:
+        self._subscription = None
+        if self._topic is not None:
+            self._parts.hub.leave(self, self._topic)
+            self._topic = None
+
+    async def _close(self, code: int, reason: str, problem: Problem | None = None) -> None:
+        """Closes the connection, cutting it if the client does not answer. The library itself waits
+        without end for a client that does not read.
+        """
+        CLOSED.labels(code).inc()
+        if problem is not None:
+            self._write(problem_message(problem))
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CLOSE_SECONDS):
+                await self._connection.close(code, reason)
+                return
+        self._connection.transport.abort()
+
+    def _release(self) -> None:
+        self._unsubscribe()
+        self._identity.release()
+
+
+def _position(cursor: str | None) -> Position | None:
+    if cursor is None:
+        return None
+    try:
+        return decode_cursor(cursor)
+    except InvalidCursor as error:
+        problem = Problem("invalid-cursor", f"The cursor is not one of ours: {error}.")
+        raise Refusal(BAD_MESSAGE, "invalid cursor", problem) from None

@@ -1,0 +1,24 @@
+"""Settings of notifier."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from shared.settings import Settings
+
+
+class NotifierSettings(Settings):
+    """The common settings and those of notifier."""
+
+    notifier_port: Annotated[int, Field(ge=1, le=65535)] = 8003
+    notifier_max_connections: Annotated[int, Field(ge=1)] = 10_000
+    """In all. An idle one costs about 20 KB; the process also needs a file descriptor for each."""
+    notifier_max_connections_per_principal: Annotated[int, Field(ge=1)] = 5_000
+    """Per `sub` of the tokens. High, because one service account may stand for a whole operations team."""
+    notifier_queue_bytes: Annotated[int, Field(ge=16 * 1024)] = 1024 * 1024
+    """What may wait in memory for one client beside the kernel's socket buffers: some 1,500 events.
+    All connections together can need this times their number, so it bounds the process as well."""
+    notifier_window_bytes: Annotated[int, Field(ge=0)] = 64 * 1024 * 1024
+    """Recent events kept for reconnects: some 80,000. Older ones are read from the log."""
+    notifier_stop_seconds: Annotated[float, Field(ge=0, le=60)] = 2.0
+    """Over which the connections are closed at a stop, so that clients do not come back all at once."""

@@ -1,0 +1,74 @@
+"""Composition root of order-state."""
+
+from collections.abc import Awaitable, Callable
+
+from fastapi import FastAPI
+
+from order_state.announcer import Announcer, open_announcer
+from order_state.consumer import consume_partitions
+from order_state.passes import Passes
+from order_state.settings import OrderStateSettings
+from order_state.store import Store
+from order_state.worker import Worker
+from shared.broker import BrokerUnavailable, Connection, serve_connections
+from shared.database import Database, open_database, retrying_database
+from shared.http import install_plumbing
+from shared.serving import background, serve_http
+from shared.workflow import Workflow, load_workflow
+
+OpenAnnouncer = Callable[[Connection, Workflow], Awaitable[Announcer]]
+
+
+async def serve(
+    settings: OrderStateSettings,
+    new_store: Callable[[Database], Store] = Store,
+    new_announcer: OpenAnnouncer = open_announcer,
+) -> None:
+    """Runs order-state until a stop signal. The parts can be replaced to make them fail at a chosen step."""
+    workflow = load_workflow(settings.workflow_file)
+    async with open_database(settings.mongodb_url, settings.mongodb_database) as database:
+        partitions = _Partitions(settings, database, new_store(database), workflow, new_announcer)
+        app = FastAPI(title="order-state", openapi_url=None)
+        install_plumbing(app, lambda: {"database": database.ping, "broker": partitions.check_broker})
+        async with background(partitions.run()):
+            await serve_http(app, settings, settings.order_state_port)
+
+
+class _Partitions:
+    """Works on the partitions over one broker connection after another."""
+
+    def __init__(
+        self,
+        settings: OrderStateSettings,
+        database: Database,
+        store: Store,
+        workflow: Workflow,
+        new_announcer: OpenAnnouncer,
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._store = store
+        self._workflow = workflow
+        self._new_announcer = new_announcer
+        self._connected = False
+
+    async def check_broker(self) -> None:
+        """Raises `BrokerUnavailable` while there is no connection."""
+        if not self._connected:
+            raise BrokerUnavailable("not connected")
+
+    async def run(self) -> None:
+        async for attempt in retrying_database():
+            with attempt:
+                await self._database.prepare(self._settings.partitions)
+        await serve_connections(self._settings.amqp_url, "order-state", self._work)
+
+    async def _work(self, connection: Connection) -> None:
+        await connection.declare(self._settings.partitions)
+        announcer = await self._new_announcer(connection, self._workflow)
+        passes = Passes(self._settings.partitions, self._store, announcer, self._workflow)
+        self._connected = True
+        try:
+            await consume_partitions(connection, self._settings, Worker(passes))
+        finally:
+            self._connected = False

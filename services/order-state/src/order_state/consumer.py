@@ -1,0 +1,69 @@
+"""Subscriptions: which replica works on which partition, with the broker as the only coordinator.
+
+Every replica subscribes to every partition; the queue's single active consumer is the one that
+subscribed first. A replica queues for its own partitions at once and for the others a moment later,
+and steps back in line for those from time to time: so a returning replica gets its own ones back.
+"""
+
+import asyncio
+import logging
+from contextlib import suppress
+from random import uniform
+
+from order_state import metrics
+from order_state.settings import OrderStateSettings
+from order_state.store import Fenced
+from order_state.worker import Subscription, Worker
+from shared.broker import Connection
+from shared.topology import partition_queue_name
+
+log = logging.getLogger(__name__)
+
+PREFETCH_MESSAGES = 20
+"""In hand per partition. Each is a batch by itself; at the bounds of one message that is 10 MiB."""
+
+
+def is_preferred(partition: int, ordinal: int, count: int) -> bool:
+    """Whether a partition is this replica's own."""
+    return partition % count == ordinal % count
+
+
+async def consume_partitions(connection: Connection, settings: OrderStateSettings, worker: Worker) -> None:
+    """Works on all partitions until the connection is lost.
+
+    Raises:
+        BrokerUnavailable: the connection is gone.
+    """
+    async with asyncio.TaskGroup() as group:
+        group.create_task(worker.run())
+        for partition in range(settings.partitions):
+            group.create_task(_consume_partition(connection, partition, settings, worker))
+
+
+async def _consume_partition(
+    connection: Connection, partition: int, settings: OrderStateSettings, worker: Worker
+) -> None:
+    preferred = is_preferred(partition, settings.replica_ordinal, settings.replica_count)
+    if not preferred:
+        await asyncio.sleep(settings.standby_delay_seconds)
+    while True:
+        consumer = await connection.consumer(partition_queue_name(partition), prefetch=PREFETCH_MESSAGES)
+        try:
+            turn = None if preferred else settings.rebalance_seconds * uniform(0.8, 1.2)
+            await _take_turn(Subscription(partition, consumer), worker, turn)
+        except Fenced as error:
+            metrics.FENCED.inc()
+            log.warning("gave up partition %d: %s", partition, error)
+        finally:
+            await consumer.close()
+
+
+async def _take_turn(subscription: Subscription, worker: Worker, seconds: float | None) -> None:
+    """Has deliveries handled until the channel closes, or `seconds` have passed and none is in work."""
+    loop = asyncio.get_running_loop()
+    end = None if seconds is None else loop.time() + seconds
+    with suppress(TimeoutError):
+        while not subscription.consumer.is_closed and (end is None or loop.time() < end):
+            async with asyncio.timeout_at(end):
+                await subscription.consumer.arrival()
+            await worker.handle(subscription)

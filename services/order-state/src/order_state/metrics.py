@@ -1,0 +1,18 @@
+"""What order-state counts."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+OUTCOMES = Counter("tracking_outcomes_total", "Commands decided", ["outcome"])
+PASS_COMMANDS = Histogram(
+    "tracking_pass_commands",
+    "Commands decided together",
+    buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000),
+)
+PASS_SECONDS = Histogram(
+    "tracking_pass_seconds",
+    "From taking a micro-batch to its acknowledgement",
+    buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
+)
+DEAD_LETTERED = Counter("tracking_dead_lettered_total", "Messages that were no commands for their queue")
+FENCED = Counter("tracking_fenced_total", "Writes refused because another worker owns the partition")
+SEQ = Gauge("tracking_partition_seq", "Newest event committed by this process", ["partition"])

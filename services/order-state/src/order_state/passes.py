@@ -1,0 +1,170 @@
+"""One pass over what has arrived: load, decide, commit, announce, reply, acknowledge.
+
+A transaction costs about the same for one command as for fifty, so a pass takes what is waiting on all
+the partitions that this process works on, and writes it in one transaction with one fence a partition.
+"""
+
+import asyncio
+import logging
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from order_state import metrics
+from order_state.announcer import Announcer
+from order_state.batch import AnyCommand, Decided, Known, decide_batch
+from order_state.store import PartitionPosition, Store
+from shared.broker import Delivery
+from shared.commands import UndecodableMessage, decode_commands
+from shared.database import retrying_database
+from shared.documents import EventDocument
+from shared.outcomes import Reply
+from shared.partitioning import partition_of
+from shared.timestamps import now
+from shared.workflow import Workflow
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Share:
+    """What one partition brings to a pass. `position` is where it stood after our last commit, None
+    if we don't know; whatever is decided is written only if it still stands there.
+    """
+
+    partition: int
+    position: PartitionPosition | None
+    deliveries: list[Delivery]
+    commands: list[AnyCommand] = field(default_factory=list)
+    sizes: list[int] = field(default_factory=list)
+    """How many of the commands came in each delivery."""
+    decided: Decided = field(default_factory=Decided)
+    uncertain: bool = False
+    """Whether a commit on `position` may have happened without an answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Passes:
+    """Takes shares to their end. The steps are the same for one share and for many."""
+
+    partitions: int
+    store: Store
+    announcer: Announcer
+    workflow: Workflow
+
+    async def run(self, shares: Sequence[Share]) -> None:
+        """Decides, records and tells everything in `shares`, and brings their positions up to date.
+
+        Raises:
+            Fenced: another worker owns one of the partitions; nothing was written.
+            BrokerUnavailable: the connection is gone; what was not acknowledged comes again.
+        """
+        for share in shares:
+            await self._decode(share)
+        shares = [share for share in shares if share.deliveries]
+        if not shares:
+            return
+        known, attempts = await self._decide_and_commit(shares)
+        await asyncio.gather(*(self._announce(share, known, again=attempts > 1) for share in shares))
+        for reply_to, replies in replies_of(shares).items():
+            await self.announcer.reply(reply_to, replies)
+        for share in shares:
+            await share.deliveries[-1].acknowledge_through()
+        _count(shares)
+
+    async def _decode(self, share: Share) -> None:
+        good: list[Delivery] = []
+        share.commands, share.sizes = [], []
+        for delivery in share.deliveries:
+            try:
+                commands = self._commands_of(delivery, share.partition)
+            except UndecodableMessage as error:
+                log.warning("dead-lettered a message: %s", error)
+                metrics.DEAD_LETTERED.inc()
+                await delivery.dead_letter()
+                continue
+            good.append(delivery)
+            share.commands += commands
+            share.sizes.append(len(commands))
+        share.deliveries = good
+
+    def _commands_of(self, delivery: Delivery, partition: int) -> list[AnyCommand]:
+        commands = decode_commands(delivery.body)
+        for command in commands:
+            owner = partition_of(command.order_id, self.partitions)
+            if owner != partition:
+                raise UndecodableMessage(f"a command for partition {owner} came to {partition}")
+        return commands
+
+    async def _decide_and_commit(self, shares: Sequence[Share]) -> tuple[Known, int]:
+        """What was known, and the attempts it took: after the first, what is known may be our own
+        doing, committed though the answer was lost.
+
+        Retried in process while the database is away: a delivery that is given back and taken again
+        would count towards the delivery limit, and an hour's outage would dead-letter it.
+        """
+        async for attempt in retrying_database():
+            with attempt:
+                known = await self._attempt(shares)
+                return known, attempt.retry_state.attempt_number
+        raise AssertionError("retried without end")
+
+    async def _attempt(self, shares: Sequence[Share]) -> Known:
+        # The positions first: whoever writes after we have read them makes our commit fail.
+        positions = [await self._position(share) for share in shares]
+        known = await self.store.load([command for share in shares for command in share.commands])
+        for share, position in zip(shares, positions, strict=True):
+            share.decided = decide_batch(
+                share.commands,
+                known,
+                partition=share.partition,
+                seq=position.seq,
+                time=now(),
+                workflow=self.workflow,
+            )
+            share.position, share.uncertain = position, True
+        after = await self.store.commit(positions, [share.decided for share in shares])
+        for share, position in zip(shares, after, strict=True):
+            share.position, share.uncertain = position, False
+        return known
+
+    async def _position(self, share: Share) -> PartitionPosition:
+        if share.position is None:
+            return await self.store.position(share.partition)
+        return await self.store.recover(share.position) if share.uncertain else share.position
+
+    async def _announce(self, share: Share, known: Known, *, again: bool) -> None:
+        again = again or any(delivery.redelivered for delivery in share.deliveries)
+        await self.announcer.announce(events_to_announce(share, known, again=again))
+
+
+def events_to_announce(share: Share, known: Known, *, again: bool) -> list[EventDocument]:
+    """The new events, and with `again` the old ones of known updates before them: whoever had the
+    messages before us may have stopped between commit and announcement.
+    """
+    if not again:
+        return share.decided.events
+    old = [event for event in known.events.values() if event["partition"] == share.partition]
+    return sorted(old, key=lambda event: event["seq"]) + share.decided.events
+
+
+def replies_of(shares: Iterable[Share]) -> dict[str, list[Reply]]:
+    """The outcomes, by the queue of the ingest that waits for them."""
+    replies: dict[str, list[Reply]] = defaultdict(list)
+    for share in shares:
+        outcomes = iter(share.decided.outcomes)
+        for delivery, size in zip(share.deliveries, share.sizes, strict=True):
+            told = [next(outcomes) for _ in range(size)]
+            if delivery.reply_to and delivery.message_id:
+                replies[delivery.reply_to].append({"message_id": delivery.message_id, "outcomes": told})
+    return replies
+
+
+def _count(shares: Sequence[Share]) -> None:
+    outcomes = [outcome for share in shares for outcome in share.decided.outcomes]
+    metrics.PASS_COMMANDS.observe(len(outcomes))
+    for outcome in outcomes:
+        metrics.OUTCOMES.labels("replayed" if outcome["replayed"] else outcome["outcome"]).inc()
+    for share in shares:
+        if share.position:
+            metrics.SEQ.labels(share.partition).set(share.position.seq)

@@ -1,0 +1,59 @@
+"""What the routes work with."""
+
+from dataclasses import dataclass
+
+from fastapi import Request
+
+from shared.access import Principal, may_read, reaches
+from shared.database import Database, driver_errors
+from shared.documents import OrderDocument
+from shared.http import authenticated
+from shared.identifiers import is_identifier
+from shared.problems import ProblemError
+from shared.tokens import TokenVerifier
+from shared.workflow import Workflow
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Made once by the composition root."""
+
+    database: Database
+    verifier: TokenVerifier
+    workflow: Workflow
+    partitions: int
+    cursor_key: bytes
+
+    async def reader(self, request: Request) -> Principal:
+        """The caller of a request.
+
+        Raises:
+            ProblemError: `unauthenticated`, or `forbidden` without a scope to read.
+        """
+        principal = authenticated(request, self.verifier)
+        if not may_read(principal):
+            raise ProblemError("forbidden", "The token does not have the scope orders:read.")
+        return principal
+
+    async def order(self, order_id: str, principal: Principal) -> OrderDocument:
+        """The order as it stands.
+
+        Raises:
+            ProblemError: `order-not-found`, also where the caller is not entitled to it.
+        """
+        order = None
+        if is_identifier(order_id):
+            with driver_errors():
+                order = await self.database.orders.find_one({"_id": order_id})
+        return entitled(order, order_id, principal)
+
+
+def entitled(order: OrderDocument | None, order_id: str, principal: Principal) -> OrderDocument:
+    """`order`, if there is one and it exists for the caller.
+
+    Raises:
+        ProblemError: `order-not-found`.
+    """
+    if order is None or not reaches(principal.grant, order["_id"], order["merchant_id"]):
+        raise ProblemError("order-not-found", f"There is no order {order_id[:64]}.")
+    return order

@@ -1,0 +1,227 @@
+"""What the notifier's tests share: an order-state of theirs that commits and announces, and raw clients."""
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import jwt
+import orjson
+from aiohttp import ClientSession
+from websockets.asyncio.client import ClientConnection, connect
+from websockets.exceptions import ConnectionClosed
+
+from shared.broker import Publisher
+from shared.broker import connect as connect_broker
+from shared.database import Database, open_database
+from shared.documents import EventDocument, position_key, project
+from shared.partitioning import partition_of
+from shared.timestamps import now
+from shared.topology import EVENTS_EXCHANGE
+from shared.views import cloud_event
+from shared.workflow import DEFAULT_WORKFLOW
+from tracking.service_process import ServiceProcess
+
+PARTITIONS = 4
+
+Document = dict[str, Any]
+StartService = Callable[..., Awaitable[ServiceProcess]]
+
+
+class OrderStateStub:
+    """Commits events as order-state does (one transaction a partition, dense seqs), and announces them."""
+
+    def __init__(self, database: Database, publisher: Publisher) -> None:
+        self.database = database
+        self._publisher = publisher
+        self._newest: dict[str, EventDocument] = {}
+        self.metadata: Document = {}
+
+    async def commit(self, *changes: tuple[str, str, str], announce: bool = True) -> list[EventDocument]:
+        """Each change is (order id, merchant id, status). An unannounced one is what a lost message makes."""
+        by_partition: dict[int, list[EventDocument]] = {}
+        for order_id, merchant_id, status in changes:
+            event = self._next_event(order_id, merchant_id, status)
+            by_partition.setdefault(event["partition"], []).append(event)
+        for partition, events in by_partition.items():
+            await self._write(partition, events)
+            if announce:
+                await self.announce(events)
+        return [event for events in by_partition.values() for event in events]
+
+    async def announce(self, events: list[EventDocument]) -> None:
+        """Publishes events of one partition."""
+        body = orjson.dumps([cloud_event(event, DEFAULT_WORKFLOW) for event in events])
+        await self.publish(body)
+
+    async def publish(self, body: bytes) -> None:
+        """Publishes any body to the exchange of the events."""
+        await self._publisher.publish("", body, content_type="application/cloudevents-batch+json")
+
+    def _next_event(self, order_id: str, merchant_id: str, status: str) -> EventDocument:
+        before = self._newest.get(order_id)
+        time_now = now()
+        event = EventDocument(
+            _id=0,
+            order_id=order_id,
+            merchant_id=merchant_id,
+            customer={"name": f"Name of {order_id}", "contact_ref": "+31 6 1234"},
+            version=before["version"] + 1 if before else 1,
+            partition=partition_of(order_id, PARTITIONS),
+            seq=0,
+            status=status,
+            previous_status=before["status"] if before else None,
+            active=DEFAULT_WORKFLOW.is_active(status),
+            update_id=secrets.token_hex(8),
+            source={"type": "system", "id": "test"},
+            occurred_at=None,
+            received_at=time_now,
+            recorded_at=time_now,
+            created_at=before["created_at"] if before else time_now,
+            metadata=self.metadata,
+            order_metadata=self.metadata,
+        )
+        self._newest[order_id] = event
+        return event
+
+    async def _write(self, partition: int, events: list[EventDocument]) -> None:
+        database = self.database
+        async with database.client.start_session() as session, await session.start_transaction():
+            head = await database.partitions.find_one({"_id": partition}, session=session)
+            assert head is not None
+            for number, event in enumerate(events, head["seq"] + 1):
+                event["seq"], event["_id"] = number, position_key(partition, number)
+            await database.partitions.replace_one(
+                {"_id": partition}, head | {"seq": head["seq"] + len(events)}, session=session
+            )
+            await database.order_events.insert_many(events, session=session)
+            for event in events:
+                order = project(event)
+                await database.orders.replace_one({"_id": order["_id"]}, order, upsert=True, session=session)
+
+
+@asynccontextmanager
+async def order_state_stub(environment: dict[str, str]) -> AsyncIterator[OrderStateStub]:
+    """A stub on a prepared database and broker."""
+    async with (
+        open_database(environment["MONGODB_URL"], environment["MONGODB_DATABASE"]) as database,
+        connect_broker(environment["AMQP_URL"], "test") as connection,
+    ):
+        await database.prepare(PARTITIONS)
+        await connection.declare(PARTITIONS)
+        yield OrderStateStub(database, await connection.publisher(EVENTS_EXCHANGE, mandatory=False))
+
+
+@dataclass
+class Stage:
+    """A notifier as a process, and what plays the services around it."""
+
+    notifier: ServiceProcess
+    stub: OrderStateStub
+    secret: str
+
+    @property
+    def url(self) -> str:
+        return self.notifier.stream_url
+
+    def token(self, *, ttl: float = 600, **claims: Any) -> str:
+        """A token; by default it may read everything."""
+        standard = {"sub": "tester", "scope": "orders:read", "merchants": ["*"], "exp": time.time() + ttl}
+        return jwt.encode(standard | claims, self.secret, "HS256")
+
+    async def metric(self, name: str) -> float:
+        """A metric without labels."""
+        async with ClientSession() as session, session.get(f"{self.notifier.url}/metrics") as response:
+            lines = (await response.text()).splitlines()
+        return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
+
+
+@asynccontextmanager
+async def notifier_stage(
+    start_service: StartService, environment: dict[str, str], **settings: str
+) -> AsyncIterator[Stage]:
+    """A prepared database and broker with a notifier on them."""
+    async with order_state_stub(environment) as stub:
+        notifier = await start_service("notifier", PARTITIONS=str(PARTITIONS), **settings)
+        yield Stage(notifier, stub, environment["JWT_SECRET"])
+
+
+class RawClient:
+    """A client of the bare protocol."""
+
+    def __init__(self, socket: ClientConnection) -> None:
+        self.socket = socket
+
+    async def send(self, **message: Any) -> None:
+        await self.socket.send(orjson.dumps(message), text=True)
+
+    async def receive(self, seconds: float = 10) -> Document:
+        """The next message."""
+        async with asyncio.timeout(seconds):
+            message: Document = orjson.loads(await self.socket.recv())
+        return message
+
+    async def until(self, kind: str) -> list[Document]:
+        """All messages up to and with the first of this type."""
+        messages = [await self.receive()]
+        while messages[-1]["type"] != kind:
+            messages.append(await self.receive())
+        return messages
+
+    async def events(self, count: int) -> list[Document]:
+        """The next events, `count` of them."""
+        found: list[Document] = []
+        while len(found) < count:
+            message = await self.receive()
+            assert message["type"] == "events", message
+            found += message["events"]
+        assert len(found) == count, [event["id"] for event in found]
+        return found
+
+    async def closed(self, seconds: float = 15) -> tuple[int, str, list[Document]]:
+        """The close code, its reason, and the messages before it."""
+        messages: list[Document] = []
+        async with asyncio.timeout(seconds):
+            with suppress(ConnectionClosed):
+                while True:
+                    messages.append(orjson.loads(await self.socket.recv()))
+        return self.socket.close_code or 0, self.socket.close_reason or "", messages
+
+
+@asynccontextmanager
+async def raw_client(url: str, **options: Any) -> AsyncIterator[RawClient]:
+    """An open connection on which nothing was sent yet."""
+    async with connect(url, compression=None, max_size=None, **options) as socket:
+        yield RawClient(socket)
+
+
+@asynccontextmanager
+async def subscribed(url: str, bearer: str, **request: Any) -> AsyncIterator[RawClient]:
+    """A client that is live, all earlier messages read and dropped."""
+    async with raw_client(url) as client:
+        await client.send(type="subscribe", token=bearer, **request)
+        await client.until("live")
+        yield client
+
+
+def ids(events: list[Document]) -> list[str]:
+    """The ids of events: `<order id>:<version>`."""
+    return [event["id"] for event in events]
+
+
+def new_order() -> str:
+    """An order id of its own."""
+    return f"o-{secrets.token_hex(6)}"
+
+
+async def eventually(condition: Callable[[], bool | Awaitable[bool]], seconds: float = 15) -> None:
+    """Returns when the condition holds."""
+    async with asyncio.timeout(seconds):
+        while True:
+            held = condition()
+            if held if isinstance(held, bool) else await held:
+                return
+            await asyncio.sleep(0.02)

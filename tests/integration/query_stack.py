@@ -1,0 +1,225 @@
+"""A query service on the tests' database, filled with orders that moved as real ones do."""
+
+import asyncio
+import random
+import secrets
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from socket import AF_INET, IPPROTO_TCP, SOCK_STREAM, socket
+from time import time
+from typing import Any
+
+import jwt
+import orjson
+import uvicorn
+from aiohttp import ClientSession
+
+from query.app import create_app
+from query.settings import QuerySettings
+from shared.access import Grant
+from shared.database import Database, open_database
+from shared.documents import EventDocument, OrderDocument, position_key, project, update_key
+from shared.partitioning import partition_of
+from shared.workflow import DEFAULT_WORKFLOW
+
+SECRET = "a-secret-of-the-query-tests-0123456789"
+PARTITIONS = 4
+MERCHANTS = [f"m-{number}" for number in range(5)]
+CONTACTS = [f"+49 30 {number}" for number in range(20)]
+START = datetime(2026, 3, 1, 8, tzinfo=UTC)
+
+
+@dataclass
+class World:
+    """Everything that is in the database, also kept in plain lists to compare with."""
+
+    orders: dict[str, OrderDocument] = field(default_factory=dict)
+    events: list[EventDocument] = field(default_factory=list)
+    seqs: list[int] = field(default_factory=lambda: [0] * PARTITIONS)
+
+    def history(self, order_id: str) -> list[EventDocument]:
+        return [event for event in self.events if event["order_id"] == order_id]
+
+    def apply(self, order_id: str, status: str, at: datetime, created: Mapping[str, Any]) -> EventDocument:
+        """One applied change; `created` holds merchant and customer."""
+        order = self.orders.get(order_id)
+        partition = partition_of(order_id, PARTITIONS)
+        self.seqs[partition] += 1
+        version = order["version"] + 1 if order else 1
+        metadata = {"step": version, "place": f"hub {version}"}
+        event: EventDocument = {
+            "_id": position_key(partition, self.seqs[partition]),
+            "order_id": order_id,
+            "merchant_id": order["merchant_id"] if order else created["merchant_id"],
+            "customer": order["customer"] if order else created["customer"],
+            "version": version,
+            "partition": partition,
+            "seq": self.seqs[partition],
+            "status": status,
+            "previous_status": order["status"] if order else None,
+            "active": DEFAULT_WORKFLOW.is_active(status),
+            "update_id": f"u-{order_id}-{version}",
+            "source": {"type": "driver", "id": f"driver-{version}"},
+            "occurred_at": None if version % 3 else at - timedelta(seconds=9),
+            "received_at": at - timedelta(milliseconds=4),
+            "recorded_at": at,
+            "created_at": order["created_at"] if order else at,
+            "metadata": metadata,
+            "order_metadata": (order["metadata"] if order else {}) | metadata,
+        }
+        self.events.append(event)
+        self.orders[order_id] = project(event)
+        return event
+
+
+def new_order(random_: random.Random) -> dict[str, Any]:
+    number = random_.randrange(len(CONTACTS))
+    return {
+        "merchant_id": random_.choice(MERCHANTS),
+        "customer": {"name": f"Customer {number}", "contact_ref": CONTACTS[number]},
+    }
+
+
+def random_world(orders: int, steps: int, seed: int = 7) -> World:
+    """Orders created and moved by small commits; changes of one commit share their time."""
+    random_ = random.Random(seed)
+    world = World()
+    at = START
+    for number in range(orders):
+        world.apply(f"o-{number}", "created", at, new_order(random_))
+        at += timedelta(seconds=random_.choice([0, 0, 1, 60]))
+        for _ in range(steps):
+            order = world.orders[f"o-{random_.randrange(number + 1)}"]
+            following = DEFAULT_WORKFLOW.allowed_next(order["status"])
+            if following:
+                world.apply(order["_id"], random_.choice(following), at, {})
+    return world
+
+
+async def store(database: Database, world: World) -> None:
+    await database.prepare(PARTITIONS)
+    for start in range(0, len(world.events), 2000):
+        await database.order_events.insert_many(world.events[start : start + 2000])
+    orders = list(world.orders.values())
+    for start in range(0, len(orders), 2000):
+        await database.orders.insert_many(orders[start : start + 2000])
+    for partition, seq in enumerate(world.seqs):
+        await database.partitions.update_one({"_id": partition}, {"$set": {"seq": seq}})
+
+
+async def store_update(database: Database, order_id: str, update_id: str, **fields: Any) -> None:
+    document = {
+        "_id": update_key(order_id, update_id),
+        "order_id": order_id,
+        "update_id": update_id,
+        "fingerprint": "f",
+        "outcome": "applied",
+        "version": 1,
+        "position": 1,
+        "problem": None,
+        "requested_status": "created",
+        "merchant_id": "m-1",
+        "source": {"type": "driver", "id": "driver-1"},
+        "recorded_at": START,
+    }
+    await database.updates.insert_one(document | fields)  # type: ignore[arg-type]
+
+
+def token(*, merchants: Sequence[str] = ("*",), orders: Sequence[str] | None = None, **claims: Any) -> str:
+    content = {
+        "sub": "reader",
+        "scope": "orders:read",
+        "merchants": list(merchants),
+        "exp": time() + 600,
+    }
+    if orders is not None:
+        content["orders"] = list(orders)
+    return jwt.encode(content | claims, SECRET, "HS256")
+
+
+def token_of(grant: Grant) -> str:
+    orders = None if grant.orders is None else sorted(grant.orders)
+    return token(merchants=sorted(grant.merchants), orders=orders)
+
+
+@dataclass
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return orjson.loads(self.body)
+
+    @property
+    def slug(self) -> str:
+        assert self.headers["content-type"] == "application/problem+json"
+        assert self.json["status"] == self.status
+        return str(self.json["type"].removeprefix("/problems/"))
+
+
+Params = Mapping[str, Any] | Sequence[tuple[str, Any]]
+
+
+class QueryClient:
+    """Calls the service as callers do."""
+
+    def __init__(self, session: ClientSession, database: Database) -> None:
+        self._session = session
+        self.database = database
+
+    async def get(
+        self, path: str, params: Params = (), *, token: str | None = None, headers: Mapping[str, str] = {}
+    ) -> Answer:
+        sent = dict(headers)
+        if token is not None:
+            sent["Authorization"] = f"Bearer {token}"
+        pairs = list(params.items()) if isinstance(params, Mapping) else list(params)
+        async with self._session.get(path, params=pairs, headers=sent) as response:
+            return Answer(response.status, response.headers, await response.read())
+
+    async def all_pages(
+        self, path: str, params: Sequence[tuple[str, Any]], items: str, *, token: str
+    ) -> list[dict[str, Any]]:
+        """Everything, page after page, by the cursor of each answer."""
+        listed = path.endswith("orders")
+        found: list[dict[str, Any]] = []
+        cursor: list[tuple[str, Any]] = []
+        while True:
+            answer = await self.get(path, [*params, *cursor], token=token)
+            assert answer.status == 200, answer.body
+            page = answer.json
+            found += page[items]
+            if not (page["next_cursor"] if listed else page["has_more"]):
+                return found
+            cursor = [("cursor", page["next_cursor"])] if listed else [("after", page["cursor"])]
+
+
+@asynccontextmanager
+async def running_query(mongodb_url: str, database_name: str | None = None) -> AsyncIterator[QueryClient]:
+    """The service over its own database, on a port of its own."""
+    settings = QuerySettings(
+        amqp_url="amqp://unused",
+        mongodb_url=mongodb_url,
+        mongodb_database=database_name or f"test_query_{secrets.token_hex(6)}",
+        jwt_secret=SECRET,
+        partitions=PARTITIONS,
+    )
+    async with open_database(settings.mongodb_url, settings.mongodb_database) as database:
+        app = create_app(settings, database, DEFAULT_WORKFLOW)
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", ws="none"))
+        # Named as TCP: else the loop leaves Nagle on, which holds each answer back for 40 ms.
+        listener = socket(AF_INET, SOCK_STREAM, IPPROTO_TCP)
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        serving = asyncio.create_task(server.serve(sockets=[listener]))
+        try:
+            async with ClientSession(f"http://127.0.0.1:{listener.getsockname()[1]}") as session:
+                yield QueryClient(session, database)
+        finally:
+            server.should_exit = True
+            await serving
+        await database.client.drop_database(settings.mongodb_database)

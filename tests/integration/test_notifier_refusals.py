@@ -1,0 +1,172 @@
+"""What the stream refuses, how it says so, and what it takes at most."""
+
+import socket
+from collections.abc import AsyncIterator
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession
+from notifier_stack import (
+    RawClient,
+    Stage,
+    StartService,
+    eventually,
+    ids,
+    new_order,
+    notifier_stage,
+    raw_client,
+    subscribed,
+)
+from websockets.asyncio.client import connect
+
+from shared.cursors import Position, encode_cursor
+
+MAX_CLIENT_MESSAGE_BYTES = 64 * 1024
+
+
+@pytest.fixture
+async def stage(start_service: StartService, service_environment: dict[str, str]) -> AsyncIterator[Stage]:
+    async with notifier_stage(
+        start_service,
+        service_environment,
+        NOTIFIER_QUEUE_BYTES=str(16 * 1024),
+        NOTIFIER_MAX_CONNECTIONS="4",
+        NOTIFIER_MAX_CONNECTIONS_PER_PRINCIPAL="2",
+    ) as stage:
+        yield stage
+
+
+async def refused(stage: Stage, data: str | bytes | None = None, **message: Any) -> tuple[int, str]:
+    """The close code and the problem's slug that a first message meets."""
+    async with raw_client(stage.url) as client:
+        if data is None:
+            await client.send(**message)
+        else:
+            await client.socket.send(data)
+        code, _, messages = await client.closed()
+    problem = messages[-1]["problem"]["type"] if messages else ""
+    return code, problem.removeprefix("/problems/")
+
+
+async def test_bad_messages_are_refused(stage: Stage) -> None:
+    valid = {"type": "subscribe", "token": stage.token()}
+    assert await refused(stage, "{") == (4400, "malformed-json")
+    assert await refused(stage, b"\xff\x00") == (4400, "malformed-json")
+    assert await refused(stage, "[1]") == (4400, "validation-failed")
+    assert await refused(stage, type="sing") == (4400, "validation-failed")
+    assert await refused(stage, type="refresh", token=stage.token()) == (4400, "validation-failed")
+    assert await refused(stage, **valid, colour="red") == (4400, "validation-failed")
+    assert await refused(stage, **valid, filter={"color": ["red"]}) == (4400, "validation-failed")
+    assert await refused(stage, **valid, filter={"status": ["lost"]}) == (4400, "validation-failed")
+    assert await refused(stage, **valid, filter={"order_id": ["a b"]}) == (4400, "validation-failed")
+    assert await refused(stage, **valid, filter={"order_id": []}) == (4400, "validation-failed")
+    assert await refused(stage, **valid, filter={"active": "yes"}) == (4400, "validation-failed")
+    assert await refused(stage, **valid, after="nonsense") == (4400, "invalid-cursor")
+
+
+async def test_a_problem_names_the_place_in_the_message(stage: Stage) -> None:
+    async with raw_client(stage.url) as client:
+        await client.send(type="subscribe", token=stage.token(), filter={"merchant_id": ["acme", "a b"]})
+        problem = (await client.receive())["problem"]
+    assert [error["pointer"] for error in problem["errors"]] == ["/filter/merchant_id/1"]
+
+
+async def test_only_valid_tokens_with_the_scope_are_served(stage: Stage) -> None:
+    assert await refused(stage, type="subscribe") == (4401, "unauthenticated")
+    assert await refused(stage, type="subscribe", token="nonsense") == (4401, "unauthenticated")
+    assert await refused(stage, type="subscribe", token=stage.token(ttl=-1)) == (4401, "unauthenticated")
+    forbidden = stage.token(scope="orders:write")
+    assert await refused(stage, type="subscribe", token=forbidden) == (4403, "forbidden")
+
+
+async def test_messages_that_are_too_big_are_refused(stage: Stage) -> None:
+    for size in (MAX_CLIENT_MESSAGE_BYTES + 1, 3 * 1024 * 1024):
+        assert await refused(stage, "x" * size) == (4413, "")
+
+
+async def test_no_subscribe_in_time(stage: Stage) -> None:
+    async with raw_client(stage.url) as client:
+        code, _, _ = await client.closed(seconds=8)
+    assert code == 4408
+
+
+async def test_a_thousand_subscribes_are_too_many(stage: Stage) -> None:
+    async with raw_client(stage.url) as client:
+        await client.send(type="subscribe", token=stage.token())
+        for _ in range(1000):
+            await client.send(type="subscribe")
+        code, _, messages = await client.closed()
+    assert code == 4429
+    assert messages[-1]["problem"]["type"] == "/problems/too-many-requests"
+
+
+async def test_connections_are_limited_per_principal_and_in_all(stage: Stage) -> None:
+    async with (
+        subscribed(stage.url, stage.token()),
+        subscribed(stage.url, stage.token()),
+        subscribed(stage.url, stage.token(sub="another")),
+    ):
+        assert await refused(stage, type="subscribe", token=stage.token()) == (4429, "too-many-requests")
+        async with subscribed(stage.url, stage.token(sub="another")), raw_client(stage.url) as fifth:
+            code, _, _ = await fifth.closed()
+            assert code == 4429
+
+
+async def test_cursors_of_another_log_or_of_the_future_are_resynchronised(stage: Stage) -> None:
+    order = new_order()
+    await stage.stub.commit((order, "acme", "created"))
+    async with subscribed(stage.url, stage.token()) as client:
+        await stage.stub.commit((order, "acme", "picked_up"))
+        cursor = (await client.receive())["cursor"]
+    epoch = (await stage.stub.database.partitions.find_one({"_id": 0}))["epoch"]
+    assert cursor
+    for position, reason in (
+        (Position("0" * 12, (0, 0, 0, 0)), "epoch-changed"),
+        (Position(epoch, (0, 0, 0)), "epoch-changed"),
+        (Position(epoch, (9, 9, 9, 9)), "position-unknown"),
+    ):
+        async with raw_client(stage.url) as client:
+            await client.send(type="subscribe", token=stage.token(), after=encode_cursor(position))
+            resync, *snapshots, _ = await client.until("live")
+            assert (resync["type"], resync["reason"]) == ("resync", reason)
+            assert [o["order_id"] for page in snapshots for o in page["orders"]] == [order]
+
+
+async def test_a_client_that_reads_nothing_is_cut_and_holds_up_nobody(stage: Stage) -> None:
+    stage.stub.metadata = {"ballast": "x" * 4000}
+    orders = [new_order() for _ in range(1200)]
+    narrow = socket.socket()
+    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    host, port = stage.url.removeprefix("ws://").removesuffix("/v1/stream").split(":")
+    narrow.connect((host, int(port)))
+    async with (
+        connect(stage.url, sock=narrow, compression=None, max_queue=1, ping_interval=None) as deaf,
+        subscribed(stage.url, stage.token()) as fast,
+    ):
+        slow = RawClient(deaf)
+        await slow.send(type="subscribe", token=stage.token())
+        await slow.until("live")
+        for start in range(0, len(orders), 100):
+            await stage.stub.commit(*((order, "acme", "created") for order in orders[start : start + 100]))
+            assert sorted(ids(await fast.events(100))) == sorted(
+                f"{order}:1" for order in orders[start : start + 100]
+            )
+
+        async def cut() -> bool:
+            return await stage.metric('tracking_stream_closed_total{code="1013"}') == 1
+
+        await eventually(cut)
+        deaf.transport.abort()
+
+
+async def test_health_and_metrics_share_the_port(stage: Stage) -> None:
+    base = stage.notifier.url
+    async with ClientSession() as session:
+        for path, status in (("/healthz", 200), ("/readyz", 200), ("/metrics", 200), ("/nothing", 404)):
+            async with session.get(base + path) as response:
+                assert response.status == status, path
+        async with session.post(f"{base}/healthz") as response:
+            assert response.status == 405
+            assert (await response.json(content_type=None))["type"] == "/problems/method-not-allowed"
+        async with session.get(f"{base}/v1/stream") as response:
+            assert response.status == 426

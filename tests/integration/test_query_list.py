@@ -1,0 +1,272 @@
+"""The list of orders: every filter, sort and page equals what plain Python finds in all orders."""
+
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from query_stack import (
+    CONTACTS,
+    MERCHANTS,
+    START,
+    QueryClient,
+    World,
+    random_world,
+    running_query,
+    store,
+    token,
+    token_of,
+)
+
+from shared.access import Grant, reaches, sees_customer
+from shared.documents import OrderDocument
+from shared.timestamps import format_time
+from shared.views import order_view
+from shared.workflow import DEFAULT_WORKFLOW
+
+WORLD = random_world(orders=300, steps=3)
+END = max(order["updated_at"] for order in WORLD.orders.values())
+SORTS = ["-created_at", "created_at", "-updated_at", "updated_at"]
+
+
+@pytest.fixture(scope="module")
+async def query(mongodb_url: str) -> AsyncIterator[QueryClient]:
+    async with running_query(mongodb_url) as client:
+        await store(client.database, WORLD)
+        yield client
+
+
+TIMES = st.one_of(
+    st.sampled_from([order["updated_at"] for order in WORLD.orders.values()]),
+    st.datetimes(START.replace(tzinfo=None), END.replace(tzinfo=None)).map(
+        lambda time: time.replace(microsecond=0, tzinfo=START.tzinfo)
+    ),
+)
+GRANTS = st.builds(
+    Grant,
+    merchants=st.one_of(
+        st.just(frozenset({"*"})), st.frozensets(st.sampled_from([*MERCHANTS, "m-other"]), max_size=4)
+    ),
+    orders=st.one_of(
+        st.none(), st.none(), st.frozensets(st.sampled_from([*WORLD.orders, "o-none"]), max_size=80)
+    ),
+)
+
+
+@st.composite
+def filters(draw: st.DrawFn) -> list[tuple[str, str]]:
+    """Query parameters in any mixture."""
+    merchants = st.sampled_from([*MERCHANTS, "m-other"])
+    pairs = [
+        ("status", status)
+        for status in draw(st.lists(st.sampled_from(sorted(DEFAULT_WORKFLOW.statuses)), max_size=3))
+    ]
+    pairs += [("merchant_id", merchant) for merchant in draw(st.lists(merchants, max_size=3))]
+    if draw(st.integers(0, 3)) == 0:
+        pairs.append(("customer_ref", draw(st.sampled_from([*CONTACTS, "+1"]))))
+    if draw(st.booleans()):
+        pairs.append(("active", draw(st.sampled_from(["true", "false"]))))
+    for name in ("created", "updated"):
+        start, end = sorted([draw(TIMES), draw(TIMES)])
+        pairs += [(f"{name}_from", format_time(start))] * draw(st.booleans())
+        pairs += [(f"{name}_to", format_time(end))] * draw(st.booleans())
+    return pairs
+
+
+def matches(order: OrderDocument, pairs: list[tuple[str, str]], grant: Grant) -> bool:
+    """The filter in plain words."""
+
+    def asked(name: str) -> list[str]:
+        return [value for key, value in pairs if key == name]
+
+    checks: dict[str, Callable[[str], bool]] = {
+        "customer_ref": lambda value: order["customer"]["contact_ref"] == value,
+        "active": lambda value: order["active"] is (value == "true"),
+        "created_from": lambda value: order["created_at"] >= datetime.fromisoformat(value),
+        "created_to": lambda value: order["created_at"] < datetime.fromisoformat(value),
+        "updated_from": lambda value: order["updated_at"] >= datetime.fromisoformat(value),
+        "updated_to": lambda value: order["updated_at"] < datetime.fromisoformat(value),
+    }
+    return (
+        reaches(grant, order["_id"], order["merchant_id"])
+        and (not asked("status") or order["status"] in asked("status"))
+        and (not asked("merchant_id") or order["merchant_id"] in asked("merchant_id"))
+        and all(checks[key](value) for key, value in pairs if key in checks)
+    )
+
+
+def expected(world: World, pairs: list[tuple[str, str]], grant: Grant, sort: str) -> list[dict[str, Any]]:
+    field = sort.removeprefix("-")
+    found = [order for order in world.orders.values() if matches(order, pairs, grant)]
+    found.sort(key=lambda order: (order[field], order["_id"]), reverse=sort.startswith("-"))  # type: ignore[literal-required]
+    return [order_view(order, DEFAULT_WORKFLOW, with_customer=sees_customer(grant)) for order in found]
+
+
+@settings(max_examples=150, deadline=None)
+@given(pairs=filters(), sort=st.sampled_from(SORTS), grant=GRANTS, limit=st.integers(1, 500))
+async def test_a_list_holds_what_a_plain_filter_finds(
+    query: QueryClient, pairs: list[tuple[str, str]], sort: str, grant: Grant, limit: int
+) -> None:
+    answer = await query.get("/v1/orders", [*pairs, ("sort", sort), ("limit", limit)], token=token_of(grant))
+    if any(name == "customer_ref" for name, _ in pairs) and not sees_customer(grant):
+        assert answer.slug == "forbidden"
+        return
+    wanted = expected(WORLD, pairs, grant, sort)
+    assert answer.json["items"] == wanted[:limit]
+    assert (answer.json["next_cursor"] is not None) is (len(wanted) > limit)
+
+
+@pytest.mark.parametrize("sort", SORTS)
+@pytest.mark.parametrize("limit", [1, 7, 99, 500])
+async def test_pages_hold_every_order_once(query: QueryClient, sort: str, limit: int) -> None:
+    pairs = [("sort", sort)] + [("merchant_id", merchant) for merchant in MERCHANTS[: 1 if limit == 1 else 5]]
+    pages = await query.all_pages("/v1/orders", [*pairs, ("limit", limit)], "items", token=token())
+    assert pages == expected(WORLD, pairs, Grant(merchants=frozenset({"*"})), sort)
+
+
+async def test_the_link_leads_to_the_next_page(query: QueryClient) -> None:
+    params = [("status", "delivered"), ("status", "cancelled"), ("customer_ref", CONTACTS[3]), ("limit", "2")]
+    pages, answer = [], await query.get("/v1/orders", params, token=token())
+    while link := answer.headers.get("link"):
+        assert link.endswith('>; rel="next"')
+        pages += answer.json["items"]
+        answer = await query.get(link[1:].partition(">")[0].replace("+", "%20"), token=token())
+    assert answer.json["next_cursor"] is None
+    assert pages + answer.json["items"] == expected(
+        WORLD, params[:3], Grant(merchants=frozenset({"*"})), "-created_at"
+    )
+
+
+async def test_a_cursor_belongs_to_its_filter(query: QueryClient) -> None:
+    params = [("status", "delivered"), ("status", "cancelled"), ("limit", "5")]
+    cursor = (await query.get("/v1/orders", params, token=token())).json["next_cursor"]
+    same = [("limit", "9"), ("status", "cancelled"), ("status", "delivered"), ("cursor", cursor)]
+    assert (await query.get("/v1/orders", same, token=token())).status == 200
+    for foreign in (
+        [],
+        [("status", "delivered")],
+        [*params, ("sort", "created_at")],
+        [*params, ("active", "false")],
+    ):
+        answer = await query.get("/v1/orders", [*foreign, ("cursor", cursor)], token=token())
+        assert (answer.status, answer.slug) == (400, "invalid-cursor")
+
+
+@pytest.mark.parametrize("cursor", ["", "x", "AAAA", "ä", "a" * 5000, "e30", "=", "A" * 24, "\0", "..%2f"])
+async def test_a_forged_cursor_is_refused(query: QueryClient, cursor: str) -> None:
+    answer = await query.get("/v1/orders", {"cursor": cursor}, token=token())
+    assert (answer.status, answer.slug) == (400, "invalid-cursor")
+
+
+async def test_a_changed_cursor_is_refused(query: QueryClient) -> None:
+    cursor: str = (await query.get("/v1/orders", {"limit": 1}, token=token())).json["next_cursor"]
+    for index in range(len(cursor) - 1):
+        changed = cursor[:index] + ("A" if cursor[index] != "A" else "B") + cursor[index + 1 :]
+        answer = await query.get("/v1/orders", {"cursor": changed}, token=token())
+        assert answer.slug == "invalid-cursor", index
+
+
+@pytest.mark.parametrize(
+    ("params", "pointer"),
+    [
+        ({"limit": "0"}, "/query/limit"),
+        ({"limit": "501"}, "/query/limit"),
+        ({"limit": "-1"}, "/query/limit"),
+        ({"limit": "1e2"}, "/query/limit"),
+        ({"limit": "1_0"}, "/query/limit"),
+        ({"limit": " 5"}, "/query/limit"),
+        ({"limit": "٣"}, "/query/limit"),
+        ({"limit": "9" * 5000}, "/query/limit"),
+        ({"limit": ""}, "/query/limit"),
+        ([("limit", "1"), ("limit", "2")], "/query/limit"),
+        ({"sort": "status"}, "/query/sort"),
+        ({"sort": "$natural"}, "/query/sort"),
+        ({"active": "yes"}, "/query/active"),
+        ({"active": "1"}, "/query/active"),
+        ([("active", "true")] * 2, "/query/active"),
+        ({"status": "lost"}, "/query/status"),
+        ({"status": ""}, "/query/status"),
+        ({"status": "s" * 33}, "/query/status/0"),
+        ([("status", "created")] * 101, "/query/status"),
+        ([("merchant_id", "m-1"), ("merchant_id", "m 2")], "/query/merchant_id/1"),
+        ({"merchant_id": '{"$ne": 1}'}, "/query/merchant_id/0"),
+        ({"merchant_id[$ne]": "1"}, "/query/merchant_id[$ne]"),
+        ({"merchant_id": "m-1\n"}, "/query/merchant_id/0"),
+        ({"customer_ref": ""}, "/query/customer_ref"),
+        ({"customer_ref": "a\0b"}, "/query/customer_ref"),
+        ({"customer_ref": "a\nb"}, "/query/customer_ref"),
+        ({"customer_ref": "a" * 129}, "/query/customer_ref"),
+        ([("customer_ref", "a"), ("customer_ref", "b")], "/query/customer_ref"),
+        ({"created_from": "2026-02-30T00:00:00Z"}, "/query/created_from"),
+        ({"created_to": "2026-01-01"}, "/query/created_to"),
+        ({"updated_from": "1767225600"}, "/query/updated_from"),
+        ({"updated_to": "0001-01-01T00:00:00+23:59"}, "/query/updated_to"),
+        (
+            {"created_from": "2026-01-02T00:00:00Z", "created_to": "2026-01-01T00:00:00Z"},
+            "/query/created_to",
+        ),
+        ({"page": "2"}, "/query/page"),
+        ({"$where": "1"}, "/query/$where"),
+        ({"order_id": "o-1"}, "/query/order_id"),
+    ],
+)
+async def test_a_bad_parameter_is_named(query: QueryClient, params: Any, pointer: str) -> None:
+    answer = await query.get("/v1/orders", params, token=token())
+    assert (answer.status, answer.slug) == (422, "validation-failed")
+    assert [error["pointer"] for error in answer.json["errors"]] == [pointer]
+
+
+async def test_many_bad_parameters_make_a_short_problem(query: QueryClient) -> None:
+    answer = await query.get("/v1/orders", [(f"p{number}", "x") for number in range(500)], token=token())
+    assert answer.slug == "validation-failed"
+    assert len(answer.json["errors"]) == 20
+
+
+async def test_hostile_values_are_only_values(query: QueryClient) -> None:
+    for value in ('{"$gt": ""}', "$where", "'; return true; //", "[$ne]", "%00", "💥", "../../etc"):
+        answer = await query.get("/v1/orders", {"customer_ref": value}, token=token())
+        assert answer.json == {"items": [], "next_cursor": None}
+
+
+async def test_a_list_over_many_orders_answers(mongodb_url: str) -> None:
+    world = World()
+    for number in range(12_000):
+        at = START + timedelta(seconds=number // 2)
+        world.apply(
+            f"o-{number}",
+            "created",
+            at,
+            {"merchant_id": MERCHANTS[number % 5], "customer": {"name": "n" * 100, "contact_ref": "c"}},
+        )
+    async with running_query(mongodb_url) as query:
+        await store(query.database, world)
+        for sort in SORTS:
+            found = await query.all_pages(
+                "/v1/orders",
+                [("sort", sort), ("limit", 500), ("merchant_id", "m-1")],
+                "items",
+                token=token(),
+            )
+            assert len({order["order_id"] for order in found}) == len(found) == 2400
+        assert len((await query.get("/v1/orders", {"limit": 500}, token=token())).json["items"]) == 500
+
+
+async def test_orders_that_no_other_page_holds_are_found_at_equal_times(mongodb_url: str) -> None:
+    world = World()
+    for number in range(50):
+        world.apply(
+            f"o-{number}",
+            "created",
+            START,
+            {"merchant_id": "m", "customer": {"name": "n", "contact_ref": "c"}},
+        )
+    async with running_query(mongodb_url) as query:
+        await store(query.database, world)
+        for sort in SORTS:
+            found = await query.all_pages(
+                "/v1/orders", [("sort", sort), ("limit", 3)], "items", token=token()
+            )
+            assert {order["order_id"] for order in found} == set(world.orders)
+            assert len(found) == 50
