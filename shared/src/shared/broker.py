@@ -29,7 +29,7 @@ from shared.topology import (
 log = logging.getLogger(__name__)
 
 HEARTBEAT_SECONDS = 6
-"""A dead peer is noticed after about three of them."""
+"""A dead peer is noticed after about three of them. `?heartbeat=` in the URL says otherwise."""
 
 CONNECT_TIMEOUT_SECONDS = 5
 PUBLISH_TIMEOUT_SECONDS = 5
@@ -273,6 +273,20 @@ class Connection:
             raise BrokerUnavailable(f"private queue: {error!r}") from error
         return queue.name, consumer
 
+    async def depth(self, queue_name: str) -> int:
+        """How many messages are ready in a queue (those in hand of a consumer are not).
+
+        Raises:
+            BrokerUnavailable: the connection is gone, or there is no such queue.
+        """
+        try:
+            channel = await self._connection.channel()
+            queue = await channel.declare_queue(queue_name, passive=True)
+            await channel.close()
+        except _DRIVER_ERRORS as error:
+            raise BrokerUnavailable(f"depth of {queue_name}: {error!r}") from error
+        return queue.declaration_result.message_count or 0
+
     async def closed(self) -> None:
         """Returns when the connection is lost or closed."""
         await self._connection.closed()
@@ -297,7 +311,7 @@ async def connect(url: str, name: str) -> AsyncIterator[Connection]:
         connection = await aio_pika.connect(
             url,
             timeout=CONNECT_TIMEOUT_SECONDS,
-            heartbeat=HEARTBEAT_SECONDS,
+            heartbeat=None if "heartbeat=" in url else HEARTBEAT_SECONDS,
             client_properties={"connection_name": name},
         )
     except (*_DRIVER_ERRORS, ValueError) as error:

@@ -33,15 +33,24 @@ UPDATES_TTL_SECONDS = 30 * 24 * 3600
 DURABLE = WriteConcern("majority", j=True)
 
 INDEXES: dict[str, list[IndexModel]] = {
+    # Each ends in `_id`: lists are sorted by a time and then by id, and an index serves a sort only whole.
     "orders": [
-        IndexModel([("merchant_id", ASCENDING), ("created_at", DESCENDING)], name="merchant_created"),
         IndexModel(
-            [("customer.contact_ref", ASCENDING), ("created_at", DESCENDING)], name="customer_created"
+            [("merchant_id", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)],
+            name="merchant_created",
         ),
-        IndexModel([("status", ASCENDING), ("updated_at", DESCENDING)], name="status_updated"),
-        IndexModel([("created_at", DESCENDING)], name="created"),
         IndexModel(
-            [("updated_at", DESCENDING)], name="active_updated", partialFilterExpression={"active": True}
+            [("customer.contact_ref", ASCENDING), ("created_at", DESCENDING), ("_id", DESCENDING)],
+            name="customer_created",
+        ),
+        IndexModel(
+            [("status", ASCENDING), ("updated_at", DESCENDING), ("_id", DESCENDING)], name="status_updated"
+        ),
+        IndexModel([("created_at", DESCENDING), ("_id", DESCENDING)], name="created"),
+        IndexModel(
+            [("updated_at", DESCENDING), ("_id", DESCENDING)],
+            name="active_updated",
+            partialFilterExpression={"active": True},
         ),
     ],
     "order_events": [

@@ -97,10 +97,10 @@ class UpdateDocument(TypedDict):
 class PartitionDocument(TypedDict):
     """The position of one partition (collection `partitions`).
 
-    `seq` is that of its newest event, `worker` the process that made the newest commit. `commits`
-    counts transactions: every commit compares and bumps it, so a worker that decided on an older
-    state cannot write. `epoch` names this log: a cursor of another one (a restored or replaced
-    database) is recognised by it.
+    `seq` is that of its newest event, `worker` the session of the process that has claimed it.
+    `commits` counts claims and transactions: every commit compares and bumps it, so a worker that
+    decided on an older state cannot write. `epoch` names this log: a cursor of another one (a
+    restored or replaced database) is recognised by it.
     """
 
     _id: int

@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 @dataclass(slots=True)
 class Share:
     """What one partition brings to a pass. `position` is where it stood after our last commit, None
-    if we don't know; whatever is decided is written only if it still stands there.
+    before our first; whatever is decided is written only if it still stands there.
     """
 
     partition: int
@@ -110,7 +110,7 @@ class Passes:
         raise AssertionError("retried without end")
 
     async def _attempt(self, shares: Sequence[Share]) -> Known:
-        # The positions first: whoever writes after we have read them makes our commit fail.
+        # The positions first: whoever claims a partition after we have makes our commit fail.
         positions = [await self._position(share) for share in shares]
         known = await self.store.load([command for share in shares for command in share.commands])
         for share, position in zip(shares, positions, strict=True):
@@ -130,7 +130,7 @@ class Passes:
 
     async def _position(self, share: Share) -> PartitionPosition:
         if share.position is None:
-            return await self.store.position(share.partition)
+            return await self.store.claim(share.partition)
         return await self.store.recover(share.position) if share.uncertain else share.position
 
     async def _announce(self, share: Share, known: Known, *, again: bool) -> None:

@@ -5,61 +5,86 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pymongo import ReplaceOne, UpdateOne
+from bson.binary import UUID_SUBTYPE, Binary
+from pymongo import ReplaceOne, ReturnDocument, UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.errors import OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
-from uuid_utils import uuid4
 
 from order_state.batch import AnyCommand, Decided, Known
 from shared.database import DURABLE, Database, DatabaseUnavailable, driver_errors
-from shared.documents import update_key
+from shared.documents import PartitionDocument, update_key
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionPosition:
-    """Where a partition stands: its newest event, and how many transactions made it so."""
+    """Where a partition stands: its newest event, and how many claims and commits made it so."""
 
     partition: int
     seq: int
     commits: int
-    worker: str = ""
 
 
 class Fenced(Exception):
-    """Another worker has written to the partition since this one read it. Nothing was written."""
+    """Another worker has claimed the partition since this one did. Nothing was written."""
 
 
 class Store:
-    """Reads and writes of one order-state process."""
+    """Reads and writes of one order-state process.
+
+    All its transactions run in one session, one after the other, and every partition that it claims
+    names that session: so whoever takes over can end a transaction that was left open.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._worker = uuid4().hex
+        self._session = database.client.start_session()
+        self._worker = self._session.session_id["id"].hex()
 
-    async def position(self, partition: int) -> PartitionPosition:
-        """Where the partition stands now.
+    async def claim(self, partition: int) -> PartitionPosition:
+        """Makes this process the only one that can write to the partition, and tells where it stands.
 
         Raises:
-            DatabaseUnavailable: no answer, or the partition is not set up.
+            DatabaseUnavailable: no answer, or somebody's transaction is in the way; it has been ended,
+                try again.
         """
-        with driver_errors():
-            document = await self._database.partitions.find_one({"_id": partition})
+        mine = {"$inc": {"commits": 1}, "$set": {"worker": self._worker}}
+        try:
+            async with await self._session.start_transaction(write_concern=DURABLE):
+                document = await self._database.partitions.find_one_and_update(
+                    {"_id": partition}, mine, return_document=ReturnDocument.AFTER, session=self._session
+                )
+        except OperationFailure as error:
+            if error.has_error_label("TransientTransactionError"):
+                await self._end_open_transaction(partition)
+            raise DatabaseUnavailable(f"claim of partition {partition}: {error.details}") from error
+        except PyMongoError as error:
+            raise DatabaseUnavailable(f"claim of partition {partition}: {type(error).__name__}") from error
         if document is None:
             raise DatabaseUnavailable(f"partition {partition} is not set up")
-        return PartitionPosition(partition, document["seq"], document["commits"], document["worker"])
+        return _position(document)
+
+    async def _end_open_transaction(self, partition: int) -> None:
+        # A worker that died or froze within a transaction holds the partition until the server ends
+        # it: seconds on a server set up for it, a minute on others. A living one just runs it again.
+        with driver_errors():
+            document = await self._database.partitions.find_one({"_id": partition})
+            if document and document["worker"] not in ("", self._worker):
+                session = Binary(bytes.fromhex(document["worker"]), UUID_SUBTYPE)
+                await self._database.client.admin.command({"killSessions": [{"id": session}]})
 
     async def recover(self, position: PartitionPosition) -> PartitionPosition:
         """Where the partition stands after a commit on `position` whose answer was lost.
 
         Raises:
-            Fenced: neither still there nor moved by this process.
+            Fenced: another worker has claimed it meanwhile.
             DatabaseUnavailable: no answer.
         """
-        found = await self.position(position.partition)
-        ours = found.commits == position.commits + 1 and found.worker == self._worker
-        if found.commits != position.commits and not ours:
-            raise Fenced(f"partition {position.partition} was moved on by another worker")
-        return found
+        with driver_errors():
+            document = await self._database.partitions.find_one({"_id": position.partition})
+        if document is None or document["worker"] != self._worker:
+            raise Fenced(f"partition {position.partition} was claimed by another worker")
+        return _position(document)
 
     async def load(self, commands: Sequence[AnyCommand]) -> Known:
         """What the database holds of the orders and updates that `commands` name.
@@ -106,20 +131,20 @@ class Store:
             await self._write(session, writes)
 
         with driver_errors():
-            async with self._database.client.start_session() as session:
-                await session.with_transaction(
-                    write, read_concern=ReadConcern("snapshot"), write_concern=DURABLE
-                )
+            await self._session.with_transaction(
+                write, read_concern=ReadConcern("snapshot"), write_concern=DURABLE
+            )
         return [_after(position, result) for position, result in zip(positions, decided, strict=True)]
 
     async def _write(
         self, session: AsyncClientSession, writes: Sequence[tuple[PartitionPosition, Decided]]
     ) -> None:
         database = self._database
-        fences: list[Any] = [self._fence(position, decided) for position, decided in writes]
+        fences: list[Any] = [_fence(position, decided) for position, decided in writes]
         fenced = await database.partitions.bulk_write(fences, ordered=True, session=session)
         if fenced.matched_count != len(writes):
-            raise Fenced(f"not all of partitions {[p.partition for p, _ in writes]} stand where they stood")
+            partitions = [position.partition for position, _ in writes]
+            raise Fenced(f"another worker has claimed one of the partitions {partitions}")
         events = [event for _, decided in writes for event in decided.events]
         if events:
             await database.order_events.insert_many(events, ordered=True, session=session)
@@ -132,14 +157,19 @@ class Store:
         updates = [update for _, decided in writes for update in decided.updates.values()]
         await database.updates.insert_many(updates, ordered=True, session=session)
 
-    def _fence(self, position: PartitionPosition, decided: Decided) -> UpdateOne:
-        return UpdateOne(
-            {"_id": position.partition, "commits": position.commits},
-            {"$inc": {"commits": 1, "seq": len(decided.events)}, "$set": {"worker": self._worker}},
-        )
+
+def _fence(position: PartitionPosition, decided: Decided) -> UpdateOne:
+    return UpdateOne(
+        {"_id": position.partition, "commits": position.commits},
+        {"$inc": {"commits": 1, "seq": len(decided.events)}},
+    )
 
 
 def _after(position: PartitionPosition, decided: Decided) -> PartitionPosition:
     if decided.is_empty:
         return position
     return PartitionPosition(position.partition, position.seq + len(decided.events), position.commits + 1)
+
+
+def _position(document: PartitionDocument) -> PartitionPosition:
+    return PartitionPosition(document["_id"], document["seq"], document["commits"])

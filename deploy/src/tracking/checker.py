@@ -1,0 +1,190 @@
+"""The checker: whether everything that the system promises about its records holds. One for all tests.
+
+`find_faults` is pure: it gets everything that was stored, acknowledged and announced, and names each
+contradiction. It trusts nothing that order-state computed; it counts and folds by itself.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+from shared.database import Database, driver_errors
+from shared.documents import (
+    EventDocument,
+    OrderDocument,
+    PartitionDocument,
+    UpdateDocument,
+    position_key,
+    project,
+    update_key,
+)
+from shared.partitioning import partition_of
+from shared.views import cloud_event
+from shared.workflow import DEFAULT_WORKFLOW, Workflow
+
+
+@dataclass(frozen=True, slots=True)
+class Acknowledged:
+    """What a caller was told: `applied`, `duplicate`, `rejected` or `accepted`."""
+
+    order_id: str
+    update_id: str
+    outcome: str
+    version: int | None = None
+    problem: str | None = None
+    """The slug of the problem of a rejected one."""
+
+
+@dataclass(slots=True)
+class Records:
+    """Everything that one installation holds."""
+
+    orders: list[OrderDocument] = field(default_factory=list)
+    events: list[EventDocument] = field(default_factory=list)
+    updates: list[UpdateDocument] = field(default_factory=list)
+    partitions: list[PartitionDocument] = field(default_factory=list)
+
+
+NEVER_STORED = frozenset({"idempotency-key-reused", "forbidden", "validation-failed", "malformed-json"})
+"""Refusals that leave no outcome: another request owns the id, or the command was never sent."""
+
+
+async def read_records(database: Database) -> Records:
+    """Reads all of it into memory: some 2 KiB an event."""
+    with driver_errors():
+        return Records(
+            orders=await database.orders.find({}).to_list(),
+            events=await database.order_events.find({}).to_list(),
+            updates=await database.updates.find({}).to_list(),
+            partitions=await database.partitions.find({}).to_list(),
+        )
+
+
+def find_faults(
+    records: Records,
+    acknowledged: Iterable[Acknowledged] = (),
+    announced: Sequence[dict[str, Any]] | None = None,
+    workflow: Workflow = DEFAULT_WORKFLOW,
+) -> list[str]:
+    """Every contradiction, in words; empty if all is well.
+
+    `announced` are CloudEvents in the order in which one listener that missed nothing got them.
+    """
+    return [
+        *_partition_faults(records),
+        *_history_faults(records, workflow),
+        *_effect_faults(records),
+        *_acknowledgement_faults(records, acknowledged),
+        *(_announcement_faults(records, announced, workflow) if announced is not None else ()),
+    ]
+
+
+def _partition_faults(records: Records) -> Iterator[str]:
+    seqs: dict[int, list[int]] = defaultdict(list)
+    for event in records.events:
+        seqs[event["partition"]].append(event["seq"])
+        if event["partition"] != partition_of(event["order_id"], len(records.partitions)):
+            yield f"event {_name(event)} is in partition {event['partition']}, where it does not belong"
+        if event["_id"] != position_key(event["partition"], event["seq"]):
+            yield f"event {_name(event)} has another key than its position"
+    for partition in records.partitions:
+        expected = list(range(1, partition["seq"] + 1))
+        if sorted(seqs[partition["_id"]]) != expected:
+            yield f"partition {partition['_id']}: seqs are not exactly 1 to {partition['seq']}"
+
+
+def _history_faults(records: Records, workflow: Workflow) -> Iterator[str]:
+    histories: dict[str, list[EventDocument]] = defaultdict(list)
+    for event in records.events:
+        histories[event["order_id"]].append(event)
+    orders = {order["_id"]: order for order in records.orders}
+    for order_id in orders.keys() - histories.keys():
+        yield f"order {order_id} has no history"
+    for order_id, history in histories.items():
+        history.sort(key=lambda event: event["version"])
+        if [event["version"] for event in history] != list(range(1, len(history) + 1)):
+            yield f"order {order_id}: versions are {[event['version'] for event in history]}"
+        if [event["seq"] for event in history] != sorted(event["seq"] for event in history):
+            yield f"order {order_id}: versions and seqs do not rise together"
+        yield from _step_faults(order_id, history, workflow)
+        if orders.get(order_id) != project(history[-1]):
+            yield f"order {order_id} is not the fold of its history"
+
+
+def _step_faults(order_id: str, history: list[EventDocument], workflow: Workflow) -> Iterator[str]:
+    status: str | None = None
+    for event in history:
+        if event["previous_status"] != status:
+            yield f"order {order_id}: version {event['version']} does not continue from {status}"
+        allowed = (workflow.initial,) if status is None else workflow.allowed_next(status)
+        if event["status"] not in allowed:
+            yield f"order {order_id}: {status} → {event['status']} is not a legal transition"
+        if event["active"] != workflow.is_active(event["status"]):
+            yield f"order {order_id}: version {event['version']} is wrongly active or not"
+        status = event["status"]
+    for earlier, later in pairwise(history):
+        if later["recorded_at"] < earlier["recorded_at"]:
+            yield f"order {order_id}: version {later['version']} was recorded before the one before it"
+
+
+def _effect_faults(records: Records) -> Iterator[str]:
+    effects = Counter(update_key(event["order_id"], event["update_id"]) for event in records.events)
+    for key, times in effects.items():
+        if times > 1:
+            yield f"update {key} took effect {times} times"
+    applied = {update["_id"]: update for update in records.updates if update["outcome"] == "applied"}
+    for key in applied.keys() - effects.keys():
+        yield f"update {key} is stored as applied, without an event"
+    for event in records.events:
+        update = applied.get(update_key(event["order_id"], event["update_id"]))
+        if update is None:
+            yield f"event {_name(event)} has no stored outcome"
+        elif (update["version"], update["position"]) != (event["version"], event["_id"]):
+            yield f"update {update['_id']} points to another event than its own"
+
+
+def _acknowledgement_faults(records: Records, acknowledged: Iterable[Acknowledged]) -> Iterator[str]:
+    updates = {update["_id"]: update for update in records.updates}
+    for told in acknowledged:
+        key = update_key(told.order_id, told.update_id)
+        if told.problem in NEVER_STORED:
+            continue
+        update = updates.get(key)
+        if update is None:
+            yield f"update {key} was answered {told.outcome}, and is lost"
+        elif not _agrees(told, update):
+            yield f"update {key} was answered {told}, but stored: {update['outcome']} {update['version']}"
+
+
+def _agrees(told: Acknowledged, update: UpdateDocument) -> bool:
+    if told.outcome == "accepted":
+        return True
+    if told.outcome == "rejected":
+        problem = update["problem"]
+        return update["outcome"] == "rejected" and problem is not None and problem["slug"] == told.problem
+    return update["outcome"] == "applied" and told.version in (None, update["version"])
+
+
+def _announcement_faults(
+    records: Records, announced: Sequence[dict[str, Any]], workflow: Workflow
+) -> Iterator[str]:
+    committed = {event["_id"]: event for event in records.events}
+    newest: dict[int, int] = defaultdict(int)
+    for document in announced:
+        partition, seq = document["partition"], int(document["sequence"])
+        event = committed.get(position_key(partition, seq))
+        if event is None or cloud_event(event, workflow) != document:
+            yield f"announced {document['id']}, which was not committed so"
+        elif seq > newest[partition] + 1:
+            yield f"partition {partition}: seq {seq} was announced after {newest[partition]}"
+        newest[partition] = max(newest[partition], seq)
+    for partition in records.partitions:
+        number, seq = partition["_id"], partition["seq"]
+        if newest[number] != seq:
+            yield f"partition {number}: announced to {newest[number]} of {seq}"
+
+
+def _name(event: EventDocument) -> str:
+    return f"{event['order_id']}:{event['version']}"

@@ -1,0 +1,42 @@
+"""Commands and documents for tests: valid by default, each field to be overridden."""
+
+from datetime import UTC, datetime
+from typing import Any
+from uuid import uuid4
+
+from shared.access import Grant
+from shared.commands import CreateOrder, Customer, Source, UpdateOrder, fingerprint_of
+
+EVERYONE = Grant(merchants=frozenset({"*"}))
+TIME = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+
+
+def create_command(order_id: str = "o-1", merchant_id: str = "m-1", **fields: Any) -> CreateOrder:
+    """A create by a system that reaches every merchant."""
+    values: dict[str, Any] = {
+        "update_id": uuid4().hex,
+        "source": Source(type="system", id="shop"),
+        "grant": EVERYONE,
+        "received_at": TIME,
+        "customer": Customer(name="Ada", contact_ref="crm-1"),
+        "metadata": {},
+    } | fields
+    fingerprint = fingerprint_of(
+        "create", occurred_at=None, metadata=values["metadata"], body={"merchant_id": merchant_id}
+    )
+    return CreateOrder(order_id=order_id, merchant_id=merchant_id, **({"fingerprint": fingerprint} | values))
+
+
+def update_command(order_id: str = "o-1", status: str = "picked_up", **fields: Any) -> UpdateOrder:
+    """An update by a driver that reaches every merchant."""
+    values: dict[str, Any] = {
+        "update_id": uuid4().hex,
+        "source": Source(type="driver", id="dora"),
+        "grant": EVERYONE,
+        "received_at": TIME,
+        "metadata": {},
+    } | fields
+    fingerprint = fingerprint_of(
+        "update", occurred_at=None, metadata=values["metadata"], body={"status": status}
+    )
+    return UpdateOrder(order_id=order_id, status=status, **({"fingerprint": fingerprint} | values))

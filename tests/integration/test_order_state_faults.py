@@ -1,0 +1,68 @@
+"""Killing and freezing order-state at each step of its work: nothing lost, twice, reordered or unsaid."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+
+from callers import Caller, eventually, many_lives
+from conftest import StartService
+from listeners import examine, listening
+from shared.database import open_database
+from tracking.service_process import PORT_VARIABLES, ServiceProcess
+
+PARTITIONS = "4"
+HERE = str(Path(__file__).parent.parent)
+
+
+@pytest.fixture
+def environment(service_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Short heartbeats, so that a frozen process is noticed soon; the faulty module can be started."""
+    monkeypatch.setitem(PORT_VARIABLES, "faulty_order_state", "ORDER_STATE_PORT")
+    service_environment["AMQP_URL"] += "?heartbeat=1"
+    service_environment |= {"PARTITIONS": PARTITIONS, "PYTHONPATH": HERE, "REBALANCE_SECONDS": "2"}
+    return service_environment
+
+
+async def commits(environment: dict[str, str]) -> int:
+    async with open_database(environment["MONGODB_URL"], environment["MONGODB_DATABASE"]) as database:
+        return sum([partition["commits"] async for partition in database.partitions.find({})])
+
+
+async def has_noticed(frozen: ServiceProcess) -> bool:
+    """Whether it has found out, by the fence or by its dead connection, that it is not the one any more."""
+    log = await asyncio.to_thread(frozen.log_path.read_text)
+    return "gave up partition" in log or "broker away" in log
+
+
+@pytest.mark.parametrize("step", ["before-commit", "in-transaction", "after-commit", "after-announce"])
+async def test_killed_at_a_step_the_next_one_carries_on(
+    step: str, environment: dict[str, str], start_service: StartService
+) -> None:
+    async with listening(environment["AMQP_URL"], int(PARTITIONS)) as announced:
+        ingest = await start_service("ingest")
+        faulty = await start_service("faulty_order_state", FAULT=f"kill:{step}")
+        async with Caller([ingest.url]) as caller:
+            lives = asyncio.create_task(many_lives(caller, 12))
+            await faulty.process.wait()
+            await start_service("order_state")
+            await lives
+        await examine(environment, caller.acknowledged, announced)
+
+
+@pytest.mark.parametrize("step", ["before-commit", "in-transaction", "after-commit"])
+async def test_frozen_until_a_standby_took_over_it_writes_nothing_any_more(
+    step: str, environment: dict[str, str], start_service: StartService
+) -> None:
+    async with listening(environment["AMQP_URL"], int(PARTITIONS)) as announced:
+        ingest = await start_service("ingest")
+        frozen = await start_service("faulty_order_state", FAULT=f"freeze:{step}")
+        await start_service("order_state", REPLICA_ORDINAL="1", REPLICA_COUNT="2")
+        async with Caller([ingest.url]) as caller:
+            await many_lives(caller, 12)
+            before = await commits(environment)
+            frozen.resume()
+            await eventually(lambda: has_noticed(frozen))
+            assert await commits(environment) == before
+            await many_lives(caller, 4)
+        await examine(environment, caller.acknowledged, announced)

@@ -1,0 +1,65 @@
+"""A listener on the events exchange, and the final examination of an installation."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+import orjson
+
+from shared.broker import BrokerUnavailable, connect
+from shared.database import open_database
+from shared.topology import EVENTS_EXCHANGE, partition_queue_name
+from tracking.checker import Acknowledged, find_faults, read_records
+
+
+@asynccontextmanager
+async def listening(amqp_url: str, partitions: int) -> AsyncIterator[list[dict[str, Any]]]:
+    """Everything that is announced while the body runs, in the order of its arrival."""
+    announced: list[dict[str, Any]] = []
+    async with connect(amqp_url, "listener") as connection:
+        await connection.declare(partitions)
+        _, consumer = await connection.private_consumer(EVENTS_EXCHANGE, limit=1_000_000)
+
+        async def listen() -> None:
+            while deliveries := await consumer.next_batch(100):
+                for delivery in deliveries:
+                    announced.extend(orjson.loads(delivery.body))
+                await deliveries[-1].acknowledge_through()
+
+        task = asyncio.create_task(listen())
+        try:
+            yield announced
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError, BrokerUnavailable):
+                await task
+
+
+async def examine(
+    environment: dict[str, str],
+    acknowledged: Iterable[Acknowledged],
+    announced: list[dict[str, Any]] | None = None,
+    *,
+    seconds: float = 30.0,
+) -> None:
+    """Fails unless, within `seconds`, all queues are empty and the checker finds no fault."""
+    told = list(acknowledged)
+    deadline = time.monotonic() + seconds
+    async with open_database(environment["MONGODB_URL"], environment["MONGODB_DATABASE"]) as database:
+        while True:
+            records = await read_records(database)
+            depths = await queue_depths(environment["AMQP_URL"], len(records.partitions))
+            faults = find_faults(records, told, announced)
+            if not faults and not any(depths.values()):
+                return
+            assert time.monotonic() < deadline, (faults[:10], depths)
+            await asyncio.sleep(0.2)
+
+
+async def queue_depths(amqp_url: str, partitions: int) -> dict[str, int]:
+    """Messages ready in each partition's queue."""
+    async with connect(amqp_url, "depths") as connection:
+        names = [partition_queue_name(partition) for partition in range(partitions)]
+        return {name: await connection.depth(name) for name in names}

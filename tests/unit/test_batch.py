@@ -1,0 +1,135 @@
+"""A micro-batch: every command once, in order, whatever it repeats."""
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from builders import EVERYONE, TIME, create_command, update_command
+from order_state.batch import AnyCommand, Decided, Known, decide_batch
+from shared.access import Grant
+from shared.documents import EventDocument, OrderDocument, UpdateDocument
+from shared.workflow import DEFAULT_WORKFLOW
+from tracking.checker import Records, find_faults
+
+NOTHING = Known({}, {}, {})
+
+
+def batch(commands: list[AnyCommand], known: Known = NOTHING, seq: int = 0) -> Decided:
+    return decide_batch(commands, known, partition=0, seq=seq, time=TIME, workflow=DEFAULT_WORKFLOW)
+
+
+def known_after(*results: Decided) -> Known:
+    orders: dict[str, OrderDocument] = {}
+    updates: dict[str, UpdateDocument] = {}
+    events: dict[int, EventDocument] = {}
+    for result in results:
+        orders |= result.orders
+        updates |= result.updates
+        events |= {event["_id"]: event for event in result.events}
+    return Known(orders, updates, events)
+
+
+def summary(decided: Decided) -> list[tuple[str, bool, int | None, str | None]]:
+    return [
+        (o["outcome"], o["replayed"], o["version"], o["problem"]["slug"] if o["problem"] else None)
+        for o in decided.outcomes
+    ]
+
+
+def test_commands_of_one_order_build_on_each_other() -> None:
+    decided = batch([create_command(), update_command(), update_command(status="in_transit")])
+    assert summary(decided) == [("applied", False, v, None) for v in (1, 2, 3)]
+    assert [event["seq"] for event in decided.events] == [1, 2, 3]
+    assert decided.orders["o-1"]["status"] == "in_transit"
+
+
+def test_a_repeat_gets_the_stored_outcome_and_has_no_effect() -> None:
+    create, update = create_command(), update_command()
+    first = batch([create, update, create])
+    assert summary(first)[2] == ("applied", True, 1, None)
+    again = batch([create, update], known_after(first), seq=2)
+    assert summary(again) == [("applied", True, 1, None), ("applied", True, 2, None)]
+    assert again.is_empty
+    assert not again.events
+    assert again.outcomes[0]["order"] == first.outcomes[0]["order"]
+
+
+def test_a_refusal_is_stored_and_repeated_even_when_it_would_be_legal_by_now() -> None:
+    early = update_command(status="in_transit")
+    first = batch([create_command(), early, update_command()])
+    assert summary(first)[1] == ("rejected", False, None, "invalid-transition")
+    again = batch([early], known_after(first), seq=2)
+    assert summary(again) == [("rejected", True, None, "invalid-transition")]
+
+
+def test_the_same_id_with_another_body_is_refused_and_stores_nothing() -> None:
+    first = batch([create_command(), update_command(update_id="u")])
+    again = batch([update_command(update_id="u", status="cancelled")], known_after(first), seq=2)
+    assert summary(again) == [("rejected", False, None, "idempotency-key-reused")]
+    assert again.is_empty
+
+
+def test_a_foreign_order_does_not_exist_and_keeps_no_trace_of_the_caller() -> None:
+    first = batch([create_command(merchant_id="m-1")])
+    stranger = Grant(merchants=frozenset({"m-2"}))
+    again = batch(
+        [update_command(grant=stranger), create_command(merchant_id="m-2", grant=stranger)],
+        known_after(first),
+        seq=1,
+    )
+    assert summary(again) == [
+        ("rejected", False, None, "order-not-found"),
+        ("rejected", False, None, "order-exists"),
+    ]
+    assert again.outcomes[1]["problem"] == {
+        "slug": "order-exists",
+        "detail": "The order id o-1 is taken.",
+        "members": {},
+    }
+    assert again.is_empty
+
+
+def test_a_token_for_single_orders_is_not_shown_the_customer() -> None:
+    narrow = Grant(merchants=frozenset({"m-1"}), orders=frozenset({"o-1"}))
+    decided = batch([create_command(), update_command(grant=narrow), update_command(status="in_transit")])
+    assert [bool(o["order"] and "customer" in o["order"]) for o in decided.outcomes] == [True, False, True]
+
+
+_ids = st.sampled_from(["o-1", "o-2", "o-3"])
+_commands = st.one_of(
+    st.builds(create_command, _ids, update_id=st.sampled_from(["c1", "c2", "c3"])),
+    st.builds(
+        update_command,
+        _ids,
+        st.sampled_from(sorted(DEFAULT_WORKFLOW.statuses)),
+        update_id=st.sampled_from([f"u{n}" for n in range(12)]),
+        grant=st.sampled_from([EVERYONE, Grant(merchants=frozenset({"other"}))]),
+    ),
+)
+
+
+@settings(max_examples=200)
+@given(st.lists(_commands, max_size=30), st.data())
+def test_however_commands_are_cut_into_batches_and_repeated_the_records_hold(
+    commands: list[AnyCommand], data: Any
+) -> None:
+    results: list[Decided] = []
+    position = 0
+    while position < len(commands):
+        end = data.draw(st.integers(position + 1, len(commands)))
+        start = data.draw(st.integers(0, position))  # what was handled before may come again
+        known = known_after(*results)
+        results.append(batch(commands[start:end], known, seq=len(known.events)))
+        position = end
+    whole = batch(commands)
+    known = known_after(*results)
+    assert known.orders == whole.orders
+    assert list(known.events.values()) == whole.events
+    records = Records(
+        list(known.orders.values()),
+        list(known.events.values()),
+        list(known.updates.values()),
+        [{"_id": 0, "seq": len(known.events), "commits": 0, "worker": "", "epoch": "e"}],
+    )
+    assert find_faults(records) == []

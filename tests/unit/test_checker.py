@@ -1,0 +1,129 @@
+"""The checker itself: it must notice each fault that it is there for."""
+
+from collections.abc import Callable
+from copy import deepcopy
+
+import pytest
+
+from builders import TIME, create_command, update_command
+from order_state.batch import Known, decide_batch
+from shared.views import cloud_event
+from shared.workflow import DEFAULT_WORKFLOW
+from tracking.checker import Acknowledged, Records, find_faults
+
+Seed = Callable[[Records], None]
+
+
+def sound() -> Records:
+    commands = [
+        create_command("a", update_id="1"),
+        create_command("b", update_id="2"),
+        update_command("a", "picked_up", update_id="3"),
+        update_command("a", "delivered", update_id="4"),
+        update_command("a", "in_transit", update_id="5"),
+    ]
+    decided = decide_batch(
+        commands, Known({}, {}, {}), partition=0, seq=0, time=TIME, workflow=DEFAULT_WORKFLOW
+    )
+    return Records(
+        list(decided.orders.values()),
+        decided.events,
+        list(decided.updates.values()),
+        [{"_id": 0, "seq": len(decided.events), "commits": 1, "worker": "w", "epoch": "e"}],
+    )
+
+
+def announced(records: Records) -> list[dict[str, object]]:
+    return [cloud_event(event, DEFAULT_WORKFLOW) for event in records.events]
+
+
+ACKNOWLEDGED = [
+    Acknowledged("a", "1", "applied", 1),
+    Acknowledged("a", "3", "duplicate", 2),
+    Acknowledged("a", "4", "rejected", None, "invalid-transition"),
+    Acknowledged("a", "5", "accepted"),
+]
+
+
+def test_sound_records_have_no_faults() -> None:
+    records = sound()
+    assert find_faults(records, ACKNOWLEDGED, announced(records)) == []
+
+
+def drop_an_event(records: Records) -> None:
+    del records.events[1]
+
+
+def drop_the_newest_event(records: Records) -> None:
+    records.events.pop()
+
+
+def apply_twice(records: Records) -> None:
+    again = deepcopy(records.events[-1])
+    again |= {"version": 4, "seq": 5, "_id": 5, "previous_status": "in_transit"}
+    records.events.append(again)
+    records.partitions[0]["seq"] = 5
+
+
+def skip_a_version(records: Records) -> None:
+    records.events[-1]["version"] = 4
+
+
+def skip_a_seq(records: Records) -> None:
+    records.events[-1]["seq"] = 9
+
+
+def break_the_state(records: Records) -> None:
+    records.orders[0]["status"] = "delivered"
+
+
+def make_an_illegal_step(records: Records) -> None:
+    records.events[-1]["status"] = "delivered"
+
+
+def lose_an_outcome(records: Records) -> None:
+    records.updates[:] = [update for update in records.updates if update["update_id"] != "4"]
+
+
+def turn_an_outcome(records: Records) -> None:
+    next(update for update in records.updates if update["update_id"] == "4")["outcome"] = "applied"
+
+
+def move_to_a_foreign_partition(records: Records) -> None:
+    records.partitions.append({"_id": 1, "seq": 0, "commits": 0, "worker": "", "epoch": "e"})
+
+
+def lose_an_order(records: Records) -> None:
+    records.orders.pop()
+
+
+@pytest.mark.parametrize(
+    "seed",
+    [
+        drop_an_event,
+        drop_the_newest_event,
+        apply_twice,
+        skip_a_version,
+        skip_a_seq,
+        break_the_state,
+        make_an_illegal_step,
+        lose_an_outcome,
+        turn_an_outcome,
+        move_to_a_foreign_partition,
+        lose_an_order,
+    ],
+)
+def test_a_seeded_fault_is_noticed(seed: Seed) -> None:
+    records = sound()
+    seed(records)
+    assert find_faults(records, ACKNOWLEDGED)
+
+
+def test_an_announcement_that_is_missing_invented_changed_or_early_is_noticed() -> None:
+    records = sound()
+    good = announced(records)
+    assert find_faults(records, (), good + good) == [], "repeats are allowed"
+    assert find_faults(records, (), good[:-1])
+    assert find_faults(records, (), [*good[:2], good[3], good[2]])
+    assert find_faults(records, (), [*good, good[-1] | {"sequence": "9"}])
+    assert find_faults(records, (), [*good[:-1], good[-1] | {"subject": "b"}])
