@@ -10,10 +10,11 @@ import os
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Protocol
 
 import pytest
 
+from callers import Caller
+from fixtures import PARTITIONS, Spine, StartService
 from tracking.broker_node import BrokerNode
 from tracking.database_node import DatabaseNode
 from tracking.service_process import ServiceProcess
@@ -22,14 +23,6 @@ JWT_SECRET = "a-secret-of-the-tests-0123456789abcdef"
 
 VHOSTS_AT_ONCE = 10
 """One call of the control program costs half a second, whatever the number."""
-
-
-class StartService(Protocol):
-    """Starts one replica: `await start_service("ingest", PARTITIONS="4")`; keywords are its environment."""
-
-    async def __call__(
-        self, module: str, *, wait: bool = True, name: str | None = None, **environment: str
-    ) -> ServiceProcess: ...
 
 
 @pytest.fixture(scope="session")
@@ -162,3 +155,13 @@ async def start_database(tmp_path: Path) -> AsyncIterator[Callable[[], Awaitable
     yield start
     for node in started:
         await node.stop()
+
+
+@pytest.fixture
+async def spine(service_environment: dict[str, str], start_service: StartService) -> AsyncIterator[Spine]:
+    """One ingest and one order-state on an empty virtual host and a database of their own."""
+    service_environment["PARTITIONS"] = str(PARTITIONS)
+    order_state = await start_service("order_state")
+    ingest = await start_service("ingest")
+    async with Caller([ingest.url]) as caller:
+        yield Spine(service_environment, ingest, order_state, caller)

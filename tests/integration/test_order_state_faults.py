@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from callers import Caller, eventually, many_lives
-from conftest import StartService
+from fixtures import StartService
 from listeners import examine, listening
 from shared.database import open_database
 from tracking.service_process import PORT_VARIABLES, ServiceProcess

@@ -1,0 +1,68 @@
+"""Two replicas of order-state share, take over and give back; what is set up wrongly refuses to start."""
+
+import asyncio
+
+from callers import Caller, eventually, many_lives
+from fixtures import StartService
+from listeners import examine, listening
+from shared.database import open_database
+from tracking.service_process import ServiceProcess
+
+
+async def owners(environment: dict[str, str]) -> dict[int, str]:
+    """Which worker has claimed which partition."""
+    async with open_database(environment["MONGODB_URL"], environment["MONGODB_DATABASE"]) as database:
+        return {p["_id"]: p["worker"] async for p in database.partitions.find({})}
+
+
+async def test_replicas_share_take_over_and_give_back(
+    service_environment: dict[str, str], start_service: StartService
+) -> None:
+    environment = service_environment
+    environment |= {
+        "PARTITIONS": "4",
+        "REPLICA_COUNT": "2",
+        "REBALANCE_SECONDS": "1",
+        "STANDBY_DELAY_SECONDS": "1",
+    }
+    first = await start_service("order_state", REPLICA_ORDINAL="0")
+    second = await start_service("order_state", REPLICA_ORDINAL="1")
+    ingest = await start_service("ingest")
+
+    async with listening(environment["AMQP_URL"], 4) as announced, Caller([ingest.url]) as caller:
+
+        async def shared() -> bool:
+            await many_lives(caller, 8)
+            claimed = await owners(environment)
+            return claimed[0] == claimed[2] != claimed[1] == claimed[3]
+
+        await eventually(shared)
+        await second.kill()
+        await many_lives(caller, 8)
+        assert len(set((await owners(environment)).values())) == 1
+        await second.start()
+        await eventually(shared)
+        await first.stop()
+        await many_lives(caller, 8)
+        await examine(environment, caller.acknowledged, announced)
+
+
+async def ends_with(service: ServiceProcess, code: int, line: str) -> None:
+    """Fails unless the process ends with this code and a last line that says why."""
+    assert await asyncio.wait_for(service.process.wait(), 30) == code
+    assert line in service.process.last_line()
+
+
+async def test_another_partition_count_than_the_stored_one_is_refused(
+    service_environment: dict[str, str], start_service: StartService
+) -> None:
+    await start_service("order_state", PARTITIONS="4")
+    for module in ("order_state", "ingest", "query", "notifier"):
+        service = await start_service(module, wait=False, PARTITIONS="6")
+        await ends_with(service, 78, "PARTITIONS: the database was set up with 4")
+
+
+async def test_a_short_secret_is_refused(start_service: StartService) -> None:
+    for module in ("order_state", "ingest", "query", "notifier"):
+        service = await start_service(module, wait=False, JWT_SECRET="short")
+        await ends_with(service, 78, "JWT_SECRET: has 5 bytes, needs 32 or more")
