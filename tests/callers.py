@@ -2,8 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from io import BytesIO
 from random import Random
 from typing import Any
 from uuid import uuid4
@@ -36,7 +37,8 @@ class Answer:
     """What came back."""
 
     status: int
-    headers: dict[str, str]
+    headers: Mapping[str, str]
+    """Whatever the case of their names."""
     body: Any
 
 
@@ -64,11 +66,11 @@ class Caller:
         assert self.session
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         named = {"Authorization": f"Bearer {bearer or token()}", "Content-Type": "application/json"} | named
-        data = body if isinstance(body, bytes | str) else None
+        data = BytesIO(body) if isinstance(body, bytes) else body if isinstance(body, str) else None
         json = None if data is not None else body
         url = self._random.choice(self.urls) + path
         async with self.session.post(url, json=json, data=data, headers=named) as response:
-            return Answer(response.status, dict(response.headers), await response.json(content_type=None))
+            return Answer(response.status, response.headers, await response.json(content_type=None))
 
     async def insist(self, path: str, body: Any, update_id: str, order_id: str, **headers: str) -> Answer:
         """Repeats with the same key until there is an answer, and remembers it as acknowledged."""

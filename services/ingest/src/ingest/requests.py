@@ -80,7 +80,6 @@ class CommandFactory:
             raise ProblemError(
                 "forbidden",
                 f"The token may not create this order for merchant {body.merchant_id}.",
-                update_id=update_id,
             )
         customer = Customer.model_construct(name=body.customer.name, contact_ref=body.customer.contact_ref)
         return CreateOrder.model_construct(
@@ -107,12 +106,10 @@ class CommandFactory:
         if body.status not in self._workflow.statuses:
             message = f"must be one of {', '.join(sorted(self._workflow.statuses))}"
             error = {"pointer": "/status", "message": message}
-            raise ProblemError(
-                "validation-failed", "There is no such status.", errors=[error], update_id=update_id
-            )
+            raise ProblemError("validation-failed", "There is no such status.", errors=[error])
         orders = self._principal.grant.orders
         if orders is not None and order_id not in orders:
-            raise ProblemError("order-not-found", f"There is no order {order_id}.", update_id=update_id)
+            raise ProblemError("order-not-found", f"There is no order {order_id}.")
         return UpdateOrder.model_construct(
             op="update",
             update_id=update_id,

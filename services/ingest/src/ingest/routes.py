@@ -1,7 +1,8 @@
 """The routes of ingest."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,20 +43,23 @@ class Ingest:
 
     async def create(self, request: Request) -> Response:
         """`POST /v1/orders`."""
-        factory, update_id, wishes = self._open(request)
-        body = parse_body(CreateBody, await _json_body(request))
-        command = factory.create(body, update_id)
-        created = {"Location": f"/v1/orders/{command.order_id}"}
-        return await self._answer(request, command, wishes, 201, created)
+        factory = self._factory(request)
+        update_id = update_id_of(request.headers.getlist("idempotency-key"))
+        with _naming(update_id):
+            body = parse_body(CreateBody, await _json_body(request))
+            command = factory.create(body, update_id)
+        return await self._answer(request, command, 201, {"Location": f"/v1/orders/{command.order_id}"})
 
     async def update(self, request: Request, order_id: str) -> Response:
         """`POST /v1/orders/{order_id}/updates`."""
-        factory, update_id, wishes = self._open(request)
-        if not is_identifier(order_id):
-            raise ProblemError("order-not-found", "There is no order with such an id.", update_id=update_id)
-        body = parse_body(UpdateBody, await _json_body(request))
-        command = factory.update(order_id, body, update_id)
-        return await self._answer(request, command, wishes, 200, {})
+        factory = self._factory(request)
+        update_id = update_id_of(request.headers.getlist("idempotency-key"))
+        with _naming(update_id):
+            if not is_identifier(order_id):
+                raise ProblemError("order-not-found", "There is no order with such an id.")
+            body = parse_body(UpdateBody, await _json_body(request))
+            command = factory.update(order_id, body, update_id)
+        return await self._answer(request, command, 200, {})
 
     async def batch(self, request: Request) -> Response:
         """`POST /v1/batch`."""
@@ -70,15 +74,6 @@ class Ingest:
             raise BrokerUnavailable("no operation of the batch reached the broker")
         return JsonResponse({"results": results}, headers=_applied_preference(wishes))
 
-    def _open(self, request: Request) -> tuple[CommandFactory, str, Preferences]:
-        factory = self._factory(request)
-        headers = request.headers
-        return (
-            factory,
-            update_id_of(headers.getlist("idempotency-key")),
-            preferences_of(headers.getlist("prefer")),
-        )
-
     def _factory(self, request: Request) -> CommandFactory:
         principal = authenticated(request, self.verifier)
         if not may_write(principal):
@@ -86,8 +81,9 @@ class Ingest:
         return CommandFactory(principal, self.workflow, trace_id_var.get() or "")
 
     async def _answer(
-        self, request: Request, command: AnyCommand, wishes: Preferences, status: int, headers: dict[str, str]
+        self, request: Request, command: AnyCommand, status: int, headers: dict[str, str]
     ) -> Response:
+        wishes = preferences_of(request.headers.getlist("prefer"))
         wants_outcome = wishes.wait_seconds > 0
         deadline = asyncio.get_running_loop().time() + wishes.wait_seconds
         try:
@@ -126,6 +122,16 @@ class Ingest:
         except BrokerUnavailable:
             return _Sent(command.update_id, command.order_id, _unavailable(command))
         return _Sent(command.update_id, command.order_id, submission, command)
+
+
+@contextmanager
+def _naming(update_id: str) -> Iterator[None]:
+    """Puts the update id into whatever problem ends the request, so that the caller can repeat it."""
+    try:
+        yield
+    except ProblemError as error:
+        members = error.problem.members | {"update_id": update_id}
+        raise ProblemError(error.problem.slug, error.problem.detail, **members) from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,225 @@
+"""What callers of ingest can rely on: statuses, headers, bodies, and a clear problem for everything bad."""
+
+import time
+from typing import Any
+from uuid import uuid4
+
+from callers import token
+from fixtures import Spine, StartService
+
+ORDER: dict[str, Any] = {"merchant_id": "m-1", "customer": {"name": "Ada", "contact_ref": "crm-1"}}
+
+
+def slug(body: Any) -> str:
+    return str(body["type"]).removeprefix("/problems/")
+
+
+async def test_create_and_update_answer_with_the_result(spine: Spine) -> None:
+    order_id = uuid4().hex
+    created = await spine.caller.post(
+        "/v1/orders",
+        ORDER | {"order_id": order_id, "metadata": {"channel": "web"}},
+        bearer=token(sub="shop", source_type="system"),
+    )
+    assert created.status == 201
+    assert created.headers["Location"] == f"/v1/orders/{order_id}"
+    assert set(created.body) == {"update_id", "order_id", "outcome", "version", "order"}
+    order = created.body["order"]
+    assert order["updated_at"] == order["created_at"]
+    assert order | {"created_at": "", "updated_at": ""} == {
+        "order_id": order_id,
+        "merchant_id": "m-1",
+        "customer": {"name": "Ada", "contact_ref": "crm-1"},
+        "status": "created",
+        "version": 1,
+        "active": True,
+        "created_at": "",
+        "updated_at": "",
+        "source": {"type": "system", "id": "shop"},
+        "metadata": {"channel": "web"},
+        "allowed_next": ["picked_up", "cancelled"],
+    }
+    moved = await spine.caller.post(
+        f"/v1/orders/{order_id}/updates",
+        {"status": "cancelled", "occurred_at": "2026-03-01T10:00:00+02:00"},
+        bearer=token(sub="dora", source_type="driver"),
+    )
+    assert moved.status == 200
+    assert moved.body["order"]["source"] == {"type": "driver", "id": "dora"}
+    assert (moved.body["order"]["active"], moved.body["order"]["allowed_next"]) == (False, [])
+
+
+async def test_respond_async_is_accepted_with_the_place_of_the_outcome(spine: Spine) -> None:
+    order_id = uuid4().hex
+    answer = await spine.caller.post(
+        "/v1/orders", ORDER | {"order_id": order_id}, Prefer="respond-async", Idempotency_Key="k"
+    )
+    assert answer.status == 202
+    assert answer.body == {"update_id": "k", "order_id": order_id, "outcome": "accepted"}
+    assert answer.headers["Location"] == f"/v1/updates/{order_id}/k"
+    assert answer.headers["Preference-Applied"] == "respond-async"
+
+
+async def test_when_the_wait_runs_out_the_answer_is_accepted(
+    spine: Spine, start_service: StartService
+) -> None:
+    await spine.order_state.stop()
+    started = time.monotonic()
+    answer = await spine.caller.post("/v1/orders", ORDER, Prefer="wait=1")
+    assert answer.status == 202
+    assert 0.9 < time.monotonic() - started < 3
+
+
+async def test_the_same_key_with_another_body_is_refused(spine: Spine) -> None:
+    order_id = uuid4().hex
+    await spine.caller.live(order_id, ())
+    path = f"/v1/orders/{order_id}/updates"
+    await spine.caller.post(path, {"status": "picked_up"}, Idempotency_Key="k")
+    answer = await spine.caller.post(path, {"status": "cancelled"}, Idempotency_Key="k")
+    assert (answer.status, slug(answer.body)) == (422, "idempotency-key-reused")
+    assert answer.body["update_id"] == "k"
+
+
+DEEP = {"a": {"b": {"c": {"d": {}}}}}
+BAD_BODIES: dict[str, tuple[Any, int, str, str]] = {
+    "no JSON": ("{", 400, "malformed-json", ""),
+    "an empty body": ("", 400, "malformed-json", ""),
+    "a list": ("[1]", 422, "validation-failed", ""),
+    "an unknown field": (ORDER | {"x": 1}, 422, "validation-failed", "/x"),
+    "no merchant": ({"customer": ORDER["customer"]}, 422, "validation-failed", "/merchant_id"),
+    "a bad order id": (ORDER | {"order_id": "-a"}, 422, "validation-failed", "/order_id"),
+    "a long order id": (ORDER | {"order_id": "a" * 65}, 422, "validation-failed", "/order_id"),
+    "an order id with a line end": (ORDER | {"order_id": "a\n"}, 422, "validation-failed", "/order_id"),
+    "a control character": (
+        ORDER | {"customer": {"name": "a\x00", "contact_ref": "c"}},
+        422,
+        "validation-failed",
+        "/customer/name",
+    ),
+    "an empty contact": (
+        ORDER | {"customer": {"name": "a", "contact_ref": ""}},
+        422,
+        "validation-failed",
+        "/customer/contact_ref",
+    ),
+    "a time without offset": (
+        ORDER | {"occurred_at": "2026-01-01T00:00:00"},
+        422,
+        "validation-failed",
+        "/occurred_at",
+    ),
+    "seconds as text": (ORDER | {"occurred_at": "1700000000"}, 422, "validation-failed", "/occurred_at"),
+    "a time to come": (
+        ORDER | {"occurred_at": "2199-01-01T00:00:00Z"},
+        422,
+        "validation-failed",
+        "/occurred_at",
+    ),
+    "metadata as a list": (ORDER | {"metadata": []}, 422, "validation-failed", "/metadata"),
+    "metadata with an operator": (ORDER | {"metadata": {"$set": 1}}, 422, "validation-failed", "/metadata"),
+    "metadata with a dot": (ORDER | {"metadata": {"a": {"b.c": 1}}}, 422, "validation-failed", "/metadata"),
+    "metadata too deep": (ORDER | {"metadata": DEEP}, 422, "validation-failed", "/metadata"),
+    "metadata too large": (ORDER | {"metadata": {"a": "x" * 4096}}, 422, "validation-failed", "/metadata"),
+    "33 keys": (ORDER | {"metadata": {str(n): n for n in range(33)}}, 422, "validation-failed", "/metadata"),
+    "a number beyond 64 bits": (ORDER | {"metadata": {"a": 2**63}}, 422, "validation-failed", "/metadata"),
+    "not a number": (
+        '{"merchant_id":"m","customer":{"name":"a","contact_ref":"b"},"metadata":{"a":NaN}}',
+        422,
+        "validation-failed",
+        "/metadata",
+    ),
+    "half a surrogate": (
+        '{"merchant_id":"m","customer":{"name":"\\ud800","contact_ref":"b"}}',
+        400,
+        "malformed-json",
+        "",
+    ),
+    "no UTF-8": (
+        b'{"merchant_id":"m","customer":{"name":"\xff","contact_ref":"b"}}',
+        400,
+        "malformed-json",
+        "",
+    ),
+    "too large": (ORDER | {"metadata": {"a": "x" * 70_000}}, 413, "payload-too-large", ""),
+}
+
+
+async def test_a_bad_body_gets_a_clear_problem(spine: Spine) -> None:
+    for name, (body, status, problem, pointer) in BAD_BODIES.items():
+        answer = await spine.caller.post("/v1/orders", body, Idempotency_Key="k")
+        assert (answer.status, slug(answer.body)) == (status, problem), name
+        assert answer.headers["Content-Type"] == "application/problem+json"
+        assert {"title", "status", "detail", "instance", "trace_id", "update_id"} <= set(answer.body), name
+        if problem == "validation-failed":
+            assert [error["pointer"] for error in answer.body["errors"]] == [pointer], name
+
+
+async def test_bad_requests_get_a_clear_problem(spine: Spine) -> None:
+    post = spine.caller.post
+    past = token(exp=time.time() - 1)
+    reader = token(scope="orders:read")
+    foreign = token(merchants=["m-2"])
+    cases = [
+        (await post("/v1/orders", ORDER, Content_Type="text/plain"), 415, "unsupported-media-type"),
+        (await post("/v1/orders", ORDER, Idempotency_Key="a b"), 422, "validation-failed"),
+        (await post("/v1/orders", ORDER, bearer="nonsense"), 401, "unauthenticated"),
+        (await post("/v1/orders", ORDER, bearer=past), 401, "unauthenticated"),
+        (await post("/v1/orders", ORDER, bearer=reader), 403, "forbidden"),
+        (await post("/v1/orders", ORDER, bearer=foreign), 403, "forbidden"),
+        (await post("/v1/nothing", ORDER), 404, "not-found"),
+        (await post("/v1/orders/unknown/updates", {"status": "picked_up"}), 404, "order-not-found"),
+        (await post("/v1/orders/a%00b/updates", {"status": "picked_up"}), 404, "order-not-found"),
+        (await post("/v1/orders/o/updates", {"status": "teleported"}), 422, "validation-failed"),
+        (
+            await post("/v1/orders/o/updates", {"status": "created", "expected_version": "1"}),
+            422,
+            "validation-failed",
+        ),
+        (await post("/healthz", ORDER), 405, "method-not-allowed"),
+        (await post("/v1/batch", []), 422, "validation-failed"),
+        (await post("/v1/batch", {}), 422, "validation-failed"),
+        (await post("/v1/batch", "[NaN]"), 400, "malformed-json"),
+        (await post("/v1/batch", [{}] * 1001), 422, "validation-failed"),
+        (await post("/v1/batch", b"[" + b" " * 1024 * 1024 + b"]"), 413, "payload-too-large"),
+    ]
+    assert [(answer.status, slug(answer.body)) for answer, _, _ in cases] == [case[1:] for case in cases]
+    assert cases[3][0].headers["WWW-Authenticate"].startswith("Bearer")
+
+
+async def test_an_order_of_another_merchant_does_not_exist(spine: Spine) -> None:
+    order_id = uuid4().hex
+    post = spine.caller.post
+    await post("/v1/orders", ORDER | {"order_id": order_id})
+    body = {"status": "picked_up"}
+    stranger = await post(f"/v1/orders/{order_id}/updates", body, bearer=token(merchants=["m-2"]))
+    nobody = await post(
+        f"/v1/orders/{order_id}/updates", body, bearer=token(merchants=["m-1"], orders=["other"])
+    )
+    absent = await post("/v1/orders/absent/updates", body)
+    assert [a.status for a in (stranger, nobody, absent)] == [404, 404, 404]
+    assert stranger.body["detail"] == f"There is no order {order_id}."
+    narrow = await post(f"/v1/orders/{order_id}/updates", body, bearer=token(merchants=[], orders=[order_id]))
+    assert narrow.status == 200
+    assert "customer" not in narrow.body["order"]
+    taken = await post(
+        "/v1/orders", ORDER | {"order_id": order_id, "merchant_id": "m-2"}, bearer=token(merchants=["m-2"])
+    )
+    assert (taken.status, slug(taken.body)) == (409, "order-exists")
+    assert "version" not in taken.body
+
+
+async def test_without_a_broker_the_answer_is_503_and_the_repeat_is_safe(
+    spine: Spine, start_service: StartService
+) -> None:
+    lonely = await start_service("ingest", wait=False, AMQP_URL="amqp://127.0.0.1:1/")
+    spine.caller.urls = [lonely.url]
+    while True:
+        try:
+            answer = await spine.caller.post("/v1/orders", ORDER, Idempotency_Key="k-503")
+            break
+        except OSError:  # it is still starting
+            continue
+    assert (answer.status, slug(answer.body)) == (503, "broker-unavailable")
+    assert int(answer.headers["Retry-After"]) > 0
+    spine.caller.urls = [spine.ingest.url]
+    assert (await spine.caller.post("/v1/orders", ORDER, Idempotency_Key="k-503")).status == 201
