@@ -11,7 +11,8 @@ import orjson
 from shared.broker import BrokerUnavailable, connect
 from shared.database import open_database
 from shared.topology import EVENTS_EXCHANGE, partition_queue_name
-from tracking.checker import Acknowledged, find_faults, read_records
+from tracking.checker import Acknowledged, find_faults
+from tracking.examination import read_records
 
 
 @asynccontextmanager

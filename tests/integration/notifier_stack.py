@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,9 +23,11 @@ from shared.timestamps import now
 from shared.topology import EVENTS_EXCHANGE
 from shared.views import cloud_event
 from shared.workflow import DEFAULT_WORKFLOW
+from tracking.live import LiveOrders
 from tracking.service_process import ServiceProcess
 
 PARTITIONS = 4
+START_SECONDS = 30
 
 Document = dict[str, Any]
 StartService = Callable[..., Awaitable[ServiceProcess]]
@@ -205,6 +207,37 @@ async def subscribed(url: str, bearer: str, **request: Any) -> AsyncIterator[Raw
         await client.send(type="subscribe", token=bearer, **request)
         await client.until("live")
         yield client
+
+
+class Watcher:
+    """A `LiveOrders` in the background that remembers what it was handed."""
+
+    def __init__(self, url: str, token: Callable[[], str], wanted: Document | None = None) -> None:
+        self.live = LiveOrders(url, token, wanted)
+        self.events: list[Document] = []
+
+    async def run(self) -> None:
+        async with aclosing(self.live.events()) as events:
+            async for event in events:
+                self.events.append(event)
+
+    def saw(self, event: EventDocument) -> bool:
+        return any(seen["id"] == f"{event['order_id']}:{event['version']}" for seen in self.events)
+
+
+@asynccontextmanager
+async def watching(*watchers: Watcher) -> AsyncIterator[None]:
+    tasks = [asyncio.create_task(watcher.run()) for watcher in watchers]
+    try:
+        for watcher in watchers:
+            async with asyncio.timeout(START_SECONDS):
+                await watcher.live.live.wait()
+        yield
+        assert not any(task.done() for task in tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def ids(events: list[Document]) -> list[str]:

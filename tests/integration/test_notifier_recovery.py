@@ -3,7 +3,6 @@
 import asyncio
 import signal
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
 from secrets import token_hex
 
 import pytest
@@ -12,6 +11,7 @@ from notifier_stack import (
     Document,
     Stage,
     StartService,
+    Watcher,
     eventually,
     ids,
     new_order,
@@ -19,53 +19,20 @@ from notifier_stack import (
     order_state_stub,
     raw_client,
     subscribed,
+    watching,
 )
 
-from shared.documents import EventDocument
 from tracking.broker_node import BrokerNode
 from tracking.database_node import DatabaseNode
-from tracking.live import LiveOrders
 from tracking.service_process import ServiceProcess
 
 STATUSES = ("created", "picked_up", "in_transit", "in_transit", "in_transit", "delivered")
-START_SECONDS = 30
 
 
 @pytest.fixture
 async def stage(start_service: StartService, service_environment: dict[str, str]) -> AsyncIterator[Stage]:
     async with notifier_stage(start_service, service_environment) as stage:
         yield stage
-
-
-class Watcher:
-    """A `LiveOrders` in the background that remembers what it was handed."""
-
-    def __init__(self, stage: Stage, wanted: Document | None = None) -> None:
-        self.live = LiveOrders(stage.url, stage.token, wanted)
-        self.events: list[Document] = []
-
-    async def run(self) -> None:
-        async with aclosing(self.live.events()) as events:
-            async for event in events:
-                self.events.append(event)
-
-    def saw(self, event: EventDocument) -> bool:
-        return any(seen["id"] == f"{event['order_id']}:{event['version']}" for seen in self.events)
-
-
-@asynccontextmanager
-async def watching(*watchers: Watcher) -> AsyncIterator[None]:
-    tasks = [asyncio.create_task(watcher.run()) for watcher in watchers]
-    try:
-        for watcher in watchers:
-            async with asyncio.timeout(START_SECONDS):
-                await watcher.live.live.wait()
-        yield
-        assert not any(task.done() for task in tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def assert_whole(watcher: Watcher) -> None:
@@ -169,7 +136,7 @@ async def test_snapshot_and_tail_are_one_under_concurrent_writes(stage: Stage) -
         {"active": False},
         {"order_id": [order for order, _ in orders[:40]]},
     ]
-    watchers = [(Watcher(stage, wanted), wanted) for _ in range(3) for wanted in filters]
+    watchers = [(Watcher(stage.url, stage.token, wanted), wanted) for _ in range(3) for wanted in filters]
     async with asyncio.TaskGroup() as group:
         writing = group.create_task(write(stage, orders))
         running = []
@@ -227,7 +194,7 @@ async def test_a_broker_restart_is_not_noticed(
     environment = service_environment | {"AMQP_URL": broker.url}
     order = new_order()
     async with notifier_stage(start_service, environment, AMQP_URL=broker.url) as stage:
-        watcher = Watcher(stage)
+        watcher = Watcher(stage.url, stage.token)
         async with watching(watcher):
             await stage.stub.commit((order, "acme", "created"))
             await broker.kill()
@@ -251,7 +218,7 @@ async def not_ready(service: ServiceProcess) -> bool:
 @pytest.mark.parametrize("how", ["kill", "stop", "pause"])
 async def test_clients_survive_a_notifier_that_dies_stops_or_freezes(stage: Stage, how: str) -> None:
     orders = [new_order() for _ in range(20)]
-    watchers = [Watcher(stage), Watcher(stage, {"order_id": orders[:5]})]
+    watchers = [Watcher(stage.url, stage.token), Watcher(stage.url, stage.token, {"order_id": orders[:5]})]
     async with watching(*watchers):
         await stage.stub.commit(*((order, "acme", "created") for order in orders))
         await interrupt(stage.notifier, how)
@@ -295,6 +262,22 @@ async def test_a_stop_sends_clients_away_within_its_time(stage: Stage) -> None:
         stage.notifier.process.signal(signal.SIGTERM)
         assert await stage.notifier.process.wait() == 0
     assert 1.0 < max(closed_at) - min(closed_at) < 4.0
+
+
+async def test_a_replaced_database_starts_every_client_anew(
+    stage: Stage, service_environment: dict[str, str]
+) -> None:
+    old, new = new_order(), new_order()
+    watcher = Watcher(stage.url, stage.token)
+    async with watching(watcher):
+        await stage.stub.commit((old, "acme", "created"))
+        await eventually(lambda: set(watcher.live.orders) == {old})
+        await stage.stub.database.client.drop_database(service_environment["MONGODB_DATABASE"])
+        async with order_state_stub(service_environment) as stub:
+            await stub.commit((new, "acme", "created"))
+            await eventually(lambda: set(watcher.live.orders) == {new})
+            await stub.commit((new, "acme", "picked_up"))
+            await eventually(lambda: watcher.live.orders[new]["version"] == 2)
 
 
 async def test_the_database_may_go_and_come_back(
@@ -341,7 +324,7 @@ async def test_it_starts_without_its_dependencies_and_says_what_is_missing(
             return False
 
     await eventually(answers)
-    assert set(failing["failing"]) == {"broker", "database"}
+    assert set(failing["failing"]) == {"broker", "database", "log"}
     async with raw_client(notifier.stream_url) as client:
         secret = service_environment["JWT_SECRET"]
         await client.send(type="subscribe", token=Stage(notifier, None, secret).token())  # type: ignore[arg-type]
@@ -355,7 +338,7 @@ async def test_it_does_not_start_with_a_wrong_configuration(
         for code, word, environment in (
             (78, "PARTITIONS", {"PARTITIONS": "5"}),
             (78, "JWT_SECRET", {"JWT_SECRET": "short"}),
-            (78, "NOTIFIER_PORT", {"NOTIFIER_PORT": "0"}),
+            (78, "NOTIFIER_QUEUE_BYTES", {"NOTIFIER_QUEUE_BYTES": "plenty"}),
         ):
             notifier = await start_service("notifier", wait=False, **environment)
             async with asyncio.timeout(20):

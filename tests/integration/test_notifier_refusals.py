@@ -19,7 +19,7 @@ from notifier_stack import (
 )
 from websockets.asyncio.client import connect
 
-from shared.cursors import Position, encode_cursor
+from shared.cursors import Position, decode_cursor, encode_cursor
 
 MAX_CLIENT_MESSAGE_BYTES = 64 * 1024
 
@@ -118,8 +118,7 @@ async def test_cursors_of_another_log_or_of_the_future_are_resynchronised(stage:
     async with subscribed(stage.url, stage.token()) as client:
         await stage.stub.commit((order, "acme", "picked_up"))
         cursor = (await client.receive())["cursor"]
-    epoch = (await stage.stub.database.partitions.find_one({"_id": 0}))["epoch"]
-    assert cursor
+    epoch = decode_cursor(cursor).epoch
     for position, reason in (
         (Position("0" * 12, (0, 0, 0, 0)), "epoch-changed"),
         (Position(epoch, (0, 0, 0)), "epoch-changed"),
@@ -157,6 +156,27 @@ async def test_a_client_that_reads_nothing_is_cut_and_holds_up_nobody(stage: Sta
 
         await eventually(cut)
         deaf.transport.abort()
+
+
+async def test_a_dead_peer_is_cut_and_a_silent_one_is_not(
+    start_service: StartService, service_environment: dict[str, str]
+) -> None:
+    async with (
+        notifier_stage(start_service, service_environment, NOTIFIER_HEARTBEAT_SECONDS="0.5") as stage,
+        subscribed(stage.url, stage.token()) as silent,
+    ):
+        async with raw_client(stage.url) as dead:
+            await dead.send(type="subscribe", token=stage.token())
+            await dead.until("live")
+            dead.socket.transport.pause_reading()
+
+            async def cut() -> bool:
+                return await stage.metric('tracking_stream_closed_total{code="dead"}') == 1
+
+            await eventually(cut)
+            dead.socket.transport.abort()
+        await stage.stub.commit((new_order(), "acme", "created"))
+        await silent.events(1)
 
 
 async def test_health_and_metrics_share_the_port(stage: Stage) -> None:

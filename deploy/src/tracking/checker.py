@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
-from shared.database import Database, driver_errors
 from shared.documents import (
     EventDocument,
     OrderDocument,
@@ -49,17 +48,6 @@ class Records:
 
 NEVER_STORED = frozenset({"idempotency-key-reused", "forbidden", "validation-failed", "malformed-json"})
 """Refusals that leave no outcome: another request owns the id, or the command was never sent."""
-
-
-async def read_records(database: Database) -> Records:
-    """Reads all of it into memory: some 2 KiB an event."""
-    with driver_errors():
-        return Records(
-            orders=await database.orders.find({}).to_list(),
-            events=await database.order_events.find({}).to_list(),
-            updates=await database.updates.find({}).to_list(),
-            partitions=await database.partitions.find({}).to_list(),
-        )
 
 
 def find_faults(

@@ -9,6 +9,7 @@ from notifier.session import Parts
 from notifier.settings import NotifierSettings
 from shared.broker import serve_connections
 from shared.database import Database, open_database
+from shared.health import Check
 from shared.serving import background, stop_signal
 from shared.tokens import TokenVerifier
 from shared.workflow import load_workflow
@@ -35,7 +36,12 @@ async def serve(settings: NotifierSettings) -> None:
             ),
             queue_bytes=settings.notifier_queue_bytes,
         )
-        server = StreamServer(parts, {"database": database.ping, "broker": feed.check})
+        checks: dict[str, Check] = {
+            "database": database.ping,
+            "broker": feed.check_broker,
+            "log": feed.check_log,
+        }
+        server = StreamServer(parts, checks, settings.notifier_heartbeat_seconds)
         async with background(_feed(settings, database, feed)):
             await server.serve(settings.host, settings.notifier_port, stop, settings.notifier_stop_seconds)
 

@@ -10,6 +10,7 @@ from websockets.http11 import Request, Response
 from shared.health import Check, failing_checks
 from shared.metrics import METRICS_MEDIA_TYPE, render_metrics
 from shared.problems import PROBLEM_MEDIA_TYPE, Problem
+from shared.tracing import trace_id_of
 
 _PATHS = ("/healthz", "/readyz", "/metrics")
 
@@ -33,7 +34,7 @@ async def answer(request: Request, checks: dict[str, Check]) -> Response:
 
 
 def _problem(problem: Problem, path: str, **headers: str) -> Response:
-    body = orjson.dumps(problem.document(path[:200]))
+    body = orjson.dumps(problem.document(path[:200], trace_id_of(None)))
     return _response(HTTPStatus(problem.status), PROBLEM_MEDIA_TYPE, body, **headers)
 
 

@@ -1,6 +1,6 @@
 """The messages of the stream: those of clients, checked, and those of the server, encoded."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import orjson
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints, TypeAdapter, ValidationError
@@ -155,7 +155,6 @@ def resync_message(reason: str, cursor: str) -> bytes:
     return orjson.dumps({"type": "resync", "reason": reason, "cursor": cursor})
 
 
-def problem_message(problem: Problem) -> bytes:
+def problem_message(problem: Problem, trace_id: str) -> bytes:
     """`problem`: why a message was refused, or why the connection is about to be closed."""
-    document: dict[str, Any] = problem.document(STREAM_PATH)
-    return orjson.dumps({"type": "problem", "problem": document})
+    return orjson.dumps({"type": "problem", "problem": problem.document(STREAM_PATH, trace_id)})

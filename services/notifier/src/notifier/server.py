@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from websockets.asyncio.server import Server, ServerConnection, serve
+from websockets.datastructures import Headers
 from websockets.frames import CloseCode
 from websockets.http11 import Request, Response
 from websockets.protocol import State
@@ -32,17 +33,20 @@ log = logging.getLogger(__name__)
 
 HANDSHAKE_SECONDS = 5
 
-HEARTBEAT_SECONDS = 20.0
-DEAD_SECONDS = 45.0
+DEAD_AFTER_HEARTBEATS = 2.5
 """A peer that answers two heartbeats with nothing is gone, or will never read what waits for it."""
 
 SWEEP_SECONDS = 1.0
+MAX_LATE_SECONDS = 3.0
 
 WAITING_FRAMES = 4
 """Received and not read yet, per connection; beyond that the socket is not read."""
 
 BACKLOG = 4096
 """Connections that may wait to be accepted: after a restart all clients come back within seconds."""
+
+
+_FORGOTTEN = Request("", Headers())
 
 
 class StreamProtocol(ServerProtocol):
@@ -64,7 +68,19 @@ class StreamConnection(ServerConnection):
     def __init__(self, protocol: ServerProtocol, server: Server, **options: Any) -> None:
         super().__init__(StreamProtocol(max_size=MAX_CLIENT_MESSAGE_BYTES), server, **options)
         self.heard_at = self.loop.time()
-        self.pinged_at = self.heard_at - random.uniform(0, HEARTBEAT_SECONDS)  # not all in one sweep
+        self.pinged_at = self.heard_at
+
+    def ping_now(self) -> None:
+        """Sends a ping without waiting, whatever else waits to be sent."""
+        if self.protocol.state is State.OPEN:
+            self.protocol.send_ping(b"")
+            self.send_data()
+
+    def take_handshake_token(self) -> str:
+        """The token of the handshake, or "". The handshake is forgotten: it holds the token and 2.5 KB."""
+        token = _handshake_token(self.request) if self.request else ""
+        self.request, self.response = _FORGOTTEN, None
+        return token
 
     def data_received(self, data: bytes) -> None:
         """Called by the transport."""
@@ -75,10 +91,12 @@ class StreamConnection(ServerConnection):
 class StreamServer:
     """Serves the stream and what every service has: `/healthz`, `/readyz`, `/metrics`."""
 
-    def __init__(self, parts: Parts, checks: dict[str, Check]) -> None:
+    def __init__(self, parts: Parts, checks: dict[str, Check], heartbeat_seconds: float) -> None:
         self._parts = parts
         self._checks = checks
+        self._heartbeat_seconds = heartbeat_seconds
         self._sessions: dict[StreamConnection, Session] = {}
+        self._swept_at = 0.0
 
     async def serve(self, host: str, port: int, stop: asyncio.Event, stop_seconds: float) -> None:
         """Serves until `stop`, then closes the connections over `stop_seconds`.
@@ -115,7 +133,7 @@ class StreamServer:
     async def _handle(self, connection: ServerConnection) -> None:
         if not isinstance(connection, StreamConnection):
             raise TypeError("the server makes StreamConnections")
-        session = Session(connection, self._parts, _handshake_token(connection.request))
+        session = Session(connection, self._parts, connection.take_handshake_token())
         self._sessions[connection] = session
         try:
             await session.run()
@@ -137,15 +155,17 @@ class StreamServer:
     def _sweep(self) -> None:
         """Pings the silent, cuts the dead."""
         now = asyncio.get_running_loop().time()
+        late, self._swept_at = now - self._swept_at > MAX_LATE_SECONDS, now
+        if late:
+            return  # this process stood still: what the peers sent meanwhile has yet to be read
         for connection in tuple(self._sessions):
-            if now - connection.heard_at > DEAD_SECONDS:
+            if now - connection.heard_at > DEAD_AFTER_HEARTBEATS * self._heartbeat_seconds:
                 CLOSED.labels("dead").inc()
                 connection.transport.abort()
-            elif now - connection.pinged_at > HEARTBEAT_SECONDS:
-                connection.pinged_at = now
-                if connection.protocol.state is State.OPEN:
-                    connection.protocol.send_ping(b"")
-                    connection.send_data()
+            elif now - connection.pinged_at > self._heartbeat_seconds:
+                # Spread from here on: clients that came together are not pinged together for ever.
+                connection.pinged_at = now - random.uniform(0, self._heartbeat_seconds / 4)
+                connection.ping_now()
 
     async def _send_away(self, seconds: float) -> None:
         """Closes all connections, spread over `seconds` so that the clients do not come back as a herd."""
@@ -162,10 +182,8 @@ class StreamServer:
             session.end(RESTARTING, "restarting")  # those whose handshake was under way
 
 
-def _handshake_token(request: Request | None) -> str:
+def _handshake_token(request: Request) -> str:
     """The token of the `Authorization` header, or of the subprotocols (all that a browser can set), or ""."""
-    if request is None:
-        return ""
     for authorization in request.headers.get_all("Authorization"):
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() == "bearer":

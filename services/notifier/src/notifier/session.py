@@ -36,6 +36,7 @@ from shared.cursors import InvalidCursor, Position, decode_cursor
 from shared.database import DatabaseUnavailable
 from shared.problems import Problem
 from shared.tokens import TokenVerifier
+from shared.tracing import trace_id_of
 from shared.workflow import Workflow
 
 log = logging.getLogger(__name__)
@@ -122,13 +123,15 @@ class Session:
         self.end(RESTARTING, "log replaced")
 
     async def _converse(self) -> None:
-        message: Subscribe | Refresh = await self._first_message()
+        self._subscribe(await self._first_message())
         while self._closing is None:
-            if isinstance(message, Subscribe):
-                self._subscribe(message)
-            else:
-                self._refresh(message)
-            message = parse_message(await self._receive())
+            self._handle(parse_message(await self._receive()))
+
+    def _handle(self, message: Subscribe | Refresh) -> None:
+        if isinstance(message, Subscribe):
+            self._subscribe(message)
+        else:
+            self._refresh(message)
 
     async def _read_to_end(self) -> None:
         # The client's answer to our close stands behind whatever else it has sent.
@@ -167,7 +170,7 @@ class Session:
         except Refusal as refusal:
             # The message is refused; the connection keeps its token until that expires.
             if refusal.problem is not None:
-                self._write(problem_message(refusal.problem))
+                self._tell(refusal.problem)
             return
         if self._subscription is not None and grant != self._subscription.audience.grant:
             audience = Audience(grant, self._subscription.audience.filter)
@@ -181,7 +184,7 @@ class Session:
         self._subscription = subscription
         if self._feeding is None or self._feeding.done():
             self._feeding = self._loop.create_task(self._feed())
-            self._feeding.add_done_callback(self._log_fault)
+            self._feeding.add_done_callback(self._fed)
 
     async def _feed(self) -> None:
         """Brings the newest subscription to the hub's position and joins it there."""
@@ -221,13 +224,20 @@ class Session:
             self._write(live_message(parts.hub.cursor))
         return True
 
-    def _log_fault(self, task: asyncio.Task[None]) -> None:
+    def _fed(self, task: asyncio.Task[None]) -> None:
+        if self._feeding is task:
+            self._feeding = None
         if not task.cancelled() and (fault := task.exception()) is not None:
             log.error("catching up failed", exc_info=fault)
             self.end(1011, "internal error", Problem("internal-error", "The fault is logged."))
 
     def _write(self, payload: bytes) -> None:
         self.push(text_frame(payload))
+
+    def _tell(self, problem: Problem) -> None:
+        trace_id = trace_id_of(None)
+        log.info("problem %s, trace id %s", problem.slug, trace_id)
+        self._write(problem_message(problem, trace_id))
 
     def _unsubscribe(self) -> None:
         self._subscription = None
@@ -241,7 +251,7 @@ class Session:
         """
         CLOSED.labels(code).inc()
         if problem is not None:
-            self._write(problem_message(problem))
+            self._tell(problem)
         with suppress(TimeoutError):
             async with asyncio.timeout(CLOSE_SECONDS):
                 await self._connection.close(code, reason)

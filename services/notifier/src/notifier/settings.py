@@ -20,5 +20,8 @@ class NotifierSettings(Settings):
     All connections together can need this times their number, so it bounds the process as well."""
     notifier_window_bytes: Annotated[int, Field(ge=0)] = 64 * 1024 * 1024
     """Recent events kept for reconnects: some 80,000. Older ones are read from the log."""
+    notifier_heartbeat_seconds: Annotated[float, Field(gt=0, le=3600)] = 20.0
+    """How often clients are pinged; one that answers two pings with nothing is cut. Proxies commonly end
+    connections that are silent for 60 seconds."""
     notifier_stop_seconds: Annotated[float, Field(ge=0, le=60)] = 2.0
     """Over which the connections are closed at a stop, so that clients do not come back all at once."""

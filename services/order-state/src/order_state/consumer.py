@@ -7,6 +7,7 @@ and steps back in line for those from time to time: so a returning replica gets 
 
 import asyncio
 import logging
+from collections.abc import Sequence
 from contextlib import suppress
 from random import uniform
 
@@ -28,15 +29,19 @@ def is_preferred(partition: int, ordinal: int, count: int) -> bool:
     return partition % count == ordinal % count
 
 
-async def consume_partitions(connection: Connection, settings: OrderStateSettings, worker: Worker) -> None:
+async def consume_partitions(
+    connection: Connection, settings: OrderStateSettings, workers: Sequence[Worker]
+) -> None:
     """Works on all partitions until the connection is lost.
 
     Raises:
         BrokerUnavailable: the connection is gone.
     """
     async with asyncio.TaskGroup() as group:
-        group.create_task(worker.run())
+        for worker in workers:
+            group.create_task(worker.run())
         for partition in range(settings.partitions):
+            worker = workers[partition // settings.replica_count % len(workers)]
             group.create_task(_consume_partition(connection, partition, settings, worker))
 
 

@@ -30,7 +30,7 @@ class Fenced(Exception):
 
 
 class Store:
-    """Reads and writes of one order-state process.
+    """Reads and writes of one worker.
 
     All its transactions run in one session, one after the other, and every partition that it claims
     names that session: so whoever takes over can end a transaction that was left open.
@@ -42,7 +42,7 @@ class Store:
         self._worker = self._session.session_id["id"].hex()
 
     async def claim(self, partition: int) -> PartitionPosition:
-        """Makes this process the only one that can write to the partition, and tells where it stands.
+        """Makes this worker the only one that can write to the partition, and tells where it stands.
 
         Raises:
             DatabaseUnavailable: no answer, or somebody's transaction is in the way; it has been ended,

@@ -1,4 +1,4 @@
-"""The worker of a process: gathers what has arrived on its partitions into passes, one after the other."""
+"""A worker: gathers what has arrived on its partitions into passes, one after the other."""
 
 import asyncio
 from collections import deque

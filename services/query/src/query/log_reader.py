@@ -1,5 +1,6 @@
 """Reads the event log from the database, from any position. The positions first, then the data."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from time import monotonic
@@ -13,6 +14,8 @@ from shared.cursors import Position
 from shared.database import Database, DatabaseUnavailable, driver_errors
 from shared.documents import EventDocument
 from shared.partitioning import partition_of
+
+log = logging.getLogger(__name__)
 
 SEARCH_SECONDS = 2.0
 """After this long a search for rare events answers with what it has; the next page goes on from there."""
@@ -111,9 +114,10 @@ async def _search(
         window = page.next_window(width)
         # By keys, not by range, and in a stage of its own: seqs are dense, so the keys are known, and
         # the embedded database has no index for ranges of `_id` nor for a second condition beside it.
-        found = await _aggregate(
-            database, [{"$match": {"_id": {"$in": keys_of(window)}}}, *_match(conditions)], session
-        )
+        keys = keys_of(window)
+        found = await _aggregate(database, [{"$match": {"_id": {"$in": keys}}}, *_match(conditions)], session)
+        if not conditions and len(found) < len(keys):
+            log.error("the event log misses %d events between %s", len(keys) - len(found), window)
         page.add(window, found)
         if monotonic() > deadline:
             return

@@ -1,0 +1,47 @@
+"""Looks at the end of the log about once a second, beside the feed: a slow database delays no event."""
+
+import asyncio
+import logging
+
+from notifier.hub import Hub
+from notifier.log import EventLog
+from notifier.positions import unjoinable_because
+from shared.cursors import Position
+from shared.database import DatabaseUnavailable
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 1.0
+"""What was missed without a later event to show it is delivered after one to two of these."""
+
+
+class LogWatch:
+    """What the feed should know about the log."""
+
+    def __init__(self, hub: Hub, event_log: EventLog) -> None:
+        self._hub = hub
+        self._log = event_log
+        self._latest: Position | None = None
+        self.overdue: Position | None = None
+        """Where the log ended at the look before the last one. What the hub has not got of that was missed;
+        what is newer is most likely on its way."""
+        self.replaced = False
+        """The hub's position is none of this log's: the log was replaced, or set back."""
+
+    def forget(self) -> None:
+        """Drops what was seen of a log that is no longer there."""
+        self.replaced, self.overdue, self._latest = False, None, None
+
+    async def run(self) -> None:
+        """Looks until it is cancelled."""
+        while True:
+            # The hub moves on while the database answers, so the answer is compared with where it was before.
+            before = self._hub.head
+            try:
+                heads = await self._log.heads()
+            except DatabaseUnavailable as error:
+                log.warning("the end of the log is not known: %s", error)
+            else:
+                self.replaced = unjoinable_because(before, heads) is not None
+                self.overdue, self._latest = self._latest, heads
+            await asyncio.sleep(LOOK_SECONDS)

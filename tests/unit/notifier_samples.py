@@ -1,0 +1,89 @@
+"""Events, audiences and histories for the notifier's unit tests."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from hypothesis import strategies as st
+
+from notifier.events import Event, event_of
+from notifier.filters import Audience, Filter
+from shared.access import Grant
+from shared.documents import EventDocument, OrderDocument, position_key, project
+from shared.partitioning import partition_of
+from shared.workflow import DEFAULT_WORKFLOW
+
+MERCHANTS = ["acme", "beta", "zeta"]
+ORDERS = [f"o-{number}" for number in range(8)]
+STATUSES = sorted(DEFAULT_WORKFLOW.statuses)
+TIME = datetime(2026, 3, 1, 8, tzinfo=UTC)
+
+
+def merchant_of(order_id: str) -> str:
+    """Each order belongs to one merchant, always the same."""
+    return MERCHANTS[ORDERS.index(order_id) % len(MERCHANTS)]
+
+
+@dataclass
+class History:
+    """A log and the orders that it leads to, kept in memory."""
+
+    partitions: int = 2
+    log: list[list[EventDocument]] = field(default_factory=list)
+    orders: dict[str, OrderDocument] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.log = [[] for _ in range(self.partitions)]
+
+    def apply(self, order_id: str, status: str) -> Event:
+        """Appends one change. The statuses need not follow the workflow: the notifier does not care."""
+        before = self.orders.get(order_id)
+        partition = partition_of(order_id, self.partitions)
+        seq = len(self.log[partition]) + 1
+        document = EventDocument(
+            _id=position_key(partition, seq),
+            order_id=order_id,
+            merchant_id=merchant_of(order_id),
+            customer={"name": "Jane Roe", "contact_ref": "+31 6 1234"},
+            version=before["version"] + 1 if before else 1,
+            partition=partition,
+            seq=seq,
+            status=status,
+            previous_status=before["status"] if before else None,
+            active=DEFAULT_WORKFLOW.is_active(status),
+            update_id=f"u-{order_id}-{seq}",
+            source={"type": "system", "id": "test"},
+            occurred_at=None,
+            received_at=TIME,
+            recorded_at=TIME,
+            created_at=TIME,
+            metadata={},
+            order_metadata={},
+        )
+        self.log[partition].append(document)
+        self.orders[order_id] = project(document)
+        return event_of(document, DEFAULT_WORKFLOW)
+
+    @property
+    def seqs(self) -> tuple[int, ...]:
+        return tuple(len(events) for events in self.log)
+
+
+def some(values: list[str]) -> st.SearchStrategy[frozenset[str] | None]:
+    return st.none() | st.frozensets(st.sampled_from(values), min_size=1)
+
+
+changes = st.tuples(st.sampled_from(ORDERS), st.sampled_from(STATUSES))
+
+grants = st.builds(
+    Grant,
+    merchants=st.frozensets(st.sampled_from([*MERCHANTS, "*"])),
+    orders=some(ORDERS),
+)
+filters = st.builds(
+    Filter,
+    merchant_ids=some(MERCHANTS),
+    order_ids=some(ORDERS),
+    statuses=some(STATUSES),
+    active=st.none() | st.booleans(),
+)
+audiences = st.builds(Audience, grant=grants, filter=filters)

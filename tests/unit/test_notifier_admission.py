@@ -1,0 +1,41 @@
+"""Bounds on connections and on messages."""
+
+import pytest
+
+from notifier.admission import MESSAGES_AT_ONCE, MESSAGES_PER_SECOND, Admission, MessageRate
+from notifier.protocol import TOO_MANY, Refusal
+
+
+def test_connections_are_limited_in_all_and_freed() -> None:
+    admission = Admission(2, 10)
+    with admission.connection():
+        with admission.connection(), pytest.raises(Refusal) as refused, admission.connection():
+            pass
+        assert refused.value.code == TOO_MANY
+        with admission.connection():
+            pass
+
+
+def test_connections_are_limited_per_principal_and_freed() -> None:
+    admission = Admission(10, 1)
+    admission.enter("ann")
+    admission.enter("bob")
+    with pytest.raises(Refusal):
+        admission.enter("ann")
+    admission.leave("ann")
+    admission.enter("ann")
+
+
+def test_a_burst_is_let_through_and_a_flood_is_not() -> None:
+    rate = MessageRate(now=100.0)
+    for _ in range(MESSAGES_AT_ONCE):
+        rate.spend(100.0)
+    with pytest.raises(Refusal) as refused:
+        rate.spend(100.0)
+    assert refused.value.code == TOO_MANY
+
+
+def test_a_steady_pace_is_never_refused() -> None:
+    rate = MessageRate(now=0.0)
+    for number in range(1000):
+        rate.spend(number / MESSAGES_PER_SECOND)

@@ -1,0 +1,84 @@
+"""Who gets which event: filters, entitlement, and the index that finds them."""
+
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from notifier_samples import History, audiences, changes
+
+from notifier.filters import Audience, Filter, order_query
+from notifier.topics import TopicIndex
+from shared.access import Grant
+
+EVERYTHING = Grant(merchants=frozenset("*"))
+
+
+def statuses_got(audience: Audience, *statuses: str) -> list[str]:
+    history = History()
+    events = [history.apply("o-0", status) for status in statuses]
+    return [event.status for event in events if audience.wants(event)]
+
+
+def test_the_event_that_leaves_the_filter_is_the_last_one() -> None:
+    created_only = Audience(EVERYTHING, Filter(statuses=frozenset({"created"})))
+    assert statuses_got(created_only, "created", "picked_up", "in_transit") == ["created", "picked_up"]
+    active = Audience(EVERYTHING, Filter(active=True))
+    assert statuses_got(active, "created", "delivered", "delivered") == ["created", "delivered"]
+
+
+def test_the_event_that_enters_the_filter_is_the_first_one() -> None:
+    delivered = Audience(EVERYTHING, Filter(active=False))
+    assert statuses_got(delivered, "created", "in_transit", "delivered") == ["delivered"]
+
+
+def test_the_customer_is_encoded_only_for_those_entitled() -> None:
+    event = History().apply("o-0", "created")
+    assert b"Jane Roe" in event.encoded(with_customer=True)
+    assert b"Jane Roe" not in event.encoded(with_customer=False)
+    assert Audience(EVERYTHING, Filter()).with_customer
+    assert not Audience(Grant(orders=frozenset({"o-0"})), Filter()).with_customer
+
+
+@given(st.lists(audiences, max_size=12), st.lists(changes, max_size=12), st.data())
+def test_the_index_finds_exactly_those_who_want_an_event(
+    audiences: list[Audience], changes: list[tuple[str, str]], data: st.DataObject
+) -> None:
+    index = TopicIndex()
+    topics = {audience: index.topic(audience) for audience in audiences}
+    gone = data.draw(st.sets(st.sampled_from(list(topics)))) if topics else set()
+    for audience in gone:
+        index.discard(topics.pop(audience))
+    history = History()
+    for change in changes:
+        event = history.apply(*change)
+        found = [topic.audience for topic in index.interested(event)]
+        assert len(found) == len(set(found))
+        assert set(found) == {audience for audience in topics if audience.wants(event)}
+
+
+def matches(query: dict[str, Any], document: Any) -> bool:
+    """The part of the query language that `order_query` uses."""
+    for name, wanted in query.items():
+        match wanted:
+            case {"$in": values}:
+                held = document[name] in values
+            case {"$gte": least}:
+                held = document[name] >= least
+            case _:
+                held = document[name] == wanted
+        if not held:
+            return False
+    return True
+
+
+@given(audiences, st.lists(changes, max_size=20))
+def test_the_query_of_a_snapshot_finds_every_order_that_it_shows(
+    audience: Audience, changes: list[tuple[str, str]]
+) -> None:
+    history = History()
+    for change in changes:
+        history.apply(*change)
+    query = order_query(audience)
+    for order in history.orders.values():
+        if audience.shows(order):
+            assert matches(query, order)
