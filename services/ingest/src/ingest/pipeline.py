@@ -7,7 +7,7 @@ broker's confirm, and the outcome that order-state replies. A failure is a value
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from ingest import metrics
@@ -29,11 +29,11 @@ class Submission:
     confirmed: asyncio.Future[BrokerUnavailable | None]
     outcome: asyncio.Future[Outcome | BrokerUnavailable]
 
-    def fail(self, error: BrokerUnavailable) -> None:
-        """The command may not have reached the broker."""
+    def settle_confirm(self, error: BrokerUnavailable | None) -> None:
+        """The broker has the command, or, with an error, may not have it: then no outcome is awaited."""
         if not self.confirmed.done():
             self.confirmed.set_result(error)
-        if not self.outcome.done():
+        if error is not None and not self.outcome.done():
             self.outcome.set_result(error)
 
 
@@ -72,18 +72,16 @@ class Pipeline:
             self._fail_all(BrokerUnavailable("the broker was lost"))
 
     async def _publish(self, group: list[Submission]) -> None:
+        error: BrokerUnavailable | None = BrokerUnavailable("the broker was lost")
         try:
             await self._send(group, join_commands([submission.encoded for submission in group]))
-        except PublishRefused as error:  # a full queue is this partition's trouble alone
-            _fail(group, error)
-            return
-        except BrokerUnavailable as error:
-            _fail(group, error)
-            raise
+            error = None
+        except PublishRefused as refusal:  # a full queue is this partition's trouble alone
+            error = refusal
+        finally:
+            for submission in group:
+                submission.settle_confirm(error)
         metrics.PUBLISHED_COMMANDS.observe(len(group))
-        for submission in group:
-            if not submission.confirmed.done():
-                submission.confirmed.set_result(None)
 
     def _take(self) -> list[Submission]:
         group: list[Submission] = []
@@ -99,12 +97,8 @@ class Pipeline:
         return group
 
     def _fail_all(self, error: BrokerUnavailable) -> None:
-        _fail(self._waiting, error)
+        for submission in self._waiting:
+            submission.settle_confirm(error)
         self._waiting.clear()
         self._waiting_bytes = 0
         self._arrived.clear()
-
-
-def _fail(submissions: Iterable[Submission], error: BrokerUnavailable) -> None:
-    for submission in submissions:
-        submission.fail(error)
