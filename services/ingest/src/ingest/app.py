@@ -3,7 +3,7 @@
 from fastapi import FastAPI
 
 from ingest.dispatcher import Dispatcher
-from ingest.routes import Ingest, routes
+from ingest.routes import Ingest, add_routes
 from ingest.settings import IngestSettings
 from shared.broker import serve_connections
 from shared.database import open_database
@@ -23,7 +23,7 @@ async def serve(settings: IngestSettings) -> None:
     dispatcher = Dispatcher(settings.partitions)
     app = FastAPI(title="ingest", summary="Reports what happens to orders", version="1")
     install_plumbing(app, lambda: {"broker": dispatcher.check})
-    app.include_router(routes(Ingest(dispatcher, TokenVerifier(settings), workflow)))
+    add_routes(app, Ingest(dispatcher, TokenVerifier(settings), workflow))
     async with background(_serve_broker(settings, dispatcher)):
         await serve_http(app, settings, settings.ingest_port)
 
