@@ -58,7 +58,9 @@ class BatchClient:
         }
 
     async def decide(self, operations: list[bytes]) -> list[Result]:
-        """The result of each operation (encoded as JSON), in their order: `applied`, `duplicate` or `rejected`.
+        """The result of each operation, in their order: `applied`, `duplicate` or `rejected`.
+
+        An operation is one JSON object, encoded.
 
         Raises:
             BatchRefused: the server refuses the batch (token, size, …).
@@ -95,14 +97,15 @@ class BatchClient:
             ) as response:
                 return await _results_of(response)
         except (ClientConnectionError, ClientPayloadError, TimeoutError) as error:
-            raise Undecided(f"{self._url}: {error or type(error).__name__}") from error
+            raise Undecided(f"{self._url}: {str(error) or type(error).__name__}") from error
 
 
 def is_decided(result: Result) -> bool:
     """Whether repeating the operation could not change its outcome."""
     if result["outcome"] == "rejected":
-        return result["problem"]["status"] not in _TRANSIENT_STATUSES
-    return result["outcome"] != "accepted"
+        status: int = result["problem"]["status"]
+        return status not in _TRANSIENT_STATUSES
+    return bool(result["outcome"] != "accepted")
 
 
 async def _results_of(response: ClientResponse) -> list[Result]:

@@ -182,6 +182,7 @@ class BrokerNode:
             "RABBITMQ_MNESIA_BASE": str(self._data / "mnesia"),
             "RABBITMQ_LOG_BASE": str(self._data / "log"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self._data / "enabled_plugins"),
+            "RABBITMQ_LOG": "-color",
             "RABBITMQ_DIST_PORT": str(self._distribution_port),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": _ERLANG_ARGUMENTS,
             "ERL_EPMD_PORT": str(self._epmd_port),

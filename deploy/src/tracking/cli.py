@@ -1,42 +1,77 @@
 """The command line. Each command reads its options here and does its work elsewhere."""
 
 import asyncio
-import os
+import logging
 import sys
 from collections.abc import Coroutine
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
+from rich.console import Console
 
+from tracking.batch_client import BatchRefused, Undecided
 from tracking.data_folder import DEFAULT_FOLDER, DataFolder, FolderUnusable
+from tracking.demo import Demo
+from tracking.demo_view import Board, print_introduction
+from tracking.live import LiveOrders, StreamRefused
+from tracking.load import Summary
+from tracking.load import load as send_records
+from tracking.load_view import Format, describe, input_bytes, progress_bar, records_in
+from tracking.local_stack import NoStack, address_of, own_token, secret_of
+from tracking.records import UnreadableFile
 from tracking.stack import MAX_REPLICAS, SERVICES, StackFailed, StackOptions, run_stack
+from tracking.supervisor import first_of
+from tracking.tail import print_events
 from tracking.tokens import InvalidClaims, SourceType, mint_token, parse_ttl
 
 app = typer.Typer(
     help="Live order tracking on one machine.",
     no_args_is_help=True,
+    rich_markup_mode=None,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
 
-EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+
 
 DataDir = Annotated[
     Path, typer.Option(help="Folder of the stack: data, logs, secret.", envvar="TRACKING_DATA")
 ]
+TokenOption = Annotated[
+    str,
+    typer.Option(
+        "--token", help="Bearer token; else one is made with the stack's secret.", envvar="TRACKING_TOKEN"
+    ),
+]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")]
+
+
+FAULTS = (
+    StackFailed,
+    NoStack,
+    FolderUnusable,
+    StreamRefused,
+    BatchRefused,
+    Undecided,
+    UnreadableFile,
+    InvalidClaims,
+)
+"""What ends a command with one clear line."""
 
 
 def main() -> None:
     """The console script."""
-    app(prog_name="tracking")
-
-
-def fail(line: str, code: int = 1) -> NoReturn:
-    """Ends the process with one clear line."""
-    typer.echo(f"tracking: {line}", err=True)
-    raise typer.Exit(code)
+    logging.basicConfig(format="%(message)s")
+    for chatty in ("aio_pika", "aiormq"):
+        logging.getLogger(chatty).setLevel(logging.CRITICAL)  # what matters of it is raised
+    try:
+        app(prog_name="tracking")
+    except FAULTS as error:
+        typer.echo(f"tracking: {error}", err=True)
+        sys.exit(error.exit_code if isinstance(error, StackFailed) else 1)
 
 
 def say(line: str) -> None:
@@ -64,6 +99,7 @@ def parse_replicas(texts: list[str]) -> dict[str, int]:
 
 @app.command()
 def up(
+    *,
     data_dir: DataDir = DEFAULT_FOLDER,
     ingest_port: Port = 8001,
     query_port: Port = 8002,
@@ -99,7 +135,32 @@ def up(
 
 
 @app.command()
+def demo(
+    *,
+    data_dir: DataDir = DEFAULT_FOLDER,
+    ingest_port: Port = 8001,
+    query_port: Port = 8002,
+    notifier_port: Port = 8003,
+    rate: Annotated[float, typer.Option(min=0.1, max=200, help="New orders a second.")] = 5.0,
+    seconds: Annotated[float, typer.Option(min=0, help="Stop by itself after so long; 0 = never.")] = 0.0,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Begin with empty data.")] = False,
+) -> None:
+    """Runs the whole system with a simulated fleet, and shows live what happens, until Ctrl-C."""
+    ports = {"ingest": ingest_port, "query": query_port, "notifier": notifier_port}
+    console = Console(highlight=False)
+
+    async def drive(document: dict[str, Any]) -> None:
+        print_introduction(console, document)
+        board = Board(console)
+        works = [Demo(document, rate, board).run(), board.run()]
+        await first_of(*works, *([asyncio.sleep(seconds)] if seconds else []))
+
+    _run(run_stack(StackOptions(data=data_dir, ports=ports, fresh=fresh), console.print, drive))
+
+
+@app.command()
 def token(
+    *,
     sub: Annotated[str, typer.Option(help="Who it stands for.")],
     scope: Annotated[str, typer.Option(help="orders:write, orders:read, orders:admin; with spaces between.")],
     merchants: Annotated[str, typer.Option(help="Merchant ids with commas between, or *.")] = "",
@@ -109,40 +170,115 @@ def token(
     data_dir: DataDir = DEFAULT_FOLDER,
 ) -> None:
     """Prints a token, signed with JWT_SECRET or else with the secret of the stack in the data folder."""
-    try:
-        text = mint_token(
-            secret_of(data_dir),
-            subject=sub,
-            scope=scope,
-            merchants=_split(merchants),
-            source_type=source_type,
-            orders=_split(orders) if orders else None,
-            ttl_seconds=parse_ttl(ttl),
-        )
-    except InvalidClaims as error:
-        fail(str(error), EXIT_USAGE)
+    text = mint_token(
+        secret_of(data_dir),
+        subject=sub,
+        scope=scope,
+        merchants=_split(merchants),
+        source_type=source_type,
+        orders=_split(orders) if orders else None,
+        ttl_seconds=parse_ttl(ttl),
+    )
     typer.echo(text)
 
 
-def secret_of(data_dir: Path) -> str:
-    """The secret to sign with, or the end of the process with one line."""
-    folder = DataFolder(data_dir)
+@app.command()
+def tail(
+    *,
+    merchant: Annotated[list[str] | None, typer.Option(help="Only this merchant; may be repeated.")] = None,
+    order: Annotated[list[str] | None, typer.Option(help="Only this order; may be repeated.")] = None,
+    status: Annotated[
+        list[str] | None, typer.Option(help="Only into or out of this status; may be repeated.")
+    ] = None,
+    after: Annotated[str | None, typer.Option(help="Go on from this cursor; else from now on.")] = None,
+    json_lines: Annotated[bool, typer.Option("--json", help="Each event as one line of JSON.")] = False,
+    url: Annotated[str, typer.Option(help="The stream; else that of the running stack.")] = "",
+    bearer: TokenOption = "",
+    data_dir: DataDir = DEFAULT_FOLDER,
+) -> None:
+    """Follows the live events, one line each, and joins again by itself after a loss."""
+    wanted = {"merchant_id": merchant, "order_id": order, "status": status}
+    live = LiveOrders(
+        _checked_url(url, "ws") or address_of(data_dir, "notifier"),
+        bearer or partial(own_token, data_dir, "tail", "orders:read"),
+        {name: values for name, values in wanted.items() if values},
+        after=after,
+        snapshot=False,
+    )
+    _run(print_events(live, json_lines=json_lines))
+
+
+@app.command()
+def load(
+    files: Annotated[list[Path], typer.Argument(help="Files, plain or .gz.", show_default=False)],
+    *,
+    file_format: Annotated[
+        Format, typer.Option("--format", help="By the file's name, if not said.")
+    ] = "auto",
+    lanes: Annotated[int, typer.Option(min=1, max=64, help="Batches under way at once.")] = 8,
+    url: Annotated[str, typer.Option(help="Base URL of ingest; else that of the running stack.")] = "",
+    bearer: TokenOption = "",
+    data_dir: DataDir = DEFAULT_FOLDER,
+) -> None:
+    """Sends orders and updates from files, and says what became of them.
+
+    Safe to repeat: an update without an update_id gets one that is derived from its content, so that
+    a second run changes nothing. Two lines that say exactly the same are one update; occurred_at
+    tells them apart. The updates of one order are sent in the order of the files.
+
+    \b
+    ndjson: a line is an operation as POST /v1/batch takes it:
+      {"op": "create", "order_id": "o-1", "merchant_id": "acme",
+       "customer": {"name": "Ada Abel", "contact_ref": "crm-1"}}
+      {"op": "update", "order_id": "o-1", "status": "picked_up",
+       "occurred_at": "2026-01-31T08:15:00+01:00"}
+    \b
+    csv: the first row names the columns, any of:
+      op, order_id, merchant_id, customer_name, customer_contact_ref, status,
+      occurred_at, metadata (a JSON object), expected_version, update_id
+      Without op, a row with a status is an update and any other one a create.
+      An empty field is not given.
+    \b
+    olist: the three files of the public Olist data set:
+      orders, order items and customers, in any order
+
+    Exit code 0: everything was decided (a refusal is a decision). 1: something was not; run it again.
+    """
+    summary = Summary()
+    address = _checked_url(url, "http") or address_of(data_dir, "ingest")
+    bearer = bearer or own_token(data_dir, "load", "orders:write")
     try:
-        running = folder.running_stack()
-        secret = os.environ.get("JWT_SECRET") or (running and running["jwt_secret"]) or folder.stored_secret()
-    except (OSError, FolderUnusable) as error:
-        fail(f"{folder.path}: cannot be read: {error}")
-    if not secret:
-        fail(f"no secret to sign with: set JWT_SECRET, or start a stack in {folder.path} (tracking up)")
-    return secret
+        records = records_in(files, file_format)
+        with progress_bar(input_bytes(files, file_format), summary) as on_decided:
+            _run(
+                send_records(
+                    records,
+                    ingest_url=address,
+                    token=bearer,
+                    lanes=lanes,
+                    summary=summary,
+                    on_decided=on_decided,
+                )
+            )
+    finally:
+        if summary.decided or summary.unreadable:
+            say(describe(summary))
+    if summary.unreadable:
+        raise typer.Exit(1)
 
 
 def _split(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
+def _checked_url(url: str, scheme: str) -> str:
+    if url and not url.startswith((f"{scheme}://", f"{scheme}s://")):
+        raise typer.BadParameter(f"begin with {scheme}:// or {scheme}s://", param_hint="--url")
+    return url
+
+
 def _run(work: Coroutine[Any, Any, None]) -> None:
     try:
         asyncio.run(work)
-    except StackFailed as error:
-        fail(str(error), error.exit_code)
+    except KeyboardInterrupt:
+        raise typer.Exit(EXIT_INTERRUPTED) from None

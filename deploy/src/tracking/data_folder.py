@@ -43,20 +43,28 @@ class DataFolder:
         given = os.environ.get("JWT_SECRET")
         if given:
             return given
-        if not self._secret.exists():
-            write_private(self._secret, secrets.token_urlsafe(_SECRET_BYTES))
-        return self._secret.read_text()
+        stored = self.stored_secret()
+        if stored is None:
+            stored = secrets.token_urlsafe(_SECRET_BYTES)
+            write_private(self._secret, stored)
+        return stored
 
     def stored_secret(self) -> str | None:
-        """The stored secret, or None if no stack ever ran here."""
-        return self._secret.read_text() if self._secret.exists() else None
+        """The stored secret, or None if no stack ever ran here.
+
+        Raises:
+            FolderUnusable: it cannot be read.
+        """
+        return _read(self._secret)
 
     def running_stack(self) -> dict[str, Any] | None:
-        """What the running stack says of itself (as in the ready file), or None if none runs."""
-        try:
-            document: dict[str, Any] = json.loads(self._stack.read_text())
-        except FileNotFoundError:
-            return None
+        """What the running stack says of itself (as in the ready file), or None if none runs.
+
+        Raises:
+            FolderUnusable: it cannot be read.
+        """
+        text = _read(self._stack)
+        document: dict[str, Any] | None = json.loads(text) if text else None
         return document
 
     def announce(self, document: dict[str, Any], ready_file: Path | None) -> None:
@@ -89,6 +97,15 @@ class DataFolder:
                 os.truncate(log, 0)  # its writer appends, and goes on at the new end
 
 
+def _read(path: Path) -> str | None:
+    try:
+        return path.read_text()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise FolderUnusable(f"{path}: cannot be read: {error.strerror}") from error
+
+
 def write_private(path: Path, text: str) -> None:
     """Writes a file that only its owner can read, in one step for those who look at it.
 
@@ -114,7 +131,7 @@ def open_data_folder(path: Path, *, fresh: bool = False) -> Iterator[DataFolder]
     """
     folder = DataFolder(path)
     try:
-        folder.path.mkdir(parents=True, exist_ok=True)
+        folder.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = (folder.path / "lock").open("a+")
     except OSError as error:
         raise FolderUnusable(f"{folder.path}: cannot be used: {error.strerror}") from error

@@ -9,7 +9,7 @@ async with aclosing(live.events()) as events:
 import asyncio
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator
 from typing import Any
 
 import orjson
@@ -75,7 +75,7 @@ class LiveOrders:
         self.live = asyncio.Event()
         """Set while connected and past what was missed."""
 
-    async def events(self) -> AsyncIterator[Document]:
+    async def events(self) -> AsyncGenerator[Document, None]:
         """Every event once (CloudEvents), in version order per order, until the caller stops.
 
         Raises:
@@ -87,10 +87,8 @@ class LiveOrders:
                     self.connections += 1
                     await socket.send(orjson.dumps(self._subscribe()), text=True)
                     async for message in socket:
-                        document = orjson.loads(message)
-                        for event in self._take(document):
+                        for event in self._take(orjson.loads(message)):
                             yield event
-                        self.cursor = document.get("cursor", self.cursor)
             except (OSError, WebSocketException) as error:
                 self._end_if_final(error)
                 log.info("stream interrupted: %r", error)
@@ -114,10 +112,13 @@ class LiveOrders:
                 self._take_page(message["orders"], more=message["more"])
             case "events":
                 yield from filter(self._apply, message["events"])
+                self.cursor = message["cursor"]
             case "resync":
                 log.info("resync: %s", message["reason"])
                 self._arriving = {}
+                self.cursor = None  # until the snapshot is whole, only another one helps after a reconnect
             case "live":
+                self.cursor = message["cursor"]
                 self._failures = 0
                 self.live.set()
             case "problem":

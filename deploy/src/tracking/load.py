@@ -82,7 +82,7 @@ OnDecided = Callable[[Record], None]
 def describe_problem(problem: Result) -> str:
     """A problem document in one line."""
     errors = "; ".join(f"{error['pointer']} {error['message']}" for error in problem.get("errors", [])[:3])
-    return f"{problem['title']}: {errors or problem['detail']}"
+    return errors or str(problem["detail"])
 
 
 async def load(

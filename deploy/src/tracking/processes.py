@@ -13,6 +13,9 @@ from pathlib import Path
 GRACE_SECONDS = 15.0
 """How long a process may take to end after SIGTERM. A broker node with many queues needs most of it."""
 
+KILL_SECONDS = 5.0
+"""How long the kernel may take to end a process after SIGKILL; longer, and it hangs in a system call."""
+
 POLL_SECONDS = 0.02
 
 LOG_TAIL_BYTES = 8192
@@ -183,15 +186,22 @@ def descendants(pid: int) -> set[ProcessIdentity]:
 
 async def end_all(family: set[ProcessIdentity], grace_seconds: float = 1.0) -> None:
     """Waits a moment for processes to end by themselves, then kills those that did not."""
+    if await _gone(family, grace_seconds):
+        return
+    for pid, _ in filter(is_running, family):
+        with suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
+    await _gone(family, KILL_SECONDS)
 
+
+async def _gone(family: set[ProcessIdentity], seconds: float) -> bool:
     async def gone() -> bool:
         return not any(map(is_running, family))
 
     with suppress(DeadlineExceeded):
-        await wait_until(gone, seconds=grace_seconds, what="ended", every=POLL_SECONDS)
-    for identity in filter(is_running, family):
-        with suppress(ProcessLookupError):
-            os.kill(identity[0], signal.SIGKILL)
+        await wait_until(gone, seconds=seconds, what="ended", every=POLL_SECONDS)
+        return True
+    return False
 
 
 def _all_pids() -> list[int]:

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import orjson
 
@@ -116,7 +116,7 @@ def open_input(path: Path) -> Iterator[Input]:
     with raw:
         if path.suffix == ".gz":
             with gzip.open(raw) as lines:
-                yield Input(path, raw, lines)
+                yield Input(path, raw, cast(IO[bytes], lines))
         else:
             yield Input(path, raw, raw)
 

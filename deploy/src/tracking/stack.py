@@ -57,6 +57,7 @@ class Stack:
         self._say = say
         self._nodes: list[BrokerNode | DatabaseNode] = []
         self._services: list[ServiceProcess] = []
+        self._document: dict[str, Any] = {}
 
     async def start(self) -> None:
         """Starts everything and returns when all of it is ready.
@@ -102,8 +103,12 @@ class Stack:
     @property
     def document(self) -> dict[str, Any]:
         """What the ready file says: addresses, secret and process ids."""
-        pids = {process.name: process.pid for part in self._parts for process in part.processes}
-        return self._document | {"pids": pids}
+        return self._document | {"pids": self.pids}
+
+    @property
+    def pids(self) -> dict[str, int]:
+        """The processes that were started, by name."""
+        return {process.name: process.pid for part in self._parts for process in part.processes}
 
     def announce(self) -> None:
         """Writes the ready file; again after a restart, which changes a process id."""
@@ -189,7 +194,8 @@ async def _run(stack: Stack, say: Say, work: Callable[[dict[str, Any]], Awaitabl
         try:
             await first_of(live(), _returns_when_set(stop))
         finally:
-            say("stopping")
+            if stack.pids:
+                say("stopping")
             await stack.stop()
 
 

@@ -65,7 +65,7 @@ async def supervise(part: Part, say: Say, on_restart: Callable[[], None]) -> Non
         if monotonic() - since > STABLE_SECONDS:
             wait_seconds = FIRST_WAIT_SECONDS
         check_configuration(ended)
-        say(f"{part.name} ended ({ended.describe_exit()}); starting it again in {wait_seconds:.1f} s")
+        say(f"{ended.name} ended ({ended.describe_exit()}); starting it again in {wait_seconds:.1f} s")
         await asyncio.sleep(wait_seconds)
         wait_seconds = min(wait_seconds * 2, MAX_WAIT_SECONDS)
         try:
@@ -75,7 +75,7 @@ async def supervise(part: Part, say: Say, on_restart: Callable[[], None]) -> Non
         except DeadlineExceeded as error:
             say(str(error))
             continue
-        say(f"{part.name} runs again")
+        say(f"{ended.name} runs again")
         on_restart()
 
 

@@ -7,6 +7,7 @@ from typing import Literal, get_args
 import jwt
 
 from shared.identifiers import is_identifier
+from shared.settings import MIN_SECRET_BYTES
 
 SourceType = Literal["driver", "system", "operator", "customer"]
 Scope = Literal["orders:write", "orders:read", "orders:admin"]
@@ -46,6 +47,8 @@ def mint_token(
     Raises:
         InvalidClaims: the services would refuse it.
     """
+    if len(secret.encode()) < MIN_SECRET_BYTES:
+        raise InvalidClaims(f"JWT_SECRET: has less than {MIN_SECRET_BYTES} bytes; the services refuse it")
     _check_identifiers("--sub", [subject])
     _check_identifiers("--merchants", [merchant for merchant in merchants if merchant != "*"])
     _check_identifiers("--orders", orders or [])

@@ -28,12 +28,7 @@ class Reply(TypedDict):
     outcomes: list[Outcome]
 
 
-def encode_replies(replies: list[Reply]) -> bytes:
-    """The body of one AMQP message to an ingest."""
-    return orjson.dumps(replies)
-
-
 def decode_replies(body: bytes) -> list[Reply]:
-    """The reverse of `encode_replies`. Only order-state can write to a reply queue."""
+    """The replies in one message: a JSON array."""
     replies: list[Reply] = orjson.loads(body)
     return replies

@@ -127,9 +127,10 @@ class CommandFactory:
             **self._common,
         )
 
-    def operation(self, operation: CreateOperation | UpdateOperation) -> CreateOrder | UpdateOrder:
+    def operation(
+        self, operation: CreateOperation | UpdateOperation, update_id: str
+    ) -> CreateOrder | UpdateOrder:
         """The command of one operation of a batch. Raises what `create` and `update` raise."""
-        update_id = operation.update_id or new_update_id()
         if isinstance(operation, CreateOperation):
             return self.create(operation, update_id)
         return self.update(operation.order_id, operation, update_id)

@@ -21,7 +21,7 @@ from shared.access import may_write
 from shared.broker import BrokerUnavailable
 from shared.commands import CreateOrder, UpdateOrder
 from shared.http import JsonResponse, authenticated, problem_response, read_body
-from shared.identifiers import is_identifier
+from shared.identifiers import is_identifier, new_update_id
 from shared.logs import trace_id_var
 from shared.outcomes import Outcome
 from shared.problems import Problem, ProblemError
@@ -114,10 +114,11 @@ class Ingest:
     ) -> "_Sent":
         if isinstance(operation, BadOperation):
             return _Sent(operation.update_id, operation.order_id, operation.problem)
+        update_id = operation.update_id or new_update_id()
         try:
-            command = factory.operation(operation)
+            command = factory.operation(operation, update_id)
         except ProblemError as error:
-            return _Sent(operation.update_id, operation.order_id, error.problem)
+            return _Sent(update_id, operation.order_id, error.problem)
         try:
             submission = self.dispatcher.submit(command, wants_outcome=wishes.wait_seconds > 0)
         except BrokerUnavailable:

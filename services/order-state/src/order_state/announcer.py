@@ -7,15 +7,16 @@ import orjson
 
 from shared.broker import Connection, Publisher
 from shared.documents import EventDocument
-from shared.outcomes import REPLIES_MEDIA_TYPE, Reply, encode_replies
+from shared.outcomes import REPLIES_MEDIA_TYPE, Reply
 from shared.topology import EVENTS_EXCHANGE
 from shared.views import cloud_event
 from shared.workflow import Workflow
 
 EVENTS_MEDIA_TYPE = "application/cloudevents-batch+json"
 
-MAX_ANNOUNCED_BYTES = 1024 * 1024
-"""Of one message, give or take one event: what a notifier must hold to read it."""
+MAX_MESSAGE_BYTES = 1024 * 1024
+"""Of one message, give or take one item. Brokers refuse what is larger than their own bound (16 MiB in
+RabbitMQ 4), and readers hold a message as a whole."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +43,17 @@ class Announcer:
         Raises:
             BrokerUnavailable: the connection is gone.
         """
-        await self.replies.publish(reply_to, encode_replies(replies), content_type=REPLIES_MEDIA_TYPE)
+        for body in _messages([orjson.dumps(reply) for reply in replies]):
+            await self.replies.publish(reply_to, body, content_type=REPLIES_MEDIA_TYPE)
 
 
 def _messages(encoded: list[bytes]) -> Iterator[bytes]:
     chunk: list[bytes] = []
     size = 0
-    for event in encoded:
-        chunk.append(event)
-        size += len(event)
-        if size >= MAX_ANNOUNCED_BYTES:
+    for item in encoded:
+        chunk.append(item)
+        size += len(item)
+        if size >= MAX_MESSAGE_BYTES:
             yield b"[" + b",".join(chunk) + b"]"
             chunk, size = [], 0
     if chunk:

@@ -1,0 +1,46 @@
+# The front door. `make` alone lists what there is. ARGS="…" goes to the command behind a target.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up test test-slow lint format bench lock
+
+PYTHON_FILES := shared services deploy tests benchmarks docs
+SOURCES := shared/src services/ingest/src services/order-state/src services/notifier/src services/query/src deploy/src
+COMPILE := .venv/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header \
+	--no-emit-package tracking-shared
+SERVICES := shared/pyproject.toml services/ingest/pyproject.toml services/order-state/pyproject.toml \
+	services/notifier/pyproject.toml services/query/pyproject.toml
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 12
+
+setup: ## install what is missing: .venv, the packages of the lock, RabbitMQ
+	@deploy/setup
+
+demo: setup ## run everything on this machine with a simulated fleet, and watch it live
+	@.venv/bin/tracking demo $(ARGS)
+
+up: setup ## run everything on this machine
+	@.venv/bin/tracking up $(ARGS)
+
+test: setup ## all tests but the slow ones
+	@.venv/bin/pytest -m "not slow" $(ARGS)
+
+test-slow: setup ## the slow tests
+	@.venv/bin/pytest -m slow $(ARGS)
+
+lint: setup ## formatter, linter, types, import contracts, security
+	@.venv/bin/ruff format --check $(PYTHON_FILES)
+	@.venv/bin/ruff check $(PYTHON_FILES)
+	@.venv/bin/mypy $(SOURCES)
+	@.venv/bin/lint-imports
+	@.venv/bin/bandit --quiet --recursive --severity-level medium $(SOURCES)
+
+format: setup ## write the code in the project's format
+	@.venv/bin/ruff format $(PYTHON_FILES)
+	@.venv/bin/ruff check --fix $(PYTHON_FILES)
+
+bench: setup ## measure, and print the floors beside the figures
+	@.venv/bin/python -m benchmarks $(ARGS)
+
+lock: setup ## pin the dependencies again, with hashes
+	@$(COMPILE) --output-file requirements.lock $(SERVICES)
+	@$(COMPILE) --constraints requirements.lock --output-file requirements-dev.lock $(SERVICES) deploy/pyproject.toml requirements-dev.in

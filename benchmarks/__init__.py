@@ -1,0 +1,1 @@
+"""What the system reaches on this machine, beside the floors that its bare parts set."""

@@ -1,0 +1,118 @@
+"""The report: tables for a person, JSON for a comparison. Pure but for the files that it writes."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from benchmarks.figures import TARGETS, figure_of
+from benchmarks.machine import Machine
+from benchmarks.measurement import Measurement
+from shared.timestamps import format_time
+
+PROCESSES = ("broker", "database", "ingest", "order-state", "notifier", "query", "generator")
+
+QUIET_CORES = 0.1
+"""What other programs may use on average before a figure says more about them."""
+
+Measurements = Mapping[str, Measurement]
+
+
+def report(machine: Machine, floors: Measurements, figures: Measurements) -> str:
+    """All tables."""
+    measurements = [*floors.values(), *figures.values()]
+    parts = [
+        *_warnings(measurements),
+        machine.describe(),
+        "Floors: the bare parts on the same nodes\n" + table(_value_rows(floors)),
+    ]
+    if figures:
+        parts += [
+            "System\n" + table(_value_rows(figures)),
+            "Against the targets\n" + table(_target_rows(floors, figures)),
+        ]
+    parts += [
+        "Processor time, s per 1,000 updates\n" + table(_cost_rows(measurements)),
+        "Cores busy on average\n" + table(_core_rows(measurements)),
+    ]
+    return "\n\n".join(parts)
+
+
+def _warnings(measurements: Sequence[Measurement]) -> list[str]:
+    disturbed = [m.name for m in measurements if m.usage.others > QUIET_CORES * m.usage.seconds]
+    if not disturbed:
+        return []
+    return [f"NOT TO BE QUOTED: other programs took the processor meanwhile ({', '.join(disturbed)})."]
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells, aligned: the first column to the left, the others to the right."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    )
+
+
+def write_results(folder: Path, machine: Machine, floors: Measurements, figures: Measurements) -> None:
+    """Writes `<name>.json` for the floors and for each figure."""
+    common = {"measured_at": format_time(datetime.now(UTC)), "machine": asdict(machine)}
+    folder.mkdir(exist_ok=True)
+    _write(folder / "floors.json", common | {"floors": {name: asdict(m) for name, m in floors.items()}})
+    for name, measurement in figures.items():
+        figure = figure_of(measurement, floors)
+        against = {"is_reached": figure.is_reached, "ratio": figure.ratio}
+        _write(folder / f"{name}.json", common | asdict(figure) | against | asdict(measurement))
+
+
+def _write(path: Path, document: dict[str, Any]) -> None:
+    path.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n")
+
+
+def _value_rows(measurements: Measurements) -> list[list[str]]:
+    head = ["", "updates", "seconds", "updates/s", "p50 ms", "p99 ms", "max ms"]
+    return [head] + [
+        [name, f"{m.values['updates']:,.0f}", f"{m.values['seconds']:.1f}"]
+        + [f"{m.values['updates'] / m.values['seconds']:,.0f}"]
+        + [f"{m.values[key]:.1f}" for key in ("p50_ms", "p99_ms", "max_ms")]
+        for name, m in measurements.items()
+    ]
+
+
+def _target_rows(floors: Measurements, figures: Measurements) -> list[list[str]]:
+    rows = [["", "measured", "target", "floor", "ratio", ""]]
+    for name, measurement in figures.items():
+        target, figure = TARGETS[name], figure_of(measurement, floors)
+        sign = "≥" if target.larger_is_better else "≤"
+        rows.append(
+            [
+                f"{target.title} ({target.unit})",
+                f"{figure.measured:,.1f}",
+                f"{sign} {target.bound:,.0f}",
+                f"{figure.floor:,.1f}",
+                f"{figure.ratio:.2f}",
+                "reached" if figure.is_reached else "BELOW TARGET",
+            ]
+        )
+    return rows
+
+
+def _cost_rows(measurements: Sequence[Measurement]) -> list[list[str]]:
+    rows = [["", *PROCESSES]]
+    for measurement in measurements:
+        costs = [measurement.cpu_ms_per_update(process) for process in PROCESSES]
+        rows.append([measurement.name, *("-" if cost is None else f"{cost:.3f}" for cost in costs)])
+    return rows
+
+
+def _core_rows(measurements: Sequence[Measurement]) -> list[list[str]]:
+    rows = [["", *PROCESSES, "others", "stolen", "idle"]]
+    for measurement in measurements:
+        usage = measurement.usage
+        shares = [usage.processes.get(process) for process in PROCESSES]
+        shares += [usage.others, usage.stolen, usage.idle]
+        rows.append([measurement.name, *("-" if s is None else f"{s / usage.seconds:.2f}" for s in shares)])
+    return rows

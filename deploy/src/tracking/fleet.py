@@ -1,0 +1,136 @@
+"""A simulated fleet: what merchants and drivers send for one order, mistakes included.
+
+Pure but for the random numbers that it is given. Times are distances; who sends turns them into times.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from random import Random
+from typing import Any
+
+from tracking.tokens import SourceType
+
+MERCHANTS = ("acme-foods", "bolt-books", "cedar-home", "delta-parts", "elm-flowers", "fjord-fish")
+DRIVERS_PER_MERCHANT = 4
+
+_FIRST_NAMES = (
+    "Ada",
+    "Bela",
+    "Chen",
+    "Dora",
+    "Emeka",
+    "Farah",
+    "Goran",
+    "Hana",
+    "Ivo",
+    "Jun",
+    "Kofi",
+    "Lena",
+)
+_LAST_NAMES = ("Abel", "Brandt", "Costa", "Diaz", "Eriksen", "Fofana", "Gupta", "Horvat", "Ito", "Jansen")
+_DEPOTS = ("north", "east", "south", "west", "harbour")
+
+CANCELLED_SHARE = 0.08
+REPEATED_SHARE = 0.05
+"""Of the steps: sent twice with the same key, as an app does that missed the answer."""
+ILLEGAL_SHARE = 0.12
+"""Of the orders: someone presses the wrong button."""
+LATE_SHARE = 0.06
+"""Of the steps: reported long after they happened, as from a phone without coverage."""
+
+MAX_SCANS = 3
+LATE_SECONDS = (300.0, 2400.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Sender:
+    """A party with a token of its own."""
+
+    subject: str
+    source_type: SourceType
+    merchant: str
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One call to ingest. Without `status` it creates the order."""
+
+    sender: Sender
+    wait_seconds: float
+    """After the step before."""
+    status: str | None = None
+    late_seconds: float = 0.0
+    """How long before the call it happened."""
+    repeated: bool = False
+    """Whether the call is sent a second time with the same key."""
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The life of one order."""
+
+    order_id: str
+    merchant: str
+    customer: dict[str, str]
+    steps: list[Step]
+
+
+def plan_order(random: Random) -> Plan:
+    """A new order and everything that will be sent for it."""
+    merchant = random.choice(MERCHANTS)
+    order_id = f"{merchant.partition('-')[0]}-{random.getrandbits(40):010x}"
+    steps = list(_steps(random, merchant))
+    if random.random() < ILLEGAL_SHARE:
+        steps.insert(random.randint(1, len(steps)), _wrong_button(random, merchant))
+    return Plan(order_id, merchant, _customer(random), steps)
+
+
+def _steps(random: Random, merchant: str) -> Iterator[Step]:
+    driver = _driver(random, merchant)
+    yield _step(random, _shop(merchant), None, {"parcels": random.randint(1, 4)})
+    moves = ["picked_up", "in_transit", *["in_transit"] * random.randint(0, MAX_SCANS), "delivered"]
+    cancelled_at = random.randrange(len(moves)) if random.random() < CANCELLED_SHARE else None
+    for number, status in enumerate(moves):
+        if number == cancelled_at:
+            yield _step(
+                random, Sender("desk", "operator", merchant), "cancelled", {"reason": "customer asked"}
+            )
+            return
+        yield _step(random, driver, status, _remark(random, status))
+
+
+def _step(random: Random, sender: Sender, status: str | None, metadata: dict[str, Any]) -> Step:
+    return Step(
+        sender,
+        wait_seconds=random.uniform(1.5, 6.0) if status else 0.0,
+        status=status,
+        late_seconds=random.uniform(*LATE_SECONDS) if status and random.random() < LATE_SHARE else 0.0,
+        repeated=random.random() < REPEATED_SHARE,
+        metadata=metadata,
+    )
+
+
+def _wrong_button(random: Random, merchant: str) -> Step:
+    # Where it happens to be legal, one of the steps after it is not.
+    status = random.choice(("picked_up", "delivered", "created"))
+    return Step(_driver(random, merchant), random.uniform(0.2, 1.0), status)
+
+
+def _remark(random: Random, status: str) -> dict[str, Any]:
+    if status == "in_transit":
+        return {"depot": random.choice(_DEPOTS)}
+    return {"signed": random.random() < 0.8} if status == "delivered" else {}
+
+
+def _shop(merchant: str) -> Sender:
+    return Sender(f"shop.{merchant}", "system", merchant)
+
+
+def _driver(random: Random, merchant: str) -> Sender:
+    return Sender(f"driver-{merchant[0]}{random.randint(1, DRIVERS_PER_MERCHANT)}", "driver", merchant)
+
+
+def _customer(random: Random) -> dict[str, str]:
+    name = f"{random.choice(_FIRST_NAMES)} {random.choice(_LAST_NAMES)}"
+    return {"name": name, "contact_ref": f"crm-{random.randint(1, 400):04d}"}

@@ -1,0 +1,56 @@
+"""What the commands need to know of the stack on this machine: where it listens, how to sign for it."""
+
+import os
+from pathlib import Path
+
+from tracking.data_folder import DataFolder
+from tracking.tokens import mint_token
+
+OWN_TOKEN_SECONDS = 24 * 3600
+"""Longer than any load takes; a tail makes a fresh one whenever it connects."""
+
+
+class NoStack(Exception):
+    """There is no stack here to speak to, or no secret to sign with. The message says what to do."""
+
+
+def address_of(data_dir: Path, name: str) -> str:
+    """The address of `ingest`, `query` or `notifier`, as the ready file says it.
+
+    Raises:
+        NoStack: none runs on this folder.
+        FolderUnusable: the folder cannot be read.
+    """
+    folder = DataFolder(data_dir)
+    running = folder.running_stack()
+    if running is None:
+        raise NoStack(f"no stack runs in {folder.path}: start one (tracking up), or say where with --url")
+    return str(running[name])
+
+
+def secret_of(data_dir: Path) -> str:
+    """The secret to sign with: `JWT_SECRET`, else that of the running stack, else the stored one.
+
+    Raises:
+        NoStack: there is none.
+        FolderUnusable: the folder cannot be read.
+    """
+    folder = DataFolder(data_dir)
+    running = folder.running_stack() or {}
+    secret = os.environ.get("JWT_SECRET") or running.get("jwt_secret") or folder.stored_secret()
+    if not secret:
+        raise NoStack(
+            f"no secret to sign with: set JWT_SECRET, or start a stack in {folder.path} (tracking up)"
+        )
+    return str(secret)
+
+
+def own_token(data_dir: Path, subject: str, scope: str) -> str:
+    """A token for one of the commands themselves, for all merchants.
+
+    Raises:
+        NoStack, FolderUnusable: as `secret_of`.
+    """
+    return mint_token(
+        secret_of(data_dir), subject=subject, scope=scope, merchants=["*"], ttl_seconds=OWN_TOKEN_SECONDS
+    )

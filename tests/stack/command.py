@@ -1,0 +1,93 @@
+"""The command `tracking` as a process of its own."""
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tracking.processes import ChildProcess, ProcessIdentity, descendants, ready
+
+READY_SECONDS = 50
+ANY_PORTS = ("--ingest-port", "0", "--query-port", "0", "--notifier-port", "0")
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """How a command ended, and what it said."""
+
+    exit_code: int
+    output: str
+    errors: str
+
+
+async def run(*arguments: str, seconds: float = 50, environment: Mapping[str, str] | None = None) -> Finished:
+    """Runs `tracking` to its end."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "tracking",
+        *arguments,
+        env={**os.environ, **(environment or {})},
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    try:
+        async with asyncio.timeout(seconds):
+            output, errors = await process.communicate()
+    except TimeoutError:
+        process.kill()
+        await process.wait()
+        raise
+    assert process.returncode is not None
+    return Finished(process.returncode, output.decode(), errors.decode())
+
+
+class RunningStack:
+    """`tracking up` on a data folder."""
+
+    def __init__(self, folder: Path, *arguments: str, **environment: str) -> None:
+        self.data = folder / "data"
+        self.ready_file = folder / "ready.json"
+        files = ("--data-dir", str(self.data), "--ready-file", str(self.ready_file))
+        self.process = ChildProcess(
+            "tracking",
+            [sys.executable, "-m", "tracking", "up", *ANY_PORTS, *arguments, *files],
+            environment=os.environ | environment,
+            log_path=folder / "tracking.log",
+        )
+
+    async def wait_ready(self) -> dict[str, Any]:
+        """What the ready file says, when it is there."""
+
+        async def is_there() -> bool:
+            return self.ready_file.exists()
+
+        await ready(self.process, is_there, seconds=READY_SECONDS)
+        return self.document
+
+    @property
+    def document(self) -> dict[str, Any]:
+        """What the ready file says now."""
+        document: dict[str, Any] = json.loads(self.ready_file.read_text())
+        return document
+
+    @property
+    def output(self) -> str:
+        """Everything that was said so far."""
+        return self.process.log_path.read_text()
+
+    @property
+    def family(self) -> set[ProcessIdentity]:
+        """Every process of the stack but the first."""
+        return descendants(self.process.pid)
+
+    async def end(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Sends a signal and returns the exit code."""
+        self.process.signal(number)
+        async with asyncio.timeout(50):
+            return await self.process.wait()

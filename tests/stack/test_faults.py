@@ -1,0 +1,129 @@
+"""Whatever is wrong: one clear line on standard error, and an exit code that is not 0."""
+
+import socket
+from pathlib import Path
+
+import pytest
+from command import ANY_PORTS, Finished, run
+
+from shared.database import open_database
+from tracking.data_folder import open_data_folder
+from tracking.processes import free_port
+
+pytestmark = pytest.mark.timeout(120)
+
+CONFIGURATION, UNAVAILABLE = 78, 69
+
+Environment = dict[str, str]
+
+
+@pytest.fixture
+def environment(service_environment: Environment) -> Environment:
+    """The session's broker and database: nothing but the services is started."""
+    return service_environment
+
+
+def _said(finished: Finished, exit_code: int, *words: str) -> None:
+    lines = finished.errors.splitlines()
+    assert len(lines) == 1, finished
+    assert lines[0].startswith("tracking: ")
+    assert all(word in lines[0] for word in words), lines
+    assert finished.exit_code == exit_code
+
+
+async def _up(folder: Path, environment: Environment, *arguments: str) -> Finished:
+    return await run("up", "--data-dir", str(folder), *ANY_PORTS, *arguments, environment=environment)
+
+
+async def test_a_busy_port(tmp_path: Path, environment: Environment) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        finished = await _up(tmp_path, environment, "--query-port", port)
+
+    _said(finished, UNAVAILABLE, f"query: port {port} is in use", "--query-port")
+
+
+async def test_one_port_for_two_services(tmp_path: Path, environment: Environment) -> None:
+    port = str(free_port())
+    finished = await _up(tmp_path, environment, "--query-port", port, "--ingest-port", port)
+
+    _said(finished, CONFIGURATION, "one port")
+
+
+async def test_a_second_stack_on_the_same_folder(tmp_path: Path, environment: Environment) -> None:
+    with open_data_folder(tmp_path):
+        finished = await _up(tmp_path, environment)
+
+    _said(finished, UNAVAILABLE, str(tmp_path), "another stack")
+
+
+async def test_a_folder_that_cannot_be_written(tmp_path: Path, environment: Environment) -> None:
+    (tmp_path / "file").touch()
+
+    _said(await _up(tmp_path / "file" / "data", environment), UNAVAILABLE, "cannot be used")
+
+
+async def test_a_ready_file_that_cannot_be_written(tmp_path: Path, environment: Environment) -> None:
+    finished = await _up(tmp_path, environment, "--ready-file", str(tmp_path / "no" / "ready"))
+
+    _said(finished, UNAVAILABLE, "ready", "cannot be written")
+
+
+async def test_a_missing_broker_program(tmp_path: Path) -> None:
+    finished = await _up(tmp_path, {"RABBITMQ_BIN": str(tmp_path), "AMQP_URL": ""})
+
+    _said(finished, UNAVAILABLE, "rabbitmq-server: not found", "make setup")
+
+
+@pytest.mark.parametrize(
+    ("variable", "template"),
+    [("AMQP_URL", "amqp://guest:guest@127.0.0.1:{}/"), ("MONGODB_URL", "mongodb://127.0.0.1:{}/")],
+)
+async def test_an_address_where_nothing_answers(
+    tmp_path: Path, environment: Environment, variable: str, template: str
+) -> None:
+    environment[variable] = template.format(free_port())
+
+    _said(await _up(tmp_path, environment), UNAVAILABLE, variable)
+
+
+async def test_a_short_secret(tmp_path: Path, environment: Environment) -> None:
+    finished = await _up(tmp_path, environment | {"JWT_SECRET": "short"})
+
+    _said(finished, CONFIGURATION, "JWT_SECRET")
+    assert "short" not in finished.errors
+
+
+async def test_another_partition_count_than_the_stored_one(tmp_path: Path, environment: Environment) -> None:
+    async with open_database(environment["MONGODB_URL"], environment["MONGODB_DATABASE"]) as database:
+        await database.prepare(4)
+
+    finished = await _up(tmp_path, environment | {"PARTITIONS": "8"})
+
+    _said(finished, CONFIGURATION, "PARTITIONS", "4", "8")
+
+
+async def test_a_token_without_a_secret(tmp_path: Path) -> None:
+    finished = await run(
+        "token",
+        "--sub",
+        "s",
+        "--scope",
+        "orders:read",
+        "--data-dir",
+        str(tmp_path),
+        environment={"JWT_SECRET": ""},
+    )
+
+    _said(finished, 1, "JWT_SECRET", "tracking up")
+
+
+@pytest.mark.parametrize("command", [["tail"], ["load", "x.csv"]])
+async def test_no_stack_to_speak_to(tmp_path: Path, command: list[str]) -> None:
+    _said(await run(*command, "--data-dir", str(tmp_path)), 1, "no stack runs", "--url")
+
+
+async def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    finished = await run("load", str(tmp_path / "x.csv"), "--url", "http://127.0.0.1:1", "--token", "t")
+
+    _said(finished, 1, "x.csv: no such file")

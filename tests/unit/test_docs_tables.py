@@ -1,0 +1,213 @@
+"""The tables of the documentation against the code: whoever changes one is told to change the other."""
+
+import importlib.util
+import re
+import types
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, Literal, NotRequired, get_args, get_origin, get_type_hints, is_typeddict
+
+import pytest
+import yaml
+from pages import ROOT, read, section, tables
+from prometheus_client import REGISTRY
+from pydantic.fields import FieldInfo
+
+import ingest.metrics
+import notifier.metrics
+import order_state.metrics
+import shared.metrics
+from ingest.parsing import MAX_BATCH_BYTES, MAX_BODY_BYTES, MAX_OPERATIONS
+from ingest.pipeline import MAX_WAITING_BYTES
+from ingest.settings import IngestSettings
+from notifier import protocol
+from notifier.settings import NotifierSettings
+from order_state.consumer import PREFETCH_MESSAGES
+from order_state.settings import OrderStateSettings
+from order_state.worker import PASS_BYTES
+from query.settings import QuerySettings
+from shared.commands import MAX_COMMANDS_PER_MESSAGE, MAX_MESSAGE_BYTES
+from shared.database import INDEXES, UPDATES_TTL_SECONDS
+from shared.documents import EventDocument, Metadata, OrderDocument, PartitionDocument, UpdateDocument
+from shared.settings import Settings, SettingsError, check_token_settings
+from shared.topology import DEAD_MAX_MESSAGES, DELIVERY_LIMIT, QUEUE_MAX_BYTES, QUEUE_MAX_MESSAGES
+from shared.workflow import DEFAULT_WORKFLOW
+from tracking.live import FINAL_CLOSE_CODES
+
+SERVICES: dict[str, type[Settings]] = {
+    "ingest": IngestSettings,
+    "query": QuerySettings,
+    "notifier": NotifierSettings,
+    "order-state": OrderStateSettings,
+}
+
+DOCUMENTS = {
+    "orders": OrderDocument,
+    "order_events": EventDocument,
+    "updates": UpdateDocument,
+    "partitions": PartitionDocument,
+}
+
+KIB, MIB, GIB = 1024, 1024**2, 1024**3
+
+
+def only_table(page: str, heading: str) -> list[dict[str, str]]:
+    return tables(section(read(page), heading))[0]
+
+
+def test_the_lifecycle_page_is_generated_from_the_table() -> None:
+    path = ROOT / "docs/lifecycle_diagram.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    generator = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(generator)
+    page = read("docs/lifecycle.md")
+    assert page == generator.with_workflow(page, DEFAULT_WORKFLOW)
+
+
+def test_every_variable_is_in_the_configuration_table() -> None:
+    documented = {
+        (row["variable"], row["services"], row["default"])
+        for row in only_table("docs/operations.md", "## Configuration")
+    }
+    assert documented == set(variables())
+
+
+def variables() -> Iterator[tuple[str, str, str]]:
+    for name, field in Settings.model_fields.items():
+        yield name.upper(), "all", default_of(name, field)
+    for service, kind in SERVICES.items():
+        for name in kind.model_fields.keys() - Settings.model_fields.keys():
+            yield name.upper(), service, default_of(name, kind.model_fields[name])
+
+
+def default_of(name: str, field: FieldInfo) -> str:
+    if field.is_required() or name == "jwt_secret":
+        return "required"
+    if isinstance(field.default, float):
+        return f"{field.default:g}"
+    return "" if field.default is None else str(field.default)
+
+
+def test_the_secret_is_required_though_it_has_a_default() -> None:
+    with pytest.raises(SettingsError, match="JWT_SECRET"):
+        check_token_settings(Settings(amqp_url="amqp://x", mongodb_url="mongodb://x", jwt_secret=""))
+
+
+def test_every_variable_of_the_compose_file_is_in_its_table() -> None:
+    found = re.findall(r"(?<!\$)\$\{(\w+):([-?])([^}]*)\}", read("docker-compose.yml"))
+    expected = {(name, "required" if operator == "?" else default) for name, operator, default in found}
+    rows = tables(section(read("docs/operations.md"), "## In containers"))[0]
+    assert {(row["variable"], row["default"]) for row in rows} == expected
+
+
+def test_every_metric_is_in_its_table() -> None:
+    documented = {
+        (row["metric"], row["type"], row["labels"]): row["of"]
+        for row in only_table("docs/operations.md", "## What to watch")
+    }
+    assert documented == dict(metrics())
+
+
+def metrics() -> Iterator[tuple[tuple[str, str, str], str]]:
+    owners = {
+        "ingest, query, order-state": shared.metrics,
+        "ingest": ingest.metrics,
+        "order-state": order_state.metrics,
+        "notifier": notifier.metrics,
+    }
+    for owner, module in owners.items():
+        for metric in vars(module).values():
+            if type(metric).__module__ == "prometheus_client.metrics":
+                kind, name = metric._type, metric._name
+                full_name = f"{name}_total" if kind == "counter" else name
+                yield (full_name, kind, ", ".join(metric._labelnames)), owner
+
+
+def test_no_metric_is_counted_elsewhere() -> None:
+    registered = {family.name for family in REGISTRY.collect() if family.name.startswith("tracking_")}
+    assert registered == {name.removesuffix("_total") for (name, _, _), _ in metrics()}
+
+
+@pytest.mark.parametrize("collection", DOCUMENTS)
+def test_every_field_of_a_document_is_in_its_table(collection: str) -> None:
+    rows = only_table("docs/data-model.md", f"## Collection `{collection}`")
+    assert [(row["field"], row["type"]) for row in rows] == list(fields(DOCUMENTS[collection]))
+
+
+def fields(document: type, prefix: str = "") -> Iterator[tuple[str, str]]:
+    for name, hint in get_type_hints(document, include_extras=True).items():
+        yield f"{prefix}{name}", word_for(hint)
+        for part in (hint, *get_args(hint)):
+            if is_typeddict(part):
+                yield from fields(part, f"{prefix}{name}.")
+
+
+def word_for(hint: Any) -> str:
+    words = {str: "string", int: "integer", bool: "boolean", datetime: "time", types.NoneType: "null"}
+    if get_origin(hint) is NotRequired:
+        return f"{word_for(get_args(hint)[0])}, optional"
+    if get_origin(hint) is Literal:
+        return "string"
+    if get_origin(hint) is types.UnionType:
+        return " or ".join(map(word_for, get_args(hint)))
+    return "object" if hint == Metadata or is_typeddict(hint) else words[hint]
+
+
+def test_every_index_is_in_its_table() -> None:
+    documented = [
+        (row["collection"], row["index"], row["keys"], row["options"])
+        for row in only_table("docs/data-model.md", "## Indexes")
+    ]
+    assert documented == list(indexes())
+
+
+def indexes() -> Iterator[tuple[str, str, str, str]]:
+    for collection, models in INDEXES.items():
+        for model in models:
+            document = model.document
+            keys = ", ".join(f"{key} {'↑' if way == 1 else '↓'}" for key, way in document["key"].items())
+            yield collection, document["name"], keys, options_of(document)
+
+
+def options_of(document: Any) -> str:
+    if document.get("unique"):
+        return "unique"
+    if "expireAfterSeconds" in document:
+        return f"removed after {document['expireAfterSeconds'] // 86400} days"
+    conditions = document.get("partialFilterExpression", {})
+    return ", ".join(f"only where {key} = {yaml.dump(value).split()[0]}" for key, value in conditions.items())
+
+
+def test_every_close_code_is_in_its_table() -> None:
+    rows = only_table("docs/live-updates.md", "## When the connection ends")
+    ours = {value for name, value in vars(protocol).items() if name.isupper() and isinstance(value, int)}
+    codes = {value for value in ours if 1000 <= value < 5000}
+    assert {int(row["code"]) for row in rows} == codes | {1011}
+    final = {int(row["code"]) for row in rows if "reconnect" not in row["what to do"]}
+    assert final == FINAL_CLOSE_CODES
+
+
+@pytest.mark.parametrize(
+    ("page", "phrase"),
+    [
+        (
+            "concurrency",
+            f"{MAX_BODY_BYTES // KIB} KiB; {MAX_BATCH_BYTES // MIB} MiB and {MAX_OPERATIONS:,} op",
+        ),
+        ("concurrency", f"| {MAX_WAITING_BYTES // MIB} MiB | 503 |"),
+        ("concurrency", f"| {MAX_COMMANDS_PER_MESSAGE} commands, {MAX_MESSAGE_BYTES // KIB} KiB |"),
+        ("concurrency", f"| {QUEUE_MAX_MESSAGES:,} messages, {QUEUE_MAX_BYTES // GIB} GiB |"),
+        ("concurrency", f"| {PREFETCH_MESSAGES} messages | they wait in the queue |"),
+        ("concurrency", f"| {PASS_BYTES // KIB} KiB, give or take a message |"),
+        ("concurrency", f"| `orders.dead` | {DEAD_MAX_MESSAGES:,} messages |"),
+        ("concurrency", f"returned {DELIVERY_LIMIT} times"),
+        ("concurrency", f"kept for {UPDATES_TTL_SECONDS // 86400} days"),
+        ("operations", f"| {UPDATES_TTL_SECONDS // 86400} days |"),
+        ("live-updates", f"at most {protocol.MAX_FILTER_VALUES} names"),
+        ("live-updates", f"at most {protocol.MAX_CLIENT_MESSAGE_BYTES // KIB} KiB each"),
+    ],
+)
+def test_a_bound_is_the_one_in_the_code(page: str, phrase: str) -> None:
+    assert phrase in read(f"docs/{page}.md")

@@ -1,0 +1,40 @@
+"""Arguments of the command line."""
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from tracking.cli import app, parse_replicas
+
+
+def test_replicas_by_service() -> None:
+    assert parse_replicas(["ingest=2", "order-state=3"]) == {"ingest": 2, "order-state": 3}
+
+
+@pytest.mark.parametrize(
+    "text", ["ingest", "ingest=", "ingest=0", "ingest=17", "ingest=-1", "broker=2", "=2"]
+)
+def test_replicas_that_make_no_sense(text: str) -> None:
+    with pytest.raises(typer.BadParameter):
+        parse_replicas([text])
+
+
+@pytest.mark.parametrize("command", ["up", "demo", "token", "tail", "load"])
+def test_every_command_has_help(command: str) -> None:
+    result = CliRunner().invoke(app, [command, "--help"])
+
+    assert result.exit_code == 0
+    assert "Usage:" in result.output
+
+
+def test_the_help_of_load_names_the_formats() -> None:
+    text = CliRunner().invoke(app, ["load", "--help"]).output
+
+    assert all(word in text for word in ("ndjson", "customer_contact_ref", "olist"))
+
+
+@pytest.mark.parametrize(
+    "arguments", [["up", "--ingest-port", "70000"], ["load"], ["token"], ["tail", "--url", "http://x"]]
+)
+def test_wrong_usage_exits_with_2(arguments: list[str]) -> None:
+    assert CliRunner().invoke(app, arguments).exit_code == 2

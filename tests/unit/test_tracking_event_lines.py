@@ -1,0 +1,53 @@
+"""One line an event."""
+
+from datetime import timedelta
+
+import pytest
+
+from tracking.event_lines import describe_duration, event_line, lateness
+
+EVENT = {
+    "data": {
+        "order_id": "o-1",
+        "merchant_id": "acme",
+        "version": 2,
+        "status": "picked_up",
+        "previous_status": "created",
+        "source": {"type": "driver", "id": "driver-7"},
+        "occurred_at": None,
+        "recorded_at": "2026-01-31T08:15:00.123Z",
+    }
+}
+
+
+def test_a_line_says_what_a_person_wants_to_know() -> None:
+    text = event_line(EVENT).plain
+
+    assert all(
+        word in text for word in ("o-1", "acme", "created → picked_up", "v2", "driver driver-7", "15:00.123")
+    )
+
+
+@pytest.mark.parametrize(
+    ("occurred_at", "said"),
+    [
+        (None, ""),
+        ("2026-01-31T08:14:50.000Z", ""),
+        ("2026-01-31T08:20:00.000Z", ""),
+        ("2026-01-31T07:45:00.000Z", "  reported 30 min late"),
+    ],
+)
+def test_only_what_is_late_is_marked(occurred_at: str | None, said: str) -> None:
+    assert lateness(EVENT["data"] | {"occurred_at": occurred_at}) == said
+
+
+@pytest.mark.parametrize(
+    ("duration", "text"),
+    [
+        (timedelta(minutes=3), "3 min"),
+        (timedelta(hours=2, minutes=30), "2.5 h"),
+        (timedelta(days=12), "12 d"),
+    ],
+)
+def test_durations_for_people(duration: timedelta, text: str) -> None:
+    assert describe_duration(duration) == text

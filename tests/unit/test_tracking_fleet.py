@@ -1,0 +1,53 @@
+"""The simulated fleet sends believable lives, and the mistakes that it promises."""
+
+from collections import Counter
+from random import Random
+
+from shared.identifiers import is_identifier
+from shared.workflow import DEFAULT_WORKFLOW
+from tracking.fleet import MERCHANTS, Plan, plan_order
+
+
+def _plans(number: int = 500) -> list[Plan]:
+    random = Random(7)
+    return [plan_order(random) for _ in range(number)]
+
+
+def _refused(plan: Plan) -> int:
+    current = DEFAULT_WORKFLOW.initial
+    refused = 0
+    for step in plan.steps[1:]:
+        if step.status in DEFAULT_WORKFLOW.allowed_next(current):
+            current = str(step.status)
+        else:
+            refused += 1
+    return refused
+
+
+def test_every_life_begins_with_a_create_of_the_shop() -> None:
+    for plan in _plans():
+        assert is_identifier(plan.order_id)
+        assert plan.merchant in MERCHANTS
+        assert plan.steps[0].status is None
+        assert plan.steps[0].sender.source_type == "system"
+        assert all(step.status in DEFAULT_WORKFLOW.statuses for step in plan.steps[1:])
+
+
+def test_most_lives_are_legal_and_some_are_not() -> None:
+    refused = sum(_refused(plan) > 0 for plan in _plans())
+
+    assert 20 < refused < 100
+
+
+def test_there_are_repeats_late_reports_and_cancellations() -> None:
+    steps = [step for plan in _plans() for step in plan.steps]
+    counts = Counter(step.status for step in steps)
+
+    assert 0.02 < sum(step.repeated for step in steps) / len(steps) < 0.1
+    assert 0.02 < sum(step.late_seconds > 0 for step in steps) / len(steps) < 0.1
+    assert 10 < counts["cancelled"] < 80
+    assert counts["delivered"] > 350
+
+
+def test_order_ids_differ() -> None:
+    assert len({plan.order_id for plan in _plans()}) == 500
