@@ -21,7 +21,12 @@ async def test_the_broker_killed_and_restarted_under_load(
     service_environment |= {"AMQP_URL": broker.url, "PARTITIONS": "4"}
     ingest = await start_service("ingest")
     await start_service("order_state")
+    # A quorum queue of RabbitMQ 3.10 that is killed in its first second breaks for good, and loses what
+    # it had confirmed; once it has been through a clean stop it does not.
+    await broker.stop()
+    await broker.start()
     async with Caller([ingest.url]) as caller:
+        await many_lives(caller, 4)
         lives = asyncio.create_task(many_lives(caller, LIVES))
         await some_acknowledged(caller)
         await broker.kill()

@@ -1,6 +1,7 @@
 """Two replicas of order-state share, take over and give back; what is set up wrongly refuses to start."""
 
 import asyncio
+from collections.abc import Awaitable, Callable
 
 from callers import Caller, eventually, many_lives
 from fixtures import StartService
@@ -26,25 +27,36 @@ async def test_replicas_share_take_over_and_give_back(
         "STANDBY_DELAY_SECONDS": "1",
     }
     first = await start_service("order_state", REPLICA_ORDINAL="0")
-    second = await start_service("order_state", REPLICA_ORDINAL="1")
     ingest = await start_service("ingest")
 
     async with listening(environment["AMQP_URL"], 4) as announced, Caller([ingest.url]) as caller:
 
-        async def shared() -> bool:
+        async def owned_by_first() -> list[int]:
             await many_lives(caller, 8)
             claimed = await owners(environment)
-            return claimed[0] == claimed[2] != claimed[1] == claimed[3]
+            return sorted(partition for partition, worker in claimed.items() if worker in workers_of_first)
 
-        await eventually(shared)
-        await second.kill()
         await many_lives(caller, 8)
-        assert len(set((await owners(environment)).values())) == 1
+        workers_of_first = set((await owners(environment)).values())
+        second = await start_service("order_state", REPLICA_ORDINAL="1")
+        await eventually(is_(owned_by_first, [0, 2]))
+        await second.kill()
+        await eventually(is_(owned_by_first, [0, 1, 2, 3]))
         await second.start()
-        await eventually(shared)
+        await eventually(is_(owned_by_first, [0, 2]))
         await first.stop()
         await many_lives(caller, 8)
+        assert await owned_by_first() == []
         await examine(environment, caller.acknowledged, announced)
+
+
+def is_(question: Callable[[], Awaitable[list[int]]], expected: list[int]) -> Callable[[], Awaitable[bool]]:
+    """Whether the answer is the expected one."""
+
+    async def holds() -> bool:
+        return await question() == expected
+
+    return holds
 
 
 async def ends_with(service: ServiceProcess, code: int, line: str) -> None:

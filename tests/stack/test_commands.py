@@ -164,6 +164,6 @@ async def test_the_demo_drives_a_fleet_and_stops_by_itself(tmp_path: Path) -> No
 
     assert finished.exit_code == 0, finished
     assert not finished.errors
-    for text in ("web console", "export OPERATOR_TOKEN=", "curl -s ", "created  v1 by system shop."):
+    for text in ("live stream", "export OPERATOR_TOKEN=", "curl -s ", "created  v1 by system shop."):
         assert text in finished.output
     assert "created → picked_up" in finished.output

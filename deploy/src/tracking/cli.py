@@ -125,7 +125,7 @@ def up(
     )
 
     async def until_stopped(document: dict[str, Any]) -> None:
-        for name in ("ingest", "query", "console", "notifier"):
+        for name in ("ingest", "query", "notifier"):
             say(f"{name:<9} {document[name]}")
         say(f"logs      {DataFolder(data_dir).logs}")
         say("ready; Ctrl-C stops everything")

@@ -73,7 +73,6 @@ def print_introduction(console: Console, document: dict[str, Any]) -> None:
     as_operator = '-H "Authorization: Bearer $OPERATOR_TOKEN"'
     lines = [
         "",
-        f"web console  {document['console']}",
         f"ingest       {ingest}",
         f"query        {query}",
         f"live stream  {document['notifier']}",

@@ -32,6 +32,9 @@ HEARTBEAT_SECONDS = 6
 """A dead peer is noticed after about three of them. `?heartbeat=` in the URL says otherwise."""
 
 CONNECT_TIMEOUT_SECONDS = 5
+SETUP_TIMEOUT_SECONDS = 15
+"""For opening a channel, declaring all queues (a cluster takes its time for the first ones), subscribing."""
+
 PUBLISH_TIMEOUT_SECONDS = 5
 """A confirm takes milliseconds; one that takes this long is treated as unknown."""
 
@@ -202,7 +205,7 @@ class Connection:
         Raises:
             BrokerUnavailable: also when something of that name exists with other arguments.
         """
-        try:
+        async with _bounded("declare"):
             channel = await self._connection.channel()
             await channel.declare_exchange(COMMANDS_EXCHANGE, aio_pika.ExchangeType.DIRECT, durable=True)
             await channel.declare_exchange(EVENTS_EXCHANGE, aio_pika.ExchangeType.FANOUT, durable=True)
@@ -210,8 +213,6 @@ class Connection:
             for queue in (dead_queue(), *(partition_queue(p) for p in range(partitions))):
                 await _declare_queue(channel, queue)
             await channel.close()
-        except _DRIVER_ERRORS as error:
-            raise BrokerUnavailable(f"declare: {error!r}") from error
 
     async def publisher(
         self, exchange_name: str, *, mandatory: bool = True, confirms: bool = True
@@ -221,7 +222,7 @@ class Connection:
         Raises:
             BrokerUnavailable: the connection is gone.
         """
-        try:
+        async with _bounded("open channel"):
             channel = await self._connection.channel(
                 publisher_confirms=confirms, on_return_raises=confirms and mandatory
             )
@@ -230,8 +231,6 @@ class Connection:
                 if exchange_name
                 else channel.default_exchange
             )
-        except _DRIVER_ERRORS as error:
-            raise BrokerUnavailable(f"open channel: {error!r}") from error
         self._channels.append(channel)
         return Publisher(exchange, mandatory=mandatory and confirms)
 
@@ -241,13 +240,11 @@ class Connection:
         Raises:
             BrokerUnavailable: the connection is gone, or there is no such queue.
         """
-        try:
+        async with _bounded(f"consume {queue_name}"):
             channel = await self._connection.channel(publisher_confirms=False)
             await channel.set_qos(prefetch_count=prefetch)
             consumer = Consumer(channel)
             await consumer.start(queue_name)
-        except _DRIVER_ERRORS as error:
-            raise BrokerUnavailable(f"consume {queue_name}: {error!r}") from error
         return consumer
 
     async def private_consumer(self, exchange_name: str | None, *, limit: int) -> tuple[str, Consumer]:
@@ -259,7 +256,7 @@ class Connection:
         Raises:
             BrokerUnavailable: the connection is gone.
         """
-        try:
+        async with _bounded("private queue"):
             channel = await self._connection.channel(publisher_confirms=False)
             await channel.set_qos(prefetch_count=PRIVATE_PREFETCH)
             queue = await channel.declare_queue(
@@ -269,8 +266,6 @@ class Connection:
                 await queue.bind(exchange_name)
             consumer = Consumer(channel)
             await consumer.start(queue.name)
-        except _DRIVER_ERRORS as error:
-            raise BrokerUnavailable(f"private queue: {error!r}") from error
         return queue.name, consumer
 
     async def depth(self, queue_name: str) -> int:
@@ -279,12 +274,10 @@ class Connection:
         Raises:
             BrokerUnavailable: the connection is gone, or there is no such queue.
         """
-        try:
+        async with _bounded(f"depth of {queue_name}"):
             channel = await self._connection.channel()
             queue = await channel.declare_queue(queue_name, passive=True)
             await channel.close()
-        except _DRIVER_ERRORS as error:
-            raise BrokerUnavailable(f"depth of {queue_name}: {error!r}") from error
         return queue.declaration_result.message_count or 0
 
     async def closed(self) -> None:
@@ -293,6 +286,16 @@ class Connection:
 
 
 PRIVATE_PREFETCH = 100
+
+
+@asynccontextmanager
+async def _bounded(what: str) -> AsyncIterator[None]:
+    """Ends in time, and with our own error: a broken queue may never answer."""
+    try:
+        async with asyncio.timeout(SETUP_TIMEOUT_SECONDS):
+            yield
+    except _DRIVER_ERRORS as error:
+        raise BrokerUnavailable(f"{what}: {error!r}") from error
 
 
 async def _declare_queue(channel: AbstractChannel, queue: Queue) -> None:
