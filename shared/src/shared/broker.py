@@ -125,8 +125,9 @@ class Publisher:
 class Consumer:
     """Deliveries of one queue in their order, on a channel of its own. Bounded by the prefetch."""
 
-    def __init__(self, channel: AbstractChannel) -> None:
+    def __init__(self, channel: AbstractChannel, prefetch: int) -> None:
         self._channel = channel
+        self._prefetch = prefetch
         self._arrived: deque[AbstractIncomingMessage] = deque()
         self._something = asyncio.Event()
         self._closed = False
@@ -172,6 +173,15 @@ class Consumer:
         """`arrival`, then `take`. Empty: the channel is closed."""
         await self.arrival()
         return self.take(limit)
+
+    async def check(self) -> None:
+        """Asks the broker whether the channel still lives: a process that was frozen cannot know.
+
+        Raises:
+            BrokerUnavailable: it does not; whatever had arrived on it is somebody else's by now.
+        """
+        async with _bounded("check of a channel"):
+            await self._channel.set_qos(prefetch_count=self._prefetch)
 
     async def close(self) -> None:
         """Closes the channel: what was not acknowledged goes back to its place in the queue."""
@@ -243,7 +253,7 @@ class Connection:
         async with _bounded(f"consume {queue_name}"):
             channel = await self._connection.channel(publisher_confirms=False)
             await channel.set_qos(prefetch_count=prefetch)
-            consumer = Consumer(channel)
+            consumer = Consumer(channel, prefetch)
             await consumer.start(queue_name)
         return consumer
 
@@ -264,7 +274,7 @@ class Connection:
             )
             if exchange_name is not None:
                 await queue.bind(exchange_name)
-            consumer = Consumer(channel)
+            consumer = Consumer(channel, PRIVATE_PREFETCH)
             await consumer.start(queue.name)
         return queue.name, consumer
 

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 from random import uniform
 
-from order_state import metrics
 from order_state.settings import OrderStateSettings
 from order_state.store import Fenced
 from order_state.worker import Subscription, Worker
@@ -56,9 +55,8 @@ async def _consume_partition(
         try:
             turn = None if preferred else settings.rebalance_seconds * uniform(0.8, 1.2)
             await _take_turn(Subscription(partition, consumer), worker, turn)
-        except Fenced as error:
-            metrics.FENCED.inc()
-            log.warning("gave up partition %d: %s", partition, error)
+        except Fenced:
+            log.info("queueing again for partition %d", partition)
         finally:
             await consumer.close()
 

@@ -7,7 +7,7 @@ the partitions that this process works on, and writes it in one transaction with
 import asyncio
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from order_state import metrics
@@ -35,6 +35,8 @@ class Share:
     partition: int
     position: PartitionPosition | None
     deliveries: list[Delivery]
+    check: Callable[[], Awaitable[None]]
+    """Raises `BrokerUnavailable` if the deliveries are somebody else's by now."""
     commands: list[AnyCommand] = field(default_factory=list)
     sizes: list[int] = field(default_factory=list)
     """How many of the commands came in each delivery."""
@@ -130,6 +132,7 @@ class Passes:
 
     async def _position(self, share: Share) -> PartitionPosition:
         if share.position is None:
+            await share.check()
             return await self.store.claim(share.partition)
         return await self.store.recover(share.position) if share.uncertain else share.position
 

@@ -5,15 +5,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import pymongo
 from bson.binary import UUID_SUBTYPE, Binary
 from pymongo import ReplaceOne, ReturnDocument, UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
-from pymongo.errors import OperationFailure, PyMongoError
+from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from order_state.batch import AnyCommand, Decided, Known
 from shared.database import DURABLE, Database, DatabaseUnavailable, driver_errors
 from shared.documents import PartitionDocument, update_key
+
+CLAIM_TIMEOUT_SECONDS = 2
+"""A claim takes a millisecond, unless somebody's transaction is in its way."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +54,13 @@ class Store:
         """
         mine = {"$inc": {"commits": 1}, "$set": {"worker": self._worker}}
         try:
-            async with await self._session.start_transaction(write_concern=DURABLE):
+            # Not a transaction: one that was left open here would be nobody's that we know of.
+            with pymongo.timeout(CLAIM_TIMEOUT_SECONDS):
                 document = await self._database.partitions.find_one_and_update(
-                    {"_id": partition}, mine, return_document=ReturnDocument.AFTER, session=self._session
+                    {"_id": partition}, mine, return_document=ReturnDocument.AFTER
                 )
-        except OperationFailure as error:
-            if error.has_error_label("TransientTransactionError"):
-                await self._end_open_transaction(partition)
-            raise DatabaseUnavailable(f"claim of partition {partition}: {error.details}") from error
         except PyMongoError as error:
+            await self._end_open_transaction(partition)
             raise DatabaseUnavailable(f"claim of partition {partition}: {type(error).__name__}") from error
         if document is None:
             raise DatabaseUnavailable(f"partition {partition} is not set up")

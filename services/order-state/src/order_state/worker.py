@@ -1,6 +1,7 @@
 """A worker: gathers what has arrived on its partitions into passes, one after the other."""
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Coroutine
 from contextlib import suppress
@@ -11,6 +12,8 @@ from order_state import metrics
 from order_state.passes import Passes, Share
 from order_state.store import Fenced, PartitionPosition
 from shared.broker import BrokerUnavailable, Consumer
+
+log = logging.getLogger(__name__)
 
 PASS_BYTES = 256 * 1024
 """Commands in one pass, give or take a message: about 900 of the usual size. Larger transactions gain
@@ -74,7 +77,14 @@ class Worker:
             subscription = waiting.subscription
             deliveries = subscription.consumer.take_bytes(room)
             room -= sum(len(delivery.body) for delivery in deliveries)
-            taken.append((waiting, Share(subscription.partition, subscription.position, deliveries)))
+            taken.append(
+                (
+                    waiting,
+                    Share(
+                        subscription.partition, subscription.position, deliveries, subscription.consumer.check
+                    ),
+                )
+            )
         return taken
 
     async def _pass(self, taken: list[tuple[_Waiting, Share]]) -> None:
@@ -82,6 +92,8 @@ class Worker:
             await self.passes.run([share for _, share in taken])
         except Fenced as error:
             if len(taken) == 1:
+                metrics.FENCED.inc()
+                log.warning("gave up partition %d: %s", taken[0][1].partition, error)
                 _settle(taken[0][0].handled, error)
                 return
             for one in taken:  # nothing was written; alone, each learns whether it is the one
