@@ -46,7 +46,7 @@ async def test_replicas_share_take_over_and_give_back(
         await eventually(is_(owned_by_first, [0, 2]))
         await first.stop()
         await many_lives(caller, 8)
-        assert await owned_by_first() == []
+        await eventually(is_(owned_by_first, []))
         await examine(environment, caller.acknowledged, announced)
 
 
