@@ -36,7 +36,7 @@ async def test_replicas_share_take_over_and_give_back(
             claimed = await owners(environment)
             return sorted(partition for partition, worker in claimed.items() if worker in workers_of_first)
 
-        await many_lives(caller, 8)
+        await many_lives(caller, 24)
         workers_of_first = set((await owners(environment)).values())
         second = await start_service("order_state", REPLICA_ORDINAL="1")
         await eventually(is_(owned_by_first, [0, 2]))
