@@ -1,7 +1,7 @@
 """One pass over what has arrived: load, decide, commit, announce, reply, acknowledge.
 
 A transaction costs about the same for one command as for fifty, so a pass takes what is waiting on all
-the partitions that this process works on, and writes it in one transaction with one fence a partition.
+the partitions of its worker, and writes it in one transaction with one fence a partition.
 """
 
 import asyncio
