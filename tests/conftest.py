@@ -1,20 +1,21 @@
 """The real parts that tests run on: a broker, a database, and services as processes.
 
-`AMQP_URL` and `MONGODB_URL` in the environment are used where they are set. Otherwise private nodes
-are started once, when the first test asks, in a temporary folder, and stopped at the end.
-Queue names are the same in every installation, so a test with services of its own takes a virtual
-host (`fresh_vhost_url`, `start_service`) instead of sharing the default one.
+Broker and database are started once, when the first test asks (`servers` says as what), and stopped at
+the end. Queue names are the same in every installation, so a test with services of its own takes a
+virtual host (`fresh_vhost_url`, `start_service`) instead of sharing the default one.
 """
 
-import os
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from itertools import count
 from pathlib import Path
 
 import pytest
 
 from callers import Caller
 from fixtures import PARTITIONS, Spine, StartService
+from servers import Broker, create_vhosts, node_starter, shared_broker, shared_database
 from tracking.broker_node import BrokerNode
 from tracking.database_node import DatabaseNode
 from tracking.service_process import ServiceProcess
@@ -32,37 +33,17 @@ def node_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-async def broker_node(node_data: Path) -> AsyncIterator[BrokerNode]:
-    """The session's private broker. Shared: a test that stops a broker starts one with `start_broker`."""
-    node = BrokerNode(node_data / "broker")
-    try:
-        await node.start()
-        yield node
-    finally:
-        await node.stop()
+async def broker_node(node_data: Path) -> AsyncIterator[Broker]:
+    """The session's broker. Shared: a test that stops a broker starts one with `start_broker`."""
+    async with shared_broker(node_data / "broker") as broker:
+        yield broker
 
 
 @pytest.fixture(scope="session")
-async def database_node(node_data: Path) -> AsyncIterator[DatabaseNode]:
-    """The session's private database. Shared: a test that stops one starts it with `start_database`."""
-    node = DatabaseNode(node_data / "database")
-    try:
-        await node.start()
-        yield node
-    finally:
-        await node.stop()
-
-
-@pytest.fixture(scope="session")
-def amqp_url(request: pytest.FixtureRequest) -> str:
-    """A broker that all tests share."""
-    return os.environ.get("AMQP_URL") or request.getfixturevalue("broker_node").url
-
-
-@pytest.fixture(scope="session")
-def mongodb_url(request: pytest.FixtureRequest) -> str:
-    """A database server that all tests share."""
-    return os.environ.get("MONGODB_URL") or request.getfixturevalue("database_node").url
+async def mongodb_url(node_data: Path) -> AsyncIterator[str]:
+    """The session's database. Shared: a test that stops a database starts one with `start_database`."""
+    async with shared_database(node_data / "database") as url:
+        yield url
 
 
 @pytest.fixture
@@ -78,12 +59,12 @@ def vhost_names() -> list[str]:
 
 
 @pytest.fixture
-async def fresh_vhost_url(broker_node: BrokerNode, vhost_names: list[str]) -> str:
-    """An empty virtual host of this test's own, on the session's private broker."""
+async def fresh_vhost_url(broker_node: Broker, vhost_names: list[str]) -> str:
+    """An empty virtual host of this test's own, on the session's broker."""
     if not vhost_names:
         vhost_names.extend(f"test-{secrets.token_hex(6)}" for _ in range(VHOSTS_AT_ONCE))
-        await broker_node.create_vhosts(vhost_names)
-    return broker_node.vhost_url(vhost_names.pop())
+        await create_vhosts(broker_node, vhost_names)
+    return broker_node.url + vhost_names.pop()
 
 
 @pytest.fixture
@@ -103,58 +84,39 @@ async def start_service(service_environment: dict[str, str], tmp_path: Path) -> 
 
     Returns when the replica is ready; with `wait=False` as soon as its process runs.
     """
-    started: list[ServiceProcess] = []
+    numbers = count()
+    async with AsyncExitStack() as started:
 
-    async def start(
-        module: str, *, wait: bool = True, name: str | None = None, **environment: str
-    ) -> ServiceProcess:
-        service = ServiceProcess(
-            module,
-            environment=service_environment | environment,
-            logs=tmp_path / "logs",
-            name=name or f"{module}-{len(started)}",
-        )
-        started.append(service)
-        service.launch()
-        if wait:
-            await service.start()
-        return service
+        async def start(
+            module: str, *, wait: bool = True, name: str | None = None, **environment: str
+        ) -> ServiceProcess:
+            service = ServiceProcess(
+                module,
+                environment=service_environment | environment,
+                logs=tmp_path / "logs",
+                name=name or f"{module}-{next(numbers)}",
+            )
+            started.push_async_callback(service.stop)
+            service.launch()
+            if wait:
+                await service.start()
+            return service
 
-    yield start
-    for service in reversed(started):
-        await service.stop()
+        yield start
 
 
 @pytest.fixture
 async def start_broker(tmp_path: Path) -> AsyncIterator[Callable[[], Awaitable[BrokerNode]]]:
     """Starts a broker that the test may stop, kill and freeze."""
-    started: list[BrokerNode] = []
-
-    async def start() -> BrokerNode:
-        node = BrokerNode(tmp_path / f"broker-{len(started)}")
-        started.append(node)
-        await node.start()
-        return node
-
-    yield start
-    for node in started:
-        await node.stop()
+    async with node_starter(BrokerNode, tmp_path / "brokers") as start:
+        yield start
 
 
 @pytest.fixture
 async def start_database(tmp_path: Path) -> AsyncIterator[Callable[[], Awaitable[DatabaseNode]]]:
     """Starts a database that the test may stop, kill and freeze."""
-    started: list[DatabaseNode] = []
-
-    async def start() -> DatabaseNode:
-        node = DatabaseNode(tmp_path / f"database-{len(started)}")
-        started.append(node)
-        await node.start()
-        return node
-
-    yield start
-    for node in started:
-        await node.stop()
+    async with node_starter(DatabaseNode, tmp_path / "databases") as start:
+        yield start
 
 
 @pytest.fixture

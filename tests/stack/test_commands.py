@@ -1,4 +1,4 @@
-"""`token`, `load`, `tail` and `demo` against a stack that runs."""
+"""`token`, `load`, `tail`, `check` and `demo` against a stack that runs."""
 
 import gzip
 import json
@@ -10,8 +10,9 @@ from uuid import uuid4
 
 import pytest
 from aiohttp import ClientSession
-from command import ANY_PORTS, RunningStack, run
+from command import ANY_PORTS, Finished, RunningStack, run
 
+from shared.database import open_database
 from tracking.processes import ChildProcess, wait_until
 
 pytestmark = pytest.mark.timeout(120)
@@ -155,6 +156,43 @@ async def test_tail_shows_events_and_goes_on_after_the_notifier_died(
     finally:
         await tail.stop()
     assert tail.log_path.read_text().count("created → picked_up") == 2
+
+
+async def test_check_is_green_after_a_load_and_red_after_a_seeded_fault(
+    stack: RunningStack, tmp_path: Path
+) -> None:
+    order_id = f"checked-{uuid4().hex[:8]}"
+    path = tmp_path / "a.csv"
+    path.write_text(
+        f"order_id,merchant_id,customer_name,customer_contact_ref,status\n{order_id},m,A,r,\n"
+        f"{order_id},,,,picked_up\n{order_id},,,,in_transit\n"
+    )
+    assert (await run("load", str(path), "--data-dir", str(stack.data))).exit_code == 0
+
+    async def check() -> Finished:
+        return await run("check", "--data-dir", str(stack.data))
+
+    finished = await check()
+    assert finished.exit_code == 0, finished
+    assert "no faults" in finished.output
+    assert "messages waiting: 0 in the queues of commands, 0 dead letters" in finished.output
+
+    async with open_database(stack.document["mongodb_url"], "tracking") as database:
+        event = await database.order_events.find_one_and_delete({"order_id": order_id, "version": 2})
+        finished = await check()
+        assert event is not None
+        assert finished.exit_code == 1, finished
+        assert f"order {order_id}: versions are [1, 3]" in finished.output
+        assert f"partition {event['partition']}: seqs are not exactly" in finished.output
+        await database.order_events.insert_one(event)
+
+        await database.orders.update_one({"_id": order_id}, {"$set": {"status": "picked_up", "version": 2}})
+        finished = await check()
+        assert finished.exit_code == 1, finished
+        assert f"order {order_id} is not the fold of its history\n1 fault\n" in finished.output
+        await database.orders.update_one({"_id": order_id}, {"$set": {"status": "in_transit", "version": 3}})
+
+    assert (await check()).exit_code == 0
 
 
 async def test_the_demo_drives_a_fleet_and_stops_by_itself(tmp_path: Path) -> None:

@@ -118,9 +118,36 @@ async def test_a_token_without_a_secret(tmp_path: Path) -> None:
     _said(finished, 1, "JWT_SECRET", "tracking up")
 
 
-@pytest.mark.parametrize("command", [["tail"], ["load", "x.csv"]])
-async def test_no_stack_to_speak_to(tmp_path: Path, command: list[str]) -> None:
-    _said(await run(*command, "--data-dir", str(tmp_path)), 1, "no stack runs", "--url")
+@pytest.mark.parametrize(
+    ("command", "way_out"), [(["tail"], "--url"), (["load", "x.csv"], "--url"), (["check"], "set AMQP_URL")]
+)
+async def test_no_stack_to_speak_to(tmp_path: Path, command: list[str], way_out: str) -> None:
+    finished = await run(
+        *command, "--data-dir", str(tmp_path), environment={"AMQP_URL": "", "MONGODB_URL": ""}
+    )
+
+    _said(finished, 1, "no stack runs", way_out)
+
+
+async def test_a_check_of_a_database_that_holds_nothing(environment: Environment) -> None:
+    _said(await run("check", environment=environment), 1, environment["MONGODB_DATABASE"], "no installation")
+
+
+@pytest.mark.parametrize(
+    ("variable", "template", "name"),
+    [
+        ("AMQP_URL", "amqp://guest:guest@127.0.0.1:{}/", "broker"),
+        ("MONGODB_URL", "mongodb://127.0.0.1:{}/", "database"),
+    ],
+)
+async def test_a_check_where_nothing_answers(
+    environment: Environment, variable: str, template: str, name: str
+) -> None:
+    async with open_database(environment["MONGODB_URL"], environment["MONGODB_DATABASE"]) as database:
+        await database.prepare(1)
+    environment[variable] = template.format(free_port())
+
+    _said(await run("check", environment=environment), 1, f"the {name} does not answer")
 
 
 async def test_a_file_that_is_not_there(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from pymongo import MongoClient
 
+from servers import Broker, create_vhosts
 from shared.broker import connect
 from shared.topology import COMMANDS_EXCHANGE, partition_queue_name, routing_key
 from tracking.broker_node import BrokerNode
@@ -64,10 +65,10 @@ async def test_stopping_a_broker_leaves_no_process(
     assert all(process.exit_code is not None for process in node.processes)
 
 
-async def test_virtual_hosts_are_separate(fresh_vhost_url: str, broker_node: BrokerNode) -> None:
+async def test_virtual_hosts_are_separate(fresh_vhost_url: str, broker_node: Broker) -> None:
     other = f"other-{secrets.token_hex(4)}"
-    await broker_node.create_vhosts([other])
-    async with connect(fresh_vhost_url, "one") as one, connect(broker_node.vhost_url(other), "two") as two:
+    await create_vhosts(broker_node, [other])
+    async with connect(fresh_vhost_url, "one") as one, connect(broker_node.url + other, "two") as two:
         for connection, body in ((one, b"first"), (two, b"second")):
             await connection.declare(1)
             publisher = await connection.publisher(COMMANDS_EXCHANGE)

@@ -93,6 +93,12 @@ def move_to_a_foreign_partition(records: Records) -> None:
     records.partitions.append({"_id": 1, "seq": 0, "commits": 0, "worker": "", "epoch": "e"})
 
 
+def lose_every_trace_of_an_order(records: Records) -> None:
+    records.orders[:] = [order for order in records.orders if order["_id"] != "b"]
+    records.events[:] = [event for event in records.events if event["order_id"] != "b"]
+    records.updates[:] = [update for update in records.updates if update["order_id"] != "b"]
+
+
 def lose_an_order(records: Records) -> None:
     records.orders.pop()
 
@@ -110,6 +116,7 @@ def lose_an_order(records: Records) -> None:
         lose_an_outcome,
         turn_an_outcome,
         move_to_a_foreign_partition,
+        lose_every_trace_of_an_order,
         lose_an_order,
     ],
 )

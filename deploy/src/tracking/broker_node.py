@@ -2,15 +2,12 @@
 
 import asyncio
 import os
-import signal
 import subprocess
 from pathlib import Path
 
 from shared.broker import BrokerUnavailable, connect
-from tracking.processes import ChildProcess, free_port, is_port_free, ready
-
-START_SECONDS = 60.0
-"""A first start takes about six seconds on two idle cores; crash recovery of full queues much longer."""
+from tracking.part import Part
+from tracking.processes import ChildProcess, free_port, is_port_free
 
 DEFAULT_BIN = "/usr/lib/rabbitmq/bin"
 """Where Debian's package puts the programs that run as the calling user. `RABBITMQ_BIN` says otherwise."""
@@ -46,86 +43,44 @@ def broker_programs() -> Path:
     return folder
 
 
-class BrokerNode:
-    """Start, stop, kill and restart it as often as needed: data and ports stay."""
-
-    name = "broker"
+class BrokerNode(Part):
+    """Beside the server it runs the name service of Erlang, which the server would else leave behind."""
 
     def __init__(self, data: Path, *, port: int | None = None, logs: Path | None = None) -> None:
+        super().__init__("broker", logs or data)
         self._programs = broker_programs()
         self._data = data.absolute()
-        self._logs = (logs or data).absolute()
         self._port = port or free_port()
         self._epmd_port = free_port()
         self._distribution_port = free_port()
         self._epmd: ChildProcess | None = None
-        self._server: ChildProcess | None = None
 
     @property
     def url(self) -> str:
-        """The AMQP URL of the default virtual host."""
+        """The AMQP URL of the default virtual host; with a name behind it, that of another one."""
         return f"amqp://guest:guest@127.0.0.1:{self._port}/"
-
-    def vhost_url(self, name: str) -> str:
-        """The AMQP URL of a virtual host."""
-        return f"{self.url}{name}"
 
     @property
     def processes(self) -> list[ChildProcess]:
-        """The processes that must run for the node to work; empty before the start."""
-        return [process for process in (self._epmd, self._server) if process]
+        """The name service and the server."""
+        return [*([self._epmd] if self._epmd else []), *super().processes]
 
-    @property
-    def pid(self) -> int:
-        """The process id of the server, which must have been started."""
-        return self._running_server.pid
-
-    async def start(self) -> None:
-        """Starts what does not run and returns when the node takes connections.
-
-        Raises:
-            ProcessEnded: the node could not start.
-            DeadlineExceeded: it did not become ready within `START_SECONDS`.
-        """
+    def launch(self) -> None:
+        """Starts what does not run, the name service first."""
         self._write_configuration()
         if self._epmd is None or self._epmd.exit_code is not None:
             self._epmd = self._child("epmd", ["epmd", "-address", "127.0.0.1", "-port", str(self._epmd_port)])
-        if self._server is None or self._server.exit_code is not None:
-            self._server = self._child("broker", [str(self._programs / "rabbitmq-server")])
-        await ready(self._running_server, self._answers, seconds=START_SECONDS)
+        super().launch()
 
-    async def stop(self) -> None:
-        """Stops the node cleanly, and everything that it started."""
-        for process in reversed(self.processes):
-            await process.stop()
-
-    async def kill(self) -> None:
-        """Kills the node as a crash would. `start` brings it back with its data."""
-        for process in reversed(self.processes):
-            await process.kill()
-
-    async def restart(self) -> None:
-        """Stops and starts it."""
-        await self.stop()
-        await self.start()
-
-    def pause(self) -> None:
-        """Freezes the node: connections stay open and nothing answers."""
-        self._running_server.signal(signal.SIGSTOP)
-
-    def resume(self) -> None:
-        """The reverse of `pause`."""
-        self._running_server.signal(signal.SIGCONT)
-
-    async def create_vhosts(self, names: list[str]) -> None:
-        """Creates virtual hosts for the default user: half a second a call, whatever their number."""
-        created = ",".join(
-            f'rabbit_vhost:add(<<"{name}">>,<<"tracking">>),'
-            f'rabbit_auth_backend_internal:set_permissions(<<"guest">>,<<"{name}">>,'
-            '<<".*">>,<<".*">>,<<".*">>,<<"tracking">>)'
-            for name in names
-        )
-        await self.control("eval", f"{created}.")
+    async def is_ready(self) -> bool:
+        """Whether it takes connections."""
+        if is_port_free(self._port):
+            return False  # the AMQP client would log each attempt
+        try:
+            async with connect(self.url, "readiness"):
+                return True
+        except BrokerUnavailable:
+            return False
 
     async def control(self, *arguments: str) -> str:
         """What `rabbitmqctl` prints for these arguments.
@@ -146,25 +101,12 @@ class BrokerNode:
             raise subprocess.CalledProcessError(process.returncode, "rabbitmqctl", output, errors)
         return output.decode()
 
-    @property
-    def _running_server(self) -> ChildProcess:
-        if self._server is None:
-            raise RuntimeError("the node was not started")
-        return self._server
-
-    async def _answers(self) -> bool:
-        if is_port_free(self._port):
-            return False  # the AMQP client would log each attempt
-        try:
-            async with connect(self.url, "readiness"):
-                return True
-        except BrokerUnavailable:
-            return False
+    def _new_process(self) -> ChildProcess:
+        return self._child(self.name, [str(self._programs / "rabbitmq-server")])
 
     def _child(self, name: str, arguments: list[str]) -> ChildProcess:
-        return ChildProcess(
-            name, arguments, environment=self._environment(), log_path=self._logs / f"{name}.log"
-        )
+        log_path = self.log_path.with_name(f"{name}.log")
+        return ChildProcess(name, arguments, environment=self._environment(), log_path=log_path)
 
     def _write_configuration(self) -> None:
         (self._data / "home").mkdir(parents=True, exist_ok=True)

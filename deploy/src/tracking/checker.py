@@ -1,12 +1,14 @@
-"""The checker: whether everything that the system promises about its records holds. One for all tests.
+"""The checker: whether everything that the system promises about its records holds. One for all tests and
+for `tracking check`.
 
-`find_faults` is pure: it gets everything that was stored, acknowledged and announced, and names each
-contradiction. It trusts nothing that order-state computed; it counts and folds by itself.
+Pure: it gets what was stored, acknowledged and announced, and names each contradiction. It trusts
+nothing that order-state computed; it counts and folds by itself.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
@@ -38,7 +40,7 @@ class Acknowledged:
 
 @dataclass(slots=True)
 class Records:
-    """Everything that one installation holds."""
+    """Everything that one installation holds, or a slice of it."""
 
     orders: list[OrderDocument] = field(default_factory=list)
     events: list[EventDocument] = field(default_factory=list)
@@ -60,27 +62,91 @@ def find_faults(
 
     `announced` are CloudEvents in the order in which one listener that missed nothing got them.
     """
+    inspection = Inspection(records.partitions, workflow)
     return [
-        *_partition_faults(records),
-        *_history_faults(records, workflow),
-        *_effect_faults(records),
+        *inspection.order_faults(records),
+        *outcome_faults(records.updates, records.events),
+        *inspection.partition_faults(),
         *_acknowledgement_faults(records, acknowledged),
         *(_announcement_faults(records, announced, workflow) if announced is not None else ()),
     ]
 
 
-def _partition_faults(records: Records) -> Iterator[str]:
-    seqs: dict[int, list[int]] = defaultdict(list)
-    for event in records.events:
-        seqs[event["partition"]].append(event["seq"])
-        if event["partition"] != partition_of(event["order_id"], len(records.partitions)):
+@dataclass(slots=True)
+class _Tally:
+    """The events of one partition. `_id` is unique and made of the seq, so three numbers tell of a hole."""
+
+    events: int = 0
+    lowest: int = 0
+    highest: int = 0
+
+    def add(self, seq: int) -> None:
+        self.lowest = min(self.lowest, seq) if self.events else seq
+        self.highest = max(self.highest, seq)
+        self.events += 1
+
+
+class Inspection:
+    """Looks at records slice by slice. What it remembers does not grow with them.
+
+    `outcomes_since`: outcomes of older events are not asked for, since they are not kept for ever.
+    """
+
+    def __init__(
+        self,
+        partitions: Sequence[PartitionDocument],
+        workflow: Workflow = DEFAULT_WORKFLOW,
+        outcomes_since: datetime | None = None,
+    ) -> None:
+        self._partitions = partitions
+        self._workflow = workflow
+        self._outcomes_since = outcomes_since
+        self._tallies: dict[int, _Tally] = defaultdict(_Tally)
+
+    def order_faults(self, records: Records) -> Iterator[str]:
+        """Faults of some orders. `records` has all events of each, and what is stored as their outcomes."""
+        for event in records.events:
+            self._tallies[event["partition"]].add(event["seq"])
+            yield from self._place_faults(event)
+        yield from _history_faults(records, self._workflow)
+        yield from self._effect_faults(records)
+
+    def partition_faults(self) -> Iterator[str]:
+        """Faults of the log as a whole, once all orders were looked at."""
+        for partition in self._partitions:
+            tally, seq = self._tallies[partition["_id"]], partition["seq"]
+            if tally != _Tally(seq, min(seq, 1), seq):
+                yield f"partition {partition['_id']}: seqs are not exactly 1 to {seq}"
+
+    def _place_faults(self, event: EventDocument) -> Iterator[str]:
+        if event["partition"] != partition_of(event["order_id"], len(self._partitions)):
             yield f"event {_name(event)} is in partition {event['partition']}, where it does not belong"
         if event["_id"] != position_key(event["partition"], event["seq"]):
             yield f"event {_name(event)} has another key than its position"
-    for partition in records.partitions:
-        expected = list(range(1, partition["seq"] + 1))
-        if sorted(seqs[partition["_id"]]) != expected:
-            yield f"partition {partition['_id']}: seqs are not exactly 1 to {partition['seq']}"
+
+    def _effect_faults(self, records: Records) -> Iterator[str]:
+        effects = Counter(map(_effect, records.events))
+        for key, times in effects.items():
+            if times > 1:
+                yield f"update {key} took effect {times} times"
+        applied = {update["_id"]: update for update in records.updates if update["outcome"] == "applied"}
+        for event in records.events:
+            update = applied.get(_effect(event))
+            if update is None:
+                if self._outcomes_since is None or event["recorded_at"] >= self._outcomes_since:
+                    yield f"event {_name(event)} has no stored outcome"
+            elif (update["version"], update["position"]) != (event["version"], event["_id"]):
+                yield f"update {update['_id']} points to another event than its own"
+
+
+def outcome_faults(updates: Iterable[UpdateDocument], events: Iterable[EventDocument]) -> Iterator[str]:
+    """Faults of stored outcomes. `events` has those that they point to, if these exist."""
+    effects = {event["_id"]: _effect(event) for event in events}
+    for update in updates:
+        position = update["position"]
+        made = effects.get(position) if position is not None else None
+        if update["outcome"] == "applied" and made != update["_id"]:
+            yield f"update {update['_id']} is stored as applied, without its event"
 
 
 def _history_faults(records: Records, workflow: Workflow) -> Iterator[str]:
@@ -115,22 +181,6 @@ def _step_faults(order_id: str, history: list[EventDocument], workflow: Workflow
     for earlier, later in pairwise(history):
         if later["recorded_at"] < earlier["recorded_at"]:
             yield f"order {order_id}: version {later['version']} was recorded before the one before it"
-
-
-def _effect_faults(records: Records) -> Iterator[str]:
-    effects = Counter(update_key(event["order_id"], event["update_id"]) for event in records.events)
-    for key, times in effects.items():
-        if times > 1:
-            yield f"update {key} took effect {times} times"
-    applied = {update["_id"]: update for update in records.updates if update["outcome"] == "applied"}
-    for key in applied.keys() - effects.keys():
-        yield f"update {key} is stored as applied, without an event"
-    for event in records.events:
-        update = applied.get(update_key(event["order_id"], event["update_id"]))
-        if update is None:
-            yield f"event {_name(event)} has no stored outcome"
-        elif (update["version"], update["position"]) != (event["version"], event["_id"]):
-            yield f"update {update['_id']} points to another event than its own"
 
 
 def _acknowledgement_faults(records: Records, acknowledged: Iterable[Acknowledged]) -> Iterator[str]:
@@ -172,6 +222,10 @@ def _announcement_faults(
         number, seq = partition["_id"], partition["seq"]
         if newest[number] != seq:
             yield f"partition {number}: announced to {newest[number]} of {seq}"
+
+
+def _effect(event: EventDocument) -> str:
+    return update_key(event["order_id"], event["update_id"])
 
 
 def _name(event: EventDocument) -> str:

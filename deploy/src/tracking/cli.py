@@ -2,24 +2,31 @@
 
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 from rich.console import Console
 
+from shared.settings import SettingsError
+from shared.workflow import load_workflow
 from tracking.batch_client import BatchRefused, Undecided
+from tracking.check import NotChecked, Target
+from tracking.check import check as check_records
+from tracking.check import describe as describe_check
 from tracking.data_folder import DEFAULT_FOLDER, DataFolder, FolderUnusable
 from tracking.demo import Demo
 from tracking.demo_view import Board, print_introduction
+from tracking.examination import NothingToCheck
 from tracking.live import LiveOrders, StreamRefused
 from tracking.load import Summary
 from tracking.load import load as send_records
 from tracking.load_view import Format, describe, input_bytes, progress_bar, records_in
-from tracking.local_stack import NoStack, address_of, own_token, secret_of
+from tracking.local_stack import NoStack, address_of, own_token, secret_of, server_url
 from tracking.records import UnreadableFile
 from tracking.stack import MAX_REPLICAS, SERVICES, StackFailed, StackOptions, run_stack
 from tracking.supervisor import first_of
@@ -35,6 +42,8 @@ app = typer.Typer(
 )
 
 EXIT_INTERRUPTED = 130
+
+Result = TypeVar("Result")
 
 
 DataDir = Annotated[
@@ -58,6 +67,9 @@ FAULTS = (
     Undecided,
     UnreadableFile,
     InvalidClaims,
+    SettingsError,
+    NothingToCheck,
+    NotChecked,
 )
 """What ends a command with one clear line."""
 
@@ -267,6 +279,34 @@ def load(
         raise typer.Exit(1)
 
 
+@app.command()
+def check(*, data_dir: DataDir = DEFAULT_FOLDER) -> None:
+    """Reads everything that was recorded, and says whether it holds together.
+
+    Versions and positions without holes, only legal steps, each order the fold of its history, each
+    update with one effect and one outcome. Nothing is changed.
+
+    Right while nothing is in flight. Else it says so: commands that wait in the queues are not decided
+    yet, and an update that is applied during the check may look like a fault.
+
+    It looks at the running stack, or at what AMQP_URL, MONGODB_URL, MONGODB_DATABASE and WORKFLOW_FILE
+    in the environment name.
+
+    Exit code 0: no faults. 1: faults, or it could not be checked.
+    """
+    workflow_file = os.environ.get("WORKFLOW_FILE")
+    target = Target(
+        amqp_url=server_url(data_dir, "AMQP_URL"),
+        mongodb_url=server_url(data_dir, "MONGODB_URL"),
+        database=os.environ.get("MONGODB_DATABASE", "tracking"),
+        workflow=load_workflow(Path(workflow_file) if workflow_file else None),
+    )
+    report = _run(check_records(target))
+    say(describe_check(report))
+    if report.findings.faults:
+        raise typer.Exit(1)
+
+
 def _split(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
@@ -277,8 +317,8 @@ def _checked_url(url: str, scheme: str) -> str:
     return url
 
 
-def _run(work: Coroutine[Any, Any, None]) -> None:
+def _run(work: Coroutine[Any, Any, Result]) -> Result:
     try:
-        asyncio.run(work)
+        return asyncio.run(work)
     except KeyboardInterrupt:
         raise typer.Exit(EXIT_INTERRUPTED) from None

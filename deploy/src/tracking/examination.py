@@ -1,7 +1,59 @@
-"""Reads everything that an installation holds, for the checker."""
+"""Reads what an installation holds, for the checker: all of it at once, or slice by slice."""
 
-from shared.database import Database, driver_errors
-from tracking.checker import Records
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from shared.broker import connect
+from shared.database import UPDATES_TTL_SECONDS, Database, driver_errors
+from shared.documents import EventDocument, PartitionDocument, update_key
+from shared.timestamps import now
+from shared.topology import DEAD_QUEUE, partition_queue_name
+from shared.workflow import Workflow
+from tracking.checker import Inspection, Records, outcome_faults
+
+SLICE_EVENTS = 2_000
+"""Read at once: some 2 KiB each, 13 KiB at most."""
+
+SLICE_UPDATES = 5_000
+"""Outcomes of which only three fields are read at once."""
+
+MAX_FAULTS = 50
+"""Kept in words; the others are only counted."""
+
+TTL_MARGIN = timedelta(hours=1)
+"""Outcomes this near to their end are not asked for: clocks differ, and a check takes its time."""
+
+
+class NothingToCheck(Exception):
+    """The database holds no installation."""
+
+
+@dataclass(slots=True)
+class Findings:
+    """What was looked at, and what was found."""
+
+    orders: int = 0
+    events: int = 0
+    outcomes: int = 0
+    partitions: int = 0
+    applied_meanwhile: int = 0
+    """Updates that were applied while the records were read."""
+    faults: int = 0
+    examples: list[str] = field(default_factory=list)
+    """The first `MAX_FAULTS` of them, in words."""
+
+    def add_faults(self, faults: Iterable[str]) -> None:
+        """Counts them, and keeps those for which there is room."""
+        for fault in faults:
+            self.faults += 1
+            if len(self.examples) < MAX_FAULTS:
+                self.examples.append(fault)
+
+
+OnLooked = Callable[[int], None]
+"""Told how many more documents were looked at: each event once, and each outcome once."""
 
 
 async def read_records(database: Database) -> Records:
@@ -13,3 +65,127 @@ async def read_records(database: Database) -> Records:
             updates=await database.updates.find({}).to_list(),
             partitions=await database.partitions.find({}).to_list(),
         )
+
+
+async def read_partitions(database: Database) -> list[PartitionDocument]:
+    """Where each partition stands.
+
+    Raises:
+        DatabaseUnavailable: the database does not answer.
+        NothingToCheck: it was never set up.
+    """
+    with driver_errors():
+        partitions = await database.partitions.find({}).to_list()
+    if not partitions:
+        raise NothingToCheck(f"the database {database.raw.name!r} holds no installation")
+    return partitions
+
+
+async def count_outcomes(database: Database) -> int:
+    """How many outcomes are stored.
+
+    Raises:
+        DatabaseUnavailable: the database does not answer.
+    """
+    with driver_errors():
+        return await database.updates.count_documents({})
+
+
+async def examine(
+    database: Database,
+    partitions: list[PartitionDocument],
+    workflow: Workflow,
+    on_looked: OnLooked = lambda _: None,
+) -> Findings:
+    """Looks for faults in everything that the database holds, beginning at `partitions`, as just read.
+
+    It reads in slices, so its memory does not grow with the records, but for an order whose own history
+    is longer than a slice. The slices are read one after another, not in one snapshot: an update that
+    is applied meanwhile may look like a fault. `Findings.applied_meanwhile` says whether there was one.
+
+    Raises:
+        DatabaseUnavailable: the database does not answer.
+    """
+    findings = Findings(partitions=len(partitions))
+    outcomes_since = now() - timedelta(seconds=UPDATES_TTL_SECONDS) + TTL_MARGIN
+    inspection = Inspection(partitions, workflow, outcomes_since)
+    with driver_errors():
+        async for records in _orders_in_slices(database):
+            findings.orders += len(records.orders)
+            findings.events += len(records.events)
+            findings.add_faults(inspection.order_faults(records))
+            on_looked(len(records.events))
+        findings.add_faults(inspection.partition_faults())
+        async for records in _outcomes_in_slices(database):
+            findings.outcomes += len(records.updates)
+            findings.add_faults(outcome_faults(records.updates, records.events))
+            on_looked(len(records.updates))
+    findings.applied_meanwhile = applied_so_far(await read_partitions(database)) - applied_so_far(partitions)
+    return findings
+
+
+def applied_so_far(partitions: list[PartitionDocument]) -> int:
+    """The events that were recorded, by the positions of the partitions."""
+    return sum(partition["seq"] for partition in partitions)
+
+
+async def queue_lengths(amqp_url: str, partitions: int) -> dict[str, int]:
+    """Messages ready in each partition's queue and in the dead-letter queue.
+
+    Raises:
+        BrokerUnavailable: the broker does not answer, or has no such queues.
+    """
+    names = [*map(partition_queue_name, range(partitions)), DEAD_QUEUE]
+    async with connect(amqp_url, "tracking") as connection:
+        return {name: await connection.depth(name) for name in names}
+
+
+async def _orders_in_slices(database: Database) -> AsyncIterator[Records]:
+    """Whole orders, by their ids: their states, all their events, and the outcomes of these."""
+    after = ""
+    async for events in _whole_histories(database):
+        through = events[-1]["order_id"]
+        yield await _slice(database, {"$gt": after, "$lte": through}, events)
+        after = through
+    yield await _slice(database, {"$gt": after}, [])
+
+
+async def _slice(database: Database, order_ids: dict[str, str], events: list[EventDocument]) -> Records:
+    keys = [update_key(event["order_id"], event["update_id"]) for event in events]
+    return Records(
+        orders=await database.orders.find({"_id": order_ids}).to_list(),
+        events=events,
+        updates=await database.updates.find({"_id": {"$in": keys}}).to_list() if keys else [],
+    )
+
+
+async def _whole_histories(database: Database) -> AsyncIterator[list[EventDocument]]:
+    """Events by order id, cut between two orders."""
+    events: list[EventDocument] = []
+    found = database.order_events.find({}, batch_size=SLICE_EVENTS).sort([("order_id", 1), ("version", 1)])
+    async for event in found:
+        if len(events) >= SLICE_EVENTS and event["order_id"] != events[-1]["order_id"]:
+            yield events
+            events = []
+        events.append(event)
+    if events:
+        yield events
+
+
+async def _outcomes_in_slices(database: Database) -> AsyncIterator[Records]:
+    """Outcomes, and the events that they point to; of both only what `outcome_faults` looks at."""
+    fields = {"outcome": 1, "position": 1}
+    updates: list[Any] = []
+    async for update in database.updates.find({}, fields, batch_size=SLICE_UPDATES):
+        updates.append(update)
+        if len(updates) == SLICE_UPDATES:
+            yield await _with_events(database, updates)
+            updates = []
+    yield await _with_events(database, updates)
+
+
+async def _with_events(database: Database, updates: list[Any]) -> Records:
+    positions = [update["position"] for update in updates if update["outcome"] == "applied"]
+    fields = {"order_id": 1, "update_id": 1}
+    events = await database.order_events.find({"_id": {"$in": positions}}, fields).to_list()
+    return Records(updates=updates, events=events)

@@ -14,8 +14,10 @@ class NoStack(Exception):
     """There is no stack here to speak to, or no secret to sign with. The message says what to do."""
 
 
-def address_of(data_dir: Path, name: str) -> str:
+def address_of(data_dir: Path, name: str, otherwise: str = "say where with --url") -> str:
     """The address of `ingest`, `query` or `notifier`, as the ready file says it.
+
+    `otherwise` is what a person can do who has no stack here.
 
     Raises:
         NoStack: none runs on this folder.
@@ -24,8 +26,17 @@ def address_of(data_dir: Path, name: str) -> str:
     folder = DataFolder(data_dir)
     running = folder.running_stack()
     if running is None:
-        raise NoStack(f"no stack runs in {folder.path}: start one (tracking up), or say where with --url")
+        raise NoStack(f"no stack runs in {folder.path}: start one (tracking up), or {otherwise}")
     return str(running[name])
+
+
+def server_url(data_dir: Path, variable: str) -> str:
+    """`AMQP_URL` or `MONGODB_URL` of the environment, else that of the running stack.
+
+    Raises:
+        NoStack, FolderUnusable: as `address_of`.
+    """
+    return os.environ.get(variable) or address_of(data_dir, variable.lower(), f"set {variable}")
 
 
 def secret_of(data_dir: Path) -> str:

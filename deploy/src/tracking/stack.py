@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from time import monotonic
@@ -14,9 +14,10 @@ from shared.serving import EXIT_CONFIGURATION, EXIT_UNAVAILABLE, stop_signal
 from tracking.broker_node import BrokerMissing, BrokerNode
 from tracking.data_folder import DEFAULT_FOLDER, MAX_LOG_BYTES, DataFolder, FolderUnusable, open_data_folder
 from tracking.database_node import DatabaseNode
+from tracking.part import Part
 from tracking.processes import DeadlineExceeded, ProcessEnded, free_port, is_port_free
 from tracking.service_process import ServiceProcess
-from tracking.supervisor import ConfigurationFault, Part, Say, check_configuration, first_of, supervise
+from tracking.supervisor import ConfigurationFault, Say, check_configuration, first_of, supervise
 
 MAX_REPLICAS = 16
 
@@ -55,7 +56,7 @@ class Stack:
         self._options = options
         self._folder = folder
         self._say = say
-        self._nodes: list[BrokerNode | DatabaseNode] = []
+        self._nodes: list[Part] = []
         self._services: list[ServiceProcess] = []
         self._document: dict[str, Any] = {}
 
@@ -69,8 +70,10 @@ class Stack:
         ports = _checked_ports(self._options.ports)
         environment = {
             "JWT_SECRET": self._folder.jwt_secret(),
-            "AMQP_URL": await self._amqp_url(),
-            "MONGODB_URL": await self._mongodb_url(),
+            "AMQP_URL": await self._given_or_own("AMQP_URL", _check_broker, BrokerNode, self._folder.broker),
+            "MONGODB_URL": await self._given_or_own(
+                "MONGODB_URL", _check_database, DatabaseNode, self._folder.database
+            ),
         }
         await self._start_all(self._nodes)
         self._services = [
@@ -118,25 +121,22 @@ class Stack:
     def _parts(self) -> list[Part]:
         return [*self._nodes, *self._services]
 
-    async def _amqp_url(self) -> str:
-        given = os.environ.get("AMQP_URL")
+    async def _given_or_own(
+        self,
+        variable: str,
+        check: Callable[[str], Awaitable[None]],
+        own: type[BrokerNode] | type[DatabaseNode],
+        data: Path,
+    ) -> str:
+        given = os.environ.get(variable)
         if given:
-            await _check_broker(given)
+            await check(given)
             return given
-        node = BrokerNode(self._folder.broker, logs=self._folder.logs)
+        node = own(data, logs=self._folder.logs)
         self._nodes.append(node)
         return node.url
 
-    async def _mongodb_url(self) -> str:
-        given = os.environ.get("MONGODB_URL")
-        if given:
-            await _check_database(given)
-            return given
-        node = DatabaseNode(self._folder.database, logs=self._folder.logs)
-        self._nodes.append(node)
-        return node.url
-
-    async def _start_all(self, parts: list[Any]) -> None:
+    async def _start_all(self, parts: Sequence[Part]) -> None:
         async def start(part: Part) -> None:
             since = monotonic()
             try:

@@ -3,9 +3,9 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from time import monotonic
-from typing import Protocol
 
 from shared.serving import EXIT_CONFIGURATION
+from tracking.part import Part
 from tracking.processes import POLL_SECONDS, ChildProcess, DeadlineExceeded, ProcessEnded
 
 FIRST_WAIT_SECONDS = 0.2
@@ -20,20 +20,6 @@ Say = Callable[[str], None]
 
 class ConfigurationFault(Exception):
     """A part ended because of its configuration: starting it again is pointless. Holds its own line."""
-
-
-class Part(Protocol):
-    """A part of the stack: a node or a service replica."""
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def processes(self) -> list[ChildProcess]: ...
-
-    async def start(self) -> None: ...
-
-    async def stop(self) -> None: ...
 
 
 async def first_of(*works: Awaitable[None]) -> None:

@@ -1,0 +1,156 @@
+"""The broker and the database that tests share: private nodes of this machine, or containers.
+
+`TEST_SERVERS=containers` takes the images of `docker-compose.yml` and needs Docker. A test that stops
+or kills a server starts a private node for itself in either case.
+"""
+
+import asyncio
+import os
+import subprocess
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import yaml
+
+from tracking.broker_node import BrokerNode
+from tracking.database_node import DatabaseNode
+
+COMPOSE_FILE = Path(__file__).parents[1] / "docker-compose.yml"
+AMQP_PORT, MONGODB_PORT = 5672, 27017
+
+INITIATE = """
+try { rs.status() } catch { rs.initiate({_id: "rs0", members: [{_id: 0, host: "localhost:27017"}]}) }
+quit(db.hello().isWritablePrimary ? 0 : 1)
+"""
+
+Node = TypeVar("Node", BrokerNode, DatabaseNode)
+
+
+class Broker(Protocol):
+    """A broker that tests share."""
+
+    @property
+    def url(self) -> str:
+        """The AMQP URL of the default virtual host; with a name behind it, that of another one."""
+        ...
+
+    async def control(self, *arguments: str) -> str:
+        """What `rabbitmqctl` prints for these arguments."""
+        ...
+
+
+async def create_vhosts(broker: Broker, names: list[str]) -> None:
+    """Creates virtual hosts for the default user: half a second a call, whatever their number."""
+    created = ",".join(
+        f'rabbit_vhost:add(<<"{name}">>,<<"tracking">>),'
+        f'rabbit_auth_backend_internal:set_permissions(<<"guest">>,<<"{name}">>,'
+        '<<".*">>,<<".*">>,<<".*">>,<<"tracking">>)'
+        for name in names
+    )
+    await broker.control("eval", f"{created}.")
+
+
+@asynccontextmanager
+async def node_starter(
+    kind: Callable[[Path], Node], folder: Path
+) -> AsyncIterator[Callable[[], Awaitable[Node]]]:
+    """Starts private nodes, each in a folder of its own below `folder`, and stops them at the end."""
+    async with AsyncExitStack() as started:
+        numbers = count()
+
+        async def start() -> Node:
+            node = kind(folder / str(next(numbers)))
+            started.push_async_callback(node.stop)
+            await node.start()
+            return node
+
+        yield start
+
+
+@asynccontextmanager
+async def shared_broker(folder: Path) -> AsyncIterator[Broker]:
+    """The broker for tests that do not disturb it."""
+    if in_containers():
+        check = ["rabbitmq-diagnostics", "--quiet", "check_port_connectivity"]
+        async with _container("rabbitmq", AMQP_PORT, check) as container:
+            yield ContainerBroker(container)
+    else:
+        async with node_starter(BrokerNode, folder) as start:
+            yield await start()
+
+
+@asynccontextmanager
+async def shared_database(folder: Path) -> AsyncIterator[str]:
+    """The connection string of the database for tests that do not disturb it."""
+    if in_containers():
+        check = ["mongosh", "--quiet", "--norc", "--eval", INITIATE]
+        async with _container("mongodb", MONGODB_PORT, check) as container:
+            # Direct, since the only member names itself as its container knows it.
+            yield f"mongodb://{address_of(container, MONGODB_PORT)}/?directConnection=true"
+    else:
+        async with node_starter(DatabaseNode, folder) as start:
+            yield (await start()).url
+
+
+def in_containers() -> bool:
+    """Whether `TEST_SERVERS` asks for containers."""
+    wanted = os.environ.get("TEST_SERVERS", "nodes")
+    if wanted not in ("nodes", "containers"):
+        raise ValueError(f"TEST_SERVERS: nodes or containers, not {wanted!r}")
+    return wanted == "containers"
+
+
+def compose_service(name: str) -> Any:
+    """What `docker-compose.yml` says of a service."""
+    return yaml.safe_load(COMPOSE_FILE.read_text())["services"][name]
+
+
+def address_of(container: Any, port: int) -> str:
+    """Where a port of a container is reached from here."""
+    return f"{container.get_container_host_ip()}:{container.get_exposed_port(port)}"
+
+
+@asynccontextmanager
+async def _container(service: str, port: int, check: list[str]) -> AsyncIterator[Any]:
+    """A container with image and command of a Compose service, without its users and volumes."""
+    # Only here: without Docker there is nothing to import them for.
+    from testcontainers.core.container import DockerContainer  # noqa: PLC0415
+    from testcontainers.core.wait_strategies import ExecWaitStrategy  # noqa: PLC0415
+
+    composed = compose_service(service)
+    container = DockerContainer(composed["image"], command=composed.get("command"), ports=[port])
+    container.waiting_for(ExecWaitStrategy(check))
+    try:
+        await asyncio.to_thread(container.start)
+        yield container
+    finally:
+        await asyncio.to_thread(container.stop)
+
+
+@dataclass(frozen=True, slots=True)
+class ContainerBroker:
+    """A broker in a container."""
+
+    container: Any
+
+    @property
+    def url(self) -> str:
+        """As `Broker`. The image lets its default user in from anywhere."""
+        return f"amqp://guest:guest@{address_of(self.container, AMQP_PORT)}/"
+
+    async def control(self, *arguments: str) -> str:
+        """As `Broker`.
+
+        Raises:
+            subprocess.CalledProcessError: it failed.
+        """
+        command = ["rabbitmqctl", "--quiet", *arguments]
+        result = await asyncio.to_thread(self.container.exec, command)
+        if result.exit_code:
+            raise subprocess.CalledProcessError(result.exit_code, command, result.output)
+        output: bytes = result.output
+        return output.decode()
