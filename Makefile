@@ -1,6 +1,6 @@
 # The front door. `make` alone lists what there is. ARGS="…" goes to the command behind a target.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-slow lint format bench lock
+.PHONY: help setup demo up test test-slow lint format docs bench lock
 
 PYTHON_FILES := shared services deploy tests benchmarks docs
 SOURCES := shared/src services/ingest/src services/order-state/src services/notifier/src services/query/src deploy/src
@@ -37,6 +37,10 @@ lint: setup ## formatter, linter, types, import contracts, security
 format: setup ## write the code in the project's format
 	@.venv/bin/ruff format $(PYTHON_FILES)
 	@.venv/bin/ruff check --fix $(PYTHON_FILES)
+
+docs: setup ## write the generated parts of the documentation again
+	@.venv/bin/python docs/lifecycle_diagram.py
+	@.venv/bin/python docs/asyncapi_document.py
 
 bench: setup ## measure, and print the floors beside the figures
 	@.venv/bin/python -m benchmarks $(ARGS)

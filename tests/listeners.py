@@ -8,6 +8,7 @@ from typing import Any
 
 import orjson
 
+from message_checks import check_message
 from shared.broker import BrokerUnavailable, connect
 from shared.database import open_database
 from shared.topology import EVENTS_EXCHANGE, partition_queue_name
@@ -26,7 +27,9 @@ async def listening(amqp_url: str, partitions: int) -> AsyncIterator[list[dict[s
         async def listen() -> None:
             while deliveries := await consumer.next_batch(100):
                 for delivery in deliveries:
-                    announced.extend(orjson.loads(delivery.body))
+                    events = orjson.loads(delivery.body)
+                    check_message("announcedEvents", events)
+                    announced.extend(events)
                 await deliveries[-1].acknowledge_through()
 
         task = asyncio.create_task(listen())

@@ -14,6 +14,7 @@ from aiohttp import ClientSession
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from message_checks import check_event, check_message, check_server_message
 from shared.broker import Publisher
 from shared.broker import connect as connect_broker
 from shared.database import Database, open_database
@@ -152,7 +153,7 @@ async def notifier_stage(
 
 
 class RawClient:
-    """A client of the bare protocol."""
+    """A client of the bare protocol. Every message that it gets must be as the AsyncAPI document says."""
 
     def __init__(self, socket: ClientConnection) -> None:
         self.socket = socket
@@ -163,8 +164,7 @@ class RawClient:
     async def receive(self, seconds: float = 10) -> Document:
         """The next message."""
         async with asyncio.timeout(seconds):
-            message: Document = orjson.loads(await self.socket.recv())
-        return message
+            return checked(await self.socket.recv())
 
     async def until(self, kind: str) -> list[Document]:
         """All messages up to and with the first of this type."""
@@ -189,8 +189,15 @@ class RawClient:
         async with asyncio.timeout(seconds):
             with suppress(ConnectionClosed):
                 while True:
-                    messages.append(orjson.loads(await self.socket.recv()))
+                    messages.append(checked(await self.socket.recv()))
         return self.socket.close_code or 0, self.socket.close_reason or "", messages
+
+
+def checked(text: str | bytes) -> Document:
+    """The message, which must be as the AsyncAPI document says."""
+    message: Document = orjson.loads(text)
+    check_server_message(message)
+    return message
 
 
 @asynccontextmanager
@@ -204,8 +211,10 @@ async def raw_client(url: str, **options: Any) -> AsyncIterator[RawClient]:
 async def subscribed(url: str, bearer: str, **request: Any) -> AsyncIterator[RawClient]:
     """A client that is live, all earlier messages read and dropped."""
     async with raw_client(url) as client:
-        await client.send(type="subscribe", token=bearer, **request)
+        message = {"type": "subscribe", "token": bearer} | request
+        await client.send(**message)
         await client.until("live")
+        check_message("subscribe", message)
         yield client
 
 
@@ -219,6 +228,7 @@ class Watcher:
     async def run(self) -> None:
         async with aclosing(self.live.events()) as events:
             async for event in events:
+                check_event(event)
                 self.events.append(event)
 
     def saw(self, event: EventDocument) -> bool:

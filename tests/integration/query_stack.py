@@ -16,6 +16,7 @@ import orjson
 import uvicorn
 from aiohttp import ClientSession
 
+from message_checks import check_event, check_order
 from query.app import create_app
 from query.settings import QuerySettings
 from shared.access import Grant
@@ -184,7 +185,7 @@ class QueryClient:
     async def all_pages(
         self, path: str, params: Sequence[tuple[str, Any]], items: str, *, token: str
     ) -> list[dict[str, Any]]:
-        """Everything, page after page, by the cursor of each answer."""
+        """Everything, page after page, by the cursor of each answer. Each item is as described."""
         listed = path.endswith("orders")
         found: list[dict[str, Any]] = []
         cursor: list[tuple[str, Any]] = []
@@ -192,6 +193,8 @@ class QueryClient:
             answer = await self.get(path, [*params, *cursor], token=token)
             assert answer.status == 200, answer.body
             page = answer.json
+            for item in page[items]:
+                (check_order if listed else check_event)(item)
             found += page[items]
             if not (page["next_cursor"] if listed else page["has_more"]):
                 return found

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
-from jsonschema import Draft7Validator
+from jsonschema_rs import Draft7Validator
 
 from ingest.settings import IngestSettings
 from notifier.settings import NotifierSettings
@@ -35,7 +35,9 @@ VARIABLE = re.compile(r"(?<!\$)\$\{(\w+)(:?[-?])?([^}]*)\}")
 
 def test_it_follows_the_compose_specification() -> None:
     schema = json.loads((ROOT / "tests/data/compose-spec/compose-spec.json").read_text())
-    errors = [f"{error.json_path}: {error.message}" for error in Draft7Validator(schema).iter_errors(COMPOSE)]
+    errors = [
+        f"{error.instance_path}: {error.message}" for error in Draft7Validator(schema).iter_errors(COMPOSE)
+    ]
     assert errors == []
 
 

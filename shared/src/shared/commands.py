@@ -38,17 +38,24 @@ class Customer(BaseModel):
 
 
 class _Command(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     update_id: Identifier
+    """With the order id, names the command: a repeat gets the first outcome."""
     order_id: Identifier
+    """Also says which partition's queue it is for."""
     source: Source
     grant: Grant
+    """Which orders the caller reaches: what is outside does not exist for it."""
     fingerprint: str
+    """A digest of what is asked: the same id with another fingerprint is refused."""
     occurred_at: Timestamp | None = None
+    """When it happened, by the clock of who reported it."""
     received_at: Timestamp
+    """When ingest took it."""
     metadata: Metadata = Field(default_factory=dict)
     traceparent: str | None = None
+    """W3C trace context of the request."""
 
 
 class CreateOrder(_Command):
@@ -64,7 +71,9 @@ class UpdateOrder(_Command):
 
     op: Literal["update"] = "update"
     status: str
+    """The one that the order is to go to."""
     expected_version: int | None = None
+    """If set, the command is refused unless the order is at exactly this version."""
 
 
 Command = Annotated[CreateOrder | UpdateOrder, Field(discriminator="op")]

@@ -6,7 +6,11 @@ the projection of the newest event before, and a reader of the log needs no seco
 """
 
 from datetime import datetime
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import Any, Literal, NotRequired
+
+from typing_extensions import TypedDict
+
+from shared.access import SourceType
 
 Metadata = dict[str, Any]
 
@@ -14,7 +18,7 @@ Metadata = dict[str, Any]
 class SourceDocument(TypedDict):
     """Who reported a change."""
 
-    type: str
+    type: SourceType
     id: str
 
 
@@ -108,6 +112,18 @@ class PartitionDocument(TypedDict):
     commits: int
     worker: str
     epoch: str
+
+
+class RevocationDocument(TypedDict):
+    """Tokens that ended before their time (collection `revocations`), `_id` = `jti/` and the token's id, or
+    `sub/` and the subject. Either `token_id` is there, or `subject` and `issued_before`.
+    """
+
+    _id: str
+    token_id: str | None
+    subject: str | None
+    issued_before: datetime | None
+    expires_at: datetime | None
 
 
 MAX_SEQ = 2**40 - 1

@@ -1,16 +1,14 @@
 """What callers are shown of the documents: the public shapes, built in one place each."""
 
-from typing import Any
+from typing import Any, cast
 
 from shared.documents import EventDocument, OrderDocument
+from shared.messages import SEQUENCE_DIGITS, CloudEvent, EventData, OrderView
 from shared.timestamps import format_optional_time, format_time
 from shared.workflow import Workflow
 
-SEQUENCE_DIGITS = 20
-"""Zero-padded, so that sequences compare as text too (CloudEvents sequence extension)."""
 
-
-def order_view(order: OrderDocument, workflow: Workflow, *, with_customer: bool) -> dict[str, Any]:
+def order_view(order: OrderDocument, workflow: Workflow, *, with_customer: bool) -> OrderView:
     """An order as REST and the snapshots show it. `customer` is there only for those entitled to it."""
     view: dict[str, Any] = {"order_id": order["_id"], "merchant_id": order["merchant_id"]}
     if with_customer:
@@ -25,7 +23,7 @@ def order_view(order: OrderDocument, workflow: Workflow, *, with_customer: bool)
         "metadata": order["metadata"],
         "allowed_next": list(workflow.allowed_next(order["status"])),
     }
-    return view
+    return cast(OrderView, view)  # built in two steps, for the order in which its members are shown
 
 
 def history_item(event: EventDocument) -> dict[str, Any]:
@@ -43,12 +41,12 @@ def history_item(event: EventDocument) -> dict[str, Any]:
     }
 
 
-def cloud_event(event: EventDocument, workflow: Workflow) -> dict[str, Any]:
+def cloud_event(event: EventDocument, workflow: Workflow) -> CloudEvent:
     """The event as a CloudEvent 1.0 in JSON: the same document on AMQP, WebSocket and in the log.
 
     It holds the customer; `without_customer` gives the variant for those not entitled to it.
     """
-    document: dict[str, Any] = {
+    document: CloudEvent = {
         "specversion": "1.0",
         "id": f"{event['order_id']}:{event['version']}",
         "source": "/orders",
@@ -58,15 +56,14 @@ def cloud_event(event: EventDocument, workflow: Workflow) -> dict[str, Any]:
         "datacontenttype": "application/json",
         "sequence": str(event["seq"]).zfill(SEQUENCE_DIGITS),
         "partition": event["partition"],
+        "data": _event_data(event, workflow),
     }
     if "traceparent" in event:
         document["traceparent"] = event["traceparent"]
-    document["data"] = _event_data(event, workflow)
     return document
 
 
-def _event_data(event: EventDocument, workflow: Workflow) -> dict[str, Any]:
-    recorded_at = format_time(event["recorded_at"])
+def _event_data(event: EventDocument, workflow: Workflow) -> EventData:
     return {
         "order_id": event["order_id"],
         "merchant_id": event["merchant_id"],
@@ -78,7 +75,7 @@ def _event_data(event: EventDocument, workflow: Workflow) -> dict[str, Any]:
         "update_id": event["update_id"],
         "occurred_at": format_optional_time(event["occurred_at"]),
         "received_at": format_time(event["received_at"]),
-        "recorded_at": recorded_at,
+        "recorded_at": format_time(event["recorded_at"]),
         "created_at": format_time(event["created_at"]),
         "source": event["source"],
         "metadata": event["metadata"],
@@ -87,7 +84,8 @@ def _event_data(event: EventDocument, workflow: Workflow) -> dict[str, Any]:
     }
 
 
-def without_customer(event: dict[str, Any]) -> dict[str, Any]:
+def without_customer(event: CloudEvent) -> CloudEvent:
     """The CloudEvent without personal data."""
-    data = {name: value for name, value in event["data"].items() if name != "customer"}
+    data = event["data"].copy()
+    data.pop("customer", None)
     return event | {"data": data}

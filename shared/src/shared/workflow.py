@@ -14,7 +14,8 @@ from types import MappingProxyType
 
 from shared.settings import SettingsError
 
-_STATUS = re.compile(r"[a-z][a-z0-9_]{0,31}")
+STATUS_PATTERN = r"^[a-z][a-z0-9_]{0,31}$"
+_STATUS = re.compile(STATUS_PATTERN[1:-1])
 MAX_STATUSES = 64
 
 

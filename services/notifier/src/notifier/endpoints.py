@@ -1,5 +1,6 @@
-"""Health, readiness and metrics over plain HTTP, on the port of the stream."""
+"""Health, readiness, metrics and the description of the stream over plain HTTP, on its port."""
 
+import asyncio
 from http import HTTPStatus
 from typing import Any
 
@@ -7,12 +8,13 @@ import orjson
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
+from notifier.asyncapi import encoded_document
 from shared.health import Check, failing_checks
 from shared.metrics import METRICS_MEDIA_TYPE, render_metrics
 from shared.problems import PROBLEM_MEDIA_TYPE, Problem
 from shared.tracing import trace_id_of
 
-_PATHS = ("/healthz", "/readyz", "/metrics")
+_PATHS = ("/healthz", "/readyz", "/metrics", "/asyncapi.json")
 
 
 async def answer(request: Request, checks: dict[str, Check]) -> Response:
@@ -26,6 +28,9 @@ async def answer(request: Request, checks: dict[str, Check]) -> Response:
         return _json(HTTPStatus.OK, {"status": "ok"})
     if path == "/metrics":
         return _response(HTTPStatus.OK, METRICS_MEDIA_TYPE, render_metrics())
+    if path == "/asyncapi.json":
+        # Made at the first request, in 60 ms: too long to hold up the stream.
+        return _response(HTTPStatus.OK, "application/json", await asyncio.to_thread(encoded_document))
     failing = await failing_checks(checks)
     return _json(
         HTTPStatus.SERVICE_UNAVAILABLE if failing else HTTPStatus.OK,

@@ -1,11 +1,11 @@
 """One event on its way to the clients: what decides who gets it, and its encoded forms."""
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import orjson
 
 from shared.documents import EventDocument
+from shared.messages import CloudEvent
 from shared.views import cloud_event, without_customer
 from shared.workflow import Workflow
 
@@ -62,7 +62,7 @@ def decode_events(body: bytes, workflow: Workflow, partitions: int) -> list[Even
     return events
 
 
-def _event(document: dict[str, Any], workflow: Workflow) -> Event:
+def _event(document: CloudEvent, workflow: Workflow) -> Event:
     data = document["data"]
     previous_status = data["previous_status"]
     return Event(

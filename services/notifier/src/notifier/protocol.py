@@ -45,7 +45,7 @@ class Refusal(Exception):
 
 
 class _Message(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
 Status = Annotated[str, StringConstraints(max_length=32)]
@@ -58,7 +58,11 @@ class FilterRequest(_Message):
     merchant_id: _Names | None = None
     order_id: _Names | None = None
     status: Annotated[list[Status], Field(min_length=1, max_length=64)] | None = None
+    """Orders while they are in any of these statuses of the workflow."""
     active: StrictBool | None = None
+    """Orders to which something may still happen, or the others. `true` by default if neither `status`
+    nor `order_id` is there.
+    """
 
 
 class Subscribe(_Message):
@@ -66,9 +70,12 @@ class Subscribe(_Message):
 
     type: Literal["subscribe"]
     token: Annotated[str, Field(max_length=MAX_TOKEN_BYTES)] | None = None
+    """A JWT with the scope `orders:read`; not needed if the handshake brought one."""
     filter: FilterRequest = FilterRequest()
     after: str | None = None
+    """A cursor: go on from there."""
     snapshot: StrictBool | None = None
+    """Whether to begin with a snapshot; without it: if there is no cursor."""
 
     @property
     def wants_snapshot(self) -> bool:

@@ -7,12 +7,11 @@ import orjson
 
 from shared.broker import Connection, Publisher
 from shared.documents import EventDocument
+from shared.messages import EVENTS_MEDIA_TYPE
 from shared.outcomes import REPLIES_MEDIA_TYPE, Reply
 from shared.topology import EVENTS_EXCHANGE
 from shared.views import cloud_event
 from shared.workflow import Workflow
-
-EVENTS_MEDIA_TYPE = "application/cloudevents-batch+json"
 
 MAX_MESSAGE_BYTES = 1024 * 1024
 """Of one message, give or take one item. Brokers refuse what is larger than their own bound (16 MiB in
