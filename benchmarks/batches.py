@@ -17,7 +17,7 @@ from benchmarks.viewer import Viewer, open_viewer
 from benchmarks.workload import Conveyor, operation_of
 from shared.timestamps import format_time, now
 
-CONNECTIONS = 4
+CONNECTIONS = 8
 OPERATIONS = 500
 SECONDS = 30.0
 

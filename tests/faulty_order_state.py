@@ -1,10 +1,11 @@
-"""order-state with a fault: it kills or freezes itself at a chosen step, the first time it gets there.
+"""order-state with a fault: at a chosen step, once, it kills, freezes or stops itself.
 
 ``FAULT=kill:after-commit python -m faulty_order_state``. The steps: `before-commit` (decided, nothing
 written), `in-transaction` (the fence is written, the rest is not), `after-commit` (not announced),
 `after-announce` (no reply, not acknowledged).
 """
 
+import asyncio
 import os
 import signal
 from collections.abc import Sequence
@@ -22,16 +23,21 @@ from shared.outcomes import Reply
 from shared.serving import run_service
 from shared.workflow import Workflow
 
-_SIGNALS = {"kill": signal.SIGKILL, "freeze": signal.SIGSTOP}
+SLOW_SECONDS = 0.3
+"""What the step takes longer when it is told to stop there: so the stop is under way before it ends."""
+
+_SIGNALS = {"kill": signal.SIGKILL, "freeze": signal.SIGSTOP, "stop": signal.SIGTERM}
 _how, _, _where = os.environ["FAULT"].partition(":")
 
 
-def reach(step: str) -> None:
+async def reach(step: str) -> None:
     """Fails here if this is the step, once."""
     global _where  # noqa: PLW0603 - a process has one fault
     if step == _where:
         _where = ""
         os.kill(os.getpid(), _SIGNALS[_how])
+        if _how == "stop":
+            await asyncio.sleep(SLOW_SECONDS)
 
 
 class FaultyStore(Store):
@@ -40,12 +46,12 @@ class FaultyStore(Store):
     async def commit(
         self, positions: Sequence[PartitionPosition], decided: Sequence[Decided]
     ) -> list[PartitionPosition]:
-        reach("before-commit")
+        await reach("before-commit")
         return await super().commit(positions, decided)
 
     async def _write(self, session: Any, writes: Any) -> None:
         await super()._write(session, writes)
-        reach("in-transaction")
+        await reach("in-transaction")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +59,11 @@ class FaultyAnnouncer(Announcer):
     """Fails around the announcement."""
 
     async def announce(self, events: Sequence[EventDocument]) -> None:
-        reach("after-commit")
+        await reach("after-commit")
         await Announcer.announce(self, events)
 
     async def reply(self, reply_to: str, replies: list[Reply]) -> None:
-        reach("after-announce")
+        await reach("after-announce")
         await Announcer.reply(self, reply_to, replies)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from message_checks import check_message
-from shared.broker import BrokerUnavailable, connect
+from shared.broker import BrokerUnavailable, Connection, connect
 from shared.database import open_database
 from shared.topology import EVENTS_EXCHANGE, partition_queue_name
 from tracking.checker import Acknowledged, find_faults
@@ -67,3 +67,14 @@ async def queue_depths(amqp_url: str, partitions: int) -> dict[str, int]:
     async with connect(amqp_url, "depths") as connection:
         names = [partition_queue_name(partition) for partition in range(partitions)]
         return {name: await connection.depth(name) for name in names}
+
+
+async def waiting(connection: Connection, partition: int) -> list[bytes]:
+    """The messages in the queue of a partition. They go back there when the connection is closed."""
+    name = partition_queue_name(partition)
+    number = await connection.depth(name)
+    consumer = await connection.consumer(name, prefetch=number + 1)
+    bodies: list[bytes] = []
+    while len(bodies) < number:
+        bodies += [delivery.body for delivery in await consumer.next_batch(number)]
+    return bodies

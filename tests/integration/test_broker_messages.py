@@ -12,11 +12,11 @@ from aiohttp import ClientSession
 from builders import create_command, update_command
 from callers import Caller, eventually, token
 from fixtures import PARTITIONS, Spine, StartService
-from listeners import listening
+from listeners import listening, waiting
 from message_checks import check_message
 from notifier.asyncapi import asyncapi_document
 from shared.access import Grant
-from shared.broker import Connection, connect
+from shared.broker import connect
 from shared.commands import (
     COMMANDS_MEDIA_TYPE,
     CreateOrder,
@@ -28,7 +28,7 @@ from shared.commands import (
 from shared.database import open_database
 from shared.outcomes import Outcome
 from shared.partitioning import partition_of
-from shared.topology import COMMANDS_EXCHANGE, partition_queue_name, routing_key
+from shared.topology import COMMANDS_EXCHANGE, routing_key
 
 CUSTOMER = {"name": "Ada", "contact_ref": "crm-1"}
 TIME = "2026-03-01T10:00:00+02:00"
@@ -75,17 +75,6 @@ async def test_the_commands_that_ingest_sends_are_as_described(
     wishes = [c.status if isinstance(c, UpdateOrder) else "" for c in commands if c.order_id == order_id]
     assert len(commands) == 5
     assert wishes == ["", "picked_up", "in_transit", "cancelled"]
-
-
-async def waiting(connection: Connection, partition: int) -> list[bytes]:
-    """The messages in the queue of a partition. They go back there when the connection is closed."""
-    name = partition_queue_name(partition)
-    number = await connection.depth(name)
-    consumer = await connection.consumer(name, prefetch=number + 1)
-    bodies: list[bytes] = []
-    while len(bodies) < number:
-        bodies += [delivery.body for delivery in await consumer.next_batch(number)]
-    return bodies
 
 
 async def test_the_replies_and_the_events_of_order_state_are_as_described(spine: Spine) -> None:

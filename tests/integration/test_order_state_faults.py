@@ -1,4 +1,4 @@
-"""Killing and freezing order-state at each step of its work: nothing lost, twice, reordered or unsaid."""
+"""order-state killed, frozen and stopped at each step: nothing lost, twice, reordered or unsaid."""
 
 import asyncio
 from pathlib import Path
@@ -7,7 +7,9 @@ import pytest
 
 from callers import Caller, eventually, many_lives
 from fixtures import StartService
-from listeners import examine, listening
+from listeners import examine, listening, waiting
+from shared.broker import connect
+from shared.commands import decode_commands
 from shared.database import open_database
 from tracking.service_process import PORT_VARIABLES, ServiceProcess
 
@@ -77,3 +79,34 @@ async def test_frozen_until_a_standby_took_over_it_writes_nothing_any_more(
             assert await written(environment) == before
             await many_lives(caller, 4)
         await examine(environment, caller.acknowledged, announced)
+
+
+@pytest.mark.parametrize("step", ["before-commit", "in-transaction", "after-commit", "after-announce"])
+async def test_told_to_stop_it_finishes_what_it_has_begun(
+    step: str, environment: dict[str, str], start_service: StartService
+) -> None:
+    async with listening(environment["AMQP_URL"], int(PARTITIONS)) as announced:
+        ingest = await start_service("ingest")
+        stopping = await start_service("faulty_order_state", FAULT=f"stop:{step}")
+        async with Caller([ingest.url]) as caller:
+            lives = asyncio.create_task(many_lives(caller, 12))
+            assert await stopping.process.wait() == 0
+            decided, waiting_ids = await outcomes(environment), await waiting_updates(environment)
+            assert decided
+            assert not decided & waiting_ids, "decided, and left for the next one to find that out"
+            await start_service("order_state")
+            await lives
+        await examine(environment, caller.acknowledged, announced)
+
+
+async def outcomes(environment: dict[str, str]) -> set[str]:
+    """The updates whose outcome is stored."""
+    async with open_database(environment["MONGODB_URL"], environment["MONGODB_DATABASE"]) as database:
+        return {update["update_id"] async for update in database.updates.find({})}
+
+
+async def waiting_updates(environment: dict[str, str]) -> set[str]:
+    """The updates that are in the queues."""
+    async with connect(environment["AMQP_URL"], "tap") as connection:
+        bodies = [body for p in range(int(PARTITIONS)) for body in await waiting(connection, p)]
+    return {command.update_id for body in bodies for command in decode_commands(body)}

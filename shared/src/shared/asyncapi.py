@@ -116,7 +116,7 @@ COMMANDS = Message(
 ANNOUNCED_EVENTS = Message(
     "announcedEvents",
     Annotated[list[CloudEvent], Field(min_length=1)],
-    "Changes of one partition in the order of their sequence. May repeat; a hole is a missed message",
+    "Changes, those of each partition in the order of their sequence. May repeat; a hole is a missed message",
     EVENTS_MEDIA_TYPE,
 )
 REPLIES = Message(

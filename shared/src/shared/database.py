@@ -16,7 +16,13 @@ from pymongo.write_concern import WriteConcern
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_never, wait_random_exponential
 from uuid_utils import uuid4
 
-from shared.documents import EventDocument, OrderDocument, PartitionDocument, UpdateDocument
+from shared.documents import (
+    EventDocument,
+    OrderDocument,
+    PartitionDocument,
+    RevocationDocument,
+    UpdateDocument,
+)
 
 log = logging.getLogger(__name__)
 
@@ -55,13 +61,15 @@ INDEXES: dict[str, list[IndexModel]] = {
     ],
     "order_events": [
         IndexModel([("order_id", ASCENDING), ("version", ASCENDING)], name="order_version", unique=True),
-        IndexModel([("merchant_id", ASCENDING), ("recorded_at", ASCENDING)], name="merchant_recorded"),
     ],
     "updates": [
         IndexModel([("recorded_at", ASCENDING)], name="ttl", expireAfterSeconds=UPDATES_TTL_SECONDS),
     ],
     "partitions": [],
     "settings": [],
+    "revocations": [
+        IndexModel([("expires_at", ASCENDING)], name="ttl", expireAfterSeconds=0),
+    ],
 }
 
 
@@ -109,6 +117,7 @@ class Database:
         self.order_events = cast(AsyncCollection[EventDocument], self.raw["order_events"])
         self.updates = cast(AsyncCollection[UpdateDocument], self.raw["updates"])
         self.partitions = cast(AsyncCollection[PartitionDocument], self.raw["partitions"])
+        self.revocations = cast(AsyncCollection[RevocationDocument], self.raw["revocations"])
 
     async def ping(self) -> None:
         """Raises `DatabaseUnavailable` unless the database answers."""

@@ -9,7 +9,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 MIN_SECRET_BYTES = 32
 """HS256 needs a key at least as long as its hash (RFC 7518, section 3.2)."""
 
-DEFAULT_PARTITIONS = 8
+DEFAULT_PARTITIONS = 4
 
 
 class SettingsError(Exception):

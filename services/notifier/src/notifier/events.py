@@ -11,7 +11,7 @@ from shared.workflow import Workflow
 
 
 class UndecodableEvents(Exception):
-    """The body of a message is not a batch of events of one partition."""
+    """The body of a message is not a batch of events."""
 
 
 @dataclass(slots=True, eq=False)
@@ -49,16 +49,15 @@ def decode_events(body: bytes, workflow: Workflow, partitions: int) -> list[Even
     """The events of one message of the broker.
 
     Raises:
-        UndecodableEvents: not a JSON array of our CloudEvents, all of one existing partition.
+        UndecodableEvents: not a JSON array of our CloudEvents of existing partitions.
     """
     try:
         events = [_event(document, workflow) for document in orjson.loads(body)]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UndecodableEvents(f"{len(body)} bytes: {error!r}") from None
-    if len({event.partition for event in events}) > 1:
-        raise UndecodableEvents("events of several partitions")
-    if events and not 0 <= events[0].partition < partitions:
-        raise UndecodableEvents(f"partition {events[0].partition} of {partitions}")
+    for event in events:
+        if not 0 <= event.partition < partitions:
+            raise UndecodableEvents(f"partition {event.partition} of {partitions}")
     return events
 
 

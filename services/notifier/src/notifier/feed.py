@@ -9,6 +9,8 @@ from asyncio import sleep, timeout
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
+from itertools import groupby
+from operator import attrgetter
 from typing import TypeVar
 
 from tenacity import wait_random_exponential
@@ -52,6 +54,8 @@ class Feed:
         self._workflow = workflow
         self._partitions = partitions
         self._connected = False
+        self._obstacle: DatabaseUnavailable | None = None
+        """Why the log could not be read at the last attempt: nothing is delivered until it can be."""
 
     async def check_broker(self) -> None:
         """Raises `BrokerUnavailable` while events do not arrive from the broker."""
@@ -59,7 +63,11 @@ class Feed:
             raise BrokerUnavailable("not connected")
 
     async def check_log(self) -> None:
-        """Raises `DatabaseUnavailable` until a position in the log is known to begin at."""
+        """Raises `DatabaseUnavailable` until a position in the log is known to begin at, and while what was
+        missed cannot be read; `LogIncomplete` if it is not there.
+        """
+        if self._obstacle is not None:
+            raise self._obstacle.with_traceback(None)  # else it would grow with every request
         if not self._hub.started:
             raise DatabaseUnavailable("no position yet")
 
@@ -113,14 +121,14 @@ class Feed:
             log.warning("message dropped: %s", error)
             UNDECODABLE.inc()
             return
-        if events:
-            await self._take_events(events[0].partition, events)
+        for partition, of_one in groupby(events, attrgetter("partition")):
+            await self._take_events(partition, list(of_one))
 
     async def _take_events(self, partition: int, events: list[Event]) -> None:
         for step in plan(self._hub.position[partition], [event.seq for event in events]):
             if isinstance(step, Fetch):
                 self._hub.flush()
-                heads = await _patiently(self._log.heads)
+                heads = await self._patiently(self._log.heads)
                 if step.through > heads.seqs[partition]:
                     # Only what is committed is ever announced, so this message is none of order-state's.
                     log.error("partition %d: the log has no event %d", partition, step.through)
@@ -133,7 +141,7 @@ class Feed:
 
     async def _align(self) -> None:
         """Brings the hub to the end of the log; to that of another log, if it was replaced."""
-        heads = await _patiently(self._log.heads)
+        heads = await self._patiently(self._log.heads)
         if not self._hub.started:
             self._hub.start(heads)
         elif unjoinable_because(self._hub.head, heads) is not None:
@@ -157,15 +165,20 @@ class Feed:
     async def _fill(self, partition: int, through: int) -> None:
         """Delivers from the log what is missing up to `through`."""
         while (last := self._hub.position[partition]) < through:
-            events = await _patiently(partial(self._log.page, partition, last, through))
+            events = await self._patiently(partial(self._log.page, partition, last, through))
             TAKEN.labels("log").inc(len(events))
             self._hub.publish(events)
             self._hub.flush()
 
-
-async def _patiently(read: Callable[[], Awaitable[T]]) -> T:
-    """Reads, however long the database is away: nothing can be delivered meanwhile anyway."""
-    async for attempt in retrying_database().copy(wait=_SHORT_WAITS):
-        with attempt:
-            return await read()
-    raise AssertionError("retries have no end")
+    async def _patiently(self, read: Callable[[], Awaitable[T]]) -> T:
+        """Reads, however long the database is away: nothing can be delivered meanwhile anyway."""
+        async for attempt in retrying_database().copy(wait=_SHORT_WAITS):
+            with attempt:
+                try:
+                    result = await read()
+                except DatabaseUnavailable as error:
+                    self._obstacle = error
+                    raise
+                self._obstacle = None
+                return result
+        raise AssertionError("retries have no end")

@@ -27,7 +27,7 @@ class Announcer:
     workflow: Workflow
 
     async def announce(self, events: Sequence[EventDocument]) -> None:
-        """Publishes committed events of one partition in seq order; returns when the broker has them.
+        """Publishes committed events, those of each partition in seq order; returns when the broker has them.
 
         Raises:
             BrokerUnavailable: they may not have arrived; announce them again.

@@ -1,6 +1,6 @@
 """Composition root of order-state."""
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 
 from fastapi import FastAPI
 
@@ -16,9 +16,6 @@ from shared.http import install_plumbing
 from shared.serving import background, serve_http
 from shared.workflow import Workflow, load_workflow
 
-WORKERS = 2
-"""Each with its own partitions: while one waits for the database, the other decides."""
-
 OpenAnnouncer = Callable[[Connection, Workflow], Awaitable[Announcer]]
 
 
@@ -30,8 +27,7 @@ async def serve(
     """Runs order-state until a stop signal. The parts can be replaced to make them fail at a chosen step."""
     workflow = load_workflow(settings.workflow_file)
     async with open_database(settings.mongodb_url, settings.mongodb_database) as database:
-        stores = [new_store(database) for _ in range(WORKERS)]
-        partitions = _Partitions(settings, database, stores, workflow, new_announcer)
+        partitions = _Partitions(settings, database, new_store(database), workflow, new_announcer)
         app = FastAPI(title="order-state", openapi_url=None)
         install_plumbing(app, lambda: {"database": database.ping, "broker": partitions.check_broker})
         async with background(partitions.run()):
@@ -45,13 +41,13 @@ class _Partitions:
         self,
         settings: OrderStateSettings,
         database: Database,
-        stores: Sequence[Store],
+        store: Store,
         workflow: Workflow,
         new_announcer: OpenAnnouncer,
     ) -> None:
         self._settings = settings
         self._database = database
-        self._stores = stores
+        self._store = store
         self._workflow = workflow
         self._new_announcer = new_announcer
         self._connected = False
@@ -70,12 +66,9 @@ class _Partitions:
     async def _work(self, connection: Connection) -> None:
         await connection.declare(self._settings.partitions)
         announcer = await self._new_announcer(connection, self._workflow)
-        workers = [
-            Worker(Passes(self._settings.partitions, store, announcer, self._workflow))
-            for store in self._stores
-        ]
+        worker = Worker(Passes(self._settings.partitions, self._store, announcer, self._workflow))
         self._connected = True
         try:
-            await consume_partitions(connection, self._settings, workers)
+            await consume_partitions(connection, self._settings, worker)
         finally:
             self._connected = False

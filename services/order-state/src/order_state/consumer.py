@@ -7,7 +7,6 @@ and steps back in line for those from time to time: so a returning replica gets 
 
 import asyncio
 import logging
-from collections.abc import Sequence
 from contextlib import suppress
 from random import uniform
 
@@ -28,19 +27,15 @@ def is_preferred(partition: int, ordinal: int, count: int) -> bool:
     return partition % count == ordinal % count
 
 
-async def consume_partitions(
-    connection: Connection, settings: OrderStateSettings, workers: Sequence[Worker]
-) -> None:
+async def consume_partitions(connection: Connection, settings: OrderStateSettings, worker: Worker) -> None:
     """Works on all partitions until the connection is lost.
 
     Raises:
         BrokerUnavailable: the connection is gone.
     """
     async with asyncio.TaskGroup() as group:
-        for worker in workers:
-            group.create_task(worker.run())
+        group.create_task(worker.run())
         for partition in range(settings.partitions):
-            worker = workers[partition // settings.replica_count % len(workers)]
             group.create_task(_consume_partition(connection, partition, settings, worker))
 
 
@@ -52,12 +47,14 @@ async def _consume_partition(
         await asyncio.sleep(settings.standby_delay_seconds)
     while True:
         consumer = await connection.consumer(partition_queue_name(partition), prefetch=PREFETCH_MESSAGES)
+        subscription = Subscription(partition, consumer)
         try:
             turn = None if preferred else settings.rebalance_seconds * uniform(0.8, 1.2)
-            await _take_turn(Subscription(partition, consumer), worker, turn)
+            await _take_turn(subscription, worker, turn)
         except Fenced:
             log.info("queueing again for partition %d", partition)
         finally:
+            await subscription.settle()
             await consumer.close()
 
 

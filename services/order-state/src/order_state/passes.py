@@ -4,11 +4,11 @@ A transaction costs about the same for one command as for fifty, so a pass takes
 the partitions of its worker, and writes it in one transaction with one fence a partition.
 """
 
-import asyncio
 import logging
 from collections import defaultdict
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from time import perf_counter
 
 from order_state import metrics
 from order_state.announcer import Announcer
@@ -46,33 +46,55 @@ class Share:
 
 
 @dataclass(frozen=True, slots=True)
+class Recorded:
+    """What is committed, and what nobody knows yet."""
+
+    shares: Sequence[Share] = ()
+    events: Sequence[EventDocument] = ()
+    """To announce, those of each partition in seq order."""
+    started: float = field(default_factory=perf_counter)
+    """When the pass began, in seconds of `perf_counter`."""
+
+
+@dataclass(frozen=True, slots=True)
 class Passes:
-    """Takes shares to their end. The steps are the same for one share and for many."""
+    """Takes shares to their end, in two halves. The steps are the same for one share and for many."""
 
     partitions: int
     store: Store
     announcer: Announcer
     workflow: Workflow
 
-    async def run(self, shares: Sequence[Share]) -> None:
-        """Decides, records and tells everything in `shares`, and brings their positions up to date.
+    async def record(self, shares: Sequence[Share]) -> Recorded:
+        """Decides and commits everything in `shares`, and brings their positions up to date.
 
         Raises:
             Fenced: another worker owns one of the partitions; nothing was written.
             BrokerUnavailable: the connection is gone; what was not acknowledged comes again.
         """
+        started = perf_counter()
         for share in shares:
             await self._decode(share)
         shares = [share for share in shares if share.deliveries]
         if not shares:
-            return
+            return Recorded()
         known, attempts = await self._decide_and_commit(shares)
-        await asyncio.gather(*(self._announce(share, known, again=attempts > 1) for share in shares))
-        for reply_to, replies in replies_of(shares).items():
+        events = [event for share in shares for event in events_to_announce(share, known, again=attempts > 1)]
+        return Recorded(shares, events, started)
+
+    async def tell(self, recorded: Recorded) -> None:
+        """Announces, replies and acknowledges what was recorded, in this order.
+
+        Raises:
+            BrokerUnavailable: the connection is gone; what was not acknowledged comes again.
+        """
+        await self.announcer.announce(recorded.events)
+        for reply_to, replies in replies_of(recorded.shares).items():
             await self.announcer.reply(reply_to, replies)
-        for share in shares:
+        for share in recorded.shares:
             await share.deliveries[-1].acknowledge_through()
-        _count(shares)
+        if recorded.shares:
+            _count(recorded)
 
     async def _decode(self, share: Share) -> None:
         good: list[Delivery] = []
@@ -136,16 +158,12 @@ class Passes:
             return await self.store.claim(share.partition)
         return await self.store.recover(share.position) if share.uncertain else share.position
 
-    async def _announce(self, share: Share, known: Known, *, again: bool) -> None:
-        again = again or any(delivery.redelivered for delivery in share.deliveries)
-        await self.announcer.announce(events_to_announce(share, known, again=again))
-
 
 def events_to_announce(share: Share, known: Known, *, again: bool) -> list[EventDocument]:
-    """The new events, and with `again` the old ones of known updates before them: whoever had the
-    messages before us may have stopped between commit and announcement.
+    """The new events; for redelivered messages, and with `again`, the old ones of known updates before
+    them: whoever had the messages before us may have stopped between commit and announcement.
     """
-    if not again:
+    if not again and not any(delivery.redelivered for delivery in share.deliveries):
         return share.decided.events
     old = [event for event in known.events.values() if event["partition"] == share.partition]
     return sorted(old, key=lambda event: event["seq"]) + share.decided.events
@@ -163,11 +181,12 @@ def replies_of(shares: Iterable[Share]) -> dict[str, list[Reply]]:
     return replies
 
 
-def _count(shares: Sequence[Share]) -> None:
-    outcomes = [outcome for share in shares for outcome in share.decided.outcomes]
+def _count(recorded: Recorded) -> None:
+    outcomes = [outcome for share in recorded.shares for outcome in share.decided.outcomes]
+    metrics.PASS_SECONDS.observe(perf_counter() - recorded.started)
     metrics.PASS_COMMANDS.observe(len(outcomes))
     for outcome in outcomes:
         metrics.OUTCOMES.labels("replayed" if outcome["replayed"] else outcome["outcome"]).inc()
-    for share in shares:
+    for share in recorded.shares:
         if share.position:
             metrics.SEQ.labels(share.partition).set(share.position.seq)

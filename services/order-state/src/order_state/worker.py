@@ -1,4 +1,4 @@
-"""A worker: gathers what has arrived on its partitions into passes, one after the other."""
+"""The worker of a process: gathers what has arrived on its partitions into passes, one after the other."""
 
 import asyncio
 import logging
@@ -6,10 +6,9 @@ from collections import deque
 from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
-from time import perf_counter
 
 from order_state import metrics
-from order_state.passes import Passes, Share
+from order_state.passes import Passes, Recorded, Share
 from order_state.store import Fenced, PartitionPosition
 from shared.broker import BrokerUnavailable, Consumer
 
@@ -19,9 +18,8 @@ PASS_BYTES = 256 * 1024
 """Commands in one pass, give or take a message: about 900 of the usual size. Larger transactions gain
 little (80 µs a command at 400, 110 µs at 100) and delay everyone behind them."""
 
-
 STOP_SECONDS = 5
-"""How long a pass in work may take to end when the process is told to stop."""
+"""How long the passes in work may take to end when the process is told to stop."""
 
 
 @dataclass(slots=True, eq=False)
@@ -31,24 +29,59 @@ class Subscription:
     partition: int
     consumer: Consumer
     position: PartitionPosition | None = None
+    _passes: int = 0
+    _idle: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def settle(self) -> None:
+        """Returns when no pass has deliveries of this subscription in hand: only then may the channel
+        close, or what was recorded could not be acknowledged. Waits `STOP_SECONDS` at most.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STOP_SECONDS):
+                while self._passes:
+                    self._idle.clear()
+                    await self._idle.wait()
+
+    def enter_pass(self) -> None:
+        """A pass has taken its deliveries."""
+        self._passes += 1
+
+    def leave_pass(self) -> None:
+        """The pass is through with them, however it ended."""
+        self._passes -= 1
+        self._idle.set()
 
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
     subscription: Subscription
-    handled: asyncio.Future[None]
+    recorded: asyncio.Future[None]
+
+
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """One partition's part of a pass, and who waits for it."""
+
+    waiting: _Waiting
+    share: Share
 
 
 @dataclass(slots=True, eq=False)
 class Worker:
-    """Runs passes while subscriptions ask for them. First come, first served."""
+    """Runs passes while subscriptions ask for them. First come, first served.
+
+    While the second half of a pass (announce, reply, acknowledge) waits for the broker, the first
+    half of the next one (load, decide, commit) waits for the database. Second halves follow one
+    another, so that events are announced in the order of their commits.
+    """
 
     passes: Passes
     _queue: deque[_Waiting] = field(default_factory=deque)
     _asked: asyncio.Event = field(default_factory=asyncio.Event)
+    _telling: asyncio.Task[None] | None = None
 
     async def handle(self, subscription: Subscription) -> None:
-        """Returns when what has arrived on the subscription (or as much as fits a pass) is acknowledged.
+        """Returns when what has arrived on the subscription (or as much as fits a pass) is recorded.
 
         Raises:
             Fenced: another worker owns the partition; give the subscription up.
@@ -57,74 +90,89 @@ class Worker:
         waiting = _Waiting(subscription, asyncio.get_running_loop().create_future())
         self._queue.append(waiting)
         self._asked.set()
-        await waiting.handled
+        await waiting.recorded
 
     async def run(self) -> None:
-        """Runs passes until cancelled, or the connection is gone."""
-        while True:
-            await self._asked.wait()
-            started = perf_counter()
-            await _finish(self._pass(self._take()))
-            metrics.PASS_SECONDS.observe(perf_counter() - started)
-            if not self._queue:
-                self._asked.clear()
+        """Runs passes until cancelled; what is in work then is brought to its end.
 
-    def _take(self) -> list[tuple[_Waiting, Share]]:
+        Raises:
+            BrokerUnavailable: the connection is gone.
+        """
+        try:
+            while True:
+                await self._asked.wait()
+                self._asked.clear()
+                if self._telling is not None and self._telling.done():
+                    self._telling.result()  # raises what went wrong
+                while self._queue:
+                    await _finish(self._pass(self._take()))
+        finally:
+            if self._telling is not None:
+                await asyncio.wait({self._telling}, timeout=STOP_SECONDS)
+
+    def _take(self) -> list[_Taken]:
         taken = []
         room = PASS_BYTES
         while self._queue and room > 0:
             waiting = self._queue.popleft()
             subscription = waiting.subscription
-            deliveries = subscription.consumer.take_bytes(room)
+            consumer = subscription.consumer
+            deliveries = consumer.take_bytes(room)
             room -= sum(len(delivery.body) for delivery in deliveries)
-            taken.append(
-                (
-                    waiting,
-                    Share(
-                        subscription.partition, subscription.position, deliveries, subscription.consumer.check
-                    ),
-                )
-            )
+            share = Share(subscription.partition, subscription.position, deliveries, consumer.check)
+            subscription.enter_pass()
+            taken.append(_Taken(waiting, share))
         return taken
 
-    async def _pass(self, taken: list[tuple[_Waiting, Share]]) -> None:
+    async def _pass(self, taken: list[_Taken]) -> None:
         try:
-            await self.passes.run([share for _, share in taken])
+            recorded = await self.passes.record([one.share for one in taken])
         except Fenced as error:
-            if len(taken) == 1:
-                metrics.FENCED.inc()
-                log.warning("gave up partition %d: %s", taken[0][1].partition, error)
-                _settle(taken[0][0].handled, error)
+            if len(taken) > 1:
+                for one in taken:  # nothing was written; alone, each learns whether it is the one
+                    await self._pass([one])
                 return
-            for one in taken:  # nothing was written; alone, each learns whether it is the one
-                await self._pass([one])
+            metrics.FENCED.inc()
+            log.warning("gave up partition %d: %s", taken[0].share.partition, error)
+            _settle(taken, error)
         except BrokerUnavailable as error:
-            for waiting, _ in taken:
-                _settle(waiting.handled, error)
+            _settle(taken, error)
             raise
         else:
-            for waiting, share in taken:
-                waiting.subscription.position = share.position
-                _settle(waiting.handled, None)
+            await self._tell_next(taken, recorded)
+
+    async def _tell_next(self, taken: list[_Taken], recorded: Recorded) -> None:
+        if self._telling is not None:
+            await self._telling
+        self._telling = asyncio.create_task(self._tell(taken, recorded))
+        self._telling.add_done_callback(lambda _: self._asked.set())
+        for one in taken:
+            one.waiting.subscription.position = one.share.position
+            if not one.waiting.recorded.done():
+                one.waiting.recorded.set_result(None)
+
+    async def _tell(self, taken: list[_Taken], recorded: Recorded) -> None:
+        try:
+            await self.passes.tell(recorded)
+        finally:
+            for one in taken:
+                one.waiting.subscription.leave_pass()
 
 
-def _settle(handled: asyncio.Future[None], error: Exception | None) -> None:
-    if handled.done():
-        return
-    if error is None:
-        handled.set_result(None)
-    else:
-        handled.set_exception(error)
+def _settle(taken: list[_Taken], error: Exception) -> None:
+    for one in taken:
+        one.waiting.subscription.leave_pass()
+        if not one.waiting.recorded.done():
+            one.waiting.recorded.set_exception(error)
 
 
-async def _finish(handling: Coroutine[None, None, None]) -> None:
-    """Runs a pass to its end even when the process is told to stop meanwhile: a pass cut off in
+async def _finish(work: Coroutine[None, None, None]) -> None:
+    """Brings a pass to its end even when the process is told to stop meanwhile: a pass cut off in
     the middle would be safe, but would have to be found out by whoever takes over.
     """
-    task = asyncio.ensure_future(handling)
+    task = asyncio.ensure_future(work)
     try:
         await asyncio.shield(task)
     except asyncio.CancelledError:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(task, STOP_SECONDS)
+        await asyncio.wait({task}, timeout=STOP_SECONDS)
         raise
