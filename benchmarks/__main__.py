@@ -1,28 +1,41 @@
-"""The command line: `python -m benchmarks [floors|latency|single|batches …]`. On a quiet machine, please."""
+"""The command line: `python -m benchmarks [NAME …]`. On a quiet machine, please."""
 
 import argparse
 import asyncio
+import resource
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from benchmarks import batches, floors, latency, single
+from benchmarks import batches, fan_out, floors, idle_memory, latency, single, storm
+from benchmarks.figures import TARGETS
+from benchmarks.floors import Measure
 from benchmarks.load_process import LoadFailed, WrongResult
 from benchmarks.machine import this_machine
 from benchmarks.measurement import Measurement
 from benchmarks.profiling import Profiler, ProfilerMissing, profiler_program
 from benchmarks.report import report, write_results
-from benchmarks.stack_under_test import StackUnderTest, use_stack
+from benchmarks.stack_under_test import use_stack
+from benchmarks.ws_peer import PeerMissing, install_peer
 from shared.database import DatabaseUnavailable
 from tracking.stack import SERVICES, StackFailed, StackOptions, run_stack
 
 RESULTS = Path(__file__).parent / "results"
 
-NAMES = ("floors", "latency", "single", "batches")
+GROUPS: Mapping[str, tuple[str, ...]] = {
+    "idle-memory": ("idle-memory",),  # first: memory that the notifier has had before is not seen
+    "latency": ("latency",),
+    "single": ("single",),
+    "batches": ("batches",),
+    "fan-out": ("fan-out-single", "fan-out-stream", "fan-out-bursts"),
+    "storm": ("storm", "storm-restart"),
+}
+"""The figures in the order in which they are measured; a group or a figure can be asked for by its name."""
 
 SHORT_SECONDS = 2.0
 SHORT_SAMPLES = 50
@@ -30,9 +43,10 @@ SHORT_SAMPLES = 50
 
 @dataclass
 class Suite:
-    """What was asked for, and what came of it."""
+    """What was asked for, and what came of it. A figure is measured right after its floors: none without."""
 
     names: Sequence[str]
+    """Of figures."""
     seconds: float | None
     samples: int | None
     profiled: str | None
@@ -41,27 +55,38 @@ class Suite:
     profiles: list[str] = field(default_factory=list)
     is_complete: bool = False
 
-    async def run(self, document: dict[str, Any]) -> None:
-        """Everything, one after the other, on a stack that is ready. The floors always: no figure without."""
+    async def run(self, data: Path, document: dict[str, Any]) -> None:
+        """Everything, one after the other, on a stack that is ready."""
         profiler = (
             Profiler(self.profiled, document["pids"][self.profiled], RESULTS) if self.profiled else None
         )
-        async with use_stack(document, profiler) as stack:
-            say("floors …")
-            self.floors = {m.name: m for m in await floors.measure(stack, self.seconds)}
+        bare, figures = floors.floors(self.samples, self.seconds), self._figures()
+        async with use_stack(document, data, profiler) as stack:
             for name in self.names:
-                if name != "floors":
-                    say(f"{name} …")
-                    self.figures[name] = await self._measure(name, stack)
+                for floor in [floor for floor in TARGETS[name].floors if floor not in self.floors]:
+                    say(f"{floor} …")
+                    self.floors[floor] = await bare[floor](stack)
+                say(f"{name} …")
+                self.figures[name] = await figures[name](stack)
         self.profiles = profiler.reports if profiler else []
         self.is_complete = True
 
-    async def _measure(self, name: str, stack: StackUnderTest) -> Measurement:
-        if name == "latency":
-            return await latency.measure(stack, self.samples)
-        if name == "single":
-            return await single.measure(stack, self.seconds)
-        return await batches.measure(stack, self.seconds)
+    def _figures(self) -> dict[str, Measure]:
+        by_arrival = {
+            f"fan-out-{arrival}": partial(
+                fan_out.measure, arrival=arrival, samples=self.samples, seconds=self.seconds
+            )
+            for arrival in fan_out.ARRIVALS
+        }
+        return {
+            "idle-memory": idle_memory.measure,
+            "latency": partial(latency.measure, samples=self.samples),
+            "single": partial(single.measure, seconds=self.seconds),
+            "batches": partial(batches.measure, seconds=self.seconds),
+            **by_arrival,
+            "storm": storm.measure,
+            "storm-restart": storm.measure_after_restart,
+        }
 
 
 def say(line: str) -> None:
@@ -75,11 +100,10 @@ def main() -> int:
     RESULTS.mkdir(exist_ok=True)
     data = Path(mkdtemp(prefix="tracking-bench-"))
     try:
-        if suite.profiled:
-            profiler_program()
+        _prepare(suite)
         machine = this_machine(data)
-        asyncio.run(run_stack(StackOptions(data=data), say, suite.run))
-    except (LoadFailed, WrongResult, StackFailed, DatabaseUnavailable, ProfilerMissing) as error:
+        asyncio.run(run_stack(StackOptions(data=data), say, partial(suite.run, data)))
+    except (LoadFailed, WrongResult, StackFailed, DatabaseUnavailable, ProfilerMissing, PeerMissing) as error:
         _keep_logs(data)
         say(f"broken: {error}")
         return 1
@@ -93,6 +117,17 @@ def main() -> int:
     return 0
 
 
+def _prepare(suite: Suite) -> None:
+    """What can be missing is looked for before anything is started."""
+    if suite.profiled:
+        profiler_program()
+    if any(floor.startswith("ws-") for name in suite.names for floor in TARGETS[name].floors):
+        install_peer()
+    # The services inherit it: one socket for each of thousands of clients.
+    _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
+
+
 def _keep_logs(data: Path) -> None:
     logs = data / "logs"
     if logs.exists():
@@ -100,19 +135,23 @@ def _keep_logs(data: Path) -> None:
         say(f"the logs are in {RESULTS / 'logs'}")
 
 
+def _figures_of(asked: Collection[str]) -> list[str]:
+    return [name for group in GROUPS for name in GROUPS[group] if group in asked or name in asked]
+
+
 def _suite(arguments: Sequence[str]) -> Suite:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(NAMES)}; all by default")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(GROUPS)}; all by default")
     parser.add_argument("--seconds", type=float, help="of each load, instead of its own 10 to 30")
     parser.add_argument("--samples", type=int, help=f"of the latency, instead of {latency.SAMPLES}")
     parser.add_argument("--short", action="store_true", help="a quick look, not to be quoted")
     parser.add_argument("--profile", metavar="SERVICE", choices=SERVICES, help="sample it with py-spy")
     given = parser.parse_args(arguments)
-    unknown = set(given.names) - set(NAMES)
+    unknown = set(given.names) - set(GROUPS) - set(TARGETS)
     if unknown:
-        parser.error(f"{', '.join(sorted(unknown))}: the names are {', '.join(NAMES)}")
+        parser.error(f"{', '.join(sorted(unknown))}: the names are {', '.join(GROUPS)}")
     return Suite(
-        names=[name for name in NAMES if name in given.names] if given.names else NAMES,
+        names=_figures_of(given.names or GROUPS),
         seconds=given.seconds or (SHORT_SECONDS if given.short else None),
         samples=given.samples or (SHORT_SAMPLES if given.short else None),
         profiled=given.profile,

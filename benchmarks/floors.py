@@ -1,8 +1,10 @@
-"""The floors: what the bare parts reach on the same nodes, without the system."""
+"""The floors: what the bare parts reach on the same nodes, without the system; and what the peer reaches."""
 
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict
+from functools import partial
 
-from benchmarks import floor_pass, floor_transactions
+from benchmarks import fan_out, floor_pass, floor_transactions, idle_memory, storm
 from benchmarks.measurement import Measurement
 from benchmarks.single import CALLERS
 from benchmarks.stack_under_test import StackUnderTest
@@ -10,16 +12,25 @@ from benchmarks.stack_under_test import StackUnderTest
 SECONDS = 10.0
 UPDATES_EACH = 100
 
+Measure = Callable[[StackUnderTest], Awaitable[Measurement]]
 
-async def measure(stack: StackUnderTest, seconds: float | None) -> list[Measurement]:
-    """All four floors, one after the other."""
-    duration = SECONDS if seconds is None else seconds
-    return [
-        await _passes(stack, "pass-idle", 1, duration),
-        await _passes(stack, "pass-busy", CALLERS, duration),
-        await _transactions(stack, "transactions-1", 1, duration),
-        await _transactions(stack, "transactions-4", 4, duration),
-    ]
+
+def floors(samples: int | None, seconds: float | None) -> Mapping[str, Measure]:
+    """How to measure each, in `samples` or `seconds` instead of its own."""
+    bare_seconds = SECONDS if seconds is None else seconds
+    by_arrival = {
+        f"ws-{arrival}": partial(fan_out.measure_peer, arrival=arrival, samples=samples, seconds=seconds)
+        for arrival in fan_out.ARRIVALS
+    }
+    return {
+        "ws-memory": idle_memory.measure_peer,
+        "pass-idle": partial(_passes, name="pass-idle", in_flight=1, seconds=bare_seconds),
+        "pass-busy": partial(_passes, name="pass-busy", in_flight=CALLERS, seconds=bare_seconds),
+        "transactions-1": partial(_transactions, name="transactions-1", at_once=1, seconds=bare_seconds),
+        "transactions-4": partial(_transactions, name="transactions-4", at_once=4, seconds=bare_seconds),
+        **by_arrival,
+        "ws-storm": storm.measure_peer,
+    }
 
 
 async def _passes(stack: StackUnderTest, name: str, in_flight: int, seconds: float) -> Measurement:

@@ -1,4 +1,4 @@
-"""Processor time by process, from /proc (proc(5))."""
+"""Processor time and memory by process, from /proc (proc(5))."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -11,6 +11,7 @@ from benchmarks.measurement import Usage
 from tracking.processes import descendants
 
 _TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 @dataclass(frozen=True)
@@ -22,23 +23,25 @@ class Reading:
     busy: float
     idle: float
     stolen: float
+    memory: dict[str, int]
+    """Resident bytes of each process, without its children."""
 
 
 class Meter:
-    """Reads the processes of one stack."""
+    """Reads some processes (ids by name)."""
 
     def __init__(self, pids: Mapping[str, int]) -> None:
         self._pids = pids
 
-    def read(self, load_pid: int) -> Reading:
+    def read(self) -> Reading:
         """The times by now.
 
         Raises:
             LoadFailed: a process has ended, so that what was measured is not the system at work.
         """
         processes = {name: _family_seconds(name, pid) for name, pid in self._pids.items()}
-        processes["generator"] = _family_seconds("generator", load_pid)
-        return Reading(perf_counter(), processes, *_machine_seconds())
+        memory = {name: _resident_bytes(pid) for name, pid in self._pids.items()}
+        return Reading(perf_counter(), processes, *_machine_seconds(), memory)
 
 
 def usage_between(before: Reading, after: Reading) -> Usage:
@@ -51,6 +54,7 @@ def usage_between(before: Reading, after: Reading) -> Usage:
         others=max(after.busy - before.busy - sum(processes.values()), 0.0),
         idle=after.idle - before.idle,
         stolen=after.stolen - before.stolen,
+        memory={name: after.memory[name] - before.memory[name] for name in after.memory},
     )
 
 
@@ -67,6 +71,10 @@ def _seconds(pid: int) -> float | None:
     except (FileNotFoundError, ProcessLookupError):
         return None
     return _in_seconds(fields[11:13])
+
+
+def _resident_bytes(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * _PAGE_BYTES
 
 
 def _machine_seconds() -> tuple[float, float, float]:

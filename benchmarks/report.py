@@ -1,6 +1,6 @@
 """The report: tables for a person, JSON for a comparison. Pure but for the files that it writes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +13,7 @@ from benchmarks.machine import Machine
 from benchmarks.measurement import Measurement
 from shared.timestamps import format_time
 
-PROCESSES = ("broker", "database", "ingest", "order-state", "notifier", "query", "generator")
+PROCESSES = ("broker", "database", "ingest", "order-state", "notifier", "query", "ws", "generator")
 
 QUIET_CORES = 0.1
 """What other programs may use on average before a figure says more about them."""
@@ -24,21 +24,36 @@ Measurements = Mapping[str, Measurement]
 def report(machine: Machine, floors: Measurements, figures: Measurements) -> str:
     """All tables."""
     measurements = [*floors.values(), *figures.values()]
-    parts = [
-        *_warnings(measurements),
-        machine.describe(),
-        "Floors: the bare parts on the same nodes\n" + table(_value_rows(floors)),
+    of_updates = [m for m in measurements if not _is_live_view(m)]
+    tables = {
+        "Floors: the bare parts on the same nodes": _value_rows(
+            m for m in floors.values() if m in of_updates
+        ),
+        "System": _value_rows(m for m in figures.values() if m in of_updates),
+        "Live view beside Node's ws (processor time of a delivery; in the storm, of a client)": _live_rows(
+            m for m in measurements if _is_live_view(m)
+        ),
+        "Against the targets": _target_rows(floors, figures),
+        "Processor time, s per 1,000 updates": _cost_rows(of_updates),
+        "Cores busy on average": _core_rows(measurements),
+    }
+    parts = [*_warnings(measurements), machine.describe()]
+    parts += [f"{title}\n{table(rows)}" for title, rows in tables.items() if len(rows) > 1]
+    return "\n\n".join([*parts, "\n".join(_notes(figures))]).strip()
+
+
+def _is_live_view(measurement: Measurement) -> bool:
+    return "clients" in measurement.values
+
+
+def _notes(figures: Measurements) -> list[str]:
+    return [
+        f"{name}: {m.values['clients']:,.0f} of {m.values['clients_wanted']:,.0f} clients (the limit on open "
+        f"files bounds them); {m.values['retries']:,.0f} attempts repeated as they were sent away; "
+        f"{m.values['clients_missing']:,.0f} not back in the end"
+        for name, m in figures.items()
+        if "retries" in m.values
     ]
-    if figures:
-        parts += [
-            "System\n" + table(_value_rows(figures)),
-            "Against the targets\n" + table(_target_rows(floors, figures)),
-        ]
-    parts += [
-        "Processor time, s per 1,000 updates\n" + table(_cost_rows(measurements)),
-        "Cores busy on average\n" + table(_core_rows(measurements)),
-    ]
-    return "\n\n".join(parts)
 
 
 def _warnings(measurements: Sequence[Measurement]) -> list[str]:
@@ -72,29 +87,50 @@ def _write(path: Path, document: dict[str, Any]) -> None:
     path.write_bytes(orjson.dumps(document, option=orjson.OPT_INDENT_2) + b"\n")
 
 
-def _value_rows(measurements: Measurements) -> list[list[str]]:
+def _value_rows(measurements: Iterable[Measurement]) -> list[list[str]]:
     head = ["", "updates", "seconds", "updates/s", "p50 ms", "p99 ms", "max ms"]
     return [head] + [
-        [name, f"{m.values['updates']:,.0f}", f"{m.values['seconds']:.1f}"]
+        [m.name, f"{m.values['updates']:,.0f}", f"{m.values['seconds']:.1f}"]
         + [f"{m.values['updates'] / m.values['seconds']:,.0f}"]
         + [f"{m.values[key]:.1f}" for key in ("p50_ms", "p99_ms", "max_ms")]
-        for name, m in measurements.items()
+        for m in measurements
+    ]
+
+
+_LIVE_COLUMNS = (
+    ("clients", "clients", ",.0f"),
+    ("deliveries", "deliveries", ",.0f"),
+    ("seconds", "seconds", ".1f"),
+    ("p50 ms", "p50_ms", ".1f"),
+    ("p99 ms", "p99_ms", ".1f"),
+    ("max ms", "max_ms", ".1f"),
+    ("server µs", "server_us", ".2f"),
+    ("clients µs", "clients_us", ".2f"),
+    ("KB a client", "client_kb", ".1f"),
+)
+
+
+def _live_rows(measurements: Iterable[Measurement]) -> list[list[str]]:
+    return [["", *(title for title, _, _ in _LIVE_COLUMNS)]] + [
+        [m.name, *(format(m.values[key], form) if key in m.values else "-" for _, key, form in _LIVE_COLUMNS)]
+        for m in measurements
     ]
 
 
 def _target_rows(floors: Measurements, figures: Measurements) -> list[list[str]]:
-    rows = [["", "measured", "target", "floor", "ratio", ""]]
+    rows = [["", "measured", "target", "floor or peer", "ratio", ""]]
     for name, measurement in figures.items():
         target, figure = TARGETS[name], figure_of(measurement, floors)
         sign = "≥" if target.larger_is_better else "≤"
+        bound = f"{target.bound:.2f} floors" if target.is_relative else f"{target.bound:,.0f}"
         rows.append(
             [
                 f"{target.title} ({target.unit})",
                 f"{figure.measured:,.1f}",
-                f"{sign} {target.bound:,.0f}",
+                f"{sign} {bound}",
                 f"{figure.floor:,.1f}",
                 f"{figure.ratio:.2f}",
-                "reached" if figure.is_reached else "BELOW TARGET",
+                "reached" if figure.is_reached else "NOT REACHED",
             ]
         )
     return rows

@@ -11,7 +11,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from benchmarks.load_process import WrongResult
-from benchmarks.workload import STATUSES
+from benchmarks.socket_client import subscribe_request
 from shared.cursors import decode_cursor
 
 CONNECT_SECONDS = 10
@@ -38,10 +38,7 @@ class Viewer:
         Raises:
             WrongResult: the notifier sends something else.
         """
-        # Naming every status asks for all orders; without a status only the active ones are meant.
-        statuses = sorted(set(STATUSES) | {"cancelled"})
-        request = {"type": "subscribe", "token": token, "filter": {"status": statuses}, "snapshot": False}
-        await self._socket.send(orjson.dumps(request), text=True)
+        await self._socket.send(subscribe_request(token), text=True)
         message = await self._next()
         if message["type"] != "live":
             raise WrongResult(f"the stream begins with {str(message)[:300]}")

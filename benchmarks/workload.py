@@ -8,6 +8,9 @@ from itertools import count, islice
 STATUSES = ("created", "picked_up", "in_transit", "in_transit", "delivered")
 """The statuses of an order by version; every one of them is legal, so every answer must be `applied`."""
 
+EVERY_STATUS = sorted(set(STATUSES) | {"cancelled"})
+"""As a filter it asks for all orders; without a status only the active ones are meant."""
+
 MERCHANTS = 20
 
 
