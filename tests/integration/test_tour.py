@@ -84,7 +84,7 @@ async def test_the_tour_answers_as_the_readme_prints(
 async def minimal_client(url: str, token: str) -> AsyncIterator[asyncio.StreamReader]:
     """The lines that the client of the docs prints."""
     page = (ROOT / "docs/live-updates.md").read_text()
-    (program,) = [body for language, body in FENCE.findall(page) if language == "python"]
+    program = next(body for language, body in FENCE.findall(page) if language == "python")
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-u",

@@ -1,0 +1,125 @@
+"""Both clients on a real notifier: live orders under load and through restarts end as the API lists them."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+from aiohttp import ClientSession
+from clients import COMMANDS, ClientProcess, Document, following
+
+from callers import Caller, eventually, many_lives, token
+from fixtures import PARTITIONS, Spine, StartService
+from tracking.service_process import ServiceProcess
+
+ORDERS = 20
+UNFINISHED = ("picked_up", "delivered", "in_transit", "in_transit")
+"""As `callers.LIFE`, with an illegal step, but it stays under way."""
+
+FILTERS: list[Document] = [{}, {"merchant_id": ["m-1", "m-2"]}, {"status": ["created", "in_transit"]}]
+
+
+@pytest.fixture
+async def notifier(spine: Spine, start_service: StartService) -> ServiceProcess:
+    return await start_service("notifier", PARTITIONS=str(PARTITIONS))
+
+
+@pytest.fixture
+async def query(spine: Spine, start_service: StartService) -> AsyncIterator[ClientSession]:
+    """Asks query as somebody who may read everything."""
+    service = await start_service("query", PARTITIONS=str(PARTITIONS))
+    headers = {"Authorization": f"Bearer {token()}"}
+    async with ClientSession(service.url, headers=headers) as session:
+        yield session
+
+
+async def listed(query: ClientSession, wanted: Document) -> dict[str, Document]:
+    """The orders that the API lists for the filter of a stream."""
+    filters = wanted if {"status", "active"} & wanted.keys() else wanted | {"active": "true"}
+    parameters = [
+        (name, value)
+        for name, values in filters.items()
+        for value in (values if isinstance(values, list) else [values])
+    ]
+    async with query.get("/v1/orders", params=[*parameters, ("limit", "500")]) as response:
+        assert response.status == 200, await response.text()
+        page = await response.json()
+    assert page["next_cursor"] is None
+    return {order["order_id"]: order for order in page["items"]}
+
+
+async def load_until(done: asyncio.Event, caller: Caller) -> None:
+    """Orders that are delivered, and some that stay under way."""
+    async with asyncio.TaskGroup() as group:
+        for number in range(ORDERS):
+            group.create_task(caller.live(f"under-way-{number}", UNFINISHED))
+        while not done.is_set():
+            await many_lives(caller, ORDERS)
+
+
+def assert_in_turn(client: ClientProcess) -> None:
+    """No event came twice, and none out of its turn."""
+    newest: dict[str, int] = {}
+    for name in client.events:
+        order_id, _, version = name.rpartition(":")
+        assert int(version) > newest.get(order_id, 0), name
+        newest[order_id] = int(version)
+
+
+@pytest.mark.parametrize("language", COMMANDS)
+async def test_live_orders_end_as_the_api_lists_them_after_restarts_under_load(
+    language: str, spine: Spine, notifier: ServiceProcess, query: ClientSession
+) -> None:
+    restarted = asyncio.Event()
+
+    async def restart(clients: list[ClientProcess]) -> None:
+        await notifier.kill()
+        await notifier.start()
+        for client in clients:
+            await client.until_state("live", 2)
+        await notifier.restart()
+        for client in clients:
+            await client.until_state("live", 3)
+        restarted.set()
+
+    url = notifier.stream_url
+    async with (
+        following(language, url, token(), FILTERS[0]) as everything,
+        following(language, url, token(), FILTERS[1]) as of_merchants,
+        following(language, url, token(), FILTERS[2]) as in_status,
+    ):
+        clients = [everything, of_merchants, in_status]
+        for client in clients:
+            await client.until_state("live")
+        async with asyncio.TaskGroup() as group:
+            group.create_task(load_until(restarted, spine.caller))
+            group.create_task(restart(clients))
+        for client, wanted in zip(clients, FILTERS, strict=True):
+            await eventually(lambda c=client, w=wanted: agrees(c, query, w))  # type: ignore[misc]
+            assert (await client.report())["gaps"] == 0
+            assert_in_turn(client)
+        assert (await everything.report())["orders"].keys() == {f"under-way-{n}" for n in range(ORDERS)}
+        assert len(set(everything.events)) > 200
+
+
+async def agrees(client: ClientProcess, query: ClientSession, wanted: Document) -> bool:
+    """Whether it holds what the API lists, which takes a moment after the last update."""
+    report = await client.report()
+    return bool(report["orders"] == await listed(query, wanted))
+
+
+@pytest.mark.parametrize("language", COMMANDS)
+async def test_a_real_notifier_takes_a_refresh_and_ends_an_expired_token(
+    language: str, spine: Spine, notifier: ServiceProcess
+) -> None:
+    brief, longer = token(exp=time.time() + 3), token()
+    async with (
+        following(language, notifier.stream_url, [brief, longer]) as refreshing,
+        following(language, notifier.stream_url, brief) as expiring,
+    ):
+        await refreshing.until_state("live")
+        refused = await expiring.until_state("refused")
+        assert (refused["code"], refused["problem"]) == (4401, "/problems/unauthenticated")
+        await spine.caller.live("after-the-end", ("picked_up",))
+        await refreshing.until(lambda client: client.events[-1:] == ["after-the-end:2"])
+        assert refreshing.states == ["connecting", "catching-up", "live"]
