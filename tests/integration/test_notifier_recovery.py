@@ -22,6 +22,7 @@ from notifier_stack import (
     watching,
 )
 
+from servers import Broker
 from tracking.broker_node import BrokerNode
 from tracking.database_node import DatabaseNode
 from tracking.service_process import ServiceProcess
@@ -185,6 +186,39 @@ async def test_a_lost_broker_connection_is_not_noticed(
             assert ids(await client.events(1)) == [f"{order}:3"]
 
 
+async def test_a_deleted_queue_is_not_noticed_and_replaced(
+    stage: Stage, broker_node: Broker, fresh_vhost_url: str
+) -> None:
+    order = new_order()
+    async with subscribed(stage.url, stage.token()) as client:
+        await stage.stub.commit((order, "acme", "created"))
+        assert ids(await client.events(1)) == [f"{order}:1"]
+        vhost = fresh_vhost_url.rpartition("/")[2]
+        for queue in await private_queues(broker_node, vhost):
+            await broker_node.control("delete_queue", "--vhost", vhost, queue)
+        await stage.stub.commit((order, "acme", "picked_up"))
+        assert ids(await client.events(1)) == [f"{order}:2"]
+        from_broker = await taken_from_broker(stage)
+
+        async def comes_from_the_broker() -> bool:
+            event = await stage.stub.commit((order, "acme", "in_transit"))
+            assert ids(await client.events(1)) == [f"{order}:{event[0]['version']}"]
+            return await taken_from_broker(stage) > from_broker
+
+        await eventually(comes_from_the_broker)
+        await eventually(stage.notifier.is_ready)
+
+
+async def private_queues(broker: Broker, vhost: str) -> list[str]:
+    """Those that their connections made for themselves; a notifier has one."""
+    listed = await broker.control("list_queues", "--vhost", vhost, "--no-table-headers", "name")
+    return [name for name in listed.split() if name.startswith("amq.gen-")]
+
+
+async def taken_from_broker(stage: Stage) -> float:
+    return await stage.metric('tracking_feed_events_total{source="broker"}')
+
+
 async def test_a_broker_restart_is_not_noticed(
     start_broker: Callable[[], Awaitable[BrokerNode]],
     start_service: StartService,
@@ -242,6 +276,30 @@ async def interrupt(service: ServiceProcess, how: str) -> None:
         await service.stop()
 
 
+@pytest.mark.slow
+async def test_clients_survive_a_notifier_that_is_frozen_for_longer_than_the_broker_waits(
+    stage: Stage,
+) -> None:
+    orders = [new_order() for _ in range(20)]
+    watcher = Watcher(stage.url, stage.token)
+    async with watching(watcher):
+        await stage.stub.commit(*((order, "acme", "created") for order in orders))
+        stage.notifier.pause()
+        try:
+            for status in STATUSES[1:]:
+                await asyncio.sleep(FROZEN_SECONDS / len(STATUSES[1:]))
+                await stage.stub.commit(*((order, "acme", status) for order in orders))
+        finally:
+            stage.notifier.resume()
+        await eventually(lambda: len(watcher.events) == len(orders) * len(STATUSES), seconds=20)
+        await eventually(stage.notifier.is_ready)
+    assert_whole(watcher)
+
+
+FROZEN_SECONDS = 20
+"""The broker gives a silent peer up after three heartbeats of 6 seconds."""
+
+
 async def test_a_stop_sends_clients_away_within_its_time(stage: Stage) -> None:
     loop = asyncio.get_running_loop()
     closed_at: list[float] = []
@@ -278,6 +336,21 @@ async def test_a_replaced_database_starts_every_client_anew(
             await eventually(lambda: set(watcher.live.orders) == {new})
             await stub.commit((new, "acme", "picked_up"))
             await eventually(lambda: watcher.live.orders[new]["version"] == 2)
+
+
+async def test_a_hole_in_the_log_is_said_and_nothing_is_skipped(stage: Stage) -> None:
+    order = new_order()
+    async with subscribed(stage.url, stage.token()) as client:
+        first = (await stage.stub.commit((order, "acme", "created"), announce=False))[0]
+        events = stage.stub.database.order_events
+        await events.delete_one({"_id": first["_id"]})
+        await stage.stub.commit((order, "acme", "picked_up"))
+        await eventually(lambda: not_ready(stage.notifier))
+        async with ClientSession() as session, session.get(f"{stage.notifier.url}/readyz") as response:
+            assert (await response.json())["failing"] == {"log": "LogIncomplete"}
+        await events.insert_one(first)
+        assert ids(await client.events(2)) == [f"{order}:1", f"{order}:2"]
+        await eventually(stage.notifier.is_ready)
 
 
 async def test_the_database_may_go_and_come_back(

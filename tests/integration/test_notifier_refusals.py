@@ -1,23 +1,19 @@
 """What the stream refuses, how it says so, and what it takes at most."""
 
-import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from aiohttp import ClientSession
 from notifier_stack import (
-    RawClient,
     Stage,
     StartService,
     eventually,
-    ids,
     new_order,
     notifier_stage,
     raw_client,
     subscribed,
 )
-from websockets.asyncio.client import connect
 
 from shared.cursors import Position, decode_cursor, encode_cursor
 
@@ -29,7 +25,6 @@ async def stage(start_service: StartService, service_environment: dict[str, str]
     async with notifier_stage(
         start_service,
         service_environment,
-        NOTIFIER_QUEUE_BYTES=str(16 * 1024),
         NOTIFIER_MAX_CONNECTIONS="4",
         NOTIFIER_MAX_CONNECTIONS_PER_PRINCIPAL="2",
     ) as stage:
@@ -129,33 +124,6 @@ async def test_cursors_of_another_log_or_of_the_future_are_resynchronised(stage:
             resync, *snapshots, _ = await client.until("live")
             assert (resync["type"], resync["reason"]) == ("resync", reason)
             assert [o["order_id"] for page in snapshots for o in page["orders"]] == [order]
-
-
-async def test_a_client_that_reads_nothing_is_cut_and_holds_up_nobody(stage: Stage) -> None:
-    stage.stub.metadata = {"ballast": "x" * 4000}
-    orders = [new_order() for _ in range(1200)]
-    narrow = socket.socket()
-    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-    host, port = stage.url.removeprefix("ws://").removesuffix("/v1/stream").split(":")
-    narrow.connect((host, int(port)))
-    async with (
-        connect(stage.url, sock=narrow, compression=None, max_queue=1, ping_interval=None) as deaf,
-        subscribed(stage.url, stage.token()) as fast,
-    ):
-        slow = RawClient(deaf)
-        await slow.send(type="subscribe", token=stage.token())
-        await slow.until("live")
-        for start in range(0, len(orders), 100):
-            await stage.stub.commit(*((order, "acme", "created") for order in orders[start : start + 100]))
-            assert sorted(ids(await fast.events(100))) == sorted(
-                f"{order}:1" for order in orders[start : start + 100]
-            )
-
-        async def cut() -> bool:
-            return await stage.metric('tracking_stream_closed_total{code="1013"}') == 1
-
-        await eventually(cut)
-        deaf.transport.abort()
 
 
 async def test_a_dead_peer_is_cut_and_a_silent_one_is_not(

@@ -5,13 +5,14 @@ import re
 import types
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any, Literal, NotRequired, get_args, get_origin, get_type_hints, is_typeddict
+from typing import Any, Literal, NotRequired, get_args, get_origin, get_type_hints
 
 import pytest
 import yaml
 from pages import ROOT, read, section, tables
 from prometheus_client import REGISTRY
 from pydantic.fields import FieldInfo
+from typing_extensions import is_typeddict
 
 import ingest.metrics
 import notifier.metrics
@@ -20,7 +21,7 @@ import shared.metrics
 from ingest.parsing import MAX_BATCH_BYTES, MAX_BODY_BYTES, MAX_OPERATIONS
 from ingest.pipeline import MAX_WAITING_BYTES
 from ingest.settings import IngestSettings
-from notifier import protocol
+from notifier import admission, pages, protocol
 from notifier.settings import NotifierSettings
 from order_state.consumer import PREFETCH_MESSAGES
 from order_state.settings import OrderStateSettings
@@ -28,7 +29,15 @@ from order_state.worker import PASS_BYTES
 from query.settings import QuerySettings
 from shared.commands import MAX_COMMANDS_PER_MESSAGE, MAX_MESSAGE_BYTES
 from shared.database import INDEXES, UPDATES_TTL_SECONDS
-from shared.documents import EventDocument, Metadata, OrderDocument, PartitionDocument, UpdateDocument
+from shared.documents import (
+    EventDocument,
+    Metadata,
+    OrderDocument,
+    PartitionDocument,
+    RevocationDocument,
+    UpdateDocument,
+)
+from shared.revocation_list import LOOK_SECONDS, MAX_REVOCATIONS
 from shared.settings import Settings, SettingsError, check_token_settings
 from shared.topology import DEAD_MAX_MESSAGES, DELIVERY_LIMIT, QUEUE_MAX_BYTES, QUEUE_MAX_MESSAGES
 from shared.workflow import DEFAULT_WORKFLOW
@@ -46,6 +55,7 @@ DOCUMENTS = {
     "order_events": EventDocument,
     "updates": UpdateDocument,
     "partitions": PartitionDocument,
+    "revocations": RevocationDocument,
 }
 
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
@@ -175,7 +185,8 @@ def options_of(document: Any) -> str:
     if document.get("unique"):
         return "unique"
     if "expireAfterSeconds" in document:
-        return f"removed after {document['expireAfterSeconds'] // 86400} days"
+        days = document["expireAfterSeconds"] // 86400
+        return f"removed after {days} days" if days else "removed at that time"
     conditions = document.get("partialFilterExpression", {})
     return ", ".join(f"only where {key} = {yaml.dump(value).split()[0]}" for key, value in conditions.items())
 
@@ -206,6 +217,19 @@ def test_every_close_code_is_in_its_table() -> None:
         ("concurrency", f"kept for {UPDATES_TTL_SECONDS // 86400} days"),
         ("operations", f"| {UPDATES_TTL_SECONDS // 86400} days |"),
         ("live-updates", f"at most {protocol.MAX_FILTER_VALUES} names"),
+        ("concurrency", f"by clients that come back | {pages.PAGES_BYTES // MIB} MiB |"),
+        ("concurrency", f"| revoked tokens | {MAX_REVOCATIONS:,} entries |"),
+        (
+            "operations",
+            f"one secret; a change of the secret ends all tokens at once; {MAX_REVOCATIONS:,} rev",
+        ),
+        ("operations", f"looks every {LOOK_SECONDS:g} seconds"),
+        ("operations", f"with 401, at most {LOOK_SECONDS:g} seconds later"),
+        (
+            "live-updates",
+            f"{admission.RESYNCS_AT_ONCE} times at once and then once a minute",
+        ),
+        ("live-updates", f"with 4401 within {LOOK_SECONDS + 1:g} seconds"),
         ("live-updates", f"at most {protocol.MAX_CLIENT_MESSAGE_BYTES // KIB} KiB each"),
     ],
 )

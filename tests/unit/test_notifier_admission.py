@@ -2,7 +2,7 @@
 
 import pytest
 
-from notifier.admission import MESSAGES_AT_ONCE, MESSAGES_PER_SECOND, Admission, MessageRate
+from notifier.admission import MESSAGES_AT_ONCE, MESSAGES_PER_SECOND, Admission, Allowance, MessageRate
 from notifier.protocol import TOO_MANY, Refusal
 
 
@@ -39,3 +39,19 @@ def test_a_steady_pace_is_never_refused() -> None:
     rate = MessageRate(now=0.0)
     for number in range(1000):
         rate.spend(number / MESSAGES_PER_SECOND)
+
+
+def test_what_was_spent_is_regained_in_time_and_never_more_than_at_first() -> None:
+    allowance = Allowance(3, 1 / 60, now=0.0)
+    assert [allowance.spend(1.0) for _ in range(3)] == [True, True, True]
+    allowance = Allowance(3, 1 / 60, now=0.0)
+    assert [allowance.spend(float(second)) for second in (0, 1, 2, 3)] == [True, True, True, False]
+    allowance = Allowance(2, 1 / 60, now=0.0)
+    assert [allowance.spend(second) for second in (0.0, 0.0, 61.0, 10_000.0, 10_000.0, 10_000.0)] == [
+        True,
+        True,
+        True,
+        True,
+        True,
+        False,
+    ]

@@ -4,7 +4,7 @@ The log, the orders and the hub move on between any two steps of a client that c
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -20,6 +20,7 @@ from notifier.events import Event, event_of
 from notifier.filters import Audience, Filter
 from notifier.hub import Hub
 from notifier.log import EventLog
+from notifier.pages import Pages
 from notifier.protocol import live_message
 from shared.access import Grant
 from shared.cursors import Position, decode_cursor
@@ -49,6 +50,7 @@ class LogInMemory:
         await asyncio.sleep(0)
         self.pages_read += 1
         last = min(through, after + self.page_size)
+        assert last == through or last % self.page_size == 0, "pages that nobody shares"
         return [event_of(event, DEFAULT_WORKFLOW) for event in self.history.log[partition][after:last]]
 
     async def orders(self, audience: Audience) -> AsyncIterator[list[OrderDocument]]:
@@ -65,7 +67,17 @@ class World:
     history: History
     hub: Hub
     log: LogInMemory
+    pages_bytes: int = 1024 * 1024
     taken: list[int] = field(default_factory=lambda: [0, 0])
+
+    def __post_init__(self) -> None:
+        log = cast(EventLog, self.log)
+        self.pages = Pages(log, page_events=self.log.page_size, limit_bytes=self.pages_bytes)
+
+    def catch_up(self, subscription: Subscription) -> AsyncGenerator[bytes, None]:
+        """What a client with this subscription is given before it is live."""
+        log = cast(EventLog, self.log)
+        return CatchUp(subscription, self.hub, log, self.pages, DEFAULT_WORKFLOW).messages()
 
     def take(self, partition: int) -> None:
         """The hub gets the next event, if there is one."""
@@ -88,11 +100,11 @@ class World:
             await asyncio.sleep(0)
 
 
-def new_world(window_bytes: int = 1024 * 1024) -> World:
+def new_world(window_bytes: int = 1024 * 1024, pages_bytes: int = 1024 * 1024) -> World:
     history = History()
     hub = Hub(2, window_bytes)
     hub.start(Position(EPOCH, (0, 0)))
-    return World(history, hub, LogInMemory(history))
+    return World(history, hub, LogInMemory(history), pages_bytes)
 
 
 class Client:
@@ -113,10 +125,7 @@ class Client:
         subscription = Subscription(self.audience, after, snapshot=after is None)
         if after is None:
             self.versions, self.overlaps = {}, False
-        catch_up = CatchUp(
-            subscription, self.world.hub, cast(EventLog, self.world.log), DEFAULT_WORKFLOW
-        ).messages()
-        async with aclosing(catch_up) as messages:
+        async with aclosing(self.world.catch_up(subscription)) as messages:
             count = 0
             async for message in messages:
                 self.take(message)
@@ -176,14 +185,16 @@ stays = st.lists(st.tuples(st.none() | st.integers(1, 4), st.integers(0, 15)), m
     script=steps,
     clients=st.lists(st.tuples(audiences, st.integers(0, 30), stays), min_size=1, max_size=4),
     window_bytes=st.sampled_from([0, 6_000, 1024 * 1024]),
+    pages_bytes=st.sampled_from([0, 6_000, 1024 * 1024]),
 )
 def test_old_snapshot_and_events_are_the_fresh_snapshot(
     script: list[tuple[str, str] | int | None],
     clients: list[tuple[Audience, int, list[tuple[int | None, int]]]],
     window_bytes: int,
+    pages_bytes: int,
 ) -> None:
     async def live() -> None:
-        world = new_world(window_bytes)
+        world = new_world(window_bytes, pages_bytes)
         moving = asyncio.create_task(world.live_through(script))
 
         async def visit(client: Client, delay: int, stays: list[tuple[int | None, int]]) -> None:
@@ -204,9 +215,7 @@ def test_old_snapshot_and_events_are_the_fresh_snapshot(
 
 
 async def messages_of(world: World, subscription: Subscription) -> list[dict[str, Any]]:
-    log = cast(EventLog, world.log)
-    catch_up = CatchUp(subscription, world.hub, log, DEFAULT_WORKFLOW).messages()
-    return [orjson.loads(message) async for message in catch_up]
+    return [orjson.loads(message) async for message in world.catch_up(subscription)]
 
 
 def grown_world(events: int, window_bytes: int = 1024 * 1024) -> World:
@@ -233,6 +242,20 @@ async def test_an_old_cursor_reads_the_log_page_by_page() -> None:
     messages = await messages_of(world, subscription)
     found = [event["id"] for message in messages for event in message["events"]]
     assert found == [f"o-1:{version}" for version in range(1, 21)]
+    assert world.log.pages_read == 7
+
+
+async def test_clients_that_come_back_together_read_each_page_once() -> None:
+    world = grown_world(20, window_bytes=0)
+    subscriptions = [
+        Subscription(
+            EVERYTHING, Position(EPOCH, tuple(min(after, head) for head in world.history.seqs)), False
+        )
+        for after in (0, 1, 2, 7, 11, 19)
+    ]
+    received = await asyncio.gather(*(messages_of(world, subscription) for subscription in subscriptions))
+    counts = [sum(len(message["events"]) for message in messages) for messages in received]
+    assert counts == [20, 19, 18, 13, 9, 1]
     assert world.log.pages_read == 7
 
 
@@ -273,7 +296,7 @@ async def test_a_log_replaced_on_the_way_sends_clients_away() -> None:
     with pytest.raises(LogReplaced):
         await messages_of(world, Subscription(EVERYTHING, None, snapshot=True))
     subscription = Subscription(EVERYTHING, Position(EPOCH, (0, 0)), snapshot=False)
-    catch_up = CatchUp(subscription, world.hub, cast(EventLog, world.log), DEFAULT_WORKFLOW).messages()
+    catch_up = world.catch_up(subscription)
     assert await anext(catch_up)
     world.hub.start(Position("xyz", (0, 0)))
     with pytest.raises(LogReplaced):

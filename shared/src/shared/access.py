@@ -41,6 +41,12 @@ class Principal(BaseModel):
     expires_at: float
     """Seconds since the epoch; entitlement ends then."""
 
+    token_id: str | None = None
+    """`jti` of the token, by which it can be revoked."""
+
+    issued_at: float | None = None
+    """`iat` of the token, seconds since the epoch: a subject's tokens are revoked by it."""
+
 
 def may_write(principal: Principal) -> bool:
     """Whether the caller may send commands at all."""

@@ -135,6 +135,8 @@ class Consumer:
 
     async def start(self, queue_name: str) -> None:
         """Subscribes. Deliveries may begin at once, or later as a standby."""
+        # A queue that is deleted ends the subscription, not the channel. For its reader that is the same.
+        (await self._channel.get_underlay_channel()).on_consumer_cancel_callbacks.add(self._on_close)
         queue = await self._channel.get_queue(queue_name, ensure=False)
         await queue.consume(self._on_message)
 
@@ -166,7 +168,7 @@ class Consumer:
 
     @property
     def is_closed(self) -> bool:
-        """Whether the channel is closed: nothing will arrive any more."""
+        """Whether the channel is closed, or the queue is gone: nothing will arrive any more."""
         return self._closed
 
     async def next_batch(self, limit: int) -> list[Delivery]:

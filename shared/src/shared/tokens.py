@@ -5,7 +5,7 @@ from time import time
 from typing import Annotated
 
 import jwt
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
 from shared.access import MAX_GRANTED, Grant, Principal, SourceType
 from shared.identifiers import Identifier
@@ -33,7 +33,9 @@ class _Claims(BaseModel):
     scope: str = ""
     merchants: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=MAX_GRANTED)] = []
     orders: Annotated[list[Identifier], Field(max_length=MAX_GRANTED)] | None = None
-    exp: float
+    exp: FiniteFloat
+    jti: str | None = None
+    iat: FiniteFloat | None = None
 
 
 class TokenVerifier:
@@ -111,4 +113,6 @@ def _principal(claims: _Claims) -> Principal:
         scopes=scopes,
         grant=Grant(merchants=merchants, orders=None if claims.orders is None else frozenset(claims.orders)),
         expires_at=claims.exp,
+        token_id=claims.jti,
+        issued_at=claims.iat,
     )

@@ -1,4 +1,4 @@
-"""Bounds on what clients may take: connections in all and per principal, messages per second."""
+"""Bounds on what clients may take: connections in all and per principal, messages, resynchronisations."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -11,6 +11,10 @@ from shared.problems import Problem
 MESSAGES_PER_SECOND = 5.0
 MESSAGES_AT_ONCE = 20
 """A person who changes filters sends a few in a minute; a subscribe with a snapshot costs milliseconds."""
+
+RESYNCS_AT_ONCE = 3
+RESYNCS_PER_SECOND = 1 / 60
+"""Of one connection that falls behind. Each costs a snapshot; one that needs more cannot keep up at all."""
 
 
 class Admission:
@@ -56,14 +60,32 @@ class Admission:
             del self._by_subject[subject]
 
 
-class MessageRate:
-    """A token bucket for the messages of one connection."""
+class Allowance:
+    """A token bucket: so many at once, and regained at this pace."""
 
-    __slots__ = ("_allowance", "_since")
+    __slots__ = ("_at_once", "_left", "_per_second", "_since")
+
+    def __init__(self, at_once: int, per_second: float, now: float) -> None:
+        self._at_once = at_once
+        self._per_second = per_second
+        self._left = float(at_once)
+        self._since = now
+
+    def spend(self, now: float) -> bool:
+        """Takes one at `now` (seconds of a steady clock); False if none was left."""
+        gained = (now - self._since) * self._per_second
+        self._left = min(self._at_once, self._left + gained) - 1
+        self._since = now
+        return self._left >= 0
+
+
+class MessageRate:
+    """How fast the messages of one connection may come."""
+
+    __slots__ = ("_allowance",)
 
     def __init__(self, now: float) -> None:
-        self._allowance = float(MESSAGES_AT_ONCE)
-        self._since = now
+        self._allowance = Allowance(MESSAGES_AT_ONCE, MESSAGES_PER_SECOND, now)
 
     def spend(self, now: float) -> None:
         """A message arrives at `now` (seconds of a steady clock).
@@ -71,10 +93,7 @@ class MessageRate:
         Raises:
             Refusal: they arrive too fast.
         """
-        gained = (now - self._since) * MESSAGES_PER_SECOND
-        self._allowance = min(MESSAGES_AT_ONCE, self._allowance + gained) - 1
-        self._since = now
-        if self._allowance < 0:
+        if not self._allowance.spend(now):
             raise _too_many(f"Send at most {MESSAGES_PER_SECOND:g} messages per second.")
 
 

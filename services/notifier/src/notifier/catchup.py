@@ -9,10 +9,11 @@ from dataclasses import dataclass, field
 import orjson
 
 from notifier.events import Event
-from notifier.filters import Audience
+from notifier.filters import Audience, wanted_among
 from notifier.hub import Hub
 from notifier.log import PAGE_EVENTS, EventLog
 from notifier.metrics import REPLAYED, SNAPSHOT_ORDERS
+from notifier.pages import Pages
 from notifier.positions import behind, reached, unjoinable_because
 from notifier.protocol import MAX_MESSAGE_BYTES, events_message, resync_message, snapshot_message
 from shared.cursors import Position
@@ -50,6 +51,7 @@ class CatchUp:
     subscription: Subscription
     hub: Hub
     log: EventLog
+    pages: Pages
     workflow: Workflow
     _position: list[int] = field(default_factory=list)
     _seen: dict[str, int] = field(default_factory=dict)
@@ -130,15 +132,15 @@ class CatchUp:
         parts: list[bytes] = []
         size = 0
         for partition in partitions:
-            for event in await self._page(partition):
+            page = await self._page(partition)
+            for event in self._wanted(page):
                 self._position[partition] = event.seq
-                if not self._wanted(event):
-                    continue
                 parts.append(event.encoded(with_customer=self.subscription.audience.with_customer))
                 size += len(parts[-1])
                 if size >= MAX_MESSAGE_BYTES:
                     yield self._events(parts)
                     parts, size = [], 0
+            self._position[partition] = page[-1].seq
         if parts:
             yield self._events(parts)
 
@@ -147,12 +149,15 @@ class CatchUp:
         held = self.hub.window.after(partition, after, PAGE_EVENTS)
         if held is not None:
             return held
-        events = await self.log.page(partition, after, self.hub.position[partition])
+        events = await self.pages.after(self._generation, partition, after, self.hub.position[partition])
         self._check_generation()
         return events
 
-    def _wanted(self, event: Event) -> bool:
-        return event.version > self._seen.get(event.order_id, 0) and self.subscription.audience.wants(event)
+    def _wanted(self, page: list[Event]) -> list[Event]:
+        wanted = wanted_among(page, self.subscription.audience)
+        if not self._seen:
+            return wanted
+        return [event for event in wanted if event.version > self._seen.get(event.order_id, 0)]
 
     def _events(self, parts: list[bytes]) -> bytes:
         REPLAYED.inc(len(parts))

@@ -1,5 +1,6 @@
 """Who gets which event. Pure: a filter can only narrow what the policy in `shared.access` allows."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -93,6 +94,19 @@ def _common(granted: Names | None, asked: Names | None) -> Names | None:
     if granted is None or asked is None:
         return asked if granted is None else granted
     return granted & asked
+
+
+def wanted_among(events: Sequence[Event], audience: Audience) -> list[Event]:
+    """Those of the events that an audience gets."""
+    # Of a long past most clients get little, and the look at one name costs a tenth of the whole decision.
+    reach = reach_of(audience)
+    if reach.order_ids is not None:
+        order_ids = reach.order_ids
+        events = [event for event in events if event.order_id in order_ids]
+    elif reach.merchant_ids is not None:
+        merchant_ids = reach.merchant_ids
+        events = [event for event in events if event.merchant_id in merchant_ids]
+    return [event for event in events if audience.wants(event)]
 
 
 _LONG_AGO = datetime(1900, 1, 1, tzinfo=UTC)

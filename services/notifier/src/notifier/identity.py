@@ -1,4 +1,4 @@
-"""Who a connection is, and until when: entitlement ends when the token does."""
+"""Who a connection is, and until when: entitlement ends when the token does, or is revoked."""
 
 import asyncio
 from collections.abc import Callable
@@ -8,6 +8,7 @@ from notifier.admission import Admission
 from notifier.protocol import FORBIDDEN, NOT_AUTHENTICATED, Refusal
 from shared.access import Principal, may_read
 from shared.problems import Problem
+from shared.revocation_list import RevocationList
 from shared.tokens import TokenError, TokenVerifier
 
 MAX_TIMER_SECONDS = 3600.0
@@ -17,10 +18,17 @@ MAX_TIMER_SECONDS = 3600.0
 class Identity:
     """The principal of one connection, from its first valid token on."""
 
-    __slots__ = ("_admission", "_on_expiry", "_timer", "_verifier", "principal")
+    __slots__ = ("_admission", "_on_expiry", "_revocations", "_timer", "_verifier", "principal")
 
-    def __init__(self, verifier: TokenVerifier, admission: Admission, on_expiry: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        verifier: TokenVerifier,
+        revocations: RevocationList,
+        admission: Admission,
+        on_expiry: Callable[[], None],
+    ) -> None:
         self._verifier = verifier
+        self._revocations = revocations
         self._admission = admission
         self._on_expiry = on_expiry
         self._timer: asyncio.TimerHandle | None = None
@@ -30,10 +38,12 @@ class Identity:
         """Takes on what the token says. Later tokens must be the same principal's.
 
         Raises:
-            Refusal: not a valid token, no right to read, another principal, or too many connections;
-                what was proved before still holds.
+            Refusal: not a valid token, a revoked one, no right to read, another principal, or too many
+                connections; what was proved before still holds.
         """
         principal = self._verified(token)
+        if self._revocations.known.include(principal):
+            raise revoked()
         if not may_read(principal):
             raise _forbidden("The token lacks the scope orders:read.")
         if self.principal is None:
@@ -43,6 +53,11 @@ class Identity:
         self.principal = principal
         self._await_expiry(principal)
         return principal
+
+    @property
+    def is_revoked(self) -> bool:
+        """Whether the token that was proved last has been revoked since."""
+        return self.principal is not None and self._revocations.known.include(self.principal)
 
     def release(self) -> None:
         """The connection is gone."""
@@ -67,6 +82,11 @@ class Identity:
             return
         loop = asyncio.get_running_loop()
         self._timer = loop.call_later(min(left, MAX_TIMER_SECONDS), self._await_expiry, principal)
+
+
+def revoked() -> Refusal:
+    """What the holder of a revoked token is told."""
+    return Refusal(NOT_AUTHENTICATED, "revoked", Problem("unauthenticated", "The token has been revoked."))
 
 
 def _forbidden(detail: str) -> Refusal:

@@ -17,6 +17,10 @@ CONCURRENT_READS = 16
 """Beyond this, readers wait for each other: clients that come back together must not drown the database."""
 
 
+class LogIncomplete(DatabaseUnavailable):
+    """Events are missing in the log, which must never be. Whoever stands before them cannot go on."""
+
+
 class EventLog:
     """The log as its readers see it. The pages asked for at once are bounded per instance."""
 
@@ -43,7 +47,8 @@ class EventLog:
         """The events that follow `after` in their order, up to `through`, at most `PAGE_EVENTS`.
 
         Raises:
-            DatabaseUnavailable: also if the log has a hole there, which it must never have.
+            DatabaseUnavailable: it did not answer.
+            LogIncomplete: the log has a hole there.
         """
         last = min(through, after + PAGE_EVENTS)
         first_key, last_key = position_key(partition, after + 1), position_key(partition, last)
@@ -55,9 +60,7 @@ class EventLog:
                     .to_list(None)
                 )
         if [document["seq"] for document in documents] != list(range(after + 1, last + 1)):
-            raise DatabaseUnavailable(
-                f"events {after + 1} to {last} of partition {partition} are not all there"
-            )
+            raise LogIncomplete(f"events {after + 1} to {last} of partition {partition} are not all there")
         return [event_of(document, self._workflow) for document in documents]
 
     async def orders(self, audience: Audience) -> AsyncIterator[list[OrderDocument]]:

@@ -88,7 +88,7 @@ CLOSE_CODES = (
     CloseCode(protocol.BAD_MESSAGE, "a message that is not valid", "mend the request", reconnect=False),
     CloseCode(
         protocol.NOT_AUTHENTICATED,
-        "no valid token, or it has expired",
+        "no valid token, or it has expired or was revoked",
         "get a fresh token first",
         reconnect=False,
     ),

@@ -130,6 +130,11 @@ class StreamServer:
             async with asyncio.timeout(CLOSE_SECONDS):
                 await server.wait_closed()
 
+    def end_revoked(self) -> None:
+        """Begins to close the connections whose tokens have been revoked."""
+        for session in tuple(self._sessions.values()):
+            session.end_if_revoked()
+
     async def _handle(self, connection: ServerConnection) -> None:
         if not isinstance(connection, StreamConnection):
             raise TypeError("the server makes StreamConnections")

@@ -3,19 +3,26 @@
 import asyncio
 import logging
 from contextlib import aclosing, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 from websockets.protocol import State
 
-from notifier.admission import Admission, MessageRate
+from notifier.admission import (
+    RESYNCS_AT_ONCE,
+    RESYNCS_PER_SECOND,
+    Admission,
+    Allowance,
+    MessageRate,
+)
 from notifier.catchup import CatchUp, HubLagging, LogReplaced, Subscription
 from notifier.filters import Audience
 from notifier.hub import Hub
-from notifier.identity import Identity
+from notifier.identity import Identity, revoked
 from notifier.log import EventLog
-from notifier.metrics import CLOSED
+from notifier.metrics import CLOSED, FELL_BEHIND
+from notifier.pages import Pages
 from notifier.protocol import (
     BAD_MESSAGE,
     NO_SUBSCRIBE,
@@ -35,6 +42,7 @@ from notifier.topics import Topic
 from shared.cursors import InvalidCursor, Position, decode_cursor
 from shared.database import DatabaseUnavailable
 from shared.problems import Problem
+from shared.revocation_list import RevocationList
 from shared.tokens import TokenVerifier
 from shared.tracing import trace_id_of
 from shared.workflow import Workflow
@@ -42,8 +50,6 @@ from shared.workflow import Workflow
 log = logging.getLogger(__name__)
 
 SUBSCRIBE_SECONDS = 5
-SEND_SECONDS = 30
-"""How long one message of the past may wait for the client to read: 256 KiB take a phone a few seconds."""
 
 CLOSE_SECONDS = 5
 """How long a client may take to answer a close before its connection is cut."""
@@ -55,10 +61,13 @@ class Parts:
 
     hub: Hub
     log: EventLog
+    pages: Pages
     verifier: TokenVerifier
+    revocations: RevocationList
     workflow: Workflow
     admission: Admission
     queue_bytes: int
+    drain_seconds: float
 
 
 class Session:
@@ -73,6 +82,7 @@ class Session:
         "_loop",
         "_parts",
         "_rate",
+        "_resyncs",
         "_subscription",
         "_topic",
     )
@@ -83,7 +93,8 @@ class Session:
         self._handshake_token = handshake_token
         self._loop = connection.loop
         self._rate = MessageRate(self._loop.time())
-        self._identity = Identity(parts.verifier, parts.admission, self._expire)
+        self._resyncs = Allowance(RESYNCS_AT_ONCE, RESYNCS_PER_SECOND, self._loop.time())
+        self._identity = Identity(parts.verifier, parts.revocations, parts.admission, self._expire)
         self._subscription: Subscription | None = None
         self._topic: Topic | None = None
         self._feeding: asyncio.Task[None] | None = None
@@ -111,12 +122,17 @@ class Session:
             self._closing = self._loop.create_task(self._close(code, reason, problem))
 
     def push(self, frame: bytes) -> None:
-        """Sends a frame without waiting; a client too slow to take it is closed."""
-        transport = self._connection.transport
-        if transport.get_write_buffer_size() > self._parts.queue_bytes:
-            self.end(OVERLOADED, "too slow")
-        elif self._connection.protocol.state is State.OPEN:
-            transport.write(frame)
+        """Sends a live frame without waiting. For a client too slow to take it, nothing more is queued."""
+        if self._connection.transport.get_write_buffer_size() > self._parts.queue_bytes:
+            self._fall_behind()
+        else:
+            self._put(frame)
+
+    def end_if_revoked(self) -> None:
+        """Begins to close the connection if its token has been revoked."""
+        if self._identity.is_revoked:
+            refusal = revoked()
+            self.end(refusal.code, refusal.reason, refusal.problem)
 
     def log_replaced(self) -> None:
         """Sends the client away; it comes back with a cursor of the old log and is resynchronised."""
@@ -186,15 +202,24 @@ class Session:
             self._feeding = self._loop.create_task(self._feed())
             self._feeding.add_done_callback(self._fed)
 
+    def _fall_behind(self) -> None:
+        """Leaves the topic at once. What was missed comes as a snapshot, when what is queued has drained."""
+        FELL_BEHIND.inc()
+        subscription = self._subscription
+        if subscription is None or not self._resyncs.spend(self._loop.time()):
+            self.end(OVERLOADED, "too slow")
+        else:
+            self._start(replace(subscription, after=None, snapshot=True, resync_reason="too-slow"))
+
     async def _feed(self) -> None:
         """Brings the newest subscription to the hub's position and joins it there."""
         try:
             while not await self._bring_up():
                 pass  # the client subscribed anew meanwhile
-        except ConnectionClosed:
-            pass  # `run` ends, too
         except TimeoutError:
             self.end(OVERLOADED, "too slow")
+        except OSError:
+            pass  # the connection was lost: `run` ends, too
         except LogReplaced:
             self.log_replaced()
         except HubLagging as error:
@@ -206,15 +231,16 @@ class Session:
             self.end(OVERLOADED, "database unavailable", problem)
 
     async def _bring_up(self) -> bool:
+        parts = self._parts
+        await self._drained()  # a position taken before that would be old by now
         subscription = self._subscription
         if subscription is None:
             return True  # the connection ended meanwhile
-        parts = self._parts
-        catch_up = CatchUp(subscription, parts.hub, parts.log, parts.workflow)
+        catch_up = CatchUp(subscription, parts.hub, parts.log, parts.pages, parts.workflow)
         async with aclosing(catch_up.messages()) as messages:
             async for message in messages:
-                async with asyncio.timeout(SEND_SECONDS):
-                    await self._connection.send(message, text=True)
+                self._write(message)
+                await self._drained()
                 if self._subscription is not subscription:
                     return False
             if self._subscription is not subscription:
@@ -224,6 +250,12 @@ class Session:
             self._write(live_message(parts.hub.cursor))
         return True
 
+    async def _drained(self) -> None:
+        """Returns when little waits to be sent. Raises `TimeoutError` if that takes too long."""
+        if self._connection.paused:
+            async with asyncio.timeout(self._parts.drain_seconds):
+                await self._connection.drain()
+
     def _fed(self, task: asyncio.Task[None]) -> None:
         if self._feeding is task:
             self._feeding = None
@@ -232,7 +264,11 @@ class Session:
             self.end(1011, "internal error", Problem("internal-error", "The fault is logged."))
 
     def _write(self, payload: bytes) -> None:
-        self.push(text_frame(payload))
+        self._put(text_frame(payload))
+
+    def _put(self, frame: bytes) -> None:
+        if self._connection.protocol.state is State.OPEN:
+            self._connection.transport.write(frame)
 
     def _tell(self, problem: Problem) -> None:
         trace_id = trace_id_of(None)

@@ -18,6 +18,9 @@ class NotifierSettings(Settings):
     notifier_queue_bytes: Annotated[int, Field(ge=16 * 1024)] = 1024 * 1024
     """What may wait in memory for one client beside the kernel's socket buffers: some 1,500 events.
     All connections together can need this times their number, so it bounds the process as well."""
+    notifier_drain_seconds: Annotated[float, Field(gt=0, le=300)] = 30.0
+    """How long what waits for one client may take to drain: of the past, one message (256 KiB, seconds for a
+    phone), and after it fell behind, all that was queued. Then it is closed."""
     notifier_window_bytes: Annotated[int, Field(ge=0)] = 64 * 1024 * 1024
     """Recent events kept for reconnects: some 80,000. Older ones are read from the log."""
     notifier_heartbeat_seconds: Annotated[float, Field(gt=0, le=3600)] = 20.0

@@ -9,6 +9,7 @@ from query.parameters import refuse_repeated
 from query.settings import QuerySettings
 from shared.database import Database, open_database
 from shared.http import install_plumbing
+from shared.revocation_list import RevocationList
 from shared.serving import background, serve_http
 from shared.tokens import TokenVerifier
 from shared.workflow import Workflow, load_workflow
@@ -32,6 +33,7 @@ def create_app(settings: QuerySettings, database: Database, workflow: Workflow) 
     context = Context(
         database=database,
         verifier=TokenVerifier(settings),
+        revocations=RevocationList(database),
         workflow=workflow,
         partitions=settings.partitions,
         cursor_key=cursor_key(settings.jwt_secret),

@@ -10,6 +10,7 @@ from shared.documents import OrderDocument
 from shared.http import authenticated
 from shared.identifiers import is_identifier
 from shared.problems import ProblemError
+from shared.revocation_list import RevocationList
 from shared.tokens import TokenVerifier
 from shared.workflow import Workflow
 
@@ -20,6 +21,7 @@ class Context:
 
     database: Database
     verifier: TokenVerifier
+    revocations: RevocationList
     workflow: Workflow
     partitions: int
     cursor_key: bytes
@@ -29,8 +31,11 @@ class Context:
 
         Raises:
             ProblemError: `unauthenticated`, or `forbidden` without a scope to read.
+            DatabaseUnavailable: whether the token is revoked cannot be told.
         """
         principal = authenticated(request, self.verifier)
+        if (await self.revocations.fresh()).include(principal):
+            raise ProblemError("unauthenticated", "The token has been revoked.")
         if not may_read(principal):
             raise ProblemError("forbidden", "The token does not have the scope orders:read.")
         return principal

@@ -1,0 +1,129 @@
+"""The list of revocations in the database: how it is written, and how services keep up with it."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from datetime import datetime
+
+from uuid_utils import uuid4
+
+from shared.database import Database, DatabaseUnavailable, driver_errors
+from shared.documents import RevocationDocument
+from shared.revocations import Revocations, revocations_of
+from shared.timestamps import to_milliseconds
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 2.0
+"""How old the known list may be while the database answers: so long a revoked token may still serve."""
+
+MAX_REVOCATIONS = 20_000
+"""Every service holds them all; reading that many takes it a fifth of a second."""
+
+_STATE = "revocations"
+
+
+class TooManyRevocations(Exception):
+    """The list is full. Changing the secret ends all tokens at once."""
+
+
+class RevocationList:
+    """The revocations as one service knows them. Nothing is known before the first look."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._state: str | None = None
+        self._looked_at = -LOOK_SECONDS
+        self._looking = asyncio.Lock()
+        self.known = Revocations()
+        """At the newest look that the database answered."""
+
+    async def look(self) -> bool:
+        """Brings `known` up to date; whether it changed. Costs one small read while nothing is revoked.
+
+        Raises:
+            DatabaseUnavailable: what was known before still holds.
+        """
+        started = time.monotonic()
+        with driver_errors():
+            # The state first, then the list: a revocation in between is read now and noticed again later.
+            document = await self._database.raw["settings"].find_one({"_id": _STATE})
+            state = None if document is None else str(document["state"])
+            changed = state != self._state
+            if changed:
+                self.known = revocations_of(await self._database.revocations.find({}).to_list(None))
+        self._state = state
+        self._looked_at = started
+        return changed
+
+    async def fresh(self) -> Revocations:
+        """The revocations, at most `LOOK_SECONDS` old.
+
+        Raises:
+            DatabaseUnavailable: they are not known that freshly.
+        """
+        async with self._looking:
+            if time.monotonic() - self._looked_at > LOOK_SECONDS:
+                await self.look()
+        return self.known
+
+    async def follow(self, on_change: Callable[[], None]) -> None:
+        """Looks every `LOOK_SECONDS` until cancelled; what is known holds while the database is away."""
+        while True:
+            try:
+                if await self.look():
+                    on_change()
+            except DatabaseUnavailable as error:
+                log.warning("revocations as they were known before: %s", error)
+            await asyncio.sleep(LOOK_SECONDS)
+
+
+async def revoke_token(database: Database, token_id: str, *, until: datetime | None = None) -> None:
+    """Revokes the token with this `jti`. Repeating it is harmless. Services act within seconds.
+
+    `until`: when the token expires anyway; the entry is removed then. None = it is kept for ever.
+
+    Raises:
+        TooManyRevocations, DatabaseUnavailable: perhaps not revoked; repeat it.
+    """
+    await _write(
+        database,
+        RevocationDocument(
+            _id=f"jti/{token_id}", token_id=token_id, subject=None, issued_before=None, expires_at=until
+        ),
+    )
+
+
+async def revoke_subject(
+    database: Database, subject: str, *, issued_before: datetime, until: datetime | None = None
+) -> None:
+    """Revokes all tokens of a subject that were issued before a time (`iat`), and those that do not say when.
+
+    A later call replaces the time of an earlier one. `until`: when the last of the tokens expires anyway;
+    the entry is removed then. None = it is kept for ever.
+
+    Raises:
+        TooManyRevocations, DatabaseUnavailable: perhaps not revoked; repeat it.
+    """
+    await _write(
+        database,
+        RevocationDocument(
+            _id=f"sub/{subject}",
+            token_id=None,
+            subject=subject,
+            issued_before=to_milliseconds(issued_before),
+            expires_at=until,
+        ),
+    )
+
+
+async def _write(database: Database, document: RevocationDocument) -> None:
+    with driver_errors():
+        if await database.revocations.estimated_document_count() >= MAX_REVOCATIONS:
+            raise TooManyRevocations(f"there are {MAX_REVOCATIONS} revocations already")
+        await database.revocations.replace_one({"_id": document["_id"]}, document, upsert=True)
+        # By chance, not by counting: the state of a restored database must differ from all that were seen.
+        await database.raw["settings"].update_one(
+            {"_id": _STATE}, {"$set": {"state": uuid4().hex}}, upsert=True
+        )
