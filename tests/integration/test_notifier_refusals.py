@@ -147,6 +147,23 @@ async def test_a_dead_peer_is_cut_and_a_silent_one_is_not(
         await silent.events(1)
 
 
+async def test_a_live_client_is_told_that_it_is_even_when_nothing_happens(
+    start_service: StartService, service_environment: dict[str, str]
+) -> None:
+    async with (
+        notifier_stage(start_service, service_environment, NOTIFIER_HEARTBEAT_SECONDS="0.5") as stage,
+        subscribed(stage.url, stage.token(), filter={"merchant_id": ["quiet"]}) as watcher,
+    ):
+        [event] = await stage.stub.commit((new_order(), "acme", "created"))
+
+        async def beat() -> bool:
+            message = await watcher.receive()
+            assert (message["type"], message["events"]) == ("events", [])
+            return decode_cursor(message["cursor"]).seqs[event["partition"]] == event["seq"]
+
+        await eventually(beat)
+
+
 async def test_health_and_metrics_share_the_port(stage: Stage) -> None:
     base = stage.notifier.url
     async with ClientSession() as session:

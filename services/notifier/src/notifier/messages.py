@@ -4,9 +4,9 @@
 """
 
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
-from pydantic import Field, with_config
+from pydantic import with_config
 from typing_extensions import TypedDict
 
 from notifier import protocol
@@ -27,10 +27,12 @@ class Snapshot(TypedDict):
 
 @with_config(DESCRIBED)
 class Events(TypedDict):
-    """Changes of orders that match the filter, or did before: missed ones first, then live ones."""
+    """Changes of orders that match the filter, or did before: missed ones first, then live ones. None at
+    all, from time to time, on a connection on which nothing else is sent: it lives, and stands here.
+    """
 
     type: Literal["events"]
-    events: Annotated[list[CloudEvent], Field(min_length=1)]
+    events: list[CloudEvent]
     """Those of one order in the order of their versions."""
     cursor: CursorText
     """Up to here the client has been given everything. To be kept once the message is handled."""

@@ -158,12 +158,12 @@ class StreamServer:
                     await stop.wait()
 
     def _sweep(self) -> None:
-        """Pings the silent, cuts the dead."""
+        """Pings all from time to time, cuts the dead."""
         now = asyncio.get_running_loop().time()
         late, self._swept_at = now - self._swept_at > MAX_LATE_SECONDS, now
         if late:
             return  # this process stood still: what the peers sent meanwhile has yet to be read
-        for connection in tuple(self._sessions):
+        for connection, session in tuple(self._sessions.items()):
             if now - connection.heard_at > DEAD_AFTER_HEARTBEATS * self._heartbeat_seconds:
                 CLOSED.labels("dead").inc()
                 connection.transport.abort()
@@ -171,6 +171,7 @@ class StreamServer:
                 # Spread from here on: clients that came together are not pinged together for ever.
                 connection.pinged_at = now - random.uniform(0, self._heartbeat_seconds / 4)
                 connection.ping_now()
+                session.beat()
 
     async def _send_away(self, seconds: float) -> None:
         """Closes all connections, spread over `seconds` so that the clients do not come back as a herd."""
