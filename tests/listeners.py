@@ -11,9 +11,9 @@ import orjson
 from message_checks import check_message
 from shared.broker import BrokerUnavailable, Connection, connect
 from shared.database import open_database
-from shared.topology import EVENTS_EXCHANGE, partition_queue_name
+from shared.topology import DEAD_QUEUE, EVENTS_EXCHANGE, partition_queue_name
 from tracking.checker import Acknowledged, find_faults
-from tracking.examination import read_records
+from tracking.examination import queue_lengths, read_records
 
 
 @asynccontextmanager
@@ -54,19 +54,13 @@ async def examine(
     async with open_database(environment["MONGODB_URL"], environment["MONGODB_DATABASE"]) as database:
         while True:
             records = await read_records(database)
-            depths = await queue_depths(environment["AMQP_URL"], len(records.partitions))
+            lengths = await queue_lengths(environment["AMQP_URL"], len(records.partitions))
+            del lengths[DEAD_QUEUE]  # what is refused for good stays there
             faults = find_faults(records, told, announced)
-            if not faults and not any(depths.values()):
+            if not faults and not any(lengths.values()):
                 return
-            assert time.monotonic() < deadline, (faults[:10], depths)
+            assert time.monotonic() < deadline, (faults[:10], lengths)
             await asyncio.sleep(0.2)
-
-
-async def queue_depths(amqp_url: str, partitions: int) -> dict[str, int]:
-    """Messages ready in each partition's queue."""
-    async with connect(amqp_url, "depths") as connection:
-        names = [partition_queue_name(partition) for partition in range(partitions)]
-        return {name: await connection.depth(name) for name in names}
 
 
 async def waiting(connection: Connection, partition: int) -> list[bytes]:
