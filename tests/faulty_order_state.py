@@ -1,20 +1,25 @@
-"""order-state with a fault: at a chosen step, once, it kills, freezes or stops itself.
+"""order-state with a fault: at a chosen step, once, it kills, freezes or stops itself; or it fails on some
+updates, always.
 
 ``FAULT=kill:after-commit python -m faulty_order_state``. The steps: `before-commit` (decided, nothing
-written), `in-transaction` (the fence is written, the rest is not), `after-commit` (not announced),
+written), `in-transaction` (all is written, nothing committed), `after-commit` (not announced),
 `after-announce` (no reply, not acknowledged).
+
+``POISON=deciding``: updates whose ids begin with `poison` cannot be decided; `loading`: what is known of
+them cannot be read; `committing`: what they make cannot be encoded, which shows after the fence was
+written; `refused`: the database refuses it.
 """
 
 import asyncio
 import os
 import signal
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from order_state.announcer import Announcer, open_announcer
 from order_state.app import serve
-from order_state.batch import Decided
+from order_state.decided import AnyCommand, Decided, Known
 from order_state.settings import OrderStateSettings
 from order_state.store import PartitionPosition, Store
 from shared.broker import Connection
@@ -27,7 +32,16 @@ SLOW_SECONDS = 0.3
 """What the step takes longer when it is told to stop there: so the stop is under way before it ends."""
 
 _SIGNALS = {"kill": signal.SIGKILL, "freeze": signal.SIGSTOP, "stop": signal.SIGTERM}
-_how, _, _where = os.environ["FAULT"].partition(":")
+_how, _, _where = os.environ.get("FAULT", "").partition(":")
+_poison = os.environ.get("POISON", "")
+
+PERSONAL = "Ada Lovelace"
+"""What an exception may quote, and nobody may log."""
+
+
+def is_poisoned(update_id: str) -> bool:
+    """Whether this order-state fails on the update."""
+    return bool(_poison) and update_id.startswith("poison")
 
 
 async def reach(step: str) -> None:
@@ -40,8 +54,23 @@ async def reach(step: str) -> None:
             await asyncio.sleep(SLOW_SECONDS)
 
 
+class Undecidable(dict[str, Any]):
+    """Outcomes that fail when it is asked for that of a poisoned update."""
+
+    def get(self, key: str, default: Any = None) -> Any:
+        if is_poisoned(key.partition("/")[2]):
+            raise ZeroDivisionError(f"{key} of {PERSONAL}")
+        return super().get(key, default)
+
+
 class FaultyStore(Store):
     """Fails around its transaction."""
+
+    async def load(self, commands: Sequence[AnyCommand], *arguments: Any) -> Known:
+        if _poison == "loading" and any(is_poisoned(command.update_id) for command in commands):
+            raise ValueError(f"the order of {PERSONAL}")
+        known = await super().load(commands, *arguments)
+        return replace(known, updates=Undecidable(known.updates)) if _poison == "deciding" else known
 
     async def commit(
         self, positions: Sequence[PartitionPosition], decided: Sequence[Decided]
@@ -50,6 +79,11 @@ class FaultyStore(Store):
         return await super().commit(positions, decided)
 
     async def _write(self, session: Any, writes: Any) -> None:
+        for event in [event for _, decided in writes for event in decided.events]:
+            if _poison == "committing" and is_poisoned(event["update_id"]):
+                event["metadata"] = {"beyond what the database can hold": 2**70}
+            if _poison == "refused" and is_poisoned(event["update_id"]):
+                event["version"] = 1
         await super()._write(session, writes)
         await reach("in-transaction")
 

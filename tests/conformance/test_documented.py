@@ -14,6 +14,7 @@ from clients import HERE, NODE
 
 from callers import token
 from fixtures import Spine, StartService
+from tracking.fleet import MERCHANTS
 from tracking.service_process import ServiceProcess
 
 ROOT = Path(__file__).parents[2]
@@ -69,7 +70,7 @@ async def create(spine: Spine, order_id: str) -> None:
 async def test_the_dashboard_shows_orders_live_and_across_a_restart(
     spine: Spine, notifier: ServiceProcess, tmp_path: Path
 ) -> None:
-    page = example("JavaScript client", "html")
+    page = example("A dashboard in ten minutes", "html")
     script = page.split('<script type="module">')[1].split("</script>")[0]
     for file in (ROOT / "web/tracking-live.js", ROOT / "web/package.json", HERE / "page.mjs"):
         shutil.copy(file, tmp_path)
@@ -88,6 +89,13 @@ async def test_the_dashboard_shows_orders_live_and_across_a_restart(
         await post(spine, "/v1/orders/a/updates", status="cancelled")
         await notifier.start()
         await until_line(lines, r"^#orders b created")
+
+
+def test_the_token_of_the_dashboard_is_for_a_merchant_of_the_simulated_fleet() -> None:
+    section = PAGE.split("\n## A dashboard in ten minutes\n")[1]
+    merchant = re.search(r"tracking token .* --merchants (\S+)", section)
+    assert merchant
+    assert merchant[1] in MERCHANTS
 
 
 async def test_the_python_example_prints_what_happens(spine: Spine, notifier: ServiceProcess) -> None:

@@ -137,9 +137,14 @@ class Stage:
 
     async def metric(self, name: str) -> float:
         """A metric without labels."""
-        async with ClientSession() as session, session.get(f"{self.notifier.url}/metrics") as response:
-            lines = (await response.text()).splitlines()
-        return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
+        return await metric(self.notifier, name)
+
+
+async def metric(service: ServiceProcess, name: str) -> float:
+    """A metric of a service, its labels taken together."""
+    async with ClientSession() as session, session.get(f"{service.url}/metrics") as response:
+        lines = (await response.text()).splitlines()
+    return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
 
 
 @asynccontextmanager

@@ -7,9 +7,10 @@ from typing import Any
 import pytest
 
 from builders import create_command, update_command
-from order_state.batch import Known, decide_batch
+from order_state.batch import decide_batch
+from order_state.decided import Known
 from shared.database import UPDATES_TTL_SECONDS, Database, open_database
-from shared.documents import EventDocument
+from shared.documents import EventDocument, update_key
 from shared.partitioning import partition_of
 from shared.timestamps import now
 from shared.workflow import DEFAULT_WORKFLOW
@@ -117,6 +118,13 @@ async def _remove_every_trace_of_an_early_order(database: Database) -> None:
     await database.orders.delete_one({"_id": order_id})
 
 
+async def _park_what_has_an_outcome(database: Database) -> None:
+    event = await _event(database, order_id=_order_id(3))
+    key = update_key(event["order_id"], event["update_id"])
+    parked = {"_id": key, "order_id": event["order_id"], "partition": event["partition"], "place": 1}
+    await database.raw["parked"].insert_one(parked)
+
+
 @pytest.mark.parametrize(
     ("seed", "fault"),
     [
@@ -141,6 +149,8 @@ async def _remove_every_trace_of_an_early_order(database: Database) -> None:
             "without its event",
         ),
         (lambda db: db.partitions.update_one({"_id": 0}, {"$inc": {"seq": 1}}), "seqs are not exactly"),
+        (_park_what_has_an_outcome, "is parked, and has an outcome"),
+        (_park_what_has_an_outcome, "what is parked is not what its partition says"),
     ],
 )
 async def test_a_fault_that_is_seeded_into_the_database_is_found(

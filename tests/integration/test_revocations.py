@@ -55,6 +55,16 @@ async def test_open_streams_of_revoked_tokens_end_in_time_and_others_do_not(
             assert await stage.metric("tracking_stream_connections") == 2
 
 
+async def test_what_was_revoked_of_a_subject_stays_revoked(mongodb_url: str, database_name: str) -> None:
+    late, early = now(), now() - timedelta(hours=1)
+    async with open_database(mongodb_url, database_name) as database:
+        for issued_before in (late, early):
+            await revoke_subject(database, "driver-7", issued_before=issued_before)
+        document = await database.revocations.find_one({})
+        assert document is not None
+        assert document["issued_before"] == late
+
+
 async def test_query_refuses_revoked_tokens(mongodb_url: str) -> None:
     stolen, kept = query_token(jti="stolen"), query_token(jti="kept")
     async with running_query(mongodb_url) as client:

@@ -1,5 +1,6 @@
-"""`token`, `load`, `tail`, `check` and `demo` against a stack that runs."""
+"""`token`, `revoke`, `load`, `tail`, `check` and `demo` against a stack that runs."""
 
+import asyncio
 import gzip
 import json
 import os
@@ -8,12 +9,14 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from uuid import uuid4
 
+import jwt
 import pytest
 from aiohttp import ClientSession
 from command import ANY_PORTS, Finished, RunningStack, run
 
 from shared.database import open_database
 from tracking.processes import ChildProcess, wait_until
+from tracking.revoke import CLOSED_SECONDS
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -37,9 +40,9 @@ async def _history(stack: RunningStack, order_id: str, token: str) -> list[str]:
         return [item["status"] for item in (await response.json())["items"]]
 
 
-async def _token(stack: RunningStack, merchants: str = "*") -> str:
+async def _token(stack: RunningStack, merchants: str = "*", subject: str = "reader") -> str:
     finished = await run(
-        *("token", "--sub", "reader", "--scope", "orders:read", "--merchants", merchants),
+        *("token", "--sub", subject, "--scope", "orders:read", "--merchants", merchants),
         *("--data-dir", str(stack.data)),
     )
     assert finished.exit_code == 0, finished
@@ -156,6 +159,57 @@ async def test_tail_shows_events_and_goes_on_after_the_notifier_died(
     finally:
         await tail.stop()
     assert tail.log_path.read_text().count("created → picked_up") == 2
+
+
+async def test_a_revoked_token_ends_the_tail_that_it_opened_and_a_later_one_is_good(
+    stack: RunningStack, tmp_path: Path
+) -> None:
+    subject = f"s-{uuid4().hex[:8]}"
+    revoke = ("revoke", "--data-dir", str(stack.data))
+
+    async def tail(token: str) -> ChildProcess:
+        process = ChildProcess(
+            "tail",
+            [sys.executable, "-m", "tracking", "tail", "--data-dir", str(stack.data), "--token", token],
+            environment=os.environ,
+            log_path=tmp_path / f"{uuid4().hex}.log",
+        )
+
+        async def is_live() -> bool:
+            return "live from here" in process.log_path.read_text()
+
+        await wait_until(is_live, seconds=40, what="the tail")
+        return process
+
+    async def ends_in_time(process: ChildProcess) -> None:
+        async with asyncio.timeout(CLOSED_SECONDS + 2):  # the process itself needs a moment to end
+            assert await process.wait() == 1
+        assert process.last_line() == "tracking: The token has been revoked."
+
+    first, second, other = [await _token(stack, subject=name) for name in (subject, subject, "other")]
+    tails = [await tail(token) for token in (first, second, other)]
+    try:
+        token_id = jwt.decode(first, options={"verify_signature": False})["jti"]
+        finished = await run(*revoke, "--jti", token_id)
+        assert finished.output.startswith(f"revoked: the token {token_id}\n"), finished
+        await ends_in_time(tails[0])
+
+        finished = await run(*revoke, "--sub", subject)
+        assert finished.exit_code == 0, finished
+        tails.append(await tail(await _token(stack, subject=subject)))
+        await ends_in_time(tails[1])
+        assert [process.exit_code for process in tails] == [1, 1, None, None]
+    finally:
+        for process in tails:
+            await process.stop()
+
+
+async def test_a_database_without_an_installation_revokes_nothing(stack: RunningStack) -> None:
+    finished = await run(
+        *("revoke", "--sub", "ann", "--data-dir", str(stack.data)), environment={"MONGODB_DATABASE": "wrong"}
+    )
+    assert finished.exit_code == 1
+    assert finished.errors == "tracking: the database 'wrong' holds no installation\n"
 
 
 async def test_check_is_green_after_a_load_and_red_after_a_seeded_fault(

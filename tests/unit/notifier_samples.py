@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -28,6 +29,8 @@ class History:
     """A log and the orders that it leads to, kept in memory."""
 
     partitions: int = 2
+    padding_bytes: int = 0
+    """How much longer every order is than it need be."""
     log: list[list[EventDocument]] = field(default_factory=list)
     orders: dict[str, OrderDocument] = field(default_factory=dict)
 
@@ -57,7 +60,7 @@ class History:
             recorded_at=TIME,
             created_at=TIME,
             metadata={},
-            order_metadata={},
+            order_metadata={"padding": "x" * self.padding_bytes} if self.padding_bytes else {},
         )
         self.log[partition].append(document)
         self.orders[order_id] = project(document)
@@ -66,6 +69,21 @@ class History:
     @property
     def seqs(self) -> tuple[int, ...]:
         return tuple(len(events) for events in self.log)
+
+
+def is_found(query: dict[str, Any], document: Any) -> bool:
+    """Whether a query finds a document: the part of the language that `order_query` uses."""
+    for name, wanted in query.items():
+        match wanted:
+            case {"$in": values}:
+                held = document[name] in values
+            case {"$gte": least}:
+                held = document[name] >= least
+            case _:
+                held = document[name] == wanted
+        if not held:
+            return False
+    return True
 
 
 def some(values: list[str]) -> st.SearchStrategy[frozenset[str] | None]:

@@ -32,6 +32,7 @@ from shared.problems import CATALOGUE, Problem, validation_problem
 from shared.topology import COMMANDS_EXCHANGE, EVENTS_EXCHANGE, partition_queue
 from shared.views import order_view
 from shared.workflow import DEFAULT_WORKFLOW
+from tracking.live_view import order_after
 
 DOCUMENT = json.loads(read("docs/asyncapi.json"))
 
@@ -100,9 +101,11 @@ def test_the_close_codes_are_those_of_the_page() -> None:
 
 
 def test_the_examples_of_the_page_are_as_described() -> None:
-    subscribe, event = map(orjson.loads, blocks(read("docs/live-updates.md"), "json"))
+    subscribe, order, event = map(orjson.loads, blocks(read("docs/live-updates.md"), "json"))
     check_message("subscribe", subscribe)
+    check_message("snapshot", {"type": "snapshot", "orders": [order], "more": False})
     check_event(event)
+    assert order_after(event) == order
 
 
 @pytest.mark.parametrize("slug", CATALOGUE)

@@ -6,7 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builders import EVERYONE, TIME, create_command, update_command
-from order_state.batch import AnyCommand, Decided, Known, decide_batch
+from order_state.batch import decide_batch
+from order_state.decided import AnyCommand, Decided, Known
 from shared.access import Grant
 from shared.documents import EventDocument, OrderDocument, UpdateDocument
 from shared.workflow import DEFAULT_WORKFLOW
@@ -130,6 +131,6 @@ def test_however_commands_are_cut_into_batches_and_repeated_the_records_hold(
         list(known.orders.values()),
         list(known.events.values()),
         list(known.updates.values()),
-        [{"_id": 0, "seq": len(known.events), "commits": 0, "worker": "", "epoch": "e"}],
+        [{"_id": 0, "seq": len(known.events), "commits": 0, "worker": "", "epoch": "e", "parked": []}],
     )
     assert find_faults(records) == []

@@ -6,7 +6,11 @@ from copy import deepcopy
 import pytest
 
 from builders import TIME, create_command, update_command
-from order_state.batch import Known, decide_batch
+from order_state.batch import decide_batch
+from order_state.decided import Known
+from order_state.lifecycle import Slot
+from order_state.lines import NO_LINES, encode_lines
+from order_state.parking import park
 from shared.views import cloud_event
 from shared.workflow import DEFAULT_WORKFLOW
 from tracking.checker import Acknowledged, Records, find_faults
@@ -29,7 +33,7 @@ def sound() -> Records:
         list(decided.orders.values()),
         decided.events,
         list(decided.updates.values()),
-        [{"_id": 0, "seq": len(decided.events), "commits": 1, "worker": "w", "epoch": "e"}],
+        [{"_id": 0, "seq": len(decided.events), "commits": 1, "worker": "w", "epoch": "e", "parked": []}],
     )
 
 
@@ -90,7 +94,7 @@ def turn_an_outcome(records: Records) -> None:
 
 
 def move_to_a_foreign_partition(records: Records) -> None:
-    records.partitions.append({"_id": 1, "seq": 0, "commits": 0, "worker": "", "epoch": "e"})
+    records.partitions.append({"_id": 1, "seq": 0, "commits": 0, "worker": "", "epoch": "e", "parked": []})
 
 
 def lose_every_trace_of_an_order(records: Records) -> None:
@@ -124,6 +128,44 @@ def test_a_seeded_fault_is_noticed(seed: Seed) -> None:
     records = sound()
     seed(records)
     assert find_faults(records, ACKNOWLEDGED)
+
+
+def with_parked() -> Records:
+    """Sound records, and an update that waits."""
+    records = sound()
+    parked = park(update_command("b", update_id="6"), None, NO_LINES, Slot(0, 4, TIME), "an error")
+    records.parked.extend(parked.parked.values())
+    records.partitions[0]["parked"] = encode_lines(parked.lines)
+    return records
+
+
+def test_an_accepted_update_that_is_parked_is_not_lost() -> None:
+    assert find_faults(with_parked(), [*ACKNOWLEDGED, Acknowledged("b", "6", "accepted")]) == []
+    assert find_faults(with_parked(), [Acknowledged("b", "6", "applied", 2)])
+    assert find_faults(sound(), [Acknowledged("b", "6", "accepted")])
+
+
+def decide_a_parked_one(records: Records) -> None:
+    records.parked[0]["_id"] = "a/5"
+
+
+def lose_a_parked_one(records: Records) -> None:
+    records.parked.clear()
+
+
+def move_a_parked_one(records: Records) -> None:
+    records.parked[0]["place"] = 2
+
+
+def forget_a_line(records: Records) -> None:
+    records.partitions[0]["parked"] = []
+
+
+@pytest.mark.parametrize("seed", [decide_a_parked_one, lose_a_parked_one, move_a_parked_one, forget_a_line])
+def test_a_fault_of_what_is_parked_is_noticed(seed: Seed) -> None:
+    records = with_parked()
+    seed(records)
+    assert find_faults(records)
 
 
 def test_an_announcement_that_is_missing_invented_changed_or_early_is_noticed() -> None:

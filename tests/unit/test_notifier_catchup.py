@@ -1,217 +1,259 @@
 """Old snapshot + events = fresh snapshot, for every filter, token, moment of subscription and disconnect.
 
-The log, the orders and the hub move on between any two steps of a client that catches up.
+Every connection brings exactly the events that its audience may see, by the test's own reading of the rules.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
-from dataclasses import dataclass, field
-from typing import Any, cast
+from collections import Counter
+from typing import Any
 
 import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from notifier_samples import STATUSES, History, audiences, changes
+from notifier_samples import ORDERS, STATUSES, History
+from notifier_world import (
+    EPOCH,
+    EVERYTHING,
+    Begin,
+    LogInMemory,
+    Script,
+    Visitor,
+    World,
+    bytes_of_events,
+    followed,
+    new_world,
+    scripts,
+)
 
-from notifier.catchup import CatchUp, HubLagging, LogReplaced, Subscription
-from notifier.events import Event, event_of
+from notifier.catchup import HubLagging, LogReplaced, Subscription
 from notifier.filters import Audience, Filter
 from notifier.hub import Hub
-from notifier.log import EventLog
-from notifier.pages import Pages
-from notifier.protocol import live_message
-from shared.access import Grant
+from notifier.protocol import MAX_MESSAGE_BYTES
 from shared.cursors import Position, decode_cursor
-from shared.documents import OrderDocument
+from shared.documents import EventDocument
+from shared.partitioning import partition_of
 from shared.workflow import DEFAULT_WORKFLOW
 
-EPOCH = "abc"
-EVERYTHING = Audience(Grant(merchants=frozenset("*")), Filter())
+Seqs = tuple[int, ...]
+
+begins: st.SearchStrategy[Begin] = st.sampled_from(["resume", "resume", "resume", "anew", "resync"])
+stays = st.lists(st.tuples(st.none() | st.integers(1, 4), st.integers(0, 80), begins), min_size=1, max_size=6)
+Stay = tuple[int | None, int, Begin]
 
 
-class LogInMemory:
-    """The log of a history, read as slowly as a database is: others act before every answer."""
-
-    def __init__(self, history: History, page_size: int = 3) -> None:
-        self.history = history
-        self.page_size = page_size
-        self.epoch = EPOCH
-        self.pages_read = 0
-
-    async def heads(self) -> Position:
-        await asyncio.sleep(0)
-        heads = Position(self.epoch, self.history.seqs)
-        await asyncio.sleep(0)
-        return heads
-
-    async def page(self, partition: int, after: int, through: int) -> list[Event]:
-        await asyncio.sleep(0)
-        self.pages_read += 1
-        last = min(through, after + self.page_size)
-        assert last == through or last % self.page_size == 0, "pages that nobody shares"
-        return [event_of(event, DEFAULT_WORKFLOW) for event in self.history.log[partition][after:last]]
-
-    async def orders(self, audience: Audience) -> AsyncIterator[list[OrderDocument]]:
-        for order_id in sorted(self.history.orders):
-            await asyncio.sleep(0)
-            order = self.history.orders[order_id]
-            yield [order] if audience.shows(order) else []
+def is_entitled(audience: Audience, order_id: str, merchant_id: str) -> bool:
+    grant = audience.grant
+    its_merchant = bool(grant.merchants & {"*", merchant_id})
+    if grant.orders is None:
+        return its_merchant
+    return order_id in grant.orders and (its_merchant or not grant.merchants)
 
 
-@dataclass
-class World:
-    """A log that grows, and a hub that follows it."""
-
-    history: History
-    hub: Hub
-    log: LogInMemory
-    pages_bytes: int = 1024 * 1024
-    taken: list[int] = field(default_factory=lambda: [0, 0])
-
-    def __post_init__(self) -> None:
-        log = cast(EventLog, self.log)
-        self.pages = Pages(log, page_events=self.log.page_size, limit_bytes=self.pages_bytes)
-
-    def catch_up(self, subscription: Subscription) -> AsyncGenerator[bytes, None]:
-        """What a client with this subscription is given before it is live."""
-        log = cast(EventLog, self.log)
-        return CatchUp(subscription, self.hub, log, self.pages, DEFAULT_WORKFLOW).messages()
-
-    def take(self, partition: int) -> None:
-        """The hub gets the next event, if there is one."""
-        documents = self.history.log[partition][self.taken[partition] :][:1]
-        self.taken[partition] += len(documents)
-        self.hub.publish([event_of(document, DEFAULT_WORKFLOW) for document in documents])
-        self.hub.flush()
-
-    async def live_through(self, script: list[tuple[str, str] | int | None]) -> None:
-        """One step each time the others wait: a change, the hub's next event of a partition, or nothing."""
-        for step in script:
-            if isinstance(step, tuple):
-                self.history.apply(*step)
-            elif step is not None:
-                self.take(step)
-            await asyncio.sleep(0)
-        while tuple(self.taken) != self.history.seqs:
-            self.take(0)
-            self.take(1)
-            await asyncio.sleep(0)
+def is_meant(audience: Audience, event: EventDocument) -> bool:
+    asked = audience.filter
+    return (asked.order_ids is None or event["order_id"] in asked.order_ids) and (
+        asked.merchant_ids is None or event["merchant_id"] in asked.merchant_ids
+    )
 
 
-def new_world(window_bytes: int = 1024 * 1024, pages_bytes: int = 1024 * 1024) -> World:
-    history = History()
-    hub = Hub(2, window_bytes)
-    hub.start(Position(EPOCH, (0, 0)))
-    return World(history, hub, LogInMemory(history), pages_bytes)
+def matches(audience: Audience, status: str | None) -> bool:
+    asked = audience.filter
+    return (
+        status is not None
+        and (asked.statuses is None or status in asked.statuses)
+        and asked.active in (None, DEFAULT_WORKFLOW.is_active(status))
+    )
 
 
-class Client:
-    """Holds the orders that a client of the protocol holds, and checks what it is given."""
+def may_see(audience: Audience, event: EventDocument) -> bool:
+    """Whether a client gets this event; the one that takes an order out of the filter is the last."""
+    return (
+        is_entitled(audience, event["order_id"], event["merchant_id"])
+        and is_meant(audience, event)
+        and (matches(audience, event["status"]) or matches(audience, event["previous_status"]))
+    )
+
+
+def orders_at(history: History, audience: Audience, position: Seqs) -> dict[str, int]:
+    """The versions of the orders that match, as they stood at a position of the log."""
+    newest: dict[str, EventDocument] = {}
+    for log, seq in zip(history.log, position, strict=True):
+        newest |= {event["order_id"]: event for event in log[:seq]}
+    return {
+        order_id: event["version"]
+        for order_id, event in newest.items()
+        if is_entitled(audience, order_id, event["merchant_id"])
+        and is_meant(audience, event)
+        and matches(audience, event["status"])
+    }
+
+
+def is_past(position: Seqs, other: Seqs) -> bool:
+    return all(seq >= least for seq, least in zip(position, other, strict=True))
+
+
+class Client(Visitor):
+    """Holds the versions that a client of the protocol holds, and checks all that it is given."""
 
     def __init__(self, world: World, audience: Audience) -> None:
-        self.world = world
-        self.audience = audience
+        super().__init__(world, audience)
         self.versions: dict[str, int] = {}
-        self.cursor: str | None = None
         self.got: set[str] = set()
-        self.overlaps = False  # a connection ended before what its snapshot overlaps with was through
+        self.overlap: Seqs | None = None  # up to here events may be older than the snapshot
         self.types: list[str] = []
+        self.counts: Counter[str] = Counter()
+        self.live = False  # of this connection, as all of these
+        self.end: Seqs = ()  # of what came so far
+        self.shown: dict[str, int] = {}
 
-    async def connect(self, *, until_message: int | None, live_steps: int) -> None:
-        """Catches up, is live for some steps, goes. It may also go before it is live."""
-        after = None if self.cursor is None else decode_cursor(self.cursor)
-        subscription = Subscription(self.audience, after, snapshot=after is None)
-        if after is None:
-            self.versions, self.overlaps = {}, False
-        async with aclosing(self.world.catch_up(subscription)) as messages:
-            count = 0
-            async for message in messages:
-                self.take(message)
-                await asyncio.sleep(0)
-                count += 1
-                if count == until_message:
-                    self.overlaps = True
-                    return
-            self.overlaps = False
-            topic = self.world.hub.join(self, self.audience)
-            self.take(live_message(self.world.hub.cursor))
-        for _ in range(live_steps):
-            await asyncio.sleep(0)
-        self.world.hub.leave(self, topic)
+    async def connect(
+        self, *, until_message: int | None = None, live_steps: int = 0, begin: Begin = "resume"
+    ) -> None:
+        wanted = self.subscription(begin)
+        resumed = wanted.after is not None and not wanted.snapshot
+        self.end = wanted.after.seqs if wanted.after and resumed else self.world.hub.head.seqs
+        self.live, self.shown = False, {}
+        if not resumed:
+            self.versions, self.overlap, self.cursor = {}, None, None
+        await super().connect(until_message=until_message, live_steps=live_steps, begin=begin)
+        if self.live:
+            assert self.owed(self.world.hub.head.seqs) == [[], []], "the hub went on without it"
+        self.check_orders()
 
-    def push(self, frame: bytes) -> None:
-        self.take(frame[frame.index(b'{"type"') :])
+    def owed(self, position: Seqs) -> list[list[str]]:
+        """What must come up to a position, by partition: no event less, none more, in this order."""
+        return [
+            [
+                f"{event['order_id']}:{event['version']}"
+                for event in log[first:last]
+                if may_see(self.audience, event) and event["version"] > self.shown.get(event["order_id"], 0)
+            ]
+            for log, first, last in zip(self.world.history.log, self.end, position, strict=True)
+        ]
 
-    def log_replaced(self) -> None:
-        raise AssertionError("nobody replaces the log here")
+    def check_orders(self) -> None:
+        """Past what the snapshot overlaps with, a client holds the state at its position."""
+        if self.overlap is not None and is_past(self.end, self.overlap):
+            assert self.versions == orders_at(self.world.history, self.audience, self.end)
 
     def take(self, encoded: bytes) -> None:
         message = orjson.loads(encoded)
+        assert len(encoded) < MAX_MESSAGE_BYTES + self.world.history.padding_bytes + 2048
         self.types.append(message["type"])
-        for order in message.get("orders", ()):
-            self.versions[order["order_id"]] = order["version"]
-        for event in message.get("events", ()):
-            self.take_event(event)
-        self.cursor = message.get("cursor", self.cursor)
+        self.counts[message["type"]] += 1
+        match message["type"]:
+            case "snapshot":
+                self.take_page(message)
+            case "events":
+                self.move_to(message["cursor"], message["events"])
+                for event in message["events"]:
+                    self.take_event(event)
+            case "live":
+                self.live = True
+                self.move_to(message["cursor"], [])
+                assert not self.shown or self.overlap is None or is_past(self.end, self.overlap)
+                self.check_orders()
+
+    def take_page(self, page: dict[str, Any]) -> None:
+        for order in page["orders"]:
+            self.check_customer(order)
+            self.versions[order["order_id"]] = self.shown[order["order_id"]] = order["version"]
+        if not page["more"]:
+            self.overlap = self.world.history.seqs
 
     def take_event(self, event: dict[str, Any]) -> None:
         assert event["id"] not in self.got, f"{event['id']} came twice"
         self.got.add(event["id"])
+        self.counts["live events" if self.live else "events"] += 1
+        self.check_customer(event["data"])
         data = event["data"]
-        assert ("customer" in data) == self.audience.with_customer
         known = self.versions.get(data["order_id"])
         if known is not None and data["version"] <= known:
-            assert self.overlaps, f"{event['id']} after a snapshot with version {known}"
+            # Only after a reconnect: what one connection showed, it does not tell again.
+            assert data["order_id"] not in self.shown
+            assert self.overlap is not None
+            assert int(event["sequence"]) <= self.overlap[event["partition"]]
+            self.counts["older than the snapshot"] += 1
             return
         assert known is None or data["version"] == known + 1, f"a hole before {event['id']}"
-        if self.audience.filter.matches_state(data["status"], active=data["active"]):
+        if matches(self.audience, data["status"]):
             self.versions[data["order_id"]] = data["version"]
         else:
             self.versions.pop(data["order_id"], None)
 
+    def check_customer(self, document: dict[str, Any]) -> None:
+        grant = self.audience.grant
+        assert ("customer" in document) == (bool(grant.merchants) and grant.orders is None)
 
-def fresh_snapshot(history: History, audience: Audience) -> dict[str, int]:
-    return {name: order["version"] for name, order in history.orders.items() if audience.shows(order)}
+    def move_to(self, cursor: str, events: list[dict[str, Any]]) -> None:
+        position = decode_cursor(cursor)
+        assert position.epoch == EPOCH
+        assert is_past(position.seqs, self.end), "a cursor that goes back"
+        came: list[list[str]] = [[], []]
+        for event in events:
+            came[event["partition"]].append(event["id"])
+        assert came == self.owed(position.seqs)
+        self.cursor, self.end = cursor, position.seqs
 
 
-steps = st.lists(changes | st.integers(0, 1) | st.none(), max_size=80)
-stays = st.lists(st.tuples(st.none() | st.integers(1, 4), st.integers(0, 15)), max_size=5)
+def test_old_snapshot_and_events_are_the_fresh_snapshot() -> None:
+    counts: Counter[str] = Counter()
 
-
-@settings(max_examples=300, deadline=None)
-@given(
-    script=steps,
-    clients=st.lists(st.tuples(audiences, st.integers(0, 30), stays), min_size=1, max_size=4),
-    window_bytes=st.sampled_from([0, 6_000, 1024 * 1024]),
-    pages_bytes=st.sampled_from([0, 6_000, 1024 * 1024]),
-)
-def test_old_snapshot_and_events_are_the_fresh_snapshot(
-    script: list[tuple[str, str] | int | None],
-    clients: list[tuple[Audience, int, list[tuple[int | None, int]]]],
-    window_bytes: int,
-    pages_bytes: int,
-) -> None:
-    async def live() -> None:
-        world = new_world(window_bytes, pages_bytes)
-        moving = asyncio.create_task(world.live_through(script))
-
-        async def visit(client: Client, delay: int, stays: list[tuple[int | None, int]]) -> None:
-            for _ in range(delay):
-                await asyncio.sleep(0)
-            for until_message, live_steps in stays:
-                await client.connect(until_message=until_message, live_steps=live_steps)
-            await moving
-            await client.connect(until_message=None, live_steps=0)
-
-        visitors = [(Client(world, audience), delay, stays) for audience, delay, stays in clients]
-        await asyncio.gather(*(visit(*visitor) for visitor in visitors))
-        for client, _, _ in visitors:
-            assert client.versions == fresh_snapshot(world.history, client.audience)
+    @settings(max_examples=200, deadline=None)
+    @given(
+        script=scripts,
+        visits=st.lists(st.tuples(followed, st.integers(0, 60), stays), min_size=2, max_size=4),
+        window_events=st.sampled_from([0, 8, 1000]),
+        pages_events=st.sampled_from([0, 8, 1000]),
+        padding_bytes=st.sampled_from([0, 0, 0, MAX_MESSAGE_BYTES // 4]),
+    )
+    def holds(
+        script: Script,
+        visits: list[tuple[Audience, int, list[Stay]]],
+        window_events: int,
+        pages_events: int,
+        padding_bytes: int,
+    ) -> None:
+        world = new_world(
+            bytes_of_events(window_events, padding_bytes),
+            bytes_of_events(pages_events, padding_bytes),
+            padding_bytes,
+        )
+        for client in asyncio.run(visited(world, script, visits)):
+            fresh = orders_at(world.history, client.audience, world.history.seqs)
+            assert client.versions == fresh
             assert client.types[-1] == "live"
+            counts.update(client.counts, clients=1, orders=len(fresh))
 
-    asyncio.run(live())
+    holds()
+    # A property that nothing comes to shows nothing.
+    clients = counts["clients"]
+    assert counts["events"] > 3 * clients
+    assert counts["live events"] > clients
+    assert counts["orders"] > clients / 2
+    assert counts["resync"] > clients / 5
+
+
+async def visited(
+    world: World, script: Script, visits: list[tuple[Audience, int, list[Stay]]]
+) -> list[Client]:
+    """Lives through the script while clients come and go; in the end each comes back once more."""
+    moving = asyncio.create_task(world.live_through(script))
+
+    async def visit(client: Client, delay: int, stays: list[Stay]) -> Client:
+        for _ in range(delay):
+            await asyncio.sleep(0)
+        for until_message, live_steps, begin in stays:
+            await client.connect(until_message=until_message, live_steps=live_steps, begin=begin)
+        await moving
+        await client.connect()
+        return client
+
+    async with asyncio.timeout(10):  # a reader that stands still would turn for ever
+        return await asyncio.gather(
+            *(visit(Client(world, audience), delay, stays) for audience, delay, stays in visits)
+        )
 
 
 async def messages_of(world: World, subscription: Subscription) -> list[dict[str, Any]]:
@@ -226,6 +268,33 @@ def grown_world(events: int, window_bytes: int = 1024 * 1024) -> World:
         world.take(0)
         world.take(1)
     return world
+
+
+async def pause() -> None:
+    """Lets a client do what it can without anything new."""
+    for _ in range(20):
+        await asyncio.sleep(0)
+
+
+async def test_a_client_cut_off_within_the_overlap_is_told_what_its_snapshot_knew() -> None:
+    world = new_world()
+    gone, kept = "o-0", next(name for name in ORDERS[1:] if partition_of(name, 2) == partition_of("o-0", 2))
+    for change in ((gone, "created"), (gone, "delivered"), (kept, "created"), (kept, "picked_up")):
+        world.history.apply(*change)
+    partition = partition_of(gone, 2)
+    client = Client(world, Audience(EVERYTHING.grant, Filter(active=True)))
+    first = asyncio.create_task(client.connect(until_message=2))
+    await pause()
+    assert client.types == ["snapshot"]
+    world.take(partition, partition)
+    await first
+    assert (client.types, client.versions) == (["snapshot", "events"], {kept: 2})
+    second = asyncio.create_task(client.connect(live_steps=50))
+    await pause()
+    world.take(partition, partition)
+    await second
+    assert client.types[2:] == ["live", "events"]
+    assert (client.counts["older than the snapshot"], client.versions) == (2, {kept: 2})
 
 
 async def test_a_recent_cursor_does_not_touch_the_log() -> None:
@@ -276,8 +345,7 @@ async def test_a_cursor_ahead_of_the_hub_waits_for_it() -> None:
     world.history.apply("o-1", "created")
     ahead = Position(EPOCH, world.history.seqs)
     catching_up = asyncio.create_task(messages_of(world, Subscription(EVERYTHING, ahead, snapshot=False)))
-    for _ in range(10):
-        await asyncio.sleep(0)
+    await pause()
     assert not catching_up.done()
     world.take(0)
     world.take(1)

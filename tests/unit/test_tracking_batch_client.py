@@ -85,3 +85,10 @@ async def test_an_outage_is_waited_out(server: Server) -> None:
 async def test_what_would_never_be_taken_is_told_at_once(server: Server, status: int) -> None:
     with pytest.raises(BatchRefused, match=f"answers {status}"):
         await _decide(server, _status(status))
+
+
+async def test_an_update_that_an_operator_gave_up_is_decided(server: Server) -> None:
+    problem = {"type": "/problems/internal-error", "status": 500, "title": "Our fault"}
+    results = [{"update_id": f"u-{n}", "outcome": "rejected", "problem": problem} for n in range(3)]
+    decided = await _decide(server, lambda _: web.json_response({"results": results}))
+    assert [outcome for _, outcome in decided] == ["rejected"] * 3

@@ -38,5 +38,11 @@ def test_dead_letters_alone_are_not_in_flight() -> None:
     assert "not decided" not in describe(Report(Findings(), {DEAD_QUEUE: 7}, 1))
 
 
+def test_what_is_parked_is_told_and_no_fault() -> None:
+    lines = describe(Report(Findings(parked=3), {}, 1)).splitlines()
+
+    assert lines[2:4] == ["parked: 3, see `tracking parked`", "no faults"]
+
+
 def test_what_was_applied_meanwhile_makes_a_fault_doubtful() -> None:
     assert "3 updates were applied during the check" in describe(Report(Findings(applied_meanwhile=3), {}, 1))

@@ -19,7 +19,7 @@ def test_replicas_that_make_no_sense(text: str) -> None:
         parse_replicas([text])
 
 
-@pytest.mark.parametrize("command", ["up", "demo", "token", "tail", "load", "check"])
+@pytest.mark.parametrize("command", ["up", "demo", "token", "revoke", "tail", "load", "check", "parked"])
 def test_every_command_has_help(command: str) -> None:
     result = CliRunner().invoke(app, [command, "--help"])
 

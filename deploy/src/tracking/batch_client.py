@@ -104,7 +104,7 @@ def is_decided(result: Result) -> bool:
     """Whether repeating the operation could not change its outcome."""
     if result["outcome"] == "rejected":
         status: int = result["problem"]["status"]
-        return status not in _TRANSIENT_STATUSES
+        return status == 500 or status not in _TRANSIENT_STATUSES  # 500: an operator gave it up
     return bool(result["outcome"] != "accepted")
 
 

@@ -85,6 +85,7 @@ def describe(report: Report) -> str:
         f" partitions {found.partitions:,}",
         f"messages waiting: {sum(queued.values()):,} in the queues of commands, {dead:,} dead letters",
         *(f"  {name}: {length:,}" for name, length in queued.items()),
+        *([f"parked: {found.parked:,}, see `tracking parked`"] if found.parked else []),
         *found.examples,
     ]
     if found.faults > len(found.examples):

@@ -15,6 +15,7 @@ from typing import Any
 from shared.documents import (
     EventDocument,
     OrderDocument,
+    ParkedDocument,
     PartitionDocument,
     UpdateDocument,
     position_key,
@@ -46,6 +47,7 @@ class Records:
     events: list[EventDocument] = field(default_factory=list)
     updates: list[UpdateDocument] = field(default_factory=list)
     partitions: list[PartitionDocument] = field(default_factory=list)
+    parked: list[ParkedDocument] = field(default_factory=list)
 
 
 NEVER_STORED = frozenset({"idempotency-key-reused", "forbidden", "validation-failed", "malformed-json"})
@@ -66,6 +68,7 @@ def find_faults(
     return [
         *inspection.order_faults(records),
         *outcome_faults(records.updates, records.events),
+        *inspection.parked_faults(records),
         *inspection.partition_faults(),
         *_acknowledgement_faults(records, acknowledged),
         *(_announcement_faults(records, announced, workflow) if announced is not None else ()),
@@ -74,16 +77,18 @@ def find_faults(
 
 @dataclass(slots=True)
 class _Tally:
-    """The events of one partition. `_id` is unique and made of the seq, so three numbers tell of a hole."""
+    """The seqs of a partition, or the places of an order's parked commands. The database has each of them
+    once, so three numbers tell of a hole.
+    """
 
-    events: int = 0
+    size: int = 0
     lowest: int = 0
     highest: int = 0
 
-    def add(self, seq: int) -> None:
-        self.lowest = min(self.lowest, seq) if self.events else seq
-        self.highest = max(self.highest, seq)
-        self.events += 1
+    def add(self, number: int) -> None:
+        self.lowest = min(self.lowest, number) if self.size else number
+        self.highest = max(self.highest, number)
+        self.size += 1
 
 
 class Inspection:
@@ -102,6 +107,7 @@ class Inspection:
         self._workflow = workflow
         self._outcomes_since = outcomes_since
         self._tallies: dict[int, _Tally] = defaultdict(_Tally)
+        self._parked: dict[tuple[int, str], _Tally] = defaultdict(_Tally)
 
     def order_faults(self, records: Records) -> Iterator[str]:
         """Faults of some orders. `records` has all events of each, and what is stored as their outcomes."""
@@ -112,11 +118,34 @@ class Inspection:
         yield from self._effect_faults(records)
 
     def partition_faults(self) -> Iterator[str]:
-        """Faults of the log as a whole, once all orders were looked at."""
+        """Faults of the log and of the lines as a whole, once all was looked at."""
         for partition in self._partitions:
             tally, seq = self._tallies[partition["_id"]], partition["seq"]
             if tally != _Tally(seq, min(seq, 1), seq):
                 yield f"partition {partition['_id']}: seqs are not exactly 1 to {seq}"
+            yield from self._line_faults(partition)
+
+    def parked_faults(self, records: Records) -> Iterator[str]:
+        """Faults of some parked commands. `records` has those, and what is stored as their outcomes."""
+        decided = {update["_id"] for update in records.updates}
+        for command in records.parked:
+            self._parked[command["partition"], command["order_id"]].add(command["place"])
+            if command["_id"] in decided:
+                yield f"update {command['_id']} is parked, and has an outcome"
+
+    def _line_faults(self, partition: PartitionDocument) -> Iterator[str]:
+        found = {
+            order_id: tally
+            for (number, order_id), tally in self._parked.items()
+            if number == partition["_id"]
+        }
+        lines = {
+            line["order_id"]: _Tally(line["last"] - line["first"] + 1, line["first"], line["last"])
+            for line in partition["parked"]
+        }
+        for order_id in sorted(found.keys() | lines.keys()):
+            if found.get(order_id) != lines.get(order_id):
+                yield f"order {order_id}: what is parked is not what its partition says"
 
     def _place_faults(self, event: EventDocument) -> Iterator[str]:
         if event["partition"] != partition_of(event["order_id"], len(self._partitions)):
@@ -185,11 +214,14 @@ def _step_faults(order_id: str, history: list[EventDocument], workflow: Workflow
 
 def _acknowledgement_faults(records: Records, acknowledged: Iterable[Acknowledged]) -> Iterator[str]:
     updates = {update["_id"]: update for update in records.updates}
+    parked = {command["_id"] for command in records.parked}
     for told in acknowledged:
         key = update_key(told.order_id, told.update_id)
         if told.problem in NEVER_STORED:
             continue
         update = updates.get(key)
+        if told.outcome == "accepted" and key in parked:
+            continue
         if update is None:
             yield f"update {key} was answered {told.outcome}, and is lost"
         elif not _agrees(told, update):

@@ -3,11 +3,12 @@
 import asyncio
 import logging
 import os
+import shutil
 import sys
 from collections.abc import Coroutine
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import typer
 from rich.console import Console
@@ -27,7 +28,14 @@ from tracking.load import Summary
 from tracking.load import load as send_records
 from tracking.load_view import Format, describe, input_bytes, progress_bar, records_in
 from tracking.local_stack import NoStack, address_of, own_token, secret_of, server_url
+from tracking.parked import NotReleased, list_parked
+from tracking.parked import release as release_order
 from tracking.records import UnreadableFile
+from tracking.report import NoReport, Question, Report, fetch_report, time_of_option
+from tracking.report_view import report_text
+from tracking.revoke import NotRevoked, parse_revocation
+from tracking.revoke import describe as describe_revocation
+from tracking.revoke import revoke as write_revocation
 from tracking.stack import MAX_REPLICAS, SERVICES, StackFailed, StackOptions, run_stack
 from tracking.supervisor import first_of
 from tracking.tail import print_events
@@ -70,6 +78,9 @@ FAULTS = (
     SettingsError,
     NothingToCheck,
     NotChecked,
+    NotRevoked,
+    NotReleased,
+    NoReport,
 )
 """What ends a command with one clear line."""
 
@@ -195,6 +206,31 @@ def token(
 
 
 @app.command()
+def revoke(
+    *,
+    sub: Annotated[str, typer.Option(help="All tokens of this subject …")] = "",
+    issued_before: Annotated[
+        str, typer.Option(help="… that were issued before this time (iat); else before now.")
+    ] = "",
+    jti: Annotated[str, typer.Option(help="The token with this id.")] = "",
+    until: Annotated[
+        str, typer.Option(help="When they have expired anyway: the entry goes then; else it stays.")
+    ] = "",
+    data_dir: DataDir = DEFAULT_FOLDER,
+) -> None:
+    """Ends tokens before they expire: one by its id, or those of a subject.
+
+    Tokens that are made afterwards are good. Times have an offset: 2026-01-31T08:15:00Z.
+
+    It writes to the database of the running stack, or to what MONGODB_URL and MONGODB_DATABASE name.
+    """
+    revocation = parse_revocation(sub, issued_before, jti, until)
+    database = os.environ.get("MONGODB_DATABASE", "tracking")
+    _run(write_revocation(server_url(data_dir, "MONGODB_URL"), database, revocation))
+    say(describe_revocation(revocation))
+
+
+@app.command()
 def tail(
     *,
     merchant: Annotated[list[str] | None, typer.Option(help="Only this merchant; may be repeated.")] = None,
@@ -305,6 +341,106 @@ def check(*, data_dir: DataDir = DEFAULT_FOLDER) -> None:
     say(describe_check(report))
     if report.findings.faults:
         raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    name: Annotated[Report, typer.Argument(help="Which one.", show_default=False)],
+    *,
+    start: Annotated[
+        str, typer.Option("--from", help="A date or a time with its offset; else 7 days ago.")
+    ] = "",
+    end: Annotated[str, typer.Option("--to", help="Up to, not including; else until now.")] = "",
+    interval: Annotated[
+        Literal["", "hour", "day"], typer.Option(help="Rows for each; else the whole range as one.")
+    ] = "",
+    time_zone: Annotated[str, typer.Option(help="Whose days and hours: an IANA name.  [default: UTC]")] = "",
+    merchant: Annotated[list[str] | None, typer.Option(help="Only this merchant; may be repeated.")] = None,
+    by_merchant: Annotated[bool, typer.Option("--by-merchant", help="Rows for each merchant.")] = False,
+    clock: Annotated[
+        Literal["", "recorded", "occurred"],
+        typer.Option(help="When changes were decided, or when they happened.  [default: recorded]"),
+    ] = "",
+    since: Annotated[
+        Literal["", "created", "updated"], typer.Option(help="What ages count from.  [default: created]")
+    ] = "",
+    url: Annotated[str, typer.Option(help="Base URL of query; else that of the running stack.")] = "",
+    bearer: TokenOption = "",
+    data_dir: DataDir = DEFAULT_FOLDER,
+) -> None:
+    """Prints a report over many orders, as a table and a chart.
+
+    \b
+    durations      how long orders take from status to status
+    status-counts  how many orders came into each status, and left it
+    open-orders    how many are open now, by status and age; takes --since, and no time
+    refusals       how many updates were refused, by reason and source; takes no --clock
+    """
+    asked = {
+        "from": start and time_of_option("--from", start, time_zone or "UTC"),
+        "to": end and time_of_option("--to", end, time_zone or "UTC"),
+        "interval": interval,
+        "time_zone": time_zone,
+        "group_by": "merchant" if by_merchant else "",
+        "clock": clock,
+        "since": since,
+    }
+    question: Question = [(parameter, value) for parameter, value in asked.items() if value]
+    question += [("merchant_id", each) for each in merchant or []]
+    address = _checked_url(url, "http") or address_of(data_dir, "query")
+    bearer = bearer or own_token(data_dir, "report", "orders:read")
+    document = _run(fetch_report(address, bearer, name, question))
+    say(report_text(name, document, shutil.get_terminal_size().columns))
+
+
+parked_app = typer.Typer(help="Orders that wait for an operator.", invoke_without_command=True)
+app.add_typer(parked_app, name="parked")
+OrderId = Annotated[str, typer.Argument(metavar="ORDER", help="The order's id.", show_default=False)]
+
+
+@parked_app.callback()
+def parked(context: typer.Context, *, data_dir: DataDir = DEFAULT_FOLDER) -> None:
+    """Lists the orders that wait because order-state failed on one of their updates.
+
+    For each one: the update that failed, since when, how, and how many wait behind it.
+
+    It looks at the running stack, or at what AMQP_URL, MONGODB_URL and MONGODB_DATABASE name.
+    """
+    if context.invoked_subcommand is None:
+        _run(_say_parked(server_url(data_dir, "MONGODB_URL")))
+
+
+async def _say_parked(mongodb_url: str) -> None:
+    number = 0
+    async for line in list_parked(mongodb_url, _database_name()):
+        number += 1
+        say(line)
+    if not number:
+        say("nothing is parked")
+
+
+@parked_app.command()
+def replay(order: OrderId, *, data_dir: DataDir = DEFAULT_FOLDER) -> None:
+    """Decides what waits of an order, one update after the other, until one fails again.
+
+    Exit code 0: nothing of the order waits any more. 1: something does, or nobody knows.
+    """
+    _release(data_dir, order, skip=False)
+
+
+@parked_app.command()
+def skip(order: OrderId, *, data_dir: DataDir = DEFAULT_FOLDER) -> None:
+    """Gives up the update that failed: it is rejected, for good. Then goes on as replay does."""
+    _release(data_dir, order, skip=True)
+
+
+def _release(data_dir: Path, order_id: str, *, skip: bool) -> None:
+    amqp_url, mongodb_url = server_url(data_dir, "AMQP_URL"), server_url(data_dir, "MONGODB_URL")
+    say(_run(release_order(amqp_url, mongodb_url, _database_name(), order_id, skip=skip)))
+
+
+def _database_name() -> str:
+    return os.environ.get("MONGODB_DATABASE", "tracking")
 
 
 def _split(text: str) -> list[str]:

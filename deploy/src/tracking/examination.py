@@ -38,6 +38,8 @@ class Findings:
     events: int = 0
     outcomes: int = 0
     partitions: int = 0
+    parked: int = 0
+    """Updates that wait for an operator."""
     applied_meanwhile: int = 0
     """Updates that were applied while the records were read."""
     faults: int = 0
@@ -64,6 +66,7 @@ async def read_records(database: Database) -> Records:
             events=await database.order_events.find({}).to_list(),
             updates=await database.updates.find({}).to_list(),
             partitions=await database.partitions.find({}).to_list(),
+            parked=await database.parked.find({}).to_list(),
         )
 
 
@@ -115,6 +118,9 @@ async def examine(
             findings.events += len(records.events)
             findings.add_faults(inspection.order_faults(records))
             on_looked(len(records.events))
+        async for records in _parked_in_slices(database):
+            findings.parked += len(records.parked)
+            findings.add_faults(inspection.parked_faults(records))
         findings.add_faults(inspection.partition_faults())
         async for records in _outcomes_in_slices(database):
             findings.outcomes += len(records.updates)
@@ -182,6 +188,24 @@ async def _outcomes_in_slices(database: Database) -> AsyncIterator[Records]:
             yield await _with_events(database, updates)
             updates = []
     yield await _with_events(database, updates)
+
+
+async def _parked_in_slices(database: Database) -> AsyncIterator[Records]:
+    """Parked commands without their content, and the outcomes that there should not be."""
+    fields = {"order_id": 1, "partition": 1, "place": 1}
+    parked: list[Any] = []
+    async for command in database.parked.find({}, fields, batch_size=SLICE_UPDATES):
+        parked.append(command)
+        if len(parked) == SLICE_UPDATES:
+            yield await _with_outcomes(database, parked)
+            parked = []
+    if parked:
+        yield await _with_outcomes(database, parked)
+
+
+async def _with_outcomes(database: Database, parked: list[Any]) -> Records:
+    keys = [command["_id"] for command in parked]
+    return Records(parked=parked, updates=await database.updates.find({"_id": {"$in": keys}}).to_list())
 
 
 async def _with_events(database: Database, updates: list[Any]) -> Records:

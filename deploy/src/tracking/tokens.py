@@ -1,6 +1,7 @@
 """Tokens: made by hand for a person, a driver or a test of this machine."""
 
 import re
+import secrets
 from time import time
 from typing import Literal, get_args
 
@@ -42,32 +43,37 @@ def mint_token(
     orders: list[str] | None = None,
     ttl_seconds: int = 3600,
 ) -> str:
-    """A token (HS256) with these claims, valid from now for `ttl_seconds`.
+    """A token (HS256) with these claims and an id of its own (`jti`), valid from now for `ttl_seconds`.
 
     Raises:
         InvalidClaims: the services would refuse it.
     """
     if len(secret.encode()) < MIN_SECRET_BYTES:
         raise InvalidClaims(f"JWT_SECRET: has less than {MIN_SECRET_BYTES} bytes; the services refuse it")
-    _check_identifiers("--sub", [subject])
-    _check_identifiers("--merchants", [merchant for merchant in merchants if merchant != "*"])
-    _check_identifiers("--orders", orders or [])
+    check_identifiers("--sub", [subject])
+    check_identifiers("--merchants", [merchant for merchant in merchants if merchant != "*"])
+    check_identifiers("--orders", orders or [])
     unknown = set(scope.split()) - set(get_args(Scope))
     if unknown:
         raise InvalidClaims(f"--scope: {', '.join(sorted(unknown))} is none of {', '.join(get_args(Scope))}")
+    issued_at = time()
     claims = {
         "sub": subject,
         "source_type": source_type,
         "scope": scope,
         "merchants": merchants,
-        "exp": int(time()) + ttl_seconds,
+        "exp": int(issued_at) + ttl_seconds,
+        # With milliseconds, so that a token made right after a revocation is not taken for an earlier one.
+        "iat": round(issued_at, 3),
+        "jti": secrets.token_hex(16),
     }
     if orders is not None:
         claims["orders"] = orders
     return jwt.encode(claims, secret, algorithm="HS256")
 
 
-def _check_identifiers(option: str, texts: list[str]) -> None:
+def check_identifiers(option: str, texts: list[str]) -> None:
+    """Raises `InvalidClaims`, naming the option, if one of the texts is no identifier."""
     for text in texts:
         if not is_identifier(text):
             raise InvalidClaims(

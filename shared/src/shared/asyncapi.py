@@ -109,7 +109,7 @@ def _draft_7(schema: Any) -> Any:
 COMMANDS = Message(
     "commands",
     Annotated[list[Command], Field(min_length=1, max_length=MAX_COMMANDS_PER_MESSAGE)],
-    "What callers asked for: creates and updates of one partition, in their order",
+    "What callers asked for: creates and updates of one partition, in their order; rarely, a release",
     COMMANDS_MEDIA_TYPE,
     "$message.header#/message_id",
 )

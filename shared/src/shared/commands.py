@@ -1,4 +1,4 @@
-"""Commands: what ingest asks of order-state, and how a batch of them travels in one AMQP message."""
+"""Commands: what ingest and operators ask of order-state, and how a batch of them travels in one message."""
 
 import hashlib
 from datetime import datetime
@@ -76,10 +76,27 @@ class UpdateOrder(_Command):
     """If set, the command is refused unless the order is at exactly this version."""
 
 
-Command = Annotated[CreateOrder | UpdateOrder, Field(discriminator="op")]
+class ReleaseOrder(BaseModel):
+    """Asks that the parked commands of an order be decided, in their order, until one fails again.
 
-_BATCH: TypeAdapter[list[CreateOrder | UpdateOrder]] = TypeAdapter(
+    An operator sends it (`tracking parked`); ingest makes none.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    op: Literal["release"] = "release"
+    order_id: Identifier
+    skip: Identifier | None = None
+    """The update id of the first one, to give it up. Of no effect if another one is the first."""
+
+
+Command = Annotated[CreateOrder | UpdateOrder | ReleaseOrder, Field(discriminator="op")]
+
+_BATCH: TypeAdapter[list[CreateOrder | UpdateOrder | ReleaseOrder]] = TypeAdapter(
     Annotated[list[Command], Field(min_length=1, max_length=MAX_COMMANDS_PER_MESSAGE)]
+)
+_COMMAND: TypeAdapter[CreateOrder | UpdateOrder] = TypeAdapter(
+    Annotated[CreateOrder | UpdateOrder, Field(discriminator="op")]
 )
 
 
@@ -87,9 +104,21 @@ class UndecodableMessage(Exception):
     """The body of a message is not a batch of commands."""
 
 
-def encode_command(command: CreateOrder | UpdateOrder) -> bytes:
+def encode_command(command: CreateOrder | UpdateOrder | ReleaseOrder) -> bytes:
     """One command as JSON."""
     return command.__pydantic_serializer__.to_json(command)
+
+
+def decode_command(encoded: str | bytes) -> CreateOrder | UpdateOrder:
+    """One command from its JSON.
+
+    Raises:
+        UndecodableMessage: not a valid one.
+    """
+    try:
+        return _COMMAND.validate_json(encoded)
+    except ValidationError as error:
+        raise UndecodableMessage(_faults(error)) from None
 
 
 def join_commands(encoded: list[bytes]) -> bytes:
@@ -97,7 +126,7 @@ def join_commands(encoded: list[bytes]) -> bytes:
     return b"[" + b",".join(encoded) + b"]"
 
 
-def decode_commands(body: bytes) -> list[CreateOrder | UpdateOrder]:
+def decode_commands(body: bytes) -> list[CreateOrder | UpdateOrder | ReleaseOrder]:
     """The commands of one message.
 
     Raises:
@@ -108,7 +137,11 @@ def decode_commands(body: bytes) -> list[CreateOrder | UpdateOrder]:
     try:
         return _BATCH.validate_json(body)
     except ValidationError as error:
-        raise UndecodableMessage(str(error.errors(include_input=False, include_url=False)[:3])) from None
+        raise UndecodableMessage(_faults(error)) from None
+
+
+def _faults(error: ValidationError) -> str:
+    return str(error.errors(include_input=False, include_url=False)[:3])
 
 
 def fingerprint_of(

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC
 from typing import Any, cast
 
@@ -10,7 +10,7 @@ from bson.codec_options import CodecOptions
 from pymongo import ASCENDING, DESCENDING, AsyncMongoClient, IndexModel
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.errors import CollectionInvalid, DuplicateKeyError, PyMongoError
+from pymongo.errors import CollectionInvalid, DuplicateKeyError, OperationFailure, PyMongoError
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_never, wait_random_exponential
@@ -19,6 +19,7 @@ from uuid_utils import uuid4
 from shared.documents import (
     EventDocument,
     OrderDocument,
+    ParkedDocument,
     PartitionDocument,
     RevocationDocument,
     UpdateDocument,
@@ -54,9 +55,8 @@ INDEXES: dict[str, list[IndexModel]] = {
         ),
         IndexModel([("created_at", DESCENDING), ("_id", DESCENDING)], name="created"),
         IndexModel(
-            [("updated_at", DESCENDING), ("_id", DESCENDING)],
-            name="active_updated",
-            partialFilterExpression={"active": True},
+            [("active", ASCENDING), ("updated_at", DESCENDING), ("_id", DESCENDING)],
+            name="active_recency",
         ),
     ],
     "order_events": [
@@ -65,12 +65,19 @@ INDEXES: dict[str, list[IndexModel]] = {
     "updates": [
         IndexModel([("recorded_at", ASCENDING)], name="ttl", expireAfterSeconds=UPDATES_TTL_SECONDS),
     ],
+    "parked": [
+        IndexModel([("order_id", ASCENDING), ("place", ASCENDING)], name="order_place", unique=True),
+    ],
     "partitions": [],
     "settings": [],
     "revocations": [
         IndexModel([("expires_at", ASCENDING)], name="ttl", expireAfterSeconds=0),
     ],
 }
+
+
+OBSOLETE_INDEXES = {"orders": ["active_updated"]}
+"""Of earlier versions: removed at the start."""
 
 
 class DatabaseUnavailable(Exception):
@@ -116,6 +123,7 @@ class Database:
         self.orders = cast(AsyncCollection[OrderDocument], self.raw["orders"])
         self.order_events = cast(AsyncCollection[EventDocument], self.raw["order_events"])
         self.updates = cast(AsyncCollection[UpdateDocument], self.raw["updates"])
+        self.parked = cast(AsyncCollection[ParkedDocument], self.raw["parked"])
         self.partitions = cast(AsyncCollection[PartitionDocument], self.raw["partitions"])
         self.revocations = cast(AsyncCollection[RevocationDocument], self.raw["revocations"])
 
@@ -140,6 +148,7 @@ class Database:
                     await self._create_collection(name)
                 if indexes:
                     await self.raw[name].create_indexes(indexes)
+            await self._drop_obsolete_indexes()
             await self._create_partitions(partitions)
 
     async def check_partition_count(self, partitions: int) -> None:
@@ -184,6 +193,13 @@ class Database:
         except CollectionInvalid:
             log.debug("collection %s was created by another process", name)
 
+    async def _drop_obsolete_indexes(self) -> None:
+        for collection, names in OBSOLETE_INDEXES.items():
+            present = await self.raw[collection].index_information()
+            for name in present.keys() & set(names):
+                with suppress(OperationFailure):  # another process was faster
+                    await self.raw[collection].drop_index(name)
+
     async def _create_partitions(self, partitions: int) -> None:
         stored = await self.raw["settings"].find_one({"_id": "partitions"})
         if stored is None:
@@ -193,10 +209,12 @@ class Database:
         for partition in set(range(partitions)) - present:
             try:
                 await self.partitions.insert_one(
-                    {"_id": partition, "seq": 0, "commits": 0, "worker": "", "epoch": epoch}
+                    {"_id": partition, "seq": 0, "commits": 0, "worker": "", "epoch": epoch, "parked": []}
                 )
             except DuplicateKeyError:
                 log.debug("partition %d was created by another process", partition)
+        # Those that were created before anything could be parked.
+        await self.partitions.update_many({"parked": {"$exists": False}}, {"$set": {"parked": []}})
 
 
 @asynccontextmanager

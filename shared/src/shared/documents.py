@@ -98,13 +98,39 @@ class UpdateDocument(TypedDict):
     recorded_at: datetime
 
 
+class ParkedDocument(TypedDict):
+    """A command that waits for an operator (collection `parked`), `_id` = order id and update id.
+
+    The first of an order is one that our own code fails on; the others wait behind it. `error` says how
+    the first one failed, without anything of its content.
+    """
+
+    _id: str
+    order_id: str
+    update_id: str
+    fingerprint: str
+    partition: int
+    place: int
+    command: str
+    error: str | None
+    parked_at: datetime
+
+
+class ParkedLineDocument(TypedDict):
+    """The parked commands of one order: the places of the first and the last, with none missing between."""
+
+    order_id: str
+    first: int
+    last: int
+
+
 class PartitionDocument(TypedDict):
     """The position of one partition (collection `partitions`).
 
     `seq` is that of its newest event, `worker` the session of the process that has claimed it.
     `commits` counts claims and transactions: every commit compares and bumps it, so a worker that
     decided on an older state cannot write. `epoch` names this log: a cursor of another one (a
-    restored or replaced database) is recognised by it.
+    restored or replaced database) is recognised by it. `parked` names the orders that wait for an operator.
     """
 
     _id: int
@@ -112,6 +138,7 @@ class PartitionDocument(TypedDict):
     commits: int
     worker: str
     epoch: str
+    parked: list[ParkedLineDocument]
 
 
 class RevocationDocument(TypedDict):

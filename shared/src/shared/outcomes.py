@@ -36,8 +36,8 @@ class Reply(TypedDict):
 
     message_id: str
     """That of the message with the commands."""
-    outcomes: list[Outcome]
-    """In the order of the commands."""
+    outcomes: list[Outcome | None]
+    """In the order of the creates and updates. `null`: not decided, its order waits for an operator."""
 
 
 def decode_replies(body: bytes) -> list[Reply]:

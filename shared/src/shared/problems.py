@@ -31,7 +31,7 @@ CATALOGUE: dict[str, tuple[int, str]] = {
 """Slug → (HTTP status, title)."""
 
 RETRY_AFTER_SECONDS = 2
-"""What a 503 asks callers to wait: longer than the first reconnects take."""
+"""What a 429 or 503 asks callers to wait: longer than the first reconnects take."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +63,10 @@ class Problem:
         return document | self.members
 
     def headers(self) -> dict[str, str]:
-        """The HTTP headers that the status requires: a challenge for 401, a wait for 503."""
+        """The HTTP headers that the status requires: a challenge for 401, a wait for 429 and 503."""
         if self.status == 401:
             return {"WWW-Authenticate": 'Bearer realm="tracking"'}
-        if self.status == 503:
+        if self.status in (429, 503):
             return {"Retry-After": str(RETRY_AFTER_SECONDS)}
         return {}
 

@@ -5,11 +5,11 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import datetime
+from typing import Any
 
 from uuid_utils import uuid4
 
 from shared.database import Database, DatabaseUnavailable, driver_errors
-from shared.documents import RevocationDocument
 from shared.revocations import Revocations, revocations_of
 from shared.timestamps import to_milliseconds
 
@@ -87,12 +87,8 @@ async def revoke_token(database: Database, token_id: str, *, until: datetime | N
     Raises:
         TooManyRevocations, DatabaseUnavailable: perhaps not revoked; repeat it.
     """
-    await _write(
-        database,
-        RevocationDocument(
-            _id=f"jti/{token_id}", token_id=token_id, subject=None, issued_before=None, expires_at=until
-        ),
-    )
+    entry = {"token_id": token_id, "subject": None, "issued_before": None, "expires_at": until}
+    await _write(database, f"jti/{token_id}", {"$set": entry})
 
 
 async def revoke_subject(
@@ -100,29 +96,22 @@ async def revoke_subject(
 ) -> None:
     """Revokes all tokens of a subject that were issued before a time (`iat`), and those that do not say when.
 
-    A later call replaces the time of an earlier one. `until`: when the last of the tokens expires anyway;
-    the entry is removed then. None = it is kept for ever.
+    A later call can only move that time on: what was revoked stays so. `until`: when the last of the
+    tokens expires anyway; the entry is removed then. None = it is kept for ever.
 
     Raises:
         TooManyRevocations, DatabaseUnavailable: perhaps not revoked; repeat it.
     """
-    await _write(
-        database,
-        RevocationDocument(
-            _id=f"sub/{subject}",
-            token_id=None,
-            subject=subject,
-            issued_before=to_milliseconds(issued_before),
-            expires_at=until,
-        ),
-    )
+    entry = {"token_id": None, "subject": subject, "expires_at": until}
+    latest = {"issued_before": to_milliseconds(issued_before)}
+    await _write(database, f"sub/{subject}", {"$set": entry, "$max": latest})
 
 
-async def _write(database: Database, document: RevocationDocument) -> None:
+async def _write(database: Database, key: str, change: dict[str, Any]) -> None:
     with driver_errors():
         if await database.revocations.estimated_document_count() >= MAX_REVOCATIONS:
             raise TooManyRevocations(f"there are {MAX_REVOCATIONS} revocations already")
-        await database.revocations.replace_one({"_id": document["_id"]}, document, upsert=True)
+        await database.revocations.update_one({"_id": key}, change, upsert=True)
         # By chance, not by counting: the state of a restored database must differ from all that were seen.
         await database.raw["settings"].update_one(
             {"_id": _STATE}, {"$set": {"state": uuid4().hex}}, upsert=True

@@ -66,8 +66,10 @@ def _leave(name: str, reason: str, code: int) -> None:
     sys.exit(code)
 
 
-async def serve_http(app: FastAPI, settings: Settings, port: int) -> None:
-    """Serves `app` until SIGTERM or SIGINT, then lets requests in flight end.
+async def serve_http(
+    app: FastAPI, settings: Settings, port: int, *, on_stop: Callable[[], None] = lambda: None
+) -> None:
+    """Serves `app` until SIGTERM or SIGINT, calls `on_stop`, then lets requests in flight end.
 
     Raises:
         PortInUse: the port is taken.
@@ -86,7 +88,7 @@ async def serve_http(app: FastAPI, settings: Settings, port: int) -> None:
         h11_max_incomplete_event_size=32 * 1024,
     )
     server = _Server(config)
-    async with stop_signal() as stop, background(server.end_on(stop)):
+    async with stop_signal() as stop, background(server.end_on(stop, on_stop)):
         try:
             await server.serve()
         except SystemExit as error:  # uvicorn leaves the process this way when it cannot bind
@@ -101,8 +103,9 @@ class _Server(uvicorn.Server):
     def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]  # same use
         return nullcontext()
 
-    async def end_on(self, stop: asyncio.Event) -> None:
+    async def end_on(self, stop: asyncio.Event, on_stop: Callable[[], None]) -> None:
         await stop.wait()
+        on_stop()
         self.should_exit = True
 
 

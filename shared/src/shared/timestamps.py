@@ -9,6 +9,10 @@ from pydantic import AfterValidator, AwareDatetime, BeforeValidator, PlainSerial
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
 
 
+EARLIEST_TIME = datetime(1900, 1, 1, tzinfo=UTC)
+"""No earlier one is taken from outside."""
+
+
 def now() -> datetime:
     """The current time in UTC, cut to milliseconds (what the database can hold)."""
     return to_milliseconds(datetime.now(UTC))
@@ -32,7 +36,7 @@ def format_optional_time(time: datetime | None) -> str | None:
 
 def _in_range(time: datetime) -> datetime:
     # The years 1 and 9999 overflow when a time zone is applied; no order was moved in either.
-    if not datetime(1900, 1, 1, tzinfo=UTC) <= time <= datetime(2200, 1, 1, tzinfo=UTC):
+    if not EARLIEST_TIME <= time <= datetime(2200, 1, 1, tzinfo=UTC):
         raise ValueError("must lie between the years 1900 and 2200")
     return to_milliseconds(time)
 

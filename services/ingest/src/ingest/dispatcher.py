@@ -98,7 +98,7 @@ class Dispatcher:
             await deliveries[-1].acknowledge_through()
         raise BrokerUnavailable("the reply queue is gone")
 
-    def _settle(self, message_id: str, outcomes: list[Outcome]) -> None:
+    def _settle(self, message_id: str, outcomes: list[Outcome | None]) -> None:
         group = self._awaited.pop(message_id, None)
         if group is None:
             return  # everyone has been answered by now

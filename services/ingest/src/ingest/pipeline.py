@@ -22,12 +22,14 @@ are told to come back rather than kept."""
 
 @dataclass(slots=True, eq=False)
 class Submission:
-    """A command on its way. `confirmed` is None once the broker has it."""
+    """A command on its way. `confirmed` is None once the broker has it, `outcome` is if it has to wait for an
+    operator.
+    """
 
     encoded: bytes
     wants_outcome: bool
     confirmed: asyncio.Future[BrokerUnavailable | None]
-    outcome: asyncio.Future[Outcome | BrokerUnavailable]
+    outcome: asyncio.Future[Outcome | BrokerUnavailable | None]
 
     def settle_confirm(self, error: BrokerUnavailable | None) -> None:
         """The broker has the command, or, with an error, may not have it: then no outcome is awaited."""

@@ -34,7 +34,7 @@ async def settle(submission: Submission, deadline: float) -> Outcome | None:
     return None
 
 
-def _known(result: Outcome | BrokerUnavailable) -> Outcome:
+def _known(result: Outcome | BrokerUnavailable | None) -> Outcome | None:
     if isinstance(result, BrokerUnavailable):
         raise result
     return result

@@ -7,8 +7,10 @@ from fastapi import FastAPI
 from order_state.announcer import Announcer, open_announcer
 from order_state.consumer import consume_partitions
 from order_state.passes import Passes
+from order_state.recording import Recorder
 from order_state.settings import OrderStateSettings
 from order_state.store import Store
+from order_state.watch import watch_parked
 from order_state.worker import Worker
 from shared.broker import BrokerUnavailable, Connection, serve_connections
 from shared.database import Database, open_database, retrying_database
@@ -27,10 +29,11 @@ async def serve(
     """Runs order-state until a stop signal. The parts can be replaced to make them fail at a chosen step."""
     workflow = load_workflow(settings.workflow_file)
     async with open_database(settings.mongodb_url, settings.mongodb_database) as database:
-        partitions = _Partitions(settings, database, new_store(database), workflow, new_announcer)
+        store = new_store(database)
+        partitions = _Partitions(settings, database, store, workflow, new_announcer)
         app = FastAPI(title="order-state", openapi_url=None)
         install_plumbing(app, lambda: {"database": database.ping, "broker": partitions.check_broker})
-        async with background(partitions.run()):
+        async with background(partitions.run(), watch_parked(store)):
             await serve_http(app, settings, settings.order_state_port)
 
 
@@ -66,7 +69,8 @@ class _Partitions:
     async def _work(self, connection: Connection) -> None:
         await connection.declare(self._settings.partitions)
         announcer = await self._new_announcer(connection, self._workflow)
-        worker = Worker(Passes(self._settings.partitions, self._store, announcer, self._workflow))
+        recorder = Recorder(self._store, self._workflow, self._settings.max_parked_orders)
+        worker = Worker(Passes(self._settings.partitions, recorder, announcer))
         self._connected = True
         try:
             await consume_partitions(connection, self._settings, worker)

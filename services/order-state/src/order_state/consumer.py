@@ -10,8 +10,8 @@ import logging
 from contextlib import suppress
 from random import uniform
 
+from order_state.faults import Fenced
 from order_state.settings import OrderStateSettings
-from order_state.store import Fenced
 from order_state.worker import Subscription, Worker
 from shared.broker import Connection
 from shared.topology import partition_queue_name

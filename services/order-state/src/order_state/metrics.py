@@ -15,4 +15,5 @@ PASS_SECONDS = Histogram(
 )
 DEAD_LETTERED = Counter("tracking_dead_lettered_total", "Messages that were no commands for their queue")
 FENCED = Counter("tracking_fenced_total", "Writes refused because another worker owns the partition")
+PARKED_ORDERS = Gauge("tracking_parked_orders", "Orders that wait for an operator", ["partition"])
 SEQ = Gauge("tracking_partition_seq", "Newest event committed by this process", ["partition"])

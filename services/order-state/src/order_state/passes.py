@@ -1,4 +1,4 @@
-"""One pass over what has arrived: load, decide, commit, announce, reply, acknowledge.
+"""One pass over what has arrived: record it (load, decide, commit), then announce, reply, acknowledge.
 
 A transaction costs about the same for one command as for fifty, so a pass takes what is waiting on all
 the partitions of its worker, and writes it in one transaction with one fence a partition.
@@ -6,43 +6,22 @@ the partitions of its worker, and writes it in one transaction with one fence a 
 
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from time import perf_counter
 
 from order_state import metrics
 from order_state.announcer import Announcer
-from order_state.batch import AnyCommand, Decided, Known, decide_batch
-from order_state.store import PartitionPosition, Store
+from order_state.decided import AnyCommand
+from order_state.recording import Recorder
+from order_state.share import Share
 from shared.broker import Delivery
-from shared.commands import UndecodableMessage, decode_commands
-from shared.database import retrying_database
+from shared.commands import ReleaseOrder, UndecodableMessage, decode_commands
 from shared.documents import EventDocument
-from shared.outcomes import Reply
+from shared.outcomes import Outcome, Reply
 from shared.partitioning import partition_of
-from shared.timestamps import now
-from shared.workflow import Workflow
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(slots=True)
-class Share:
-    """What one partition brings to a pass. `position` is where it stood after our last commit, None
-    before our first; whatever is decided is written only if it still stands there.
-    """
-
-    partition: int
-    position: PartitionPosition | None
-    deliveries: list[Delivery]
-    check: Callable[[], Awaitable[None]]
-    """Raises `BrokerUnavailable` if the deliveries are somebody else's by now."""
-    commands: list[AnyCommand] = field(default_factory=list)
-    sizes: list[int] = field(default_factory=list)
-    """How many of the commands came in each delivery."""
-    decided: Decided = field(default_factory=Decided)
-    uncertain: bool = False
-    """Whether a commit on `position` may have happened without an answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +40,15 @@ class Passes:
     """Takes shares to their end, in two halves. The steps are the same for one share and for many."""
 
     partitions: int
-    store: Store
+    recorder: Recorder
     announcer: Announcer
-    workflow: Workflow
 
     async def record(self, shares: Sequence[Share]) -> Recorded:
         """Decides and commits everything in `shares`, and brings their positions up to date.
 
         Raises:
-            Fenced: another worker owns one of the partitions; nothing was written.
+            Fenced: another worker owns one of the partitions.
+            TooManyParked: one of the partitions cannot go on.
             BrokerUnavailable: the connection is gone; what was not acknowledged comes again.
         """
         started = perf_counter()
@@ -78,8 +57,8 @@ class Passes:
         shares = [share for share in shares if share.deliveries]
         if not shares:
             return Recorded()
-        known, attempts = await self._decide_and_commit(shares)
-        events = [event for share in shares for event in events_to_announce(share, known, again=attempts > 1)]
+        await self.recorder.record(shares)
+        events = [event for share in shares for event in events_to_announce(share)]
         return Recorded(shares, events, started)
 
     async def tell(self, recorded: Recorded) -> None:
@@ -98,7 +77,7 @@ class Passes:
 
     async def _decode(self, share: Share) -> None:
         good: list[Delivery] = []
-        share.commands, share.sizes = [], []
+        share.forget()
         for delivery in share.deliveries:
             try:
                 commands = self._commands_of(delivery, share.partition)
@@ -108,11 +87,13 @@ class Passes:
                 await delivery.dead_letter()
                 continue
             good.append(delivery)
-            share.commands += commands
-            share.sizes.append(len(commands))
+            releases = [command for command in commands if isinstance(command, ReleaseOrder)]
+            share.releases += releases
+            share.commands += [c for c in commands if not isinstance(c, ReleaseOrder)]
+            share.sizes.append(len(commands) - len(releases))
         share.deliveries = good
 
-    def _commands_of(self, delivery: Delivery, partition: int) -> list[AnyCommand]:
+    def _commands_of(self, delivery: Delivery, partition: int) -> list[AnyCommand | ReleaseOrder]:
         commands = decode_commands(delivery.body)
         for command in commands:
             owner = partition_of(command.order_id, self.partitions)
@@ -120,52 +101,14 @@ class Passes:
                 raise UndecodableMessage(f"a command for partition {owner} came to {partition}")
         return commands
 
-    async def _decide_and_commit(self, shares: Sequence[Share]) -> tuple[Known, int]:
-        """What was known, and the attempts it took: after the first, what is known may be our own
-        doing, committed though the answer was lost.
 
-        Retried in process while the database is away: a delivery that is given back and taken again
-        would count towards the delivery limit, and an hour's outage would dead-letter it.
-        """
-        async for attempt in retrying_database():
-            with attempt:
-                known = await self._attempt(shares)
-                return known, attempt.retry_state.attempt_number
-        raise AssertionError("retried without end")
-
-    async def _attempt(self, shares: Sequence[Share]) -> Known:
-        # The positions first: whoever claims a partition after we have makes our commit fail.
-        positions = [await self._position(share) for share in shares]
-        known = await self.store.load([command for share in shares for command in share.commands])
-        for share, position in zip(shares, positions, strict=True):
-            share.decided = decide_batch(
-                share.commands,
-                known,
-                partition=share.partition,
-                seq=position.seq,
-                time=now(),
-                workflow=self.workflow,
-            )
-            share.position, share.uncertain = position, True
-        after = await self.store.commit(positions, [share.decided for share in shares])
-        for share, position in zip(shares, after, strict=True):
-            share.position, share.uncertain = position, False
-        return known
-
-    async def _position(self, share: Share) -> PartitionPosition:
-        if share.position is None:
-            await share.check()
-            return await self.store.claim(share.partition)
-        return await self.store.recover(share.position) if share.uncertain else share.position
-
-
-def events_to_announce(share: Share, known: Known, *, again: bool) -> list[EventDocument]:
-    """The new events; for redelivered messages, and with `again`, the old ones of known updates before
-    them: whoever had the messages before us may have stopped between commit and announcement.
+def events_to_announce(share: Share) -> list[EventDocument]:
+    """The new events; in a repeat, the old ones of known updates before them: whoever had the messages
+    before may have stopped between commit and announcement.
     """
-    if not again and not any(delivery.redelivered for delivery in share.deliveries):
+    if not share.is_repeat:
         return share.decided.events
-    old = [event for event in known.events.values() if event["partition"] == share.partition]
+    old = [event for event in share.known_events.values() if event["partition"] == share.partition]
     return sorted(old, key=lambda event: event["seq"]) + share.decided.events
 
 
@@ -186,7 +129,13 @@ def _count(recorded: Recorded) -> None:
     metrics.PASS_SECONDS.observe(perf_counter() - recorded.started)
     metrics.PASS_COMMANDS.observe(len(outcomes))
     for outcome in outcomes:
-        metrics.OUTCOMES.labels("replayed" if outcome["replayed"] else outcome["outcome"]).inc()
+        metrics.OUTCOMES.labels(_kind(outcome)).inc()
     for share in recorded.shares:
         if share.position:
             metrics.SEQ.labels(share.partition).set(share.position.seq)
+
+
+def _kind(outcome: Outcome | None) -> str:
+    if outcome is None:
+        return "parked"
+    return "replayed" if outcome["replayed"] else outcome["outcome"]

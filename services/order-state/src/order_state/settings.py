@@ -16,3 +16,6 @@ class OrderStateSettings(Settings):
     start each replica gets its own."""
     rebalance_seconds: Annotated[float, Field(ge=0.5, le=3600)] = 30.0
     """How often a replica steps back in line for partitions that are not its own."""
+    max_parked_orders: Annotated[int, Field(ge=1, le=1000)] = 100
+    """Of one partition. So many are no single bad updates any more, but a release that cannot do its
+    work: the partition waits for a better one."""

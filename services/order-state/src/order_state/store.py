@@ -1,36 +1,40 @@
 """The store: what a micro-batch reads, and the one transaction that writes it."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import pymongo
 from bson.binary import UUID_SUBTYPE, Binary
-from pymongo import ReplaceOne, ReturnDocument, UpdateOne
+from pymongo import DeleteOne, ReplaceOne, ReturnDocument, UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
-from pymongo.errors import PyMongoError
+from pymongo.errors import BulkWriteError, PyMongoError
 from pymongo.read_concern import ReadConcern
 
-from order_state.batch import AnyCommand, Decided, Known
+from order_state.decided import AnyCommand, Decided, Known
+from order_state.faults import Fenced, Unwritable
+from order_state.lines import Lines, decode_lines, encode_lines, lines_after
 from shared.database import DURABLE, Database, DatabaseUnavailable, driver_errors
-from shared.documents import PartitionDocument, update_key
+from shared.documents import EventDocument, ParkedDocument, PartitionDocument, update_key
 
 CLAIM_TIMEOUT_SECONDS = 2
 """A claim takes a millisecond, unless somebody's transaction is in its way."""
 
+WRITE_CONFLICT = 112
+
 
 @dataclass(frozen=True, slots=True)
 class PartitionPosition:
-    """Where a partition stands: its newest event, and how many claims and commits made it so."""
+    """Where a partition stands: its newest event, how many claims and commits made it so, and the orders
+    that have something parked.
+    """
 
     partition: int
     seq: int
     commits: int
-
-
-class Fenced(Exception):
-    """Another worker has claimed the partition since this one did. Nothing was written."""
+    lines: Lines
 
 
 class Store:
@@ -88,7 +92,7 @@ class Store:
             raise Fenced(f"partition {position.partition} was claimed by another worker")
         return _position(document)
 
-    async def load(self, commands: Sequence[AnyCommand]) -> Known:
+    async def load(self, commands: Sequence[AnyCommand], parked_orders: Collection[str] = ()) -> Known:
         """What the database holds of the orders and updates that `commands` name.
 
         Raises:
@@ -96,6 +100,7 @@ class Store:
         """
         order_ids = list({command.order_id for command in commands})
         keys = list({update_key(command.order_id, command.update_id) for command in commands})
+        concerned = [c for c in commands if c.order_id in parked_orders] if parked_orders else []
         database = self._database
         with driver_errors():
             orders, updates = await asyncio.gather(
@@ -110,7 +115,57 @@ class Store:
             orders={order["_id"]: order for order in orders},
             updates={update["_id"]: update for update in updates},
             events={event["_id"]: event for event in events},
+            parked=await self._parked_fingerprints(concerned) if concerned else {},
         )
+
+    async def _parked_fingerprints(self, commands: Sequence[AnyCommand]) -> dict[str, str]:
+        keys = list({update_key(command.order_id, command.update_id) for command in commands})
+        with driver_errors():
+            parked = await self._database.parked.find({"_id": {"$in": keys}}, {"fingerprint": 1}).to_list()
+        return {document["_id"]: document["fingerprint"] for document in parked}
+
+    async def parked_command(self, command: AnyCommand) -> ParkedDocument | None:
+        """The command as it is parked, if it is.
+
+        Raises:
+            DatabaseUnavailable: no answer.
+        """
+        with driver_errors():
+            return await self._database.parked.find_one(
+                {"_id": update_key(command.order_id, command.update_id)}
+            )
+
+    async def parked_at(self, order_id: str, place: int) -> ParkedDocument:
+        """What is parked of an order at a place of its line.
+
+        Raises:
+            DatabaseUnavailable: no answer.
+        """
+        with driver_errors():
+            found = await self._database.parked.find_one({"order_id": order_id, "place": place})
+        if found is None:
+            raise LookupError(f"nothing is parked of order {order_id} at {place}")
+        return found
+
+    async def newest_events(self, order_id: str, limit: int) -> list[EventDocument]:
+        """The newest events of an order, at most `limit`.
+
+        Raises:
+            DatabaseUnavailable: no answer.
+        """
+        with driver_errors():
+            found = self._database.order_events.find({"order_id": order_id})
+            return await found.sort("version", pymongo.DESCENDING).limit(limit).to_list()
+
+    async def parked_orders(self) -> dict[int, int]:
+        """How many orders are parked, by partition.
+
+        Raises:
+            DatabaseUnavailable: no answer.
+        """
+        with driver_errors():
+            partitions = await self._database.partitions.find({}, {"parked": 1}).to_list()
+        return {partition["_id"]: len(partition["parked"]) for partition in partitions}
 
     async def commit(
         self, positions: Sequence[PartitionPosition], decided: Sequence[Decided]
@@ -123,6 +178,7 @@ class Store:
 
         Raises:
             Fenced: a partition has moved on; another worker owns it.
+            Unwritable: the database refuses one of the documents.
             DatabaseUnavailable: no answer; whether it was written is unknown.
         """
         writes = [pair for pair in zip(positions, decided, strict=True) if not pair[1].is_empty]
@@ -130,7 +186,8 @@ class Store:
             return list(positions)
 
         async def write(session: AsyncClientSession) -> None:
-            await self._write(session, writes)
+            with _refusals():
+                await self._write(session, writes)
 
         with driver_errors():
             await self._session.with_transaction(
@@ -157,21 +214,50 @@ class Store:
             ]
             await database.orders.bulk_write(replacements, ordered=True, session=session)
         updates = [update for _, decided in writes for update in decided.updates.values()]
-        await database.updates.insert_many(updates, ordered=True, session=session)
+        if updates:
+            await database.updates.insert_many(updates, ordered=True, session=session)
+        parking = [operation for _, decided in writes for operation in _parking(decided)]
+        if parking:
+            await database.parked.bulk_write(parking, ordered=True, session=session)
+
+
+def _parking(decided: Decided) -> list[Any]:
+    return [
+        *(DeleteOne({"_id": key}) for key in decided.released),
+        *(ReplaceOne({"_id": key}, document, upsert=True) for key, document in decided.parked.items()),
+    ]
+
+
+@contextmanager
+def _refusals() -> Iterator[None]:
+    """Tells a refusal of what we write, which lasts, from a database that is away or in conflict."""
+    try:
+        yield
+    except BulkWriteError as error:
+        codes = sorted({fault["code"] for fault in error.details["writeErrors"]})
+        if WRITE_CONFLICT in codes or error.has_error_label("TransientTransactionError"):
+            raise
+        raise Unwritable(", ".join(map(str, codes))) from None
 
 
 def _fence(position: PartitionPosition, decided: Decided) -> UpdateOne:
-    return UpdateOne(
-        {"_id": position.partition, "commits": position.commits},
-        {"$inc": {"commits": 1, "seq": len(decided.events)}},
-    )
+    change: dict[str, Any] = {"$inc": {"commits": 1, "seq": len(decided.events)}}
+    if decided.lines:
+        change["$set"] = {"parked": encode_lines(lines_after(position.lines, decided.lines))}
+    return UpdateOne({"_id": position.partition, "commits": position.commits}, change)
 
 
 def _after(position: PartitionPosition, decided: Decided) -> PartitionPosition:
     if decided.is_empty:
         return position
-    return PartitionPosition(position.partition, position.seq + len(decided.events), position.commits + 1)
+    return PartitionPosition(
+        position.partition,
+        position.seq + len(decided.events),
+        position.commits + 1,
+        lines_after(position.lines, decided.lines) if decided.lines else position.lines,
+    )
 
 
 def _position(document: PartitionDocument) -> PartitionPosition:
-    return PartitionPosition(document["_id"], document["seq"], document["commits"])
+    lines = decode_lines(document["parked"])
+    return PartitionPosition(document["_id"], document["seq"], document["commits"], lines)

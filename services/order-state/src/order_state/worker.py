@@ -8,8 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from order_state import metrics
-from order_state.passes import Passes, Recorded, Share
-from order_state.store import Fenced, PartitionPosition
+from order_state.faults import Fenced, TooManyParked
+from order_state.passes import Passes, Recorded
+from order_state.share import Share
+from order_state.store import PartitionPosition
 from shared.broker import BrokerUnavailable, Consumer
 
 log = logging.getLogger(__name__)
@@ -17,6 +19,10 @@ log = logging.getLogger(__name__)
 PASS_BYTES = 256 * 1024
 """Commands in one pass, give or take a message: about 900 of the usual size. Larger transactions gain
 little (80 µs a command at 400, 110 µs at 100) and delay everyone behind them."""
+
+HOLD_SECONDS = 10
+"""How long a partition rests that cannot go on, before it is tried again. Its deliveries stay in hand: given
+back, they would come closer to the delivery limit each time."""
 
 STOP_SECONDS = 5
 """How long the passes in work may take to end when the process is told to stop."""
@@ -29,8 +35,18 @@ class Subscription:
     partition: int
     consumer: Consumer
     position: PartitionPosition | None = None
+    held: Share | None = None
+    """Taken, and to be tried again before anything else."""
     _passes: int = 0
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def take(self, limit: int) -> Share:
+        """What is held, or else what has arrived, about `limit` bytes of it, for a pass."""
+        self._passes += 1
+        held, self.held = self.held, None
+        if held is not None:
+            return held
+        return Share(self.partition, self.position, self.consumer.take_bytes(limit), self.consumer.check)
 
     async def settle(self) -> None:
         """Returns when no pass has deliveries of this subscription in hand: only then may the channel
@@ -41,10 +57,6 @@ class Subscription:
                 while self._passes:
                     self._idle.clear()
                     await self._idle.wait()
-
-    def enter_pass(self) -> None:
-        """A pass has taken its deliveries."""
-        self._passes += 1
 
     def leave_pass(self) -> None:
         """The pass is through with them, however it ended."""
@@ -87,10 +99,19 @@ class Worker:
             Fenced: another worker owns the partition; give the subscription up.
             BrokerUnavailable: the connection is gone.
         """
-        waiting = _Waiting(subscription, asyncio.get_running_loop().create_future())
-        self._queue.append(waiting)
-        self._asked.set()
-        await waiting.recorded
+        while True:
+            waiting = _Waiting(subscription, asyncio.get_running_loop().create_future())
+            self._queue.append(waiting)
+            self._asked.set()
+            try:
+                await waiting.recorded
+            except TooManyParked as error:
+                log.error("holding partition %d: %s", subscription.partition, error)  # noqa: TRY400 - no bug
+                await asyncio.sleep(HOLD_SECONDS)
+            else:
+                return
+            if subscription.consumer.is_closed:
+                return
 
     async def run(self) -> None:
         """Runs passes until cancelled; what is in work then is brought to its end.
@@ -116,25 +137,20 @@ class Worker:
         while self._queue and room > 0:
             waiting = self._queue.popleft()
             subscription = waiting.subscription
-            consumer = subscription.consumer
-            deliveries = consumer.take_bytes(room)
-            room -= sum(len(delivery.body) for delivery in deliveries)
-            share = Share(subscription.partition, subscription.position, deliveries, consumer.check)
-            subscription.enter_pass()
+            share = subscription.take(room)
+            room -= sum(len(delivery.body) for delivery in share.deliveries)
             taken.append(_Taken(waiting, share))
         return taken
 
     async def _pass(self, taken: list[_Taken]) -> None:
         try:
             recorded = await self.passes.record([one.share for one in taken])
-        except Fenced as error:
+        except (Fenced, TooManyParked) as error:
             if len(taken) > 1:
-                for one in taken:  # nothing was written; alone, each learns whether it is the one
+                for one in taken:  # alone, each learns whether it is the one
                     await self._pass([one])
                 return
-            metrics.FENCED.inc()
-            log.warning("gave up partition %d: %s", taken[0].share.partition, error)
-            _settle(taken, error)
+            _give_up(taken[0], error)
         except BrokerUnavailable as error:
             _settle(taken, error)
             raise
@@ -157,6 +173,15 @@ class Worker:
         finally:
             for one in taken:
                 one.waiting.subscription.leave_pass()
+
+
+def _give_up(taken: _Taken, error: Fenced | TooManyParked) -> None:
+    if isinstance(error, TooManyParked):
+        taken.waiting.subscription.held = taken.share
+    else:
+        metrics.FENCED.inc()
+        log.warning("gave up partition %d: %s", taken.share.partition, error)
+    _settle([taken], error)
 
 
 def _settle(taken: list[_Taken], error: Exception) -> None:

@@ -1,0 +1,112 @@
+"""`tracking revoke`: ends tokens before their `exp`, in the database of an installation."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from shared.database import Database, DatabaseUnavailable, open_database
+from shared.revocation_list import LOOK_SECONDS, TooManyRevocations, revoke_subject, revoke_token
+from shared.timestamps import format_time, now, to_milliseconds
+from tracking.examination import read_partitions
+from tracking.tokens import InvalidClaims, check_identifiers
+
+MAX_TOKEN_ID_CHARACTERS = 256
+"""Far more than the ids that issuers make."""
+
+CLOSED_SECONDS = LOOK_SECONDS + 1
+"""Until the streams of a revoked token are closed, while the database answers."""
+
+
+class NotRevoked(Exception):
+    """Perhaps nothing was written. The message says what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenRevocation:
+    """One token, by its `jti`."""
+
+    token_id: str
+    until: datetime | None
+
+    async def write(self, database: Database) -> None:
+        """Raises `TooManyRevocations` or `DatabaseUnavailable`: perhaps not revoked; repeat it."""
+        await revoke_token(database, self.token_id, until=self.until)
+
+    def __str__(self) -> str:
+        return f"the token {self.token_id}"
+
+
+@dataclass(frozen=True, slots=True)
+class SubjectRevocation:
+    """All tokens of a subject that were issued before a time."""
+
+    subject: str
+    issued_before: datetime
+    until: datetime | None
+
+    async def write(self, database: Database) -> None:
+        """Raises `TooManyRevocations` or `DatabaseUnavailable`: perhaps not revoked; repeat it."""
+        await revoke_subject(database, self.subject, issued_before=self.issued_before, until=self.until)
+
+    def __str__(self) -> str:
+        return f"the tokens of {self.subject} that were issued before {format_time(self.issued_before)}"
+
+
+Revocation = TokenRevocation | SubjectRevocation
+
+
+def parse_revocation(sub: str, issued_before: str, jti: str, until: str) -> Revocation:
+    """What the options ask for; "" is an option that was not given.
+
+    Raises:
+        InvalidClaims: they do not name one token or one subject, or a time is none.
+    """
+    if bool(sub) == bool(jti):
+        raise InvalidClaims("say whose tokens with --sub, or which token with --jti")
+    ends = _time("--until", until)
+    if ends is not None and ends <= now():
+        raise InvalidClaims("--until: that is past; what has expired need not be revoked")
+    if sub:
+        check_identifiers("--sub", [sub])
+        return SubjectRevocation(sub, _time("--issued-before", issued_before) or now(), ends)
+    if issued_before:
+        raise InvalidClaims("--issued-before goes with --sub")
+    if len(jti) > MAX_TOKEN_ID_CHARACTERS:
+        raise InvalidClaims(f"--jti: longer than {MAX_TOKEN_ID_CHARACTERS} characters; give the id alone")
+    return TokenRevocation(jti, ends)
+
+
+async def revoke(mongodb_url: str, database_name: str, revocation: Revocation) -> None:
+    """Writes it down, where the services of the installation look.
+
+    Raises:
+        NotRevoked: the database does not answer, or the list is full.
+        NothingToCheck: the database holds no installation.
+    """
+    try:
+        async with open_database(mongodb_url, database_name) as database:
+            await read_partitions(database)  # else a wrong name would be written to, and nobody would look
+            await revocation.write(database)
+    except TooManyRevocations as error:
+        raise NotRevoked(f"{error}; change JWT_SECRET, which ends all tokens at once") from None
+    except DatabaseUnavailable as error:
+        raise NotRevoked(f"perhaps not revoked, repeat it: the database does not answer: {error}") from None
+
+
+def describe(revocation: Revocation) -> str:
+    """What was done, and when it shows, in two lines."""
+    return (
+        f"revoked: {revocation}\n"
+        f"query and the streams, open ones too, act within {CLOSED_SECONDS:g} seconds; ingest does not look"
+    )
+
+
+def _time(option: str, text: str) -> datetime | None:
+    if not text:
+        return None
+    try:
+        time = datetime.fromisoformat(text)
+        if time.tzinfo is not None:
+            return to_milliseconds(time)
+    except (ValueError, OverflowError):
+        pass
+    raise InvalidClaims(f"{option} {text}: write a time with an offset, like 2026-01-31T08:15:00Z")
