@@ -67,6 +67,11 @@ class SocketClient(asyncio.Protocol):
         if self._transport is not None:
             self._transport.abort()
 
+    def send(self, payload: bytes) -> None:
+        """Sends a text message, if there is a connection."""
+        if self._transport is not None:
+            self._transport.write(client_frame(TEXT, payload))
+
     def opened(self) -> None:
         """The handshake is through."""
 
