@@ -387,7 +387,7 @@ export class LiveOrders extends EventTarget {
       // A cursor would not bring the orders that are new to this token, nor take away the others.
       this.#view.forget("entitlement-changed");
     }
-    this.#send({ type: "subscribe", token, ...this.#view.request() });
+    this.#send({ type: "subscribe", token, heartbeat: true, ...this.#view.request() });
     this.#heardAt = Date.now();
     this.#endSilence(this.#silenceSeconds * (0.75 + Math.random() / 4)); // clients that came together spread
     this.#refreshLater();

@@ -28,6 +28,8 @@ from tracking.processes import free_port
 
 SECRET = "a-secret-of-the-tests-0123456789abcdef"
 
+SUBSCRIBE = {"type": "subscribe", "heartbeat": True}
+
 
 @pytest.fixture(params=COMMANDS)
 def language(request: pytest.FixtureRequest) -> str:
@@ -61,7 +63,7 @@ async def test_a_snapshot_is_shown_when_its_last_page_is_there(language: str) ->
         assert report["orders"] == {"a": order("a", 2), "b": order("b", 1), "c": order("c", 1)}
         assert report["cursor"] == "c1"
         assert client.all("snapshot") == [{"reason": None}]
-        wanted = {"type": "subscribe", "filter": {"merchant_id": ["acme"]}, "snapshot": True}
+        wanted = SUBSCRIBE | {"filter": {"merchant_id": ["acme"]}, "snapshot": True}
         assert notifier.requests == [wanted | {"token": brief}]
 
 
@@ -182,7 +184,7 @@ async def test_after_a_reconnect_it_goes_on_from_its_cursor_and_drops_repeats(la
     )
     async with scripted(first, second) as (url, notifier), following(language, url, TOKEN) as client:
         await client.until_state("live")
-        assert notifier.requests[1] == {"type": "subscribe", "token": TOKEN, "filter": {}, "after": "c1"}
+        assert notifier.requests[1] == SUBSCRIBE | {"token": TOKEN, "filter": {}, "after": "c1"}
         assert client.events == ["a:5", "b:1", "b:2", "a:6"]
         report = await client.report()
         assert report["orders"] == {"b": order("b", 2, "picked_up")}
@@ -219,7 +221,7 @@ async def test_a_resync_that_is_cut_off_is_asked_for_again(language: str, option
         following(language, url, TOKEN, **options) as client,
     ):
         await client.until_state("live", 2)
-        assert notifier.requests[1] == {"type": "subscribe", "token": TOKEN, "filter": {}, "snapshot": True}
+        assert notifier.requests[1] == SUBSCRIBE | {"token": TOKEN, "filter": {}, "snapshot": True}
         assert (await client.report())["orders"] == {"b": order("b", 1)}
         assert client.all("snapshot") == [{"reason": "too-slow"}]
 
@@ -247,7 +249,7 @@ async def test_it_may_begin_without_a_snapshot(language: str, options: Document,
         following(language, url, TOKEN, **options) as client,
     ):
         await client.until_state("live")
-        assert notifier.requests == [{"type": "subscribe", "token": TOKEN, "filter": {}} | asked]
+        assert notifier.requests == [SUBSCRIBE | {"token": TOKEN, "filter": {}} | asked]
         assert client.events == ["a:5", "b:2"]
         report = await client.report()
         assert report["orders"] == {"a": order("a", 5, "picked_up")}
@@ -397,7 +399,7 @@ async def test_another_entitlement_asks_for_a_snapshot_instead_of_going_on(langu
         following(language, url, [TOKEN, wider]) as client,
     ):
         await client.until_state("live", 2)
-        assert notifier.requests[1] == {"type": "subscribe", "token": wider, "filter": {}, "snapshot": True}
+        assert notifier.requests[1] == SUBSCRIBE | {"token": wider, "filter": {}, "snapshot": True}
         assert (await client.report())["orders"].keys() == {"b"}
         assert client.all("snapshot") == [{"reason": None}, {"reason": "entitlement-changed"}]
 

@@ -152,7 +152,7 @@ async def test_a_live_client_is_told_that_it_is_even_when_nothing_happens(
 ) -> None:
     async with (
         notifier_stage(start_service, service_environment, NOTIFIER_HEARTBEAT_SECONDS="0.5") as stage,
-        subscribed(stage.url, stage.token(), filter={"merchant_id": ["quiet"]}) as watcher,
+        subscribed(stage.url, stage.token(), filter={"merchant_id": ["quiet"]}, heartbeat=True) as watcher,
     ):
         [event] = await stage.stub.commit((new_order(), "acme", "created"))
 

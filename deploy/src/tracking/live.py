@@ -215,7 +215,7 @@ class LiveOrders:
         if self._view.from_snapshot and entitlement(token) != self._snapshot_of:
             # A cursor would not bring the orders that are new to this token, nor take away the others.
             self._view.forget("entitlement-changed")
-        return orjson.dumps({"type": "subscribe", "token": token} | self._view.request())
+        return orjson.dumps({"type": "subscribe", "token": token, "heartbeat": True} | self._view.request())
 
     def _take(self, data: str | bytes) -> None:
         message = _parsed(data)

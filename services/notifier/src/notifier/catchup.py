@@ -42,6 +42,8 @@ class Subscription:
     snapshot: bool
     resync_reason: str | None = None
     """If set, the client is told to drop its state and gets a snapshot."""
+    heartbeat: bool = False
+    """Whether the client wants to hear from us while nothing happens."""
 
 
 @dataclass(slots=True)

@@ -28,7 +28,7 @@ class Snapshot(TypedDict):
 @with_config(DESCRIBED)
 class Events(TypedDict):
     """Changes of orders that match the filter, or did before: missed ones first, then live ones. None at
-    all, from time to time, on a connection on which nothing else is sent: it lives, and stands here.
+    all in a heartbeat, which a client gets if it asked for it: the connection lives, and stands here.
     """
 
     type: Literal["events"]

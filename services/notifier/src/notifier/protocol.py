@@ -75,6 +75,8 @@ class Subscribe(_Message):
     after: str | None = None
     """A cursor: go on from there."""
     snapshot: StrictBool | None = None
+    heartbeat: StrictBool = False
+    """Whether an `events` message without events is to come from time to time while nothing happens."""
     """Whether to begin with a snapshot; without it: if there is no cursor."""
 
     @property

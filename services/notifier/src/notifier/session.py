@@ -138,8 +138,8 @@ class Session:
             transport.write(frame)
 
     def beat(self) -> None:
-        """Tells a live client where it stands, though nothing happened: a browser does not see pings."""
-        if self._topic is not None:
+        """Tells a live client that asked for it where it stands, though nothing happened."""
+        if self._topic is not None and self._subscription is not None and self._subscription.heartbeat:
             self.push(text_frame(events_message([], self._parts.hub.cursor)))
 
     def end_if_revoked(self) -> None:
@@ -192,7 +192,8 @@ class Session:
         self._handshake_token = ""
         wanted = filter_of(message.filter, self._parts.workflow.statuses)
         after = _position(message.after)
-        self._start(Subscription(Audience(principal.grant, wanted), after, message.wants_snapshot))
+        audience = Audience(principal.grant, wanted)
+        self._start(Subscription(audience, after, message.wants_snapshot, heartbeat=message.heartbeat))
 
     def _refresh(self, message: Refresh) -> None:
         try:
@@ -202,9 +203,10 @@ class Session:
             if refusal.problem is not None:
                 self._tell(refusal.problem)
             return
-        if self._subscription is not None and grant != self._subscription.audience.grant:
-            audience = Audience(grant, self._subscription.audience.filter)
-            self._start(Subscription(audience, None, snapshot=True, resync_reason="entitlement-changed"))
+        subscription = self._subscription
+        if subscription is not None and grant != subscription.audience.grant:
+            audience = Audience(grant, subscription.audience.filter)
+            self._start_over(replace(subscription, audience=audience), "entitlement-changed")
 
     def _expire(self) -> None:
         self.end(NOT_AUTHENTICATED, "expired", Problem("unauthenticated", "The token has expired."))
@@ -223,7 +225,10 @@ class Session:
         if subscription is None or not self._resyncs.spend(self._loop.time()):
             self.end(OVERLOADED, "too slow")
         else:
-            self._start(replace(subscription, after=None, snapshot=True, resync_reason="too-slow"))
+            self._start_over(subscription, "too-slow")
+
+    def _start_over(self, subscription: Subscription, reason: str) -> None:
+        self._start(replace(subscription, after=None, snapshot=True, resync_reason=reason))
 
     async def _feed(self) -> None:
         """Brings the newest subscription to the hub's position and joins it there."""
