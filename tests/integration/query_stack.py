@@ -7,17 +7,18 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from socket import AF_INET, IPPROTO_TCP, SOCK_STREAM, socket
+from socket import AF_INET, IPPROTO_TCP, SO_RCVBUF, SOCK_STREAM, SOL_SOCKET, socket
 from time import time
 from typing import Any
 
 import jwt
 import orjson
 import uvicorn
-from aiohttp import ClientSession
+from aiohttp import AddrInfoType, ClientResponse, ClientSession, TCPConnector
 
 from message_checks import check_event, check_order
 from query.app import create_app
+from query.log_watch import LogWatch
 from query.settings import QuerySettings
 from shared.access import Grant
 from shared.database import Database, open_database
@@ -168,19 +169,53 @@ Params = Mapping[str, Any] | Sequence[tuple[str, Any]]
 class QueryClient:
     """Calls the service as callers do."""
 
-    def __init__(self, session: ClientSession, database: Database) -> None:
+    def __init__(
+        self, session: ClientSession, raw_session: ClientSession, database: Database, log_watch: LogWatch
+    ) -> None:
+        self.log_watch = log_watch
         self._session = session
+        self._raw_session = raw_session
         self.database = database
 
+    @property
+    def url(self) -> str:
+        """The base URL of the service."""
+        return str(self._session._base_url).rstrip("/")
+
     async def get(
-        self, path: str, params: Params = (), *, token: str | None = None, headers: Mapping[str, str] = {}
+        self,
+        path: str,
+        params: Params = (),
+        *,
+        token: str | None = None,
+        headers: Mapping[str, str] = {},
+        raw: bool = False,
     ) -> Answer:
+        opened = self.opened(path, params, token=token, headers=headers, raw=raw)
+        async with opened as response:
+            return Answer(response.status, response.headers, await response.read())
+
+    @asynccontextmanager
+    async def opened(
+        self,
+        path: str,
+        params: Params = (),
+        *,
+        token: str | None = None,
+        headers: Mapping[str, str] = {},
+        raw: bool = False,
+    ) -> AsyncIterator[ClientResponse]:
+        """The answer, to be read bit by bit; leaving it ends the connection.
+
+        `raw`: it is not unpacked, and the kernel takes little of it before it is read.
+        """
         sent = dict(headers)
         if token is not None:
             sent["Authorization"] = f"Bearer {token}"
         pairs = list(params.items()) if isinstance(params, Mapping) else list(params)
-        async with self._session.get(path, params=pairs, headers=sent) as response:
-            return Answer(response.status, response.headers, await response.read())
+        session = self._raw_session if raw else self._session
+        async with session.get(path, params=pairs, headers=sent) as response:
+            yield response
 
     async def all_pages(
         self, path: str, params: Sequence[tuple[str, Any]], items: str, *, token: str
@@ -201,9 +236,18 @@ class QueryClient:
             cursor = [("cursor", page["next_cursor"])] if listed else [("after", page["cursor"])]
 
 
+def _small_socket(address: AddrInfoType) -> socket:
+    made = socket(*address[:3])
+    made.setsockopt(SOL_SOCKET, SO_RCVBUF, 32 * 1024)
+    made.setblocking(False)
+    return made
+
+
 @asynccontextmanager
-async def running_query(mongodb_url: str, database_name: str | None = None) -> AsyncIterator[QueryClient]:
-    """The service over its own database, on a port of its own."""
+async def running_query(
+    mongodb_url: str, database_name: str | None = None, *, keep: bool = False
+) -> AsyncIterator[QueryClient]:
+    """The service over its own database, on a port of its own. `keep` leaves the database as it is."""
     settings = QuerySettings(
         amqp_url="amqp://unused",
         mongodb_url=mongodb_url,
@@ -212,7 +256,8 @@ async def running_query(mongodb_url: str, database_name: str | None = None) -> A
         partitions=PARTITIONS,
     )
     async with open_database(settings.mongodb_url, settings.mongodb_database) as database:
-        app = create_app(settings, database, DEFAULT_WORKFLOW)
+        log_watch = LogWatch(database, PARTITIONS)
+        app = create_app(settings, database, DEFAULT_WORKFLOW, log_watch)
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", ws="none"))
         # Named as TCP: else the loop leaves Nagle on, which holds each answer back for 40 ms.
         listener = socket(AF_INET, SOCK_STREAM, IPPROTO_TCP)
@@ -220,9 +265,13 @@ async def running_query(mongodb_url: str, database_name: str | None = None) -> A
         listener.listen()
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         try:
-            async with ClientSession(f"http://127.0.0.1:{listener.getsockname()[1]}") as session:
-                yield QueryClient(session, database)
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            connector = TCPConnector(socket_factory=_small_socket)
+            raw = ClientSession(url, auto_decompress=False, connector=connector)
+            async with ClientSession(url) as session, raw:
+                yield QueryClient(session, raw, database, log_watch)
         finally:
             server.should_exit = True
             await serving
-        await database.client.drop_database(settings.mongodb_database)
+        if not keep:
+            await database.client.drop_database(settings.mongodb_database)

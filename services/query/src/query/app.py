@@ -2,9 +2,10 @@
 
 from fastapi import APIRouter, Depends, FastAPI
 
-from query import events, history, orders, updates
+from query import events, history, orders, reports, updates
 from query.context import Context
 from query.list_cursors import cursor_key
+from query.log_watch import LogWatch
 from query.parameters import refuse_repeated
 from query.settings import QuerySettings
 from shared.database import Database, open_database
@@ -23,12 +24,15 @@ async def serve(settings: QuerySettings) -> None:
     """
     workflow = load_workflow(settings.workflow_file)
     async with open_database(settings.mongodb_url, settings.mongodb_database) as database:
-        app = create_app(settings, database, workflow)
+        watch = LogWatch(database, settings.partitions)
+        app = create_app(settings, database, workflow, watch)
         async with background(database.wait_for_partition_count(settings.partitions)):
-            await serve_http(app, settings, settings.query_port)
+            await serve_http(app, settings, settings.query_port, on_stop=watch.close)
 
 
-def create_app(settings: QuerySettings, database: Database, workflow: Workflow) -> FastAPI:
+def create_app(
+    settings: QuerySettings, database: Database, workflow: Workflow, log_watch: LogWatch
+) -> FastAPI:
     """The application over an open database."""
     context = Context(
         database=database,
@@ -37,6 +41,7 @@ def create_app(settings: QuerySettings, database: Database, workflow: Workflow) 
         workflow=workflow,
         partitions=settings.partitions,
         cursor_key=cursor_key(settings.jwt_secret),
+        log_watch=log_watch,
     )
     app = FastAPI(
         title="query",
@@ -53,6 +58,6 @@ def create_app(settings: QuerySettings, database: Database, workflow: Workflow) 
 
 def _routes(context: Context) -> APIRouter:
     router = APIRouter()
-    for module in (orders, history, updates, events):
+    for module in (orders, history, updates, events, reports):
         router.include_router(module.routes(context))
     return router

@@ -5,10 +5,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Response
 
 from query.context import Context
+from query.limits import bounded_read
 from query.openapi import answers
 from query.parameters import Parameters
 from shared.access import Principal, reaches
-from shared.database import Database, driver_errors
+from shared.database import Database
 from shared.documents import UpdateDocument, update_key
 from shared.http import JsonResponse
 from shared.identifiers import is_identifier
@@ -36,7 +37,7 @@ def routes(context: Context) -> APIRouter:
         parameters: Annotated[UpdateParameters, Query()],
     ) -> Response:
         update = await _find(context.database, order_id, update_id)
-        if update is None or not _may_see(principal, update):
+        if update is None or not may_see(principal, update):
             raise ProblemError("update-not-found", "It is not known, or not decided yet.")
         return JsonResponse(outcome_view(update))
 
@@ -46,11 +47,12 @@ def routes(context: Context) -> APIRouter:
 async def _find(database: Database, order_id: str, update_id: str) -> UpdateDocument | None:
     if not (is_identifier(order_id) and is_identifier(update_id)):
         return None
-    with driver_errors():
+    with bounded_read():
         return await database.updates.find_one({"_id": update_key(order_id, update_id)})
 
 
-def _may_see(principal: Principal, update: UpdateDocument) -> bool:
+def may_see(principal: Principal, update: UpdateDocument) -> bool:
+    """Whether the outcome of this update exists for the caller."""
     if update["source"]["id"] == principal.subject:
         return True
     merchant_id = update["merchant_id"]

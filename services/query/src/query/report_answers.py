@@ -1,0 +1,183 @@
+"""What the reports are asked and how they answer: parameters, JSON, CSV, and their description."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Annotated, Any, Literal
+from zoneinfo import ZoneInfo
+
+from fastapi import Request, Response
+from pydantic import Field, field_validator
+
+from query.csv_text import CSV_CONTENT_TYPE, CSV_MEDIA_TYPE, Cell, csv_lines
+from query.negotiation import preferred_type
+from query.openapi import answers
+from query.parameters import Identifiers, Parameters, invalid_parameter
+from query.report_buckets import MAX_BUCKETS, Buckets, Interval, TooManyBuckets, cut, time_zones
+from query.report_counts import Since
+from query.report_figures import Clock
+from shared.http import JsonResponse
+from shared.problems import ProblemError
+from shared.timestamps import Timestamp, format_time, now
+
+DEFAULT_RANGE = timedelta(days=7)
+
+_OFFERED = ("application/json", CSV_MEDIA_TYPE)
+
+Row = tuple[int, str, Sequence[Cell]]
+"""The bucket, the merchant (empty: all of them), and the cells of a report's own columns."""
+
+
+class GroupParameters(Parameters):
+    """What every report takes."""
+
+    merchant_id: Annotated[Identifiers, Field(description="Only these merchants. May be repeated.")]
+    group_by: Annotated[
+        Literal["merchant"] | None, Field(description="`merchant`: rows for each merchant.")
+    ] = None
+
+
+class RangeParameters(GroupParameters):
+    """What the reports over a time take."""
+
+    start: Annotated[
+        Timestamp | None,
+        Field(
+            alias="from",
+            description="The range: from ≤ t < to. Without it: seven days before `to`.",
+            examples=["2026-03-01T00:00:00Z"],
+        ),
+    ] = None
+    end: Annotated[
+        Timestamp | None,
+        Field(alias="to", description="Without it: now.", examples=["2026-03-08T00:00:00Z"]),
+    ] = None
+    interval: Annotated[
+        Interval | None,
+        Field(description=f"Rows for each hour or day, at most {MAX_BUCKETS:,} of them. Else for the range."),
+    ] = None
+    time_zone: Annotated[
+        str,
+        Field(description="Whose hours and days: an IANA name.", examples=["Europe/Berlin"], max_length=64),
+    ] = "UTC"
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in time_zones():
+            raise ValueError("must be an IANA time zone, like Europe/Berlin")
+        return name
+
+    def buckets(self) -> Buckets:
+        """The range, cut into the intervals of the zone.
+
+        Raises:
+            ProblemError: `validation-failed`.
+        """
+        end = self.end or now()
+        start = self.start or end - DEFAULT_RANGE
+        if end < start:
+            raise invalid_parameter("to", "must not be before from")
+        try:
+            return cut(start, end, self.interval, ZoneInfo(self.time_zone))
+        except TooManyBuckets:
+            raise invalid_parameter(
+                "interval", f"the range has more than {MAX_BUCKETS:,} of them; ask for a shorter one"
+            ) from None
+
+
+class StepsParameters(RangeParameters):
+    """What the reports over the histories of orders take."""
+
+    clock: Annotated[
+        Clock,
+        Field(
+            description=(
+                "Which time of a change counts. `recorded`: when it was decided; the past stays as it was"
+                " reported. `occurred`: when it happened, as its source says, else when it was received; a"
+                " late message changes the past."
+            )
+        ),
+    ] = "recorded"
+
+
+class OpenParameters(GroupParameters):
+    """What the report on open orders takes."""
+
+    since: Annotated[
+        Since, Field(description="What the age counts from: `created`, or `updated`, the newest change.")
+    ] = "created"
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """How the rows of a report are labelled."""
+
+    asked: dict[str, Any]
+    """What the answer says of the request."""
+
+    buckets: Buckets | None
+    """Where rows have a bucket."""
+
+    by_merchant: bool
+
+    def columns(self, own: Iterable[str]) -> list[str]:
+        """The names of all columns."""
+        time = ["start", "local_start"] if self.buckets else []
+        return [*time, *(["merchant_id"] if self.by_merchant else []), *own]
+
+    def cells(self, row: Row) -> list[Cell]:
+        """One row under these columns."""
+        bucket, merchant, own = row
+        cells: list[Cell] = []
+        if self.buckets:
+            cells += [format_time(self.buckets.starts[bucket]), self.buckets.local(bucket)]
+        return [*cells, *([merchant] if self.by_merchant else []), *own]
+
+
+def range_frame(parameters: RangeParameters, buckets: Buckets) -> Frame:
+    """The frame of a report over a time."""
+    asked = {
+        "from": format_time(buckets.start),
+        "to": format_time(buckets.end),
+        "interval": parameters.interval,
+        "time_zone": parameters.time_zone,
+    }
+    if isinstance(parameters, StepsParameters):
+        asked["clock"] = parameters.clock
+    return Frame(asked, buckets if parameters.interval else None, parameters.group_by is not None)
+
+
+def wants_csv(request: Request) -> bool:
+    """Whether the caller prefers CSV to JSON.
+
+    Raises:
+        ProblemError: `not-acceptable`.
+    """
+    accept = ",".join(request.headers.getlist("accept")) or None
+    chosen = preferred_type(accept, _OFFERED)
+    if chosen is None:
+        raise ProblemError("not-acceptable", f"There is {', '.join(_OFFERED)}.", offered=_OFFERED)
+    return chosen == CSV_MEDIA_TYPE
+
+
+def report_answer(frame: Frame, own: Sequence[str], rows: Iterable[Row], *, as_csv: bool) -> Response:
+    """The report in the form that was asked for."""
+    columns = frame.columns(own)
+    lines: Iterator[list[Cell]] = (frame.cells(row) for row in rows)
+    if as_csv:
+        headers = {"Content-Type": CSV_CONTENT_TYPE, "Vary": "Accept"}
+        return Response(csv_lines([columns, *lines]), headers=headers)
+    document = frame.asked | {"rows": [dict(zip(columns, cells, strict=True)) for cells in lines]}
+    return JsonResponse(document, headers={"Vary": "Accept"})
+
+
+def described(description: str, example: dict[str, Any]) -> dict[int | str, Any]:
+    """The `responses` of a report, with an example in both formats."""
+    responses = answers(description, "not-acceptable", "too-many-requests")
+    table = [list(example["rows"][0]), *(list(row.values()) for row in example["rows"])]
+    responses[200]["content"] = {
+        "application/json": {"example": example},
+        CSV_MEDIA_TYPE: {"example": csv_lines(table).decode()},
+    }
+    return responses

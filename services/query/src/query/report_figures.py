@@ -1,0 +1,179 @@
+"""From the histories of orders to the figures of the reports. Pure."""
+
+from array import array
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Generic, Literal, NamedTuple, TypeVar
+
+from query.report_buckets import Buckets
+from shared.documents import EventDocument
+from shared.workflow import Workflow
+
+Clock = Literal["recorded", "occurred"]
+"""Which of an event's times counts: when it was decided, or when it happened out there."""
+
+MAX_ROWS = 50_000
+PERCENTILES = (50, 90, 99)
+
+Value = TypeVar("Value")
+Key = tuple[int | str, ...]
+
+
+class TooManyRows(Exception):
+    """The report would have more than `MAX_ROWS` rows."""
+
+
+class Rows(Generic[Value]):
+    """The rows of a report while they are being filled, by what tells them apart; a bounded number."""
+
+    def __init__(self, new: Callable[[], Value]) -> None:
+        self._new = new
+        self.values: dict[Key, Value] = {}
+
+    def at(self, *key: int | str) -> Value:
+        """The row of `key`, a new one where there was none.
+
+        Raises:
+            TooManyRows: it would be one too many.
+        """
+        value = self.values.get(key)
+        if value is None:
+            if len(self.values) >= MAX_ROWS:
+                raise TooManyRows
+            value = self.values[key] = self._new()
+        return value
+
+
+class Step(NamedTuple):
+    """An order comes into a status. Staying in one (a progress scan) is no step."""
+
+    merchant_id: str
+    at: datetime
+    status: str
+    previous_status: str | None
+    """None: it was created."""
+    seconds: float
+    """How long it was in the previous status. Negative where its source told the times so; 0 if created."""
+
+
+def time_of(event: EventDocument, clock: Clock) -> datetime:
+    """The event's time by `clock`. Without a time of its source, it happened when we heard of it."""
+    if clock == "recorded":
+        return event["recorded_at"]
+    return event["occurred_at"] or event["received_at"]
+
+
+def steps(history: Sequence[EventDocument], clock: Clock) -> Iterator[Step]:
+    """The steps of one order, from its whole history by version."""
+    since: datetime | None = None
+    for event in history:
+        if event["status"] == event["previous_status"]:
+            continue
+        at = time_of(event, clock)
+        seconds = 0.0 if since is None else (at - since).total_seconds()
+        yield Step(event["merchant_id"], at, event["status"], event["previous_status"], seconds)
+        since = at
+
+
+def _no_durations() -> "array[float]":
+    return array("d")
+
+
+class Durations:
+    """How long orders took from status to status. A leg belongs to the time at which it ended."""
+
+    columns = ("leg_from", "leg_to", "count", "negative", *(f"p{percent}" for percent in PERCENTILES))
+
+    def __init__(self, workflow: Workflow) -> None:
+        self._rank = leg_ranks(workflow)
+        self._rows: Rows[array[float]] = Rows(_no_durations)
+
+    def add(self, bucket: int, merchant: str, step: Step) -> None:
+        """Counts a step that is in a bucket."""
+        if step.previous_status is not None:
+            self._rows.at(bucket, merchant, step.previous_status, step.status).append(step.seconds)
+
+    def rows(self) -> Iterator[tuple[int, str, list[str | int | float]]]:
+        """Bucket, merchant and cells of each row; legs in the order of the workflow's table."""
+        for key in sorted(self._rows.values, key=self._place):
+            bucket, merchant, before, after = key
+            seconds = sorted(self._rows.values[key])
+            figures = [round(percentile(seconds, percent), 3) for percent in PERCENTILES]
+            negative = sum(value < 0 for value in seconds)
+            yield int(bucket), str(merchant), [str(before), str(after), len(seconds), negative, *figures]
+
+    def _place(self, key: Key) -> tuple[object, ...]:
+        bucket, merchant, *leg = key
+        return bucket, merchant, self._rank.get((str(leg[0]), str(leg[1])), len(self._rank)), *leg
+
+
+def leg_ranks(workflow: Workflow) -> dict[tuple[str, str], int]:
+    """The legs of the workflow, each with its place in the table."""
+    legs = [
+        (status, following)
+        for status, followers in workflow.transitions.items()
+        for following in followers
+        if following != status
+    ]
+    return {leg: rank for rank, leg in enumerate(legs)}
+
+
+def percentile(ordered: Sequence[float], percent: int) -> float:
+    """The nearest rank: the smallest of the values that at least `percent` % of them do not exceed.
+
+    `ordered` is in ascending order and not empty; `percent` is from 1 to 100.
+    """
+    return ordered[-(-len(ordered) * percent // 100) - 1]
+
+
+@dataclass(slots=True)
+class _Flow:
+    entered: int = 0
+    left: int = 0
+
+
+class StatusCounts:
+    """How many orders came into each status, and how many left it."""
+
+    columns = ("status", "entered", "left")
+
+    def __init__(self, workflow: Workflow) -> None:
+        self._rank = {status: rank for rank, status in enumerate(workflow.transitions)}
+        self._rows: Rows[_Flow] = Rows(_Flow)
+
+    def add(self, bucket: int, merchant: str, step: Step) -> None:
+        """Counts a step that is in a bucket."""
+        self._rows.at(bucket, merchant, step.status).entered += 1
+        if step.previous_status is not None:
+            self._rows.at(bucket, merchant, step.previous_status).left += 1
+
+    def rows(self) -> Iterator[tuple[int, str, list[str | int | float]]]:
+        """Bucket, merchant and cells of each row; statuses in the order of the workflow's table."""
+        for key in sorted(self._rows.values, key=self._place):
+            bucket, merchant, status = key
+            flow = self._rows.values[key]
+            yield int(bucket), str(merchant), [str(status), flow.entered, flow.left]
+
+    def _place(self, key: Key) -> tuple[object, ...]:
+        bucket, merchant, status = key
+        return bucket, merchant, self._rank.get(str(status), len(self._rank)), status
+
+
+def count_steps(
+    history: Sequence[EventDocument],
+    clock: Clock,
+    buckets: Buckets,
+    figures: Durations | StatusCounts,
+    *,
+    by_merchant: bool,
+) -> None:
+    """Adds what happened to one order within the range.
+
+    Raises:
+        TooManyRows: the report becomes too long.
+    """
+    for step in steps(history, clock):
+        bucket = buckets.index(step.at)
+        if bucket is not None:
+            figures.add(bucket, step.merchant_id if by_merchant else "", step)

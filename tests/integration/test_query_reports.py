@@ -1,0 +1,457 @@
+"""The reports: for random histories they equal what plain Python finds in all events."""
+
+import asyncio
+import csv
+import io
+from collections import Counter, defaultdict
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from random import Random
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from query_stack import (
+    MERCHANTS,
+    START,
+    QueryClient,
+    World,
+    random_world,
+    running_query,
+    store,
+    store_update,
+    token,
+    token_of,
+)
+
+from query import report_figures, reports
+from query.reach import Reach
+from query.report_counts import OpenOrders, Since
+from query.report_figures import Clock
+from query.report_reading import Deadline, changed_orders, open_orders, refused_updates
+from shared.access import Grant, reaches
+from shared.documents import EventDocument
+from shared.timestamps import format_time
+from shared.workflow import DEFAULT_WORKFLOW
+
+
+def report_world() -> World:
+    """Orders over days, whose sources tell times that can be late, early or missing."""
+    random = Random(11)
+    world = random_world(orders=250, steps=3)
+    for event in world.events:
+        minutes = random.choice([None, 0, 3, 90, 6000])
+        told = None if minutes is None else event["recorded_at"] - timedelta(minutes=minutes)
+        event["occurred_at"] = None if told is None else told + timedelta(minutes=4)
+    return world
+
+
+WORLD = report_world()
+END = max(event["recorded_at"] for event in WORLD.events)
+
+
+@pytest.fixture(scope="module")
+async def query(mongodb_url: str) -> AsyncIterator[QueryClient]:
+    async with running_query(mongodb_url) as client:
+        await store(client.database, WORLD)
+        for update in REFUSED:
+            await store_update(client.database, **update)
+        yield client
+
+
+TIMES = st.one_of(
+    st.sampled_from([event["recorded_at"] for event in WORLD.events]),
+    st.datetimes(START.replace(tzinfo=None) - timedelta(days=3), END.replace(tzinfo=None)).map(
+        lambda time: time.replace(microsecond=0, tzinfo=UTC)
+    ),
+)
+GRANTS = st.builds(
+    Grant,
+    merchants=st.one_of(
+        st.just(frozenset({"*"})), st.frozensets(st.sampled_from([*MERCHANTS, "m-other"]), max_size=4)
+    ),
+    orders=st.one_of(
+        st.none(), st.none(), st.frozensets(st.sampled_from([*WORLD.orders, "o-none"]), max_size=60)
+    ),
+)
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> dict[str, Any]:
+    start, end = sorted([draw(TIMES), draw(TIMES)])
+    asked: dict[str, Any] = {"from": format_time(start), "to": format_time(end)}
+    optional = {
+        "interval": st.sampled_from(["hour", "day"]),
+        "time_zone": st.sampled_from(["UTC", "Europe/Berlin", "Asia/Kolkata"]),
+        "clock": st.sampled_from(["recorded", "occurred"]),
+        "group_by": st.just("merchant"),
+        "merchant_id": st.lists(st.sampled_from([*MERCHANTS, "m-other"]), min_size=1, max_size=3),
+    }
+    return asked | {name: draw(values) for name, values in optional.items() if draw(st.booleans())}
+
+
+def pairs_of(asked: dict[str, Any]) -> list[tuple[str, str]]:
+    return [
+        (name, value)
+        for name, values in asked.items()
+        for value in (values if isinstance(values, list) else [values])
+    ]
+
+
+def changes(asked: dict[str, Any], grant: Grant) -> list[tuple[dict[str, str], EventDocument, float]]:
+    """What happened in the range, in plain words: the labels of its row, the event, the seconds before it."""
+    field = asked.get("clock", "recorded")
+    zone = ZoneInfo(asked.get("time_zone", "UTC"))
+    entered: dict[str, datetime] = {}
+    found = []
+    for event in WORLD.events:
+        if event["status"] == event["previous_status"]:
+            continue
+        at = event["recorded_at"] if field == "recorded" else event["occurred_at"] or event["received_at"]
+        seconds = (at - entered.get(event["order_id"], at)).total_seconds()
+        entered[event["order_id"]] = at
+        if not datetime.fromisoformat(asked["from"]) <= at < datetime.fromisoformat(asked["to"]):
+            continue
+        if not reaches(grant, event["order_id"], event["merchant_id"]):
+            continue
+        if event["merchant_id"] not in asked.get("merchant_id", [event["merchant_id"]]):
+            continue
+        found.append((row_labels(asked, at, zone, event["merchant_id"]), event, seconds))
+    return found
+
+
+def row_labels(asked: dict[str, Any], at: datetime, zone: ZoneInfo, merchant: str) -> dict[str, str]:
+    labels = {}
+    if "interval" in asked:
+        local = at.astimezone(zone).replace(minute=0, second=0, microsecond=0)
+        local = local.replace(hour=0) if asked["interval"] == "day" else local
+        labels["local_start"] = local.isoformat()
+        labels["start"] = format_time(local.astimezone(UTC))
+    if "group_by" in asked:
+        labels["merchant_id"] = merchant
+    return labels
+
+
+def row_set(rows: list[dict[str, Any]]) -> set[tuple[tuple[str, Any], ...]]:
+    assert len({tuple(sorted(row.items())) for row in rows}) == len(rows)
+    return {tuple(sorted(row.items())) for row in rows}
+
+
+def at_rank(seconds: list[float], percent: int) -> float:
+    """The smallest value that so many percent of all values do not exceed."""
+    return min(
+        value for value in seconds if sum(other <= value for other in seconds) * 100 >= percent * len(seconds)
+    )
+
+
+@settings(max_examples=120, deadline=None)
+@given(asked=requests(), grant=GRANTS)
+async def test_durations_are_those_of_all_events(
+    query: QueryClient, asked: dict[str, Any], grant: Grant
+) -> None:
+    legs: dict[tuple[Any, ...], list[float]] = defaultdict(list)
+    for labels, event, seconds in changes(asked, grant):
+        if event["version"] > 1:
+            leg = {"leg_from": event["previous_status"], "leg_to": event["status"]}
+            legs[tuple((labels | leg).items())].append(seconds)
+    expected = [
+        dict(key)
+        | {"count": len(seconds), "negative": len([value for value in seconds if value < 0])}
+        | {f"p{percent}": at_rank(seconds, percent) for percent in (50, 90, 99)}
+        for key, seconds in legs.items()
+    ]
+    answer = await query.get("/v1/reports/durations", pairs_of(asked), token=token_of(grant))
+    assert answer.status == 200, answer.body
+    assert row_set(answer.json["rows"]) == row_set(expected)
+
+
+@settings(max_examples=80, deadline=None)
+@given(asked=requests(), grant=GRANTS)
+async def test_status_counts_are_those_of_all_events(
+    query: QueryClient, asked: dict[str, Any], grant: Grant
+) -> None:
+    entered: Counter[tuple[Any, ...]] = Counter()
+    left: Counter[tuple[Any, ...]] = Counter()
+    for labels, event, _ in changes(asked, grant):
+        entered[(*labels.items(), ("status", event["status"]))] += 1
+        if event["previous_status"]:
+            left[(*labels.items(), ("status", event["previous_status"]))] += 1
+    expected = [dict(key) | {"entered": entered[key], "left": left[key]} for key in entered | left]
+    answer = await query.get("/v1/reports/status-counts", pairs_of(asked), token=token_of(grant))
+    assert answer.status == 200, answer.body
+    assert row_set(answer.json["rows"]) == row_set(expected)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    asked=requests().map(lambda asked: {name: asked[name] for name in asked if name.startswith(("m", "g"))}),
+    since=st.sampled_from(["created", "updated"]),
+    grant=GRANTS,
+)
+async def test_open_orders_are_those_of_all_orders(
+    query: QueryClient, asked: dict[str, Any], since: Since, grant: Grant
+) -> None:
+    answer = await query.get(
+        "/v1/reports/open-orders", [*pairs_of(asked), ("since", since)], token=token_of(grant)
+    )
+    assert answer.status == 200, answer.body
+    counts: Counter[tuple[Any, ...]] = Counter()
+    for order in WORLD.orders.values():
+        if not order["active"] or not reaches(grant, order["_id"], order["merchant_id"]):
+            continue
+        if order["merchant_id"] not in asked.get("merchant_id", [order["merchant_id"]]):
+            continue
+        start = order["created_at"] if since == "created" else order["updated_at"]
+        days = (datetime.fromisoformat(answer.json["at"]) - start).days
+        age = (30, None) if days >= 30 else (7, 30) if days >= 7 else (3, 7)
+        labels = {"merchant_id": order["merchant_id"]} if "group_by" in asked else {}
+        seconds = [None if bound is None else bound * 86400 for bound in age]
+        row = {"status": order["status"], "age_from": seconds[0], "age_to": seconds[1]}
+        counts[tuple((labels | row).items())] += 1
+    assert row_set(answer.json["rows"]) == row_set([dict(key) | {"count": counts[key]} for key in counts])
+
+
+def refused_world() -> list[dict[str, Any]]:
+    random = Random(5)
+    return [
+        {
+            "order_id": random.choice([*list(WORLD.orders)[:9], "o-none"]),
+            "update_id": f"refused-{number}",
+            "outcome": "rejected" if number % 5 else "applied",
+            "problem": {
+                "slug": random.choice(["invalid-transition", "version-conflict"]),
+                "detail": "",
+                "members": {},
+            }
+            if number % 5
+            else None,
+            "merchant_id": random.choice([*MERCHANTS, None]),
+            "source": {"type": "driver", "id": random.choice(["dora", "reader"])},
+            "recorded_at": datetime.now(UTC).replace(microsecond=0)
+            - timedelta(minutes=random.randrange(5000)),
+        }
+        for number in range(150)
+    ]
+
+
+REFUSED = refused_world()
+
+
+@settings(max_examples=80, deadline=None)
+@given(asked=requests(), grant=GRANTS, minutes=st.tuples(st.integers(0, 5000), st.integers(0, 5000)))
+async def test_refusals_are_those_of_all_outcomes(
+    query: QueryClient, asked: dict[str, Any], grant: Grant, minutes: tuple[int, int]
+) -> None:
+    """The caller is `reader`: what it sent itself it sees."""
+    end = max(update["recorded_at"] for update in REFUSED)
+    span = [end - timedelta(minutes=back) for back in sorted(minutes, reverse=True)]
+    asked = {name: asked[name] for name in asked if name != "clock"}
+    asked |= {"from": format_time(span[0]), "to": format_time(span[1])}
+    zone = ZoneInfo(asked.get("time_zone", "UTC"))
+    counts: Counter[tuple[Any, ...]] = Counter()
+    for update in REFUSED:
+        merchant, at = update["merchant_id"], update["recorded_at"]
+        everything = grant.every_merchant and grant.orders is None
+        entitled = everything if merchant is None else reaches(grant, update["order_id"], merchant)
+        if update["outcome"] != "rejected" or not span[0] <= at < span[1]:
+            continue
+        if not entitled and update["source"]["id"] != "reader":
+            continue
+        if merchant not in asked.get("merchant_id", [merchant]):
+            continue
+        labels: dict[str, Any] = row_labels(asked, at, zone, merchant or "")
+        source = {"source_type": "driver", "source_id": update["source"]["id"]}
+        counts[tuple((labels | {"reason": update["problem"]["slug"]} | source).items())] += 1
+    answer = await query.get("/v1/reports/refusals", pairs_of(asked), token=token_of(grant))
+    assert answer.status == 200, answer.body
+    assert row_set(answer.json["rows"]) == row_set([dict(key) | {"count": counts[key]} for key in counts])
+
+
+def test_the_random_histories_have_what_could_go_wrong() -> None:
+    asked = {"from": "2026-01-01T00:00:00Z", "to": "2027-01-01T00:00:00Z", "clock": "occurred"}
+    found = changes(asked, Grant(merchants=frozenset({"*"})))
+    assert len(found) > 400
+    assert any(seconds < 0 for _, _, seconds in found)
+    assert any(event["status"] == event["previous_status"] for event in WORLD.events)
+
+
+ALL_TIME = {"from": "2026-01-01T00:00:00Z", "to": "2027-01-01T00:00:00Z"}
+
+
+async def test_the_rows_come_in_the_order_of_time_merchant_and_workflow(query: QueryClient) -> None:
+    asked = ALL_TIME | {"interval": "day", "group_by": "merchant"}
+    rows = (await query.get("/v1/reports/status-counts", asked, token=token())).json["rows"]
+    table = ["created", "picked_up", "in_transit", "delivered", "cancelled"]
+    places = [(row["start"], row["merchant_id"], table.index(row["status"])) for row in rows]
+    assert len(rows) > 20
+    assert places == sorted(places)
+
+
+async def test_csv_has_the_rows_of_the_json(query: QueryClient) -> None:
+    asked = ALL_TIME | {"interval": "day", "group_by": "merchant"}
+    document = await query.get("/v1/reports/durations", asked, token=token())
+    sheet = await query.get("/v1/reports/durations", asked, token=token(), headers={"Accept": "text/csv"})
+    assert sheet.headers["content-type"].startswith("text/csv")
+    assert list(csv.DictReader(io.StringIO(sheet.body.decode()))) == [
+        {name: str(value) for name, value in row.items()} for row in document.json["rows"]
+    ]
+
+
+async def test_a_report_says_what_it_is_of(query: QueryClient) -> None:
+    answer = await query.get("/v1/reports/durations", ALL_TIME, token=token())
+    assert {name: value for name, value in answer.json.items() if name != "rows"} == {
+        "from": "2026-01-01T00:00:00.000Z",
+        "to": "2027-01-01T00:00:00.000Z",
+        "interval": None,
+        "time_zone": "UTC",
+        "clock": "recorded",
+    }
+
+
+async def test_without_a_range_it_is_of_the_last_seven_days(query: QueryClient) -> None:
+    answer = (await query.get("/v1/reports/status-counts", token=token())).json
+    start, end = (datetime.fromisoformat(answer[name]) for name in ("from", "to"))
+    assert end - start == timedelta(days=7)
+    assert abs(datetime.now(UTC) - end) < timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("time_zone", "Europe/Atlantis"),
+        ("time_zone", "../../etc/passwd"),
+        ("time_zone", "Europe"),
+        ("time_zone", "UTC\x00"),
+        ("time_zone", "x" * 5000),
+        ("time_zone", ""),
+        ("interval", "week"),
+        ("interval", "$day"),
+        ("clock", "sundial"),
+        ("group_by", "customer"),
+        ("from", "yesterday"),
+        ("from", "2026-03-01"),
+        ("from", "0001-01-01T00:00:00Z"),
+        ("to", "9" * 300),
+        ("to", "2020-01-01T00:00:00Z"),
+        ("merchant_id", '{"$gt": ""}'),
+        ("start", "2026-01-01T00:00:00Z"),
+    ],
+)
+@pytest.mark.parametrize("report", ["durations", "status-counts"])
+async def test_a_value_that_means_nothing_is_refused(
+    query: QueryClient, report: str, name: str, value: str
+) -> None:
+    asked = {"from": "2026-01-01T00:00:00Z", name: value}
+    answer = await query.get(f"/v1/reports/{report}", asked, token=token())
+    assert answer.slug == "validation-failed"
+    [error] = answer.json["errors"]
+    assert error["pointer"].removesuffix("/0") == f"/query/{name}"
+
+
+async def test_a_range_of_too_many_hours_is_refused(query: QueryClient) -> None:
+    asked = {"from": "2020-01-01T00:00:00Z", "to": "2026-01-01T00:00:00Z", "interval": "hour"}
+    answer = await query.get("/v1/reports/durations", asked, token=token())
+    assert answer.slug == "validation-failed"
+    assert answer.json["errors"][0]["pointer"] == "/query/interval"
+
+
+async def test_a_report_of_too_many_rows_is_refused(
+    query: QueryClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(report_figures, "MAX_ROWS", 3)
+    answer = await query.get("/v1/reports/durations", ALL_TIME | {"interval": "day"}, token=token())
+    assert answer.slug == "validation-failed"
+    assert "rows" in answer.json["errors"][0]["message"]
+
+
+async def test_a_report_that_takes_too_long_is_refused(
+    query: QueryClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reports, "Deadline", lambda: Deadline(0.0))
+    answer = await query.get("/v1/reports/durations", ALL_TIME, token=token())
+    assert answer.slug == "validation-failed"
+    assert "takes longer" in answer.json["errors"][0]["message"]
+
+
+async def test_more_reports_at_once_than_there_are_places_are_put_off(query: QueryClient) -> None:
+    asked = [query.get("/v1/reports/durations", ALL_TIME, token=token()) for _ in range(8)]
+    statuses = Counter(answer.status for answer in await asyncio.gather(*asked))
+    assert statuses[200] >= reports.MAX_AT_ONCE
+    assert statuses[429] >= 1
+    assert (await query.get("/v1/reports/durations", ALL_TIME, token=token())).status == 200
+
+
+async def test_a_token_without_a_scope_to_read_gets_no_report(query: QueryClient) -> None:
+    answer = await query.get("/v1/reports/durations", token=token(scope="orders:write"))
+    assert answer.slug == "forbidden"
+
+
+@pytest.mark.parametrize("clock", ["recorded", "occurred"])
+@pytest.mark.parametrize(
+    ("merchants", "orders", "index"),
+    [
+        (None, None, "created"),
+        (frozenset({"m-1"}), None, "merchant_created"),
+        (None, frozenset({"o-1"}), "_id_"),
+    ],
+)
+async def test_every_read_is_served_by_an_index(
+    query: QueryClient,
+    clock: Clock,
+    merchants: frozenset[str] | None,
+    orders: frozenset[str] | None,
+    index: str,
+) -> None:
+    reach = Reach(merchants, orders)
+    selection = changed_orders(reach, START, END, clock)
+    assert (selection.index or "_id_") == index
+    first = selection.pipeline[0]["$match"]
+    assert "COLLSCAN" not in str(await query.database.orders.find(first).explain())
+    assert "COLLSCAN" not in str(
+        await query.database.orders.find(open_orders(reach).pipeline[0]["$match"]).explain()
+    )
+    histories = query.database.order_events.find({"order_id": {"$in": ["o-1", "o-2"]}})
+    assert "order_version" in str(await histories.explain())
+    refused = refused_updates(START, END, []).pipeline[0]["$match"]
+    assert "ttl" in str(await query.database.updates.find(refused).explain())
+
+
+async def test_what_cannot_be_had_in_the_asked_form_is_refused(query: QueryClient) -> None:
+    answer = await query.get("/v1/reports/open-orders", token=token(), headers={"Accept": "image/png"})
+    assert answer.slug == "not-acceptable"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "age"), [(-5, (0, 3600)), (3599, (0, 3600)), (3600, (3600, 14400)), (10**9, (2592000, None))]
+)
+async def test_an_age_is_in_the_class_that_starts_with_it(seconds: int, age: tuple[int, int | None]) -> None:
+    order = next(order for order in WORLD.orders.values() if order["active"])
+    figures = OpenOrders(DEFAULT_WORKFLOW, order["created_at"] + timedelta(seconds=seconds), "created")
+    figures.add(order, by_merchant=False)
+    assert [cells[1:3] for _, _, cells in figures.rows()] == [list(age)]
+
+
+async def test_an_order_that_is_read_twice_is_counted_once() -> None:
+    figures = OpenOrders(DEFAULT_WORKFLOW, END, "created")
+    order = next(order for order in WORLD.orders.values() if order["active"])
+    for _ in range(2):
+        figures.add(order, by_merchant=False)
+    assert [cells[-1] for _, _, cells in figures.rows()] == [1]
+
+
+async def test_the_documentation_has_an_example_of_each_report_in_both_forms(query: QueryClient) -> None:
+    paths = (await query.get("/openapi.json")).json["paths"]
+    described = {path: paths[path]["get"] for path in paths if path.startswith("/v1/reports/")}
+    assert len(described) == 4
+    for path, operation in described.items():
+        content = operation["responses"]["200"]["content"]
+        answer = await query.get(path, token=token())
+        example = content["application/json"]["example"]
+        assert answer.json.keys() == example.keys(), path
+        header = content["text/csv"]["example"].splitlines()[0]
+        assert header.split(",") == list(example["rows"][0])
+        asked = [("interval", "day")] if "interval" in example else []
+        sheet = await query.get(path, asked, token=token(), headers={"Accept": "text/csv"})
+        assert sheet.body.decode().splitlines()[0] == header

@@ -1,0 +1,112 @@
+"""From a history to figures, whatever the workflow."""
+
+from datetime import UTC, datetime, timedelta
+from types import MappingProxyType
+from typing import cast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from query import report_figures
+from query.report_figures import Durations, StatusCounts, TooManyRows, percentile, steps
+from shared.documents import EventDocument
+from shared.workflow import Workflow
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
+REPAIRS = Workflow(
+    initial="received",
+    transitions=MappingProxyType(
+        {
+            "received": ("diagnosed",),
+            "diagnosed": ("waiting", "repaired"),
+            "waiting": ("waiting", "diagnosed"),
+            "repaired": (),
+        }
+    ),
+)
+
+
+def history(*moves: tuple[str, int]) -> list[EventDocument]:
+    """The history of one order: statuses, and the minutes after the start at which it came into them."""
+    statuses = [None, *(status for status, _ in moves)]
+    return [
+        cast(
+            EventDocument,
+            {
+                "merchant_id": "m-1",
+                "status": status,
+                "previous_status": statuses[number],
+                "recorded_at": START + timedelta(minutes=minutes),
+            },
+        )
+        for number, (status, minutes) in enumerate(moves)
+    ]
+
+
+TWICE_WAITING = history(
+    ("received", 0),
+    ("diagnosed", 10),
+    ("waiting", 11),
+    ("waiting", 50),
+    ("diagnosed", 71),
+    ("waiting", 73),
+    ("diagnosed", 76),
+    ("repaired", 96),
+)
+
+
+def test_each_stay_in_a_status_is_a_leg_of_its_own_in_the_order_of_the_workflow() -> None:
+    figures = Durations(REPAIRS)
+    for step in steps(TWICE_WAITING, "recorded"):
+        figures.add(0, "", step)
+    assert [cells for _, _, cells in figures.rows()] == [
+        ["received", "diagnosed", 1, 0, 600.0, 600.0, 600.0],
+        ["diagnosed", "waiting", 2, 0, 60.0, 120.0, 120.0],
+        ["diagnosed", "repaired", 1, 0, 1200.0, 1200.0, 1200.0],
+        ["waiting", "diagnosed", 2, 0, 180.0, 3600.0, 3600.0],
+    ]
+
+
+def test_who_comes_back_is_counted_again() -> None:
+    figures = StatusCounts(REPAIRS)
+    for step in steps(TWICE_WAITING, "recorded"):
+        figures.add(0, "", step)
+    assert [cells for _, _, cells in figures.rows()] == [
+        ["received", 1, 1],
+        ["diagnosed", 3, 3],
+        ["waiting", 2, 2],
+        ["repaired", 1, 0],
+    ]
+
+
+def test_a_status_that_an_earlier_workflow_had_is_counted_behind_the_others() -> None:
+    figures = Durations(REPAIRS)
+    for step in steps(history(("received", 0), ("lost", 5), ("repaired", 6)), "recorded"):
+        figures.add(0, "", step)
+    figures.add(0, "", list(steps(TWICE_WAITING, "recorded"))[-1])
+    assert [cells[:2] for _, _, cells in figures.rows()] == [
+        ["diagnosed", "repaired"],
+        ["lost", "repaired"],
+        ["received", "lost"],
+    ]
+
+
+@given(st.lists(st.floats(-1e9, 1e9), min_size=1), st.integers(1, 100))
+def test_a_percentile_is_the_smallest_value_that_so_many_do_not_exceed(
+    values: list[float], percent: int
+) -> None:
+    found = percentile(sorted(values), percent)
+    assert sum(value <= found for value in values) * 100 >= percent * len(values)
+    assert sum(value < found for value in values) * 100 < percent * len(values)
+    assert found in values
+
+
+def test_a_report_has_a_bounded_number_of_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(report_figures, "MAX_ROWS", 3)
+    figures = Durations(REPAIRS)
+    *others, last = list(steps(TWICE_WAITING, "recorded"))
+    for step in others:
+        figures.add(0, "", step)
+    with pytest.raises(TooManyRows):
+        figures.add(0, "", last)
