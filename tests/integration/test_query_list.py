@@ -1,34 +1,26 @@
 """The list of orders: every filter, sort and page equals what plain Python finds in all orders."""
 
-from collections.abc import AsyncIterator, Callable
-from datetime import datetime, timedelta
+from collections.abc import AsyncIterator
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from list_oracle import GRANTS, SORTS, WORLD, expected, filters
 from query_stack import (
     CONTACTS,
     MERCHANTS,
     START,
     QueryClient,
     World,
-    random_world,
     running_query,
     store,
     token,
     token_of,
 )
 
-from shared.access import Grant, reaches, sees_customer
-from shared.documents import OrderDocument
-from shared.timestamps import format_time
-from shared.views import order_view
-from shared.workflow import DEFAULT_WORKFLOW
-
-WORLD = random_world(orders=300, steps=3)
-END = max(order["updated_at"] for order in WORLD.orders.values())
-SORTS = ["-created_at", "created_at", "-updated_at", "updated_at"]
+from shared.access import Grant, sees_customer
 
 
 @pytest.fixture(scope="module")
@@ -36,72 +28,6 @@ async def query(mongodb_url: str) -> AsyncIterator[QueryClient]:
     async with running_query(mongodb_url) as client:
         await store(client.database, WORLD)
         yield client
-
-
-TIMES = st.one_of(
-    st.sampled_from([order["updated_at"] for order in WORLD.orders.values()]),
-    st.datetimes(START.replace(tzinfo=None), END.replace(tzinfo=None)).map(
-        lambda time: time.replace(microsecond=0, tzinfo=START.tzinfo)
-    ),
-)
-GRANTS = st.builds(
-    Grant,
-    merchants=st.one_of(
-        st.just(frozenset({"*"})), st.frozensets(st.sampled_from([*MERCHANTS, "m-other"]), max_size=4)
-    ),
-    orders=st.one_of(
-        st.none(), st.none(), st.frozensets(st.sampled_from([*WORLD.orders, "o-none"]), max_size=80)
-    ),
-)
-
-
-@st.composite
-def filters(draw: st.DrawFn) -> list[tuple[str, str]]:
-    """Query parameters in any mixture."""
-    merchants = st.sampled_from([*MERCHANTS, "m-other"])
-    pairs = [
-        ("status", status)
-        for status in draw(st.lists(st.sampled_from(sorted(DEFAULT_WORKFLOW.statuses)), max_size=3))
-    ]
-    pairs += [("merchant_id", merchant) for merchant in draw(st.lists(merchants, max_size=3))]
-    if draw(st.integers(0, 3)) == 0:
-        pairs.append(("customer_ref", draw(st.sampled_from([*CONTACTS, "+1"]))))
-    if draw(st.booleans()):
-        pairs.append(("active", draw(st.sampled_from(["true", "false"]))))
-    for name in ("created", "updated"):
-        start, end = sorted([draw(TIMES), draw(TIMES)])
-        pairs += [(f"{name}_from", format_time(start))] * draw(st.booleans())
-        pairs += [(f"{name}_to", format_time(end))] * draw(st.booleans())
-    return pairs
-
-
-def matches(order: OrderDocument, pairs: list[tuple[str, str]], grant: Grant) -> bool:
-    """The filter in plain words."""
-
-    def asked(name: str) -> list[str]:
-        return [value for key, value in pairs if key == name]
-
-    checks: dict[str, Callable[[str], bool]] = {
-        "customer_ref": lambda value: order["customer"]["contact_ref"] == value,
-        "active": lambda value: order["active"] is (value == "true"),
-        "created_from": lambda value: order["created_at"] >= datetime.fromisoformat(value),
-        "created_to": lambda value: order["created_at"] < datetime.fromisoformat(value),
-        "updated_from": lambda value: order["updated_at"] >= datetime.fromisoformat(value),
-        "updated_to": lambda value: order["updated_at"] < datetime.fromisoformat(value),
-    }
-    return (
-        reaches(grant, order["_id"], order["merchant_id"])
-        and (not asked("status") or order["status"] in asked("status"))
-        and (not asked("merchant_id") or order["merchant_id"] in asked("merchant_id"))
-        and all(checks[key](value) for key, value in pairs if key in checks)
-    )
-
-
-def expected(world: World, pairs: list[tuple[str, str]], grant: Grant, sort: str) -> list[dict[str, Any]]:
-    field = sort.removeprefix("-")
-    found = [order for order in world.orders.values() if matches(order, pairs, grant)]
-    found.sort(key=lambda order: (order[field], order["_id"]), reverse=sort.startswith("-"))  # type: ignore[literal-required]
-    return [order_view(order, DEFAULT_WORKFLOW, with_customer=sees_customer(grant)) for order in found]
 
 
 @settings(max_examples=150, deadline=None)

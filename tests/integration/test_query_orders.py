@@ -295,4 +295,4 @@ async def test_the_service_describes_itself(query: QueryClient) -> None:
         "limit",
         "cursor",
     } <= names
-    assert {"200", "400", "401", "403", "422", "503"} == set(listing["responses"])
+    assert {"200", "400", "401", "403", "406", "422", "429", "503"} == set(listing["responses"])

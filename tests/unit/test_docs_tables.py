@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Literal, NotRequired, get_args, get_origin, get_type_hints
 
+import jwt
 import pytest
 import yaml
 from pages import ROOT, read, section, tables
@@ -17,6 +18,7 @@ from typing_extensions import is_typeddict
 import ingest.metrics
 import notifier.metrics
 import order_state.metrics
+import query.metrics
 import shared.metrics
 from ingest.parsing import MAX_BATCH_BYTES, MAX_BODY_BYTES, MAX_OPERATIONS
 from ingest.pipeline import MAX_WAITING_BYTES
@@ -24,8 +26,9 @@ from ingest.settings import IngestSettings
 from notifier import admission, pages, protocol
 from notifier.settings import NotifierSettings
 from order_state.consumer import PREFETCH_MESSAGES
+from order_state.parking import MAX_WAITING
 from order_state.settings import OrderStateSettings
-from order_state.worker import PASS_BYTES
+from order_state.worker import HOLD_SECONDS, PASS_BYTES
 from query.settings import QuerySettings
 from shared.commands import MAX_COMMANDS_PER_MESSAGE, MAX_MESSAGE_BYTES
 from shared.database import INDEXES, UPDATES_TTL_SECONDS
@@ -33,6 +36,7 @@ from shared.documents import (
     EventDocument,
     Metadata,
     OrderDocument,
+    ParkedDocument,
     PartitionDocument,
     RevocationDocument,
     UpdateDocument,
@@ -42,6 +46,7 @@ from shared.settings import Settings, SettingsError, check_token_settings
 from shared.topology import DEAD_MAX_MESSAGES, DELIVERY_LIMIT, QUEUE_MAX_BYTES, QUEUE_MAX_MESSAGES
 from shared.workflow import DEFAULT_WORKFLOW
 from tracking.live import FINAL_CLOSE_CODES
+from tracking.tokens import mint_token
 
 SERVICES: dict[str, type[Settings]] = {
     "ingest": IngestSettings,
@@ -54,10 +59,12 @@ DOCUMENTS = {
     "orders": OrderDocument,
     "order_events": EventDocument,
     "updates": UpdateDocument,
+    "parked": ParkedDocument,
     "partitions": PartitionDocument,
     "revocations": RevocationDocument,
 }
 
+MAX_PARKED_ORDERS = OrderStateSettings.model_fields["max_parked_orders"].default
 KIB, MIB, GIB = 1024, 1024**2, 1024**3
 
 
@@ -126,6 +133,7 @@ def metrics() -> Iterator[tuple[tuple[str, str, str], str]]:
         "ingest": ingest.metrics,
         "order-state": order_state.metrics,
         "notifier": notifier.metrics,
+        "query": query.metrics,
     }
     for owner, module in owners.items():
         for metric in vars(module).values():
@@ -158,6 +166,8 @@ def word_for(hint: Any) -> str:
     words = {str: "string", int: "integer", bool: "boolean", datetime: "time", types.NoneType: "null"}
     if get_origin(hint) is NotRequired:
         return f"{word_for(get_args(hint)[0])}, optional"
+    if get_origin(hint) is list:
+        return "list"
     if get_origin(hint) is Literal:
         return "string"
     if get_origin(hint) is types.UnionType:
@@ -191,6 +201,12 @@ def options_of(document: Any) -> str:
     return ", ".join(f"only where {key} = {yaml.dump(value).split()[0]}" for key, value in conditions.items())
 
 
+def test_every_claim_of_a_token_is_in_its_table() -> None:
+    token = mint_token("s" * 32, subject="ann", scope="orders:read", merchants=["acme"], orders=["o-1"])
+    claims = jwt.decode(token, options={"verify_signature": False})
+    assert {row["claim"] for row in only_table("docs/live-updates.md", "## Tokens")} == claims.keys()
+
+
 def test_every_close_code_is_in_its_table() -> None:
     rows = only_table("docs/live-updates.md", "## When the connection ends")
     ours = {value for name, value in vars(protocol).items() if name.isupper() and isinstance(value, int)}
@@ -214,6 +230,9 @@ def test_every_close_code_is_in_its_table() -> None:
         ("concurrency", f"| {PASS_BYTES // KIB} KiB, give or take a message |"),
         ("concurrency", f"| `orders.dead` | {DEAD_MAX_MESSAGES:,} messages |"),
         ("concurrency", f"returned {DELIVERY_LIMIT} times"),
+        ("concurrency", f"| parked updates of one order | {MAX_WAITING:,}, "),
+        ("concurrency", f"tries again every {HOLD_SECONDS} seconds"),
+        ("concurrency", f"| parked orders of a partition | {MAX_PARKED_ORDERS} (`MAX_PARKED_ORDERS`)"),
         ("concurrency", f"kept for {UPDATES_TTL_SECONDS // 86400} days"),
         ("operations", f"| {UPDATES_TTL_SECONDS // 86400} days |"),
         ("live-updates", f"at most {protocol.MAX_FILTER_VALUES} names"),

@@ -4,8 +4,10 @@ from dataclasses import dataclass
 
 from fastapi import Request
 
+from query.limits import bounded_read
+from query.log_watch import LogWatch
 from shared.access import Principal, may_read, reaches
-from shared.database import Database, driver_errors
+from shared.database import Database
 from shared.documents import OrderDocument
 from shared.http import authenticated
 from shared.identifiers import is_identifier
@@ -25,6 +27,7 @@ class Context:
     workflow: Workflow
     partitions: int
     cursor_key: bytes
+    log_watch: LogWatch
 
     async def reader(self, request: Request) -> Principal:
         """The caller of a request.
@@ -48,7 +51,7 @@ class Context:
         """
         order = None
         if is_identifier(order_id):
-            with driver_errors():
+            with bounded_read():
                 order = await self.database.orders.find_one({"_id": order_id})
         return entitled(order, order_id, principal)
 

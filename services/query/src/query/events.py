@@ -1,11 +1,13 @@
 """The event log: every change of every order, readable from any position."""
 
+from time import monotonic
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import Field
 
 from query.context import Context
+from query.departure import left_by_client, unless
 from query.log_page import LogPage
 from query.log_reader import ExpiredPosition, LogFilter, UnknownPosition, read_log
 from query.openapi import answers
@@ -18,6 +20,7 @@ from shared.problems import ProblemError
 from shared.views import cloud_event, without_customer
 
 MAX_EVENTS = 1000
+MAX_WAIT_SECONDS = 30
 
 
 class EventParameters(Parameters):
@@ -25,6 +28,7 @@ class EventParameters(Parameters):
 
     after: str | None = None
     limit: Annotated[WholeNumber, Field(ge=1, le=MAX_EVENTS)] = 100
+    wait: Annotated[WholeNumber, Field(ge=0, le=MAX_WAIT_SECONDS)] = 0
     merchant_id: Identifiers
     order_id: Identifiers
     status: Statuses
@@ -40,28 +44,43 @@ def routes(context: Context) -> APIRouter:
         description=(
             "Events come in seq order within each partition. Go on with `after` = the `cursor` of the"
             " answer, which stands behind events that do not match too; while `has_more` is true there"
-            " may be more. A page can be short, even empty, before the end."
+            " may be more. A page can be short, even empty, before the end. With `wait` the answer at the end"
+            " of the log is held back until something matches, at most so many seconds."
         ),
-        responses=answers("A page of the log", "invalid-cursor", "cursor-expired"),
+        responses=answers("A page of the log", "invalid-cursor", "cursor-expired", "too-many-requests"),
     )
     async def get_events(
+        request: Request,
         principal: Annotated[Principal, Depends(context.reader)],
         parameters: Annotated[EventParameters, Query()],
     ) -> Response:
         check_statuses(parameters.status, context.workflow)
-        page = await _read(context, principal.grant, parameters)
+        reach = narrow(principal.grant, parameters.merchant_id, parameters.order_id)
+        wanted = LogFilter(reach, frozenset(parameters.status))
+        page = await _read(context, wanted, _position(parameters.after), parameters.limit)
+        if parameters.wait:
+            page = await _wait(context, request, wanted, parameters, page)
         return _answer(context, principal.grant, page)
 
     return router
 
 
-async def _read(context: Context, grant: Grant, parameters: EventParameters) -> LogPage:
-    wanted = LogFilter(
-        narrow(grant, parameters.merchant_id, parameters.order_id), frozenset(parameters.status)
-    )
-    after = _position(parameters.after)
+async def _wait(
+    context: Context, request: Request, wanted: LogFilter, parameters: EventParameters, page: LogPage
+) -> LogPage:
+    deadline = monotonic() + parameters.wait
+    async with left_by_client(request) as left:
+        while page.is_empty_at_head and (seconds := deadline - monotonic()) > 0:
+            if not await unless(left, context.log_watch.wait(page.position, wanted, seconds)):
+                break
+            await context.reader(request)  # the token may have ended meanwhile
+            page = await _read(context, wanted, page.position, parameters.limit)
+    return page
+
+
+async def _read(context: Context, wanted: LogFilter, after: Position | None, limit: int) -> LogPage:
     try:
-        return await read_log(context.database, context.partitions, after, wanted, parameters.limit)
+        return await read_log(context.database, context.partitions, after, wanted, limit)
     except UnknownPosition:
         raise ProblemError("invalid-cursor", "The log has no such position.") from None
     except ExpiredPosition:

@@ -1,17 +1,18 @@
 """The history of an order: every change that was applied to it, oldest first."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Annotated
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Response
-from fastapi.responses import StreamingResponse
 
 from query.context import Context
+from query.limits import bounded_read
 from query.openapi import answers
 from query.parameters import Parameters
+from query.streaming import Stream
 from shared.access import Principal
-from shared.database import Database, driver_errors
+from shared.database import Database
 from shared.documents import EventDocument, OrderDocument
 from shared.views import history_item
 
@@ -40,12 +41,14 @@ def routes(context: Context) -> APIRouter:
         order = await context.order(order_id, principal)
         first = await _chunk(context.database, order, 1)
         body = _body(context.database, order, first)
-        return StreamingResponse(body, media_type="application/json")
+        return Stream(body, media_type="application/json")
 
     return router
 
 
-async def _body(database: Database, order: OrderDocument, first: list[EventDocument]) -> AsyncIterator[bytes]:
+async def _body(
+    database: Database, order: OrderDocument, first: list[EventDocument]
+) -> AsyncGenerator[bytes]:
     yield b'{"order_id":' + orjson.dumps(order["_id"]) + b',"items":[' + _items(first)
     for version in range(1 + CHUNK_VERSIONS, order["version"] + 1, CHUNK_VERSIONS):
         yield b"," + _items(await _chunk(database, order, version))
@@ -56,7 +59,7 @@ async def _chunk(database: Database, order: OrderDocument, start: int) -> list[E
     # Not past the version of the order that was read first: what is written meanwhile stays out.
     versions = range(start, min(start + CHUNK_VERSIONS, order["version"] + 1))
     asked = {"order_id": order["_id"], "version": {"$gte": versions.start, "$lt": versions.stop}}
-    with driver_errors():
+    with bounded_read():
         events = await database.order_events.find(asked).to_list()
     return sorted(events, key=lambda event: event["version"])
 

@@ -68,6 +68,11 @@ class LogPage:
         """Whether everything was looked at."""
         return self.position == self.head
 
+    @property
+    def is_empty_at_head(self) -> bool:
+        """Whether nothing that matches follows the position that the page was begun at."""
+        return self.at_head and not self.events
+
     def next_window(self, width: int) -> list[range]:
         """The next `width` positions (fewer at the end of the log), as a range of seqs per partition."""
         available = [end - seq for end, seq in zip(self.head.seqs, self.seqs, strict=True)]

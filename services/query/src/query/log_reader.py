@@ -8,10 +8,11 @@ from typing import Any
 
 from pymongo.asynchronous.client_session import AsyncClientSession
 
+from query.limits import bounded_read
 from query.log_page import LogPage, keys_of
 from query.reach import Reach
 from shared.cursors import Position
-from shared.database import Database, DatabaseUnavailable, driver_errors
+from shared.database import Database, DatabaseUnavailable
 from shared.documents import EventDocument
 from shared.partitioning import partition_of
 
@@ -69,9 +70,9 @@ async def read_log(
         DatabaseUnavailable: also while no event log was set up.
     """
     # One causal session: after a change of the primary the data must not be older than the positions.
-    with driver_errors():
+    with bounded_read():
         async with database.client.start_session(causal_consistency=True) as session:
-            head = await _head(database, partitions, session)
+            head = await read_head(database, partitions, session)
             page = LogPage(limit, head, _start(after, head))
             orders = wanted.reach.orders
             if orders is None:
@@ -81,7 +82,14 @@ async def read_log(
     return page
 
 
-async def _head(database: Database, partitions: int, session: AsyncClientSession) -> Position:
+async def read_head(
+    database: Database, partitions: int, session: AsyncClientSession | None = None
+) -> Position:
+    """The end of the log.
+
+    Raises:
+        DatabaseUnavailable: no event log was set up. Errors of the driver are the caller's.
+    """
     documents = await database.partitions.find({}, session=session).to_list()
     documents.sort(key=lambda document: document["_id"])
     if [document["_id"] for document in documents] != list(range(partitions)):

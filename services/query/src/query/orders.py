@@ -9,14 +9,19 @@ import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from query.context import Context, entitled
-from query.list_cursors import decode_place, encode_place
-from query.listing import ListParameters, Page, list_pipeline, page_of
+from query.export_forms import EXPORTED_TYPES, export_form
+from query.exports import Exports
+from query.limits import bounded_read
+from query.list_cursors import Place, decode_place, encode_place
+from query.list_reader import read_page
+from query.listing import ListParameters, ListQuery, Page, list_query, page_of
+from query.negotiation import preferred_type, prefers_gzip
 from query.openapi import answers
-from query.parameters import Parameters, check_statuses
+from query.parameters import Parameters, check_statuses, invalid_parameter
 from query.reach import narrow
 from shared.access import Grant, Principal, sees_customer
 from shared.cursors import InvalidCursor
-from shared.database import Database, driver_errors
+from shared.database import Database
 from shared.documents import OrderDocument, project
 from shared.http import JsonResponse
 from shared.identifiers import is_identifier
@@ -24,7 +29,19 @@ from shared.problems import ProblemError
 from shared.timestamps import Timestamp
 from shared.views import order_view
 
+JSON_MEDIA_TYPE = "application/json"
+
+_VARY = {"Vary": "Accept, Accept-Encoding"}
 _ENTITY_TAG = re.compile(r'(?:W/)?("[^"]*")')
+
+
+LIST_DESCRIPTION = (
+    "As `application/json` in pages: go on with `cursor` = the `next_cursor` of the answer, or follow its"
+    " `Link`. As `text/csv` or `application/x-ndjson` (header `Accept`) the whole list as it stands at one"
+    " moment, without `limit` and `cursor`; with `Accept-Encoding: gzip` compressed. A file that cannot be"
+    " finished is cut off together with its connection. In CSV, a text that a spreadsheet would take for a"
+    " formula has an apostrophe in front, and `metadata` is JSON."
+)
 
 
 class OrderParameters(Parameters):
@@ -36,6 +53,7 @@ class OrderParameters(Parameters):
 def routes(context: Context) -> APIRouter:
     """`GET /v1/orders/{order_id}` and `GET /v1/orders`."""
     router = APIRouter(tags=["orders"])
+    exports = Exports(context.database)
 
     @router.get(
         "/orders/{order_id}",
@@ -59,17 +77,45 @@ def routes(context: Context) -> APIRouter:
     @router.get(
         "/orders",
         summary="Orders by status, merchant, customer and time",
-        responses=answers("A page of orders", "invalid-cursor"),
+        description=LIST_DESCRIPTION,
+        responses=_list_answers(),
     )
     async def list_orders(
         request: Request,
         principal: Annotated[Principal, Depends(context.reader)],
         parameters: Annotated[ListParameters, Query()],
     ) -> Response:
-        page = await _list(context, principal.grant, parameters)
-        return _list_answer(request, context, principal.grant, parameters, page)
+        media_type = _media_type(request)
+        _check_filter(context, principal.grant, parameters)
+        if media_type == JSON_MEDIA_TYPE:
+            page = await _page(context, principal.grant, parameters)
+            return _list_answer(request, context, principal.grant, parameters, page)
+        query = _export_query(principal.grant, parameters)
+        form = export_form(media_type, context.workflow, with_customer=sees_customer(principal.grant))
+        return await exports.answer(query, form, gzip=prefers_gzip(_joined(request, "accept-encoding")))
 
     return router
+
+
+def _list_answers() -> dict[int | str, dict[str, Any]]:
+    described = answers(
+        "A page of orders, or the whole list", "invalid-cursor", "not-acceptable", "too-many-requests"
+    )
+    text = {"schema": {"type": "string"}}
+    described[200]["content"] = dict.fromkeys(EXPORTED_TYPES, text)
+    return described
+
+
+def _media_type(request: Request) -> str:
+    offered = (JSON_MEDIA_TYPE, *EXPORTED_TYPES)
+    chosen = preferred_type(_joined(request, "accept"), offered)
+    if chosen is None:
+        raise ProblemError("not-acceptable", f"There is {', '.join(offered)}.", offered=offered)
+    return chosen
+
+
+def _joined(request: Request, header: str) -> str | None:
+    return ",".join(request.headers.getlist(header)) or None
 
 
 async def _order_at(database: Database, order_id: str, at: Timestamp) -> OrderDocument | None:
@@ -82,7 +128,7 @@ async def _order_at(database: Database, order_id: str, at: Timestamp) -> OrderDo
         {"$sort": {"version": -1}},
         {"$limit": 1},
     ]
-    with driver_errors():
+    with bounded_read():
         events = await (await database.order_events.aggregate(pipeline)).to_list()
     return project(events[0]) if events else None
 
@@ -96,24 +142,34 @@ def _conditional(request: Request, body: bytes, version: int) -> Response:
     return Response(body, headers={"ETag": tag}, media_type="application/json")
 
 
-async def _list(context: Context, grant: Grant, parameters: ListParameters) -> Page:
+def _check_filter(context: Context, grant: Grant, parameters: ListParameters) -> None:
     check_statuses(parameters.status, context.workflow)
     if parameters.customer_ref is not None and not sees_customer(grant):
         raise ProblemError("forbidden", "The token does not allow to look for a customer.")
+
+
+async def _page(context: Context, grant: Grant, parameters: ListParameters) -> Page:
+    after = _place(context, parameters)
+    query = list_query(parameters, narrow(grant, parameters.merchant_id, ()), after)
+    return page_of(await read_page(context.database, query, parameters.limit + 1), parameters)
+
+
+def _place(context: Context, parameters: ListParameters) -> Place | None:
+    if parameters.cursor is None:
+        return None
     try:
-        after = (
-            None
-            if parameters.cursor is None
-            else decode_place(parameters.cursor, parameters.binding, context.cursor_key)
-        )
+        return decode_place(parameters.cursor, parameters.binding, context.cursor_key)
     except InvalidCursor:
         raise ProblemError(
             "invalid-cursor", "The cursor does not belong to a list with this filter and sort."
         ) from None
-    pipeline = list_pipeline(parameters, narrow(grant, parameters.merchant_id, ()), after)
-    with driver_errors():
-        found = await (await context.database.orders.aggregate(pipeline)).to_list()
-    return page_of(found, parameters)
+
+
+def _export_query(grant: Grant, parameters: ListParameters) -> ListQuery:
+    for name in ("limit", "cursor"):
+        if name in parameters.model_fields_set:
+            raise invalid_parameter(name, "is for pages; this media type always holds the whole list")
+    return list_query(parameters, narrow(grant, parameters.merchant_id, ()))
 
 
 def _list_answer(
@@ -122,8 +178,8 @@ def _list_answer(
     with_customer = sees_customer(grant)
     items = [order_view(order, context.workflow, with_customer=with_customer) for order in page.orders]
     if page.next_place is None:
-        return JsonResponse({"items": items, "next_cursor": None})
+        return JsonResponse({"items": items, "next_cursor": None}, headers=_VARY)
     cursor = encode_place(page.next_place, parameters.binding, context.cursor_key)
     asked = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
     link = f'<{request.url.path}?{urlencode([*asked, ("cursor", cursor)])}>; rel="next"'
-    return JsonResponse({"items": items, "next_cursor": cursor}, headers={"Link": link})
+    return JsonResponse({"items": items, "next_cursor": cursor}, headers=_VARY | {"Link": link})

@@ -1,0 +1,130 @@
+"""The forms of an export: orders as lines of CSV and NDJSON. Pure."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import orjson
+
+from query.csv_text import CSV_CONTENT_TYPE, CSV_MEDIA_TYPE, Cell, csv_lines
+from shared.documents import OrderDocument
+from shared.timestamps import format_time
+from shared.views import order_view
+from shared.workflow import Workflow
+
+NDJSON_MEDIA_TYPE = "application/x-ndjson"
+
+
+class ExportForm(Protocol):
+    """Turns orders, chunk by chunk, into the bytes of one file."""
+
+    content_type: str
+    extension: str
+
+    def start(self) -> bytes:
+        """What comes before the first order."""
+        ...
+
+    def chunk(self, orders: Sequence[OrderDocument]) -> bytes:
+        """The next orders."""
+        ...
+
+    def end(self) -> bytes:
+        """What comes behind the last order."""
+        ...
+
+
+class NdjsonForm:
+    """One order a line, as `GET /v1/orders/{order_id}` shows it."""
+
+    content_type = NDJSON_MEDIA_TYPE
+    extension = "ndjson"
+
+    def __init__(self, workflow: Workflow, *, with_customer: bool) -> None:
+        self._workflow = workflow
+        self._with_customer = with_customer
+
+    def start(self) -> bytes:
+        """Nothing."""
+        return b""
+
+    def chunk(self, orders: Sequence[OrderDocument]) -> bytes:
+        """One line an order."""
+        return b"".join(
+            orjson.dumps(
+                order_view(order, self._workflow, with_customer=self._with_customer),
+                option=orjson.OPT_APPEND_NEWLINE,
+            )
+            for order in orders
+        )
+
+    def end(self) -> bytes:
+        """Nothing."""
+        return b""
+
+
+class CsvForm:
+    """A header, then one order a line; the columns that `tracking load` knows have the same names there."""
+
+    content_type = CSV_CONTENT_TYPE
+    extension = "csv"
+
+    def __init__(self, *, with_customer: bool) -> None:
+        self._with_customer = with_customer
+
+    def start(self) -> bytes:
+        """The names of the columns."""
+        return csv_lines([column_names(with_customer=self._with_customer)])
+
+    def chunk(self, orders: Sequence[OrderDocument]) -> bytes:
+        """One line an order."""
+        return csv_lines(_cells(order, with_customer=self._with_customer) for order in orders)
+
+    def end(self) -> bytes:
+        """Nothing."""
+        return b""
+
+
+def column_names(*, with_customer: bool) -> list[str]:
+    """The columns of a table of orders. Those of the customer are there only for those entitled."""
+    return [
+        "order_id",
+        "merchant_id",
+        *(["customer_name", "customer_contact_ref"] if with_customer else []),
+        "status",
+        "version",
+        "active",
+        "created_at",
+        "updated_at",
+        "source_type",
+        "source_id",
+        "metadata",
+    ]
+
+
+def _cells(order: OrderDocument, *, with_customer: bool) -> list[Cell]:
+    customer = order["customer"]
+    source = order["source"]
+    return [
+        order["_id"],
+        order["merchant_id"],
+        *([customer["name"], customer["contact_ref"]] if with_customer else []),
+        order["status"],
+        order["version"],
+        order["active"],
+        format_time(order["created_at"]),
+        format_time(order["updated_at"]),
+        source["type"],
+        source["id"],
+        orjson.dumps(order["metadata"]).decode(),
+    ]
+
+
+EXPORTED_TYPES = (CSV_MEDIA_TYPE, NDJSON_MEDIA_TYPE)
+"""The media types of the forms."""
+
+
+def export_form(media_type: str, workflow: Workflow, *, with_customer: bool) -> ExportForm:
+    """The form for one of `EXPORTED_TYPES`."""
+    if media_type == CSV_MEDIA_TYPE:
+        return CsvForm(with_customer=with_customer)
+    return NdjsonForm(workflow, with_customer=with_customer)

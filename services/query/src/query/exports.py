@@ -1,0 +1,105 @@
+"""Exports: the whole list of orders as one file, streamed in constant memory."""
+
+import zlib
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+
+from starlette.types import Receive, Scope, Send
+
+from query.export_forms import ExportForm
+from query.list_reader import OrderChunks, opened_list
+from query.listing import ListQuery
+from query.metrics import EXPORTS
+from query.streaming import STALL_SECONDS, Stream
+from shared.database import Database
+from shared.documents import OrderDocument
+from shared.problems import ProblemError
+from shared.timestamps import now
+
+MAX_EXPORTS = 8
+"""At once in one process: each holds a cursor of the database and a chunk of orders."""
+
+_GZIP_LEVEL = 5
+_GZIP_WBITS = 31  # zlib's way to say: a gzip header and trailer
+
+
+class Exports:
+    """The exports of a process; their number is bounded."""
+
+    def __init__(self, database: Database, *, stall_seconds: float = STALL_SECONDS) -> None:
+        self._database = database
+        self._stall_seconds = stall_seconds
+        self._running = 0
+
+    async def answer(self, query: ListQuery, form: ExportForm, *, gzip: bool) -> "ExportResponse":
+        """The export as an answer. What fails before its first byte is still a problem document.
+
+        Raises:
+            ProblemError: `too-many-requests`.
+            DatabaseUnavailable: the database does not answer, or not in time.
+        """
+        async with AsyncExitStack() as stack:
+            await stack.enter_async_context(self._slot())
+            orders = await stack.enter_async_context(opened_list(self._database, query))
+            first = await orders.next()
+            chunks = _chunks(form, first, orders)
+            body = _gzipped(chunks) if gzip else chunks
+            held = stack.pop_all()
+            return ExportResponse(body, held, form, gzip=gzip, stall_seconds=self._stall_seconds)
+
+    @asynccontextmanager
+    async def _slot(self) -> AsyncIterator[None]:
+        if self._running >= MAX_EXPORTS:
+            raise ProblemError("too-many-requests", f"{MAX_EXPORTS} exports are running; try again later.")
+        self._running += 1
+        try:
+            with EXPORTS.track_inprogress():
+                yield
+        finally:
+            self._running -= 1
+
+
+class ExportResponse(Stream):
+    """Streams an export, and gives back what it holds, however it ends."""
+
+    def __init__(
+        self,
+        body: AsyncGenerator[bytes],
+        resources: AsyncExitStack,
+        form: ExportForm,
+        *,
+        gzip: bool,
+        stall_seconds: float,
+    ) -> None:
+        headers = {
+            "Content-Type": form.content_type,
+            "Content-Disposition": f'attachment; filename="orders-{now():%Y%m%dT%H%M%SZ}.{form.extension}"',
+            "Vary": "Accept, Accept-Encoding",
+        }
+        if gzip:
+            headers["Content-Encoding"] = "gzip"
+        super().__init__(body, headers, stall_seconds=stall_seconds)
+        self._resources = resources
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answers until the end, or until the client has left."""
+        async with self._resources:
+            await super().__call__(scope, receive, send)
+
+
+async def _chunks(form: ExportForm, first: list[OrderDocument], orders: OrderChunks) -> AsyncGenerator[bytes]:
+    yield form.start()
+    chunk = first
+    while chunk:
+        yield form.chunk(chunk)
+        chunk = await orders.next()
+    yield form.end()
+
+
+async def _gzipped(chunks: AsyncGenerator[bytes]) -> AsyncGenerator[bytes]:
+    packer = zlib.compressobj(_GZIP_LEVEL, wbits=_GZIP_WBITS)
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            if packed := packer.compress(chunk):
+                yield packed
+    yield packer.flush()

@@ -1,0 +1,143 @@
+"""Waiting for the log to go on: one poll for the whole process, whatever the number of waiters."""
+
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from query.limits import bounded_read
+from query.log_page import keys_of
+from query.log_reader import LogFilter, read_head
+from query.metrics import WAITERS
+from shared.cursors import Position
+from shared.database import Database, DatabaseUnavailable
+from shared.problems import ProblemError
+
+POLL_SECONDS = 0.2
+"""While anybody waits. Each poll reads the few documents of the positions, by nobody's filter."""
+
+MAX_WAITERS = 1000
+
+MAX_LOOKED_AT = 2000
+"""New events that are looked at to tell whom they concern; with more of them, everybody looks again."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Waiter:
+    wanted: LogFilter
+    woken: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+@dataclass(frozen=True, slots=True)
+class _News:
+    """What the new events have to do with."""
+
+    orders: frozenset[str]
+    merchants: frozenset[str]
+    statuses: frozenset[str]
+
+    def may_concern(self, wanted: LogFilter) -> bool:
+        """Whether `wanted` may match one of them. Cheap, and sometimes true for nothing."""
+        reach = wanted.reach
+        return (
+            (reach.orders is None or not reach.orders.isdisjoint(self.orders))
+            and (reach.merchants is None or not reach.merchants.isdisjoint(self.merchants))
+            and (not wanted.statuses or not wanted.statuses.isdisjoint(self.statuses))
+        )
+
+
+class LogWatch:
+    """Tells those who read to the end of the log when something follows."""
+
+    def __init__(self, database: Database, partitions: int) -> None:
+        self._database = database
+        self._partitions = partitions
+        self._waiters: set[_Waiter] = set()
+        self._polling: asyncio.Task[None] | None = None
+        self._head: Position | None = None
+        self._closed = False
+
+    @property
+    def waiters(self) -> int:
+        """How many wait."""
+        return len(self._waiters)
+
+    async def wait(self, end: Position, wanted: LogFilter, seconds: float) -> bool:
+        """Whether something may follow `end`, which was the end of the log; False after `seconds`.
+
+        It can be true for nothing: the caller reads again, and waits again.
+
+        Raises:
+            ProblemError: `too-many-requests`, when too many wait already.
+        """
+        if self._closed:
+            return False
+        if len(self._waiters) >= MAX_WAITERS:
+            raise ProblemError("too-many-requests", f"{MAX_WAITERS} requests wait already; ask without wait.")
+        if self._head is not None and _is_beyond(self._head, end):
+            return True
+        return await self._woken(_Waiter(wanted), end, seconds)
+
+    def close(self) -> None:
+        """Lets everybody go, now and from now on: the service stops."""
+        self._closed = True
+        _wake(self._waiters)
+
+    async def _woken(self, waiter: _Waiter, end: Position, seconds: float) -> bool:
+        self._waiters.add(waiter)
+        WAITERS.inc()
+        if self._polling is None:
+            self._head = end
+            self._polling = asyncio.create_task(self._poll())
+        try:
+            async with asyncio.timeout(seconds):
+                await waiter.woken.wait()
+        except TimeoutError:
+            return False
+        finally:
+            self._waiters.discard(waiter)
+            WAITERS.dec()
+        return not self._closed
+
+    async def _poll(self) -> None:
+        try:
+            while self._waiters:
+                await asyncio.sleep(POLL_SECONDS)
+                await self._look()
+        except DatabaseUnavailable:
+            pass  # those who wait read again, and find out
+        finally:
+            self._polling = self._head = None
+            _wake(self._waiters)
+
+    async def _look(self) -> None:
+        with bounded_read():
+            head = await read_head(self._database, self._partitions)
+        if head != self._head:
+            news = await self._news(head)
+            self._head = head
+            _wake(waiter for waiter in self._waiters if news is None or news.may_concern(waiter.wanted))
+
+    async def _news(self, head: Position) -> _News | None:
+        assert self._head is not None  # noqa: S101 - set before the poll begins
+        window = [range(seq + 1, end + 1) for seq, end in zip(self._head.seqs, head.seqs, strict=True)]
+        if head.epoch != self._head.epoch or sum(map(len, window)) > MAX_LOOKED_AT:
+            return None
+        shown = {"order_id": 1, "merchant_id": 1, "status": 1}
+        with bounded_read():
+            events = await self._database.order_events.find(
+                {"_id": {"$in": keys_of(window)}}, shown
+            ).to_list()
+        return _News(
+            frozenset(event["order_id"] for event in events),
+            frozenset(event["merchant_id"] for event in events),
+            frozenset(event["status"] for event in events),
+        )
+
+
+def _is_beyond(head: Position, end: Position) -> bool:
+    return head.epoch != end.epoch or any(h > e for h, e in zip(head.seqs, end.seqs, strict=True))
+
+
+def _wake(waiters: Iterable[_Waiter]) -> None:
+    for waiter in waiters:
+        waiter.woken.set()

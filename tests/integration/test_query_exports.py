@@ -1,0 +1,267 @@
+"""Exports: the whole list as a file, whatever its size, and never a part that looks like the whole."""
+
+import asyncio
+import csv
+import gzip
+import tracemalloc
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack
+from datetime import timedelta
+from io import StringIO
+from typing import Any
+
+import orjson
+import pytest
+from aiohttp import ClientPayloadError
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from list_oracle import GRANTS, SORTS, WORLD, Pairs, expected, filters
+from query_stack import MERCHANTS, START, QueryClient, World, running_query, store, token, token_of
+
+from callers import eventually
+from query.export_forms import CsvForm
+from query.exports import MAX_EXPORTS, Exports
+from query.list_reader import CHUNK_ORDERS
+from query.listing import ListParameters, list_query
+from query.reach import Reach
+from shared.access import Grant, sees_customer
+from tracking.database_node import DatabaseNode
+
+EVERYTHING = Grant(merchants=frozenset({"*"}))
+CSV, NDJSON = {"Accept": "text/csv"}, {"Accept": "application/x-ndjson"}
+LARGE = NDJSON | {"Accept-Encoding": "identity"}
+
+
+@pytest.fixture(scope="module")
+async def query(mongodb_url: str) -> AsyncIterator[QueryClient]:
+    async with running_query(mongodb_url) as client:
+        await store(client.database, WORLD)
+        yield client
+
+
+def many_orders(number: int, *, padding: int = 10) -> World:
+    world = World()
+    for index in range(number):
+        customer = {"name": "n" * padding, "contact_ref": "c"}
+        created = {"merchant_id": MERCHANTS[index % 5], "customer": customer}
+        world.apply(f"o-{index}", "created", START + timedelta(seconds=index), created)
+    return world
+
+
+def lines(body: bytes) -> list[dict[str, Any]]:
+    return [orjson.loads(line) for line in body.splitlines()]
+
+
+def table(body: bytes) -> list[dict[str, str]]:
+    return list(csv.DictReader(StringIO(body.decode(), newline=""), strict=True))
+
+
+def as_row(order: dict[str, Any]) -> dict[str, str]:
+    """An order in the words of the CSV."""
+
+    def safe(text: str) -> str:
+        return f"'{text}" if text.startswith("+") else text
+
+    row = {"order_id": order["order_id"], "merchant_id": order["merchant_id"]}
+    if "customer" in order:
+        customer = order["customer"]
+        row |= {
+            "customer_name": customer["name"],
+            "customer_contact_ref": safe(customer["contact_ref"]),
+        }
+    return row | {
+        "status": order["status"],
+        "version": str(order["version"]),
+        "active": "true" if order["active"] else "false",
+        "created_at": order["created_at"],
+        "updated_at": order["updated_at"],
+        "source_type": order["source"]["type"],
+        "source_id": order["source"]["id"],
+        "metadata": orjson.dumps(order["metadata"]).decode(),
+    }
+
+
+@settings(max_examples=60, deadline=None)
+@given(pairs=filters(), sort=st.sampled_from(SORTS), grant=GRANTS)
+async def test_an_export_holds_what_a_plain_filter_finds(
+    query: QueryClient, pairs: Pairs, sort: str, grant: Grant
+) -> None:
+    params, caller = [*pairs, ("sort", sort)], token_of(grant)
+    as_lines = await query.get("/v1/orders", params, token=caller, headers=NDJSON)
+    as_table = await query.get("/v1/orders", params, token=caller, headers=CSV)
+    if any(name == "customer_ref" for name, _ in pairs) and not sees_customer(grant):
+        assert as_lines.slug == as_table.slug == "forbidden"
+        return
+    wanted = expected(WORLD, pairs, grant, sort)
+    assert lines(as_lines.body) == wanted
+    assert table(as_table.body) == [as_row(order) for order in wanted]
+
+
+async def test_a_tracking_link_exports_no_customer(query: QueryClient) -> None:
+    caller = token(merchants=[], orders=["o-1", "o-2"])
+    as_table = await query.get("/v1/orders", token=caller, headers=CSV)
+    assert b"customer" not in as_table.body
+    assert len(table(as_table.body)) == 2
+    assert b"customer" not in (await query.get("/v1/orders", token=caller, headers=NDJSON)).body
+
+
+async def test_a_file_says_what_it_is(query: QueryClient) -> None:
+    answer = await query.get("/v1/orders", {"merchant_id": "m-none"}, token=token(), headers=CSV)
+    assert answer.headers["content-type"] == "text/csv; charset=utf-8; header=present"
+    assert answer.headers["content-disposition"].startswith('attachment; filename="orders-20')
+    assert answer.headers["content-disposition"].endswith('Z.csv"')
+    assert answer.headers["vary"] == "Accept, Accept-Encoding"
+    assert answer.body.endswith(b",source_type,source_id,metadata\r\n")
+    empty = await query.get("/v1/orders", {"merchant_id": "m-none"}, token=token(), headers=NDJSON)
+    assert (empty.status, empty.body) == (200, b"")
+    assert empty.headers["content-type"] == "application/x-ndjson"
+
+
+async def test_gzip_is_used_when_asked_for(query: QueryClient) -> None:
+    plain = await query.get("/v1/orders", token=token(), headers=CSV | {"Accept-Encoding": "identity"})
+    packed = await query.get(
+        "/v1/orders", token=token(), headers=CSV | {"Accept-Encoding": "br, gzip"}, raw=True
+    )
+    assert "content-encoding" not in plain.headers
+    assert packed.headers["content-encoding"] == "gzip"
+    assert len(packed.body) < len(plain.body) / 3
+    assert gzip.decompress(packed.body) == plain.body
+
+
+@pytest.mark.parametrize("accept", ["text/html", "text/csv;q=0", "application/xml, image/*"])
+async def test_what_is_not_offered_is_refused(query: QueryClient, accept: str) -> None:
+    answer = await query.get("/v1/orders", token=token(), headers={"Accept": accept})
+    assert (answer.status, answer.slug) == (406, "not-acceptable")
+    assert "text/csv" in answer.json["offered"]
+
+
+@pytest.mark.parametrize("name", ["limit", "cursor"])
+async def test_an_export_has_no_pages(query: QueryClient, name: str) -> None:
+    answer = await query.get("/v1/orders", {name: "5"}, token=token(), headers=CSV)
+    assert (answer.status, answer.slug) == (422, "validation-failed")
+    assert [error["pointer"] for error in answer.json["errors"]] == [f"/query/{name}"]
+
+
+async def test_an_export_shows_one_moment(mongodb_url: str) -> None:
+    world = many_orders(3 * CHUNK_ORDERS)
+    parameters = ListParameters(sort="updated_at")
+    async with running_query(mongodb_url) as query:
+        await store(query.database, world)
+        answer = await Exports(query.database).answer(
+            list_query(parameters, Reach(None, None)), CsvForm(with_customer=False), gzip=False
+        )
+        later = START + timedelta(days=9)
+        for order_id in ("o-0", f"o-{CHUNK_ORDERS + 5}"):
+            await query.database.orders.update_one({"_id": order_id}, {"$set": {"updated_at": later}})
+        found = table(b"".join(await sent_by(answer)))
+    assert [row["order_id"] for row in found] == list(world.orders)
+
+
+async def sent_by(answer: Any) -> list[bytes]:
+    """The body, as the server gets it."""
+    sent: list[bytes] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message.get("body", b""))
+
+    await answer({"type": "http"}, asyncio.Event().wait, send)
+    return sent
+
+
+async def test_memory_does_not_grow_with_the_export(mongodb_url: str) -> None:
+    """Ten times the orders, and about the same peak."""
+
+    async def peak(query: QueryClient, merchants: list[str]) -> int:
+        parameters = ListParameters(merchant_id=merchants)
+        answer = await Exports(query.database).answer(
+            list_query(parameters, Reach(frozenset(merchants), None)), CsvForm(with_customer=True), gzip=True
+        )
+
+        async def forget(message: Any) -> None:
+            await asyncio.sleep(0)
+
+        tracemalloc.reset_peak()
+        before, _ = tracemalloc.get_traced_memory()
+        await answer({"type": "http"}, asyncio.Event().wait, forget)
+        return tracemalloc.get_traced_memory()[1] - before
+
+    world = many_orders(10_000, padding=150)
+    async with running_query(mongodb_url) as query:
+        await store(query.database, world)
+        del world
+        tracemalloc.start()
+        try:
+            small, large = await peak(query, MERCHANTS[:1]), await peak(query, MERCHANTS)
+        finally:
+            tracemalloc.stop()
+    assert large < 1.5 * small
+
+
+async def test_a_lost_database_cuts_the_file_off(
+    start_database: Callable[[], Awaitable[DatabaseNode]],
+) -> None:
+    node = await start_database()
+    world = many_orders(20 * CHUNK_ORDERS, padding=199)
+    for order in world.orders.values():
+        order["metadata"] = {"padding": "x" * 3500}
+    async with running_query(node.url, keep=True) as query:
+        await store(query.database, world)
+        async with query.opened("/v1/orders", token=token(), headers=LARGE, raw=True) as response:
+            assert response.status == 200
+            await response.content.readexactly(10)
+            await node.kill()
+            with pytest.raises(ClientPayloadError):
+                await response.read()
+
+
+async def test_a_lost_database_before_the_first_byte_is_a_problem(
+    start_database: Callable[[], Awaitable[DatabaseNode]],
+) -> None:
+    node = await start_database()
+    async with running_query(node.url, keep=True) as query:
+        await store(query.database, many_orders(3))
+        assert (await query.get("/v1/orders", token=token(), headers=CSV)).status == 200
+        await node.kill()
+        answer = await query.get("/v1/orders", token=token(), headers=CSV)
+    assert (answer.status, answer.slug) == (503, "database-unavailable")
+    assert "retry-after" in answer.headers
+
+
+async def test_the_number_of_exports_is_bounded_and_those_who_leave_make_room(mongodb_url: str) -> None:
+    world = many_orders(8_000, padding=199)
+    for order in world.orders.values():
+        order["metadata"] = {"padding": "x" * 3500}
+    async with running_query(mongodb_url) as query:
+        await store(query.database, world)
+
+        async with AsyncExitStack() as stalled:
+            for _ in range(MAX_EXPORTS):
+                response = await stalled.enter_async_context(
+                    query.opened("/v1/orders", token=token(), headers=LARGE, raw=True)
+                )
+                assert response.status == 200
+            answer = await query.get("/v1/orders", token=token(), headers=NDJSON)
+            assert (answer.status, answer.slug) == (429, "too-many-requests")
+            assert "retry-after" in answer.headers
+            assert (await query.get("/v1/orders", token=token())).status == 200
+
+        async def all_ended() -> bool:
+            return b"tracking_query_exports 0.0" in (await query.get("/metrics")).body
+
+        await eventually(all_ended)
+
+
+async def test_a_client_that_takes_nothing_loses_its_export(query: QueryClient) -> None:
+    exports = Exports(query.database, stall_seconds=0.05)
+    answer = await exports.answer(
+        list_query(ListParameters(), Reach(None, None)), CsvForm(with_customer=False), gzip=False
+    )
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+        if len(sent) == 2:
+            await asyncio.Event().wait()
+
+    await answer({"type": "http"}, asyncio.Event().wait, send)
+    assert all(message.get("more_body", True) for message in sent)

@@ -1,0 +1,97 @@
+"""Every list is served by an index: the database is asked how it would answer each combination of filters.
+
+The embedded database decides by the first condition alone, and does not say how much of an index it
+reads; what a real one makes of the conditions together is for its own planner.
+"""
+
+from collections.abc import AsyncIterator, Iterator
+from datetime import timedelta
+from itertools import chain, combinations
+from typing import Any
+
+import pytest
+from list_oracle import SORTS, WORLD
+from query_stack import CONTACTS, PARTITIONS, START, QueryClient, running_query, store
+
+from query.list_cursors import Place
+from query.listing import ListParameters, ListQuery, list_query
+from query.reach import narrow
+from shared.access import Grant
+from shared.database import OBSOLETE_INDEXES, Database
+
+FILTERS: dict[str, dict[str, Any]] = {
+    "status": {"status": ["created", "delivered"]},
+    "merchant": {"merchant_id": ["m-1", "m-2"]},
+    "customer": {"customer_ref": CONTACTS[0]},
+    "active": {"active": True},
+    "inactive": {"active": False},
+    "created": {"created_from": START, "created_to": START + timedelta(hours=1)},
+    "created since": {"created_from": START},
+    "updated": {"updated_from": START, "updated_to": START + timedelta(hours=1)},
+    "updated until": {"updated_to": START},
+}
+GRANTS = {
+    "everything": Grant(merchants=frozenset({"*"})),
+    "a merchant": Grant(merchants=frozenset({"m-1"})),
+    "orders": Grant(orders=frozenset({"o-1", "o-2"})),
+    "nothing": Grant(),
+}
+PLACE = Place(START + timedelta(hours=1), "o-7")
+
+
+@pytest.fixture(scope="module")
+async def query(mongodb_url: str) -> AsyncIterator[QueryClient]:
+    async with running_query(mongodb_url) as client:
+        await store(client.database, WORLD)
+        yield client
+
+
+def mixtures() -> Iterator[tuple[str, ...]]:
+    names = list(FILTERS)
+    return chain.from_iterable(combinations(names, size) for size in (0, 1, 2, 3, len(names)))
+
+
+async def plan(database: Database, query: ListQuery) -> str:
+    """The stages of the winning plan."""
+    if len(query.stages) == 1:
+        command: dict[str, Any] = {
+            "find": "orders",
+            "filter": query.stages[0],
+            "sort": query.sort,
+            "limit": 51,
+        }
+    else:
+        pipeline = [*({"$match": stage} for stage in query.stages), {"$sort": query.sort}, {"$limit": 51}]
+        command = {"aggregate": "orders", "pipeline": pipeline, "cursor": {}}
+    explained = await database.raw.command({"explain": command, "verbosity": "queryPlanner"})
+    return repr(explained["queryPlanner"]["winningPlan"])
+
+
+@pytest.mark.parametrize("after", [None, PLACE], ids=["first page", "later page"])
+@pytest.mark.parametrize("sort", SORTS)
+async def test_no_list_scans_the_collection(query: QueryClient, sort: str, after: Place | None) -> None:
+    scanned = []
+    for names in mixtures():
+        asked = {name: value for filter_ in names for name, value in FILTERS[filter_].items()}
+        parameters = ListParameters.model_construct(**_defaults() | asked | {"sort": sort})
+        for holder, grant in GRANTS.items():
+            reach = narrow(grant, parameters.merchant_id, ())
+            found = await plan(query.database, list_query(parameters, reach, after))
+            if "IXSCAN" not in found or "COLLSCAN" in found:
+                scanned.append((holder, names))
+    assert scanned == []
+
+
+def _defaults() -> dict[str, Any]:
+    return ListParameters().model_dump()
+
+
+async def test_the_plan_of_a_scan_is_recognised(query: QueryClient) -> None:
+    found = await plan(query.database, ListQuery([{"metadata.step": 1}], {"created_at": 1, "_id": 1}))
+    assert "COLLSCAN" in found
+
+
+async def test_indexes_of_earlier_versions_are_removed(query: QueryClient) -> None:
+    await query.database.orders.create_index([("updated_at", -1)], name=OBSOLETE_INDEXES["orders"][0])
+    await query.database.prepare(PARTITIONS)
+    assert not set(OBSOLETE_INDEXES["orders"]) & set(await query.database.orders.index_information())

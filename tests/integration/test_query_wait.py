@@ -1,0 +1,224 @@
+"""Waiting for the end of the log to move."""
+
+import asyncio
+import signal
+from collections.abc import AsyncIterator, Callable
+from time import monotonic, time
+from typing import Any
+
+import pytest
+from aiohttp import ClientSession
+from query_stack import (
+    PARTITIONS,
+    SECRET,
+    START,
+    Answer,
+    QueryClient,
+    World,
+    random_world,
+    running_query,
+    store,
+    token,
+)
+
+from callers import eventually
+from fixtures import StartService
+from query.log_reader import LogFilter
+from query.log_watch import MAX_LOOKED_AT, MAX_WAITERS
+from query.reach import Reach
+from shared.cursors import decode_cursor
+from shared.database import Database
+from shared.documents import EventDocument
+from tracking.database_node import DatabaseNode
+
+EVERYTHING = LogFilter(Reach(None, None), frozenset())
+
+
+@pytest.fixture
+def world() -> World:
+    return random_world(orders=30, steps=2, seed=3)
+
+
+@pytest.fixture
+async def query(mongodb_url: str, world: World) -> AsyncIterator[QueryClient]:
+    async with running_query(mongodb_url) as client:
+        await store(client.database, world)
+        yield client
+
+
+async def end_of_log(query: QueryClient) -> str:
+    answer = await query.get("/v1/events", {"limit": 1000}, token=token())
+    assert answer.json["has_more"] is False
+    return str(answer.json["cursor"])
+
+
+def created(world: World, order_id: str, merchant_id: str) -> EventDocument:
+    customer = {"name": "a", "contact_ref": "b"}
+    return world.apply(order_id, "created", START, {"merchant_id": merchant_id, "customer": customer})
+
+
+async def commit(database: Database, *events: EventDocument) -> None:
+    await database.order_events.insert_many(events)
+    for event in events:
+        await database.partitions.update_one({"_id": event["partition"]}, {"$max": {"seq": event["seq"]}})
+
+
+async def waiting(query: QueryClient, number: int = 1) -> None:
+    async def has_waiters() -> bool:
+        return query.log_watch.waiters == number
+
+    await eventually(has_waiters)
+
+
+def ask(query: QueryClient, cursor: str, seconds: int, **params: Any) -> asyncio.Task[Answer]:
+    asked = {"after": cursor, "wait": seconds, **params}
+    return asyncio.create_task(query.get("/v1/events", asked, token=token()))
+
+
+async def test_the_answer_comes_with_the_next_event(query: QueryClient, world: World) -> None:
+    asked = ask(query, await end_of_log(query), 25)
+    await waiting(query)
+    event = created(world, "o-new", "m-1")
+    await commit(query.database, event)
+    answer = await asyncio.wait_for(asked, 5)
+    assert [event["subject"] for event in answer.json["events"]] == ["o-new"]
+    assert decode_cursor(answer.json["cursor"]).seqs == tuple(world.seqs)
+
+
+async def test_what_is_there_already_comes_at_once(query: QueryClient) -> None:
+    answer = await asyncio.wait_for(asyncio.create_task(query.get("/v1/events?wait=25", token=token())), 5)
+    assert len(answer.json["events"]) > 0
+
+
+async def test_an_event_of_others_does_not_end_the_wait(query: QueryClient, world: World) -> None:
+    asked = ask(query, await end_of_log(query), 25, merchant_id="m-mine", status="created")
+    await waiting(query)
+    await commit(query.database, created(world, "o-theirs", "m-1"))
+    by_now = ask(query, await end_of_log(query), 1)
+    assert (await by_now).json["events"] == []
+    assert not asked.done()
+    await commit(query.database, created(world, "o-mine", "m-mine"))
+    answer = await asyncio.wait_for(asked, 5)
+    assert [event["subject"] for event in answer.json["events"]] == ["o-mine"]
+
+
+async def test_many_events_at_once_wake_everybody(query: QueryClient, world: World) -> None:
+    asked = ask(query, await end_of_log(query), 25, merchant_id="m-mine")
+    await waiting(query)
+    others = [created(world, f"o-crowd-{number}", "m-1") for number in range(MAX_LOOKED_AT + 1)]
+    await commit_many(query.database, [*others, created(world, "o-mine", "m-mine")], world)
+    answer = await asyncio.wait_for(asked, 10)
+    assert [event["subject"] for event in answer.json["events"]] == ["o-mine"]
+
+
+async def commit_many(database: Database, events: list[EventDocument], world: World) -> None:
+    await database.order_events.insert_many(events)
+    for partition, seq in enumerate(world.seqs):
+        await database.partitions.update_one({"_id": partition}, {"$set": {"seq": seq}})
+
+
+async def test_when_the_time_is_up_the_answer_is_as_ever(query: QueryClient) -> None:
+    cursor = await end_of_log(query)
+    started = monotonic()
+    answer = await ask(query, cursor, 1)
+    assert answer.json == {"events": [], "cursor": cursor, "has_more": False}
+    assert 1 <= monotonic() - started < 5
+
+
+@pytest.mark.parametrize("wait", ["31", "-1", "1.5", "", "x"])
+async def test_a_wait_out_of_bounds_is_refused(query: QueryClient, wait: str) -> None:
+    answer = await query.get("/v1/events", {"wait": wait}, token=token())
+    assert (answer.status, answer.slug) == (422, "validation-failed")
+
+
+async def test_all_waiters_share_one_poll(query: QueryClient, world: World) -> None:
+    cursor = await end_of_log(query)
+    asked = [ask(query, cursor, 25) for _ in range(20)]
+    await waiting(query, 20)
+    polls = [task for task in asyncio.all_tasks() if "LogWatch._poll" in repr(task.get_coro())]
+    assert len(polls) == 1
+    await commit(query.database, created(world, "o-new", "m-1"))
+    answers = await asyncio.wait_for(asyncio.gather(*asked), 10)
+    assert {len(answer.json["events"]) for answer in answers} == {1}
+
+    async def ends() -> bool:
+        return polls[0].done()
+
+    await eventually(ends)
+
+
+async def test_the_number_of_waiters_is_bounded(query: QueryClient) -> None:
+    cursor = await end_of_log(query)
+    crowd = [
+        asyncio.create_task(query.log_watch.wait(decode_cursor(cursor), EVERYTHING, 25))
+        for _ in range(MAX_WAITERS)
+    ]
+    await waiting(query, MAX_WAITERS)
+    answer = await ask(query, cursor, 25)
+    assert (answer.status, answer.slug) == (429, "too-many-requests")
+    assert "retry-after" in answer.headers
+    for task in crowd:
+        task.cancel()
+    await asyncio.gather(*crowd, return_exceptions=True)
+
+
+async def test_a_client_that_leaves_waits_no_longer(query: QueryClient) -> None:
+    asked = ask(query, await end_of_log(query), 25)
+    await waiting(query)
+    asked.cancel()
+    await waiting(query, 0)
+
+
+async def test_a_token_that_ends_while_waiting_sees_nothing_more(query: QueryClient, world: World) -> None:
+    params = {"after": await end_of_log(query), "wait": 25}
+    expiring = token(exp=int(time()) + 1)
+    asked = asyncio.create_task(query.get("/v1/events", params, token=expiring))
+    await waiting(query)
+
+    async def has_ended() -> bool:
+        return (await query.get("/v1/events", token=expiring)).status == 401
+
+    await eventually(has_ended)
+    await commit(query.database, created(world, "o-new", "m-1"))
+    answer = await asyncio.wait_for(asked, 5)
+    assert (answer.status, answer.slug) == (401, "unauthenticated")
+
+
+async def test_a_stop_signal_lets_those_who_wait_go(start_service: StartService, query: QueryClient) -> None:
+    service = await start_service(
+        "query", MONGODB_DATABASE=query.database.raw.name, JWT_SECRET=SECRET, PARTITIONS=str(PARTITIONS)
+    )
+    url = f"{service.url}/v1/events?wait=30&after={await end_of_log(query)}"
+    async with ClientSession(headers={"Authorization": f"Bearer {token()}"}) as session:
+        asked = asyncio.create_task(session.get(url))
+
+        async def is_waiting() -> bool:
+            async with session.get(f"{service.url}/metrics") as metrics:
+                return "tracking_query_waiters 1.0" in await metrics.text()
+
+        await eventually(is_waiting)
+        service.process.signal(signal.SIGTERM)
+        async with asyncio.timeout(5), await asked as answer:
+            assert (await answer.json())["events"] == []
+        assert await service.process.wait() == 0
+
+
+async def test_a_lost_database_ends_the_wait_with_a_problem(
+    start_database: Callable[[], Any], world: World
+) -> None:
+    node: DatabaseNode = await start_database()
+    async with running_query(node.url, keep=True) as query:
+        await store(query.database, world)
+        asked = ask(query, await end_of_log(query), 29)
+        await waiting(query)
+        await node.kill()
+        answer = await asyncio.wait_for(asked, 25)
+    assert (answer.status, answer.slug) == (503, "database-unavailable")
+
+
+async def test_another_log_ends_the_wait_with_a_problem(query: QueryClient) -> None:
+    asked = ask(query, await end_of_log(query), 25)
+    await waiting(query)
+    await query.database.partitions.update_many({}, {"$set": {"epoch": "another"}})
+    answer = await asyncio.wait_for(asked, 5)
+    assert (answer.status, answer.slug) == (410, "cursor-expired")
