@@ -4,6 +4,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
 from pymongo import MongoClient
 
 from servers import Broker, create_vhosts
@@ -18,6 +19,7 @@ def _client(node: DatabaseNode) -> MongoClient[dict[str, Any]]:
     return MongoClient(node.url)
 
 
+@pytest.mark.slow  # 20 s; test_outages shows the same of the whole system
 async def test_a_confirmed_message_survives_the_kill_of_the_broker(
     start_broker: Callable[[], Awaitable[BrokerNode]],
 ) -> None:

@@ -330,6 +330,8 @@ async def connect(url: str, name: str) -> AsyncIterator[Connection]:
             client_properties={"connection_name": name},
         )
     except (*_DRIVER_ERRORS, ValueError) as error:
+        if (task := asyncio.current_task()) and task.cancelling():
+            raise asyncio.CancelledError from error  # the driver may answer a cancellation with its own error
         raise BrokerUnavailable(f"connect: {error!r}") from error
     try:
         yield Connection(connection)
