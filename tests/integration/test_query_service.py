@@ -1,5 +1,6 @@
 """The service as a process: how it starts, waits for its database, and ends."""
 
+import asyncio
 import signal
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -85,6 +86,29 @@ async def test_it_waits_for_its_database_and_survives_its_loss(
         await wait_until(service.is_ready, seconds=30, what="the service is ready again")
         assert (await get(service, "/v1/orders"))[0] == 200
     finally:
+        await node.stop()
+
+
+async def test_asking_for_readiness_while_the_database_is_frozen_leaves_nothing_behind(
+    start_query: StartQuery, tmp_path: Path
+) -> None:
+    node = DatabaseNode(tmp_path / "database")
+    try:
+        await node.start()
+        async with open_database(node.url, "tracking") as database:
+            await database.prepare(4)
+        service = start_query(MONGODB_URL=node.url, PARTITIONS="4")
+        await wait_until(service.is_ready, seconds=30, what="the service is ready")
+
+        node.pause()
+        answers = await asyncio.gather(*(get(service, "/readyz") for _ in range(12)))
+        assert {status for status, _ in answers} == {503}
+        node.resume()
+
+        await wait_until(service.is_ready, seconds=20, what="the service is ready again")
+        assert (await get(service, "/v1/orders"))[0] == 200
+    finally:
+        node.resume()
         await node.stop()
 
 

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC
 from typing import Any, cast
 
+import pymongo
 from bson.codec_options import CodecOptions
 from pymongo import ASCENDING, DESCENDING, AsyncMongoClient, IndexModel
 from pymongo.asynchronous.collection import AsyncCollection
@@ -28,6 +29,8 @@ from shared.documents import (
 log = logging.getLogger(__name__)
 
 SERVER_SELECTION_TIMEOUT_MS = 3_000
+PING_SECONDS = 2
+
 OPERATION_TIMEOUT_MS = 8_000
 """Every call ends by then. The driver's own bound: cancelling from outside would cost its connection."""
 
@@ -128,8 +131,8 @@ class Database:
         self.revocations = cast(AsyncCollection[RevocationDocument], self.raw["revocations"])
 
     async def ping(self) -> None:
-        """Raises `DatabaseUnavailable` unless the database answers."""
-        with driver_errors():
+        """Raises `DatabaseUnavailable` unless the database answers within `PING_SECONDS`."""
+        with driver_errors(), pymongo.timeout(PING_SECONDS):
             await self.client.admin.command("ping")
 
     async def prepare(self, partitions: int) -> None:

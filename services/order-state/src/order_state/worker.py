@@ -145,6 +145,8 @@ class Worker:
     async def _pass(self, taken: list[_Taken]) -> None:
         try:
             recorded = await self.passes.record([one.share for one in taken])
+            if self._telling is not None:
+                await self._telling
         except (Fenced, TooManyParked) as error:
             if len(taken) > 1:
                 for one in taken:  # alone, each learns whether it is the one
@@ -155,11 +157,9 @@ class Worker:
             _settle(taken, error)
             raise
         else:
-            await self._tell_next(taken, recorded)
+            self._tell_next(taken, recorded)
 
-    async def _tell_next(self, taken: list[_Taken], recorded: Recorded) -> None:
-        if self._telling is not None:
-            await self._telling
+    def _tell_next(self, taken: list[_Taken], recorded: Recorded) -> None:
         self._telling = asyncio.create_task(self._tell(taken, recorded))
         self._telling.add_done_callback(lambda _: self._asked.set())
         for one in taken:
