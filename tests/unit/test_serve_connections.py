@@ -1,12 +1,25 @@
 """Serving over connections ends when it is told to, also in the middle of connecting."""
 
 import asyncio
+import gc
 import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from shared.broker import Connection, serve_connections
+import pytest
+
+from shared.broker import BrokerUnavailable, Connection, connect, serve_connections
 
 STEPS = 150
 """Turns of the event loop after which it is told to end: more than one attempt to connect takes."""
+
+
+@contextmanager
+def nobody_listening() -> Iterator[str]:
+    """The URL of a port that is taken, and refuses connections."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        yield f"amqp://127.0.0.1:{silent.getsockname()[1]}/"
 
 
 async def never(_: Connection) -> None:
@@ -15,9 +28,7 @@ async def never(_: Connection) -> None:
 
 
 async def test_it_ends_at_whatever_step_of_connecting_it_is_cancelled() -> None:
-    with socket.socket() as silent:
-        silent.bind(("127.0.0.1", 0))  # taken, and never listening: connections are refused
-        url = f"amqp://127.0.0.1:{silent.getsockname()[1]}/"
+    with nobody_listening() as url:
         serving = []
         for steps in range(STEPS):
             task = asyncio.create_task(serve_connections(url, "test", never))
@@ -29,3 +40,35 @@ async def test_it_ends_at_whatever_step_of_connecting_it_is_cancelled() -> None:
         for task in unheeding:
             task.cancel()
         assert not unheeding, f"{len(unheeding)} of {STEPS} went on"
+
+
+async def test_a_refused_connection_is_that_also_after_a_task_group_has_fallen() -> None:
+    """A group of Python 3.11 whose member fails while it waits leaves its task marked as cancelled."""
+
+    async def fall() -> None:
+        await asyncio.sleep(0)
+        raise BrokerUnavailable("lost")
+
+    async def attempt() -> None:
+        with pytest.raises(BaseExceptionGroup):
+            async with asyncio.TaskGroup() as group:
+                group.create_task(fall())
+        with pytest.raises(BrokerUnavailable):
+            async with connect(url, "test"):
+                pass
+
+    with nobody_listening() as url:
+        await asyncio.create_task(attempt())
+
+
+def test_an_attempt_that_failed_leaves_nothing_to_close_later() -> None:
+    """A driver's connection that is collected unclosed would close itself then, and there is no loop."""
+
+    async def attempt() -> None:
+        with nobody_listening() as url, pytest.raises(BrokerUnavailable):
+            async with connect(url, "test"):
+                pass
+
+    with asyncio.Runner() as runner:
+        runner.run(attempt())
+    gc.collect()

@@ -322,22 +322,30 @@ async def connect(url: str, name: str) -> AsyncIterator[Connection]:
     Raises:
         BrokerUnavailable: it cannot be opened.
     """
+    # The class, not aio_pika's `connect`: that leaves a failed attempt to the garbage collector, which
+    # may come when no event loop runs.
+    connection = aio_pika.Connection(
+        aio_pika.connection.make_url(url, heartbeat=None if "heartbeat=" in url else HEARTBEAT_SECONDS),
+        client_properties={"connection_name": name},
+    )
     try:
-        connection = await aio_pika.connect(
-            url,
-            timeout=CONNECT_TIMEOUT_SECONDS,
-            heartbeat=None if "heartbeat=" in url else HEARTBEAT_SECONDS,
-            client_properties={"connection_name": name},
-        )
-    except (*_DRIVER_ERRORS, ValueError) as error:
-        if (task := asyncio.current_task()) and task.cancelling():
-            raise asyncio.CancelledError from error  # the driver may answer a cancellation with its own error
-        raise BrokerUnavailable(f"connect: {error!r}") from error
-    try:
+        await _open(connection)
         yield Connection(connection)
     finally:
         with suppress(*_DRIVER_ERRORS):
             await connection.close()
+
+
+async def _open(connection: aio_pika.Connection) -> None:
+    # Told to end, the driver may answer with an error of its own. `gather` waits for that, and still
+    # raises the cancellation. (`Task.cancelling` would not tell: a task group may leave it raised.)
+    (outcome,) = await asyncio.gather(
+        connection.connect(timeout=CONNECT_TIMEOUT_SECONDS), return_exceptions=True
+    )
+    if isinstance(outcome, (*_DRIVER_ERRORS, ValueError)):
+        raise BrokerUnavailable(f"connect: {outcome!r}") from outcome
+    if isinstance(outcome, BaseException):
+        raise outcome
 
 
 async def serve_connections(url: str, name: str, serve: Callable[[Connection], Awaitable[None]]) -> None:
