@@ -2,6 +2,8 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup demo up test test-slow lint format docs bench lock
 
+WORKERS ?= 2
+
 PYTHON_FILES := shared services deploy tests benchmarks docs
 SOURCES := shared/src services/ingest/src services/order-state/src services/notifier/src services/query/src deploy/src
 SCRIPTS := web/*.js tests/conformance/*.mjs
@@ -22,8 +24,9 @@ demo: setup ## run everything on this machine with a simulated fleet, and watch 
 up: setup ## run everything on this machine
 	@.venv/bin/tracking up $(ARGS)
 
-test: setup ## all tests but the slow ones
-	@.venv/bin/pytest -m "not slow" $(ARGS)
+# Each of the workers starts a broker and a database of its own; the tests of one file stay together.
+test: setup ## all tests but the slow ones, on WORKERS=2 processes
+	@.venv/bin/pytest -m "not slow" --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 test-slow: setup ## the slow tests
 	@.venv/bin/pytest -m slow $(ARGS)
