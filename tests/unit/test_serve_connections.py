@@ -42,25 +42,6 @@ async def test_it_ends_at_whatever_step_of_connecting_it_is_cancelled() -> None:
         assert not unheeding, f"{len(unheeding)} of {STEPS} went on"
 
 
-async def test_a_refused_connection_is_that_also_after_a_task_group_has_fallen() -> None:
-    """A group of Python 3.11 whose member fails while it waits leaves its task marked as cancelled."""
-
-    async def fall() -> None:
-        await asyncio.sleep(0)
-        raise BrokerUnavailable("lost")
-
-    async def attempt() -> None:
-        with pytest.raises(BaseExceptionGroup):
-            async with asyncio.TaskGroup() as group:
-                group.create_task(fall())
-        with pytest.raises(BrokerUnavailable):
-            async with connect(url, "test"):
-                pass
-
-    with nobody_listening() as url:
-        await asyncio.create_task(attempt())
-
-
 def test_an_attempt_that_failed_leaves_nothing_to_close_later() -> None:
     """A driver's connection that is collected unclosed would close itself then, and there is no loop."""
 

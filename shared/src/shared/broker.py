@@ -8,7 +8,7 @@ runs `serve_connections` with a function that lives exactly as long as one conne
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 
@@ -337,15 +337,10 @@ async def connect(url: str, name: str) -> AsyncIterator[Connection]:
 
 
 async def _open(connection: aio_pika.Connection) -> None:
-    # Told to end, the driver may answer with an error of its own. `gather` waits for that, and still
-    # raises the cancellation. (`Task.cancelling` would not tell: a task group may leave it raised.)
-    (outcome,) = await asyncio.gather(
-        connection.connect(timeout=CONNECT_TIMEOUT_SECONDS), return_exceptions=True
-    )
-    if isinstance(outcome, (*_DRIVER_ERRORS, ValueError)):
-        raise BrokerUnavailable(f"connect: {outcome!r}") from outcome
-    if isinstance(outcome, BaseException):
-        raise outcome
+    try:
+        await connection.connect(timeout=CONNECT_TIMEOUT_SECONDS)
+    except (*_DRIVER_ERRORS, ValueError) as error:
+        raise BrokerUnavailable(f"connect: {error!r}") from error
 
 
 async def serve_connections(url: str, name: str, serve: Callable[[Connection], Awaitable[None]]) -> None:
@@ -363,9 +358,25 @@ async def serve_connections(url: str, name: str, serve: Callable[[Connection], A
         ),
     ):
         with attempt:
-            async with connect(url, name) as connection:
-                log.info("broker connected")
-                await serve(connection)
+            await _heeding_cancellation(_serve_connection(url, name, serve))
+
+
+async def _serve_connection(url: str, name: str, serve: Callable[[Connection], Awaitable[None]]) -> None:
+    async with connect(url, name) as connection:
+        log.info("broker connected")
+        await serve(connection)
+
+
+async def _heeding_cancellation(work: Coroutine[None, None, None]) -> None:
+    """Awaits `work`. Told to end meanwhile, it raises that, whatever error `work` ends with.
+
+    The driver answers a cancellation with an error of its own while it connects, and in a task group
+    the error of a member goes before it. `gather` remembers; `Task.cancelling` cannot tell, since a
+    task group of Python 3.11 that has fallen may leave it raised.
+    """
+    (outcome,) = await asyncio.gather(work, return_exceptions=True)
+    if isinstance(outcome, BaseException):
+        raise outcome
 
 
 def _is_broker_loss(error: BaseException) -> bool:
