@@ -60,11 +60,12 @@ class Board:
 
 def print_introduction(console: Console, document: dict[str, Any]) -> None:
     """The addresses and tokens that a person needs, and lines to paste into another terminal."""
-    merchant = MERCHANTS[0]
+    merchant, order_id = MERCHANTS[0], f"mine-{token_hex(3)}"
     merchant_token = _token(document, "demo-merchant", "orders:write orders:read", [merchant])
     operator_token = _token(document, "demo-operator", "orders:write orders:read", ["*"])
+    customer_token = _token(document, "demo-customer", "orders:read", [], orders=[order_id])
     body = {
-        "order_id": f"mine-{token_hex(3)}",
+        "order_id": order_id,
         "merchant_id": merchant,
         "customer": {"name": "Ada Abel", "contact_ref": "crm-1"},
     }
@@ -83,20 +84,32 @@ def print_introduction(console: Console, document: dict[str, Any]) -> None:
         "",
         "# create an order of your own, look at it, list what is on the way",
         f"curl -s {ingest}/v1/orders {as_merchant} -H 'Content-Type: application/json' -d '{dumps(body)}'",
-        f"curl -s {query}/v1/orders/{body['order_id']} {as_merchant}",
+        f"curl -s {query}/v1/orders/{order_id} {as_merchant}",
         f"curl -s '{query}/v1/orders?active=true&limit=5' {as_operator}",
+        "",
+        "# the page that its customer gets",
+        f"{document['console']}track.html#order={order_id}&token={customer_token}",
         "",
     ]
     for line in lines:
         console.print(Text(line), soft_wrap=True)
+    console.print(Text.assemble(("console      ", "bold"), (document["console"], "bold underline")))
+    console.print()
 
 
-def _token(document: dict[str, Any], subject: str, scope: str, merchants: list[str]) -> str:
+def _token(
+    document: dict[str, Any],
+    subject: str,
+    scope: str,
+    merchants: list[str],
+    orders: list[str] | None = None,
+) -> str:
     return mint_token(
         document["jwt_secret"],
         subject=subject,
-        source_type="operator",
+        source_type="customer" if orders else "operator",
         scope=scope,
         merchants=merchants,
+        orders=orders,
         ttl_seconds=TOKEN_SECONDS,
     )

@@ -12,6 +12,7 @@ from shared.broker import BrokerUnavailable, connect
 from shared.database import DatabaseUnavailable, open_database
 from shared.serving import EXIT_CONFIGURATION, EXIT_UNAVAILABLE, stop_signal
 from tracking.broker_node import BrokerMissing, BrokerNode
+from tracking.console_settings import console_settings
 from tracking.data_folder import DEFAULT_FOLDER, MAX_LOG_BYTES, DataFolder, FolderUnusable, open_data_folder
 from tracking.database_node import DatabaseNode
 from tracking.part import Part
@@ -47,6 +48,8 @@ class StackOptions:
     replicas: dict[str, int] = field(default_factory=dict)
     ready_file: Path | None = None
     fresh: bool = False
+    signed_in: bool = False
+    """Whether the console hands its readers an operator's token: for a demonstration."""
 
 
 class Stack:
@@ -76,8 +79,9 @@ class Stack:
             ),
         }
         await self._start_all(self._nodes)
+        console = console_settings(ports, environment["JWT_SECRET"], signed_in=self._options.signed_in)
         self._services = [
-            self._replica(service, ordinal, ports[service], environment)
+            self._replica(service, ordinal, ports[service], environment | console)
             for service in SERVICES
             for ordinal in range(self._options.replicas.get(service, 1))
         ]

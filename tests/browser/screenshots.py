@@ -1,0 +1,249 @@
+"""Pictures of every view of the console, for the documentation: `python tests/browser/screenshots.py`.
+
+Runs a stack of its own with a simulated fleet, waits until there is something to see, and takes each view
+with Debian's Chromium, light and dark, wide and on a phone.
+"""
+
+import asyncio
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from random import Random
+from tempfile import TemporaryDirectory
+from typing import Any, Literal
+
+from PIL import Image
+from playwright.async_api import Browser, Page, async_playwright
+from rich.text import Text
+
+from tracking.demo import Demo, Tally
+from tracking.stack import StackOptions, run_stack
+from tracking.supervisor import first_of
+from tracking.tokens import mint_token
+
+CHROMIUM = "/usr/bin/chromium"
+ARGUMENTS = ["--no-sandbox"]
+"""Chromium has no sandbox for root, which containers usually are; it loads nothing but our own pages."""
+
+IMAGES = Path(__file__).parents[2] / "docs" / "images"
+
+FLEET_ORDERS_PER_SECOND = 4.0
+LIVELY_SECONDS = 75
+"""Orders of the fleet live for half a minute: by then there are some in every status."""
+
+COLOURS = 192
+"""Enough for flat colours and smooth text; a picture takes a third of what it would."""
+
+WIDE = {"width": 1600, "height": 1000}
+PHONE = {"width": 390, "height": 844}
+
+Scheme = Literal["light", "dark"]
+Steps = Callable[[Page, "Scene"], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """What the pictures are taken of."""
+
+    console: str
+    token: str
+    busy_order: str
+    """One with a refused attempt in its timeline."""
+    customer_link: str
+    orders: list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Shot:
+    """One picture."""
+
+    name: str
+    steps: Steps
+    size: dict[str, int]
+    scheme: Scheme
+
+
+async def board(page: Page, scene: Scene) -> None:
+    """The board, at rest."""
+    await page.goto(scene.console)
+    await page.get_by_test_id("board-row").nth(5).wait_for()
+
+
+async def order(page: Page, scene: Scene) -> None:
+    """One order beside the board."""
+    await page.goto(f"{scene.console}?order={scene.busy_order}")
+    await page.get_by_test_id("refusal").first.wait_for()
+
+
+async def overview(page: Page, scene: Scene) -> None:
+    """The overview, once the charts have something to show."""
+    await page.goto(scene.console)
+    await page.get_by_test_id("board-row").nth(5).wait_for()
+    await page.wait_for_timeout(35_000)
+    await page.get_by_test_id("to-overview").click()
+    await page.get_by_test_id("refusals").locator("strong").first.wait_for()
+
+
+async def refused(page: Page, scene: Scene) -> None:
+    """An update that is refused, and why."""
+    await page.goto(f"{scene.console}?order={scene.orders[0]['order_id']}")
+    await page.get_by_test_id("action-other").click()
+    form = page.get_by_test_id("update-form")
+    await form.locator("select").select_option("created")
+    await page.get_by_test_id("update-send").click()
+    await page.get_by_test_id("problem").wait_for()
+
+
+async def reconnecting(page: Page, scene: Scene) -> None:
+    """The board while the stream is away."""
+    await board(page, scene)
+    await page.context.set_offline(True)
+    await page.evaluate("window.dispatchEvent(new Event('offline'))")
+    await page.get_by_test_id("stale-banner").wait_for()
+    await page.wait_for_timeout(5000)
+
+
+async def customer(page: Page, scene: Scene) -> None:
+    """The customer's page."""
+    await page.goto(scene.customer_link)
+    await page.get_by_test_id("track-step").first.wait_for()
+
+
+async def filters(page: Page, scene: Scene) -> None:
+    """The board's filters."""
+    await page.goto(f"{scene.console}?active=any&merchant_id=acme-foods&merchant_id=elm-flowers")
+    await page.get_by_test_id("board-row").nth(3).wait_for()
+    await page.get_by_test_id("filter-button").click()
+
+
+def shots() -> list[Shot]:
+    """Every picture of the documentation."""
+    schemes: tuple[Scheme, ...] = ("light", "dark")
+    both = [
+        Shot(f"{steps.__name__}-{size}-{scheme}", steps, WIDE if size == "wide" else PHONE, scheme)
+        for scheme in schemes
+        for steps, sizes in (
+            (board, ("wide", "phone")),
+            (order, ("wide", "phone")),
+            (overview, ("wide", "phone")),
+        )
+        for size in sizes
+    ]
+    return [
+        *both,
+        *(Shot(f"customer-phone-{scheme}", customer, PHONE, scheme) for scheme in schemes),
+        Shot("refused-wide-light", refused, WIDE, "light"),
+        Shot("filters-wide-light", filters, WIDE, "light"),
+        Shot("reconnecting-wide-light", reconnecting, WIDE, "light"),
+    ]
+
+
+@asynccontextmanager
+async def opened_page(browser: Browser, shot: Shot, token: str) -> AsyncIterator[Page]:
+    """A page as the shot wants it; what goes wrong in it is told."""
+    context = await browser.new_context(
+        viewport={"width": shot.size["width"], "height": shot.size["height"]},
+        color_scheme=shot.scheme,
+        locale="en-GB",
+        reduced_motion="reduce",
+    )
+    if token:
+        await context.add_init_script(f"sessionStorage['tracking.token'] ??= {token!r}")
+    page = await context.new_page()
+    page.on(
+        "console",
+        lambda message: message.type == "error" and sys.stderr.write(f"{shot.name}: {message.text}\n"),
+    )
+    page.on("pageerror", lambda error: sys.stderr.write(f"{shot.name}: {error}\n"))
+    try:
+        yield page
+    finally:
+        await context.close()
+
+
+async def take(browser: Browser, shot: Shot, scene: Scene, folder: Path) -> None:
+    """Takes one picture."""
+    async with opened_page(browser, shot, scene.token) as page:
+        await shot.steps(page, scene)
+        await page.wait_for_timeout(1200)
+        picture = Image.open(BytesIO(await page.screenshot())).convert("RGB")
+        # By coverage: the few pixels of a status' colour count as much as a background.
+        small = picture.quantize(COLOURS, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+        small.save(folder / f"{shot.name}.png", optimize=True)
+
+
+async def find_scene(browser: Browser, document: dict[str, Any]) -> Scene:
+    """Looks for orders that are worth a picture."""
+    secret = document["jwt_secret"]
+    token = mint_token(
+        secret, subject="ada", source_type="operator", scope="orders:read orders:write", merchants=["*"]
+    )
+    request = await browser.new_context(extra_http_headers={"Authorization": f"Bearer {token}"})
+    try:
+        answer = await request.request.get(f"{document['query']}/v1/orders?limit=500")
+        orders = (await answer.json())["items"]
+        busy = orders[0]["order_id"]
+        for candidate in (order for order in orders if order["version"] >= 4):
+            path = f"{document['query']}/v1/orders/{candidate['order_id']}/updates?outcome=rejected"
+            if (await (await request.request.get(path)).json())["items"]:
+                busy = candidate["order_id"]
+                break
+        moving = next(order["order_id"] for order in orders if order["status"] == "in_transit")
+        open_orders = [order for order in orders if order["status"] == "picked_up"]
+    finally:
+        await request.close()
+    customer_token = mint_token(
+        secret,
+        subject="a-customer",
+        source_type="customer",
+        scope="orders:read",
+        merchants=[],
+        orders=[moving],
+    )
+    link = f"{document['console']}track.html#order={moving}&token={customer_token}"
+    return Scene(document["console"], token, busy, link, open_orders)
+
+
+class Silent:
+    """Nobody looks at the fleet but the browser."""
+
+    def __init__(self) -> None:
+        self.tally = Tally()
+
+    def show(self, line: Text) -> None:
+        """Shows nothing."""
+
+
+async def photograph(document: dict[str, Any], folder: Path, names: list[str]) -> None:
+    """Takes the pictures of a running stack: all, or those whose names begin so."""
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        for shot in shots():
+            if not names or any(shot.name.startswith(name) for name in names):
+                await take(browser, shot, await find_scene(browser, document), folder)
+                print(shot.name)
+        await browser.close()
+
+
+async def work(document: dict[str, Any]) -> None:
+    """The fleet at work, and after a while the pictures."""
+
+    async def after_a_while() -> None:
+        await asyncio.sleep(LIVELY_SECONDS)
+        await photograph(document, IMAGES, sys.argv[1:])
+
+    await first_of(Demo(document, FLEET_ORDERS_PER_SECOND, Silent(), Random(7)).run(), after_a_while())
+
+
+def main() -> None:
+    """Makes the pictures."""
+    IMAGES.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory() as folder:
+        asyncio.run(run_stack(StackOptions(data=Path(folder), signed_in=True), print, work))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,113 @@
+/**
+ * The public API over HTTP. Refusals are values of their own: the problem document as the service sent it.
+ *
+ * @module api
+ */
+
+const SEND_ATTEMPTS = 4;
+const MAX_WAIT_SECONDS = 8;
+
+/** A service said no, and why. */
+export class Refusal extends Error {
+  /** @param {Object} problem  An RFC 9457 document. */
+  constructor(problem, retryAfter = null) {
+    super(problem.detail ?? problem.title ?? "refused");
+    this.problem = problem;
+    this.retryAfter = retryAfter;
+  }
+
+  get slug() {
+    return String(this.problem.type ?? "").replace(/^.*\/problems\//, "");
+  }
+}
+
+/** No service answered. */
+export class Unreachable extends Error {}
+
+export class Api {
+  #query;
+  #ingest;
+  #session;
+  #onSignedOut;
+
+  /** @param {(problem: Object) => void} onSignedOut  Is told when the token is not taken any more. */
+  constructor({ query, ingest }, session, onSignedOut) {
+    this.#query = query;
+    this.#ingest = ingest;
+    this.#session = session;
+    this.#onSignedOut = onSignedOut;
+  }
+
+  /** Whether there is an ingest to send to. */
+  get canSend() {
+    return this.#ingest !== null;
+  }
+
+  /**
+   * The answer of query to a GET.
+   * @throws {Refusal|Unreachable}
+   */
+  async get(path, parameters = new URLSearchParams(), { signal } = {}) {
+    const text = parameters.toString();
+    const response = await this.#fetch(`${this.#query}${path}${text && `?${text}`}`, { signal });
+    return response.json();
+  }
+
+  /**
+   * Sends a create or an update, with one key however often it must be repeated.
+   * @returns {Promise<Object>} The result; `outcome` is `accepted` where it is not decided yet.
+   * @throws {Refusal|Unreachable}
+   */
+  async send(path, body) {
+    const headers = { "Content-Type": "application/json", "Idempotency-Key": newKey() };
+    const request = { method: "POST", headers, body: JSON.stringify(body) };
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return await (await this.#fetch(`${this.#ingest}${path}`, request)).json();
+      } catch (error) {
+        const wait = secondsToWait(error, attempt);
+        if (wait === null || attempt === SEND_ATTEMPTS) throw error;
+        await new Promise((resolve) => setTimeout(resolve, wait * 1000));
+      }
+    }
+  }
+
+  async #fetch(address, request) {
+    const headers = { ...request.headers, Accept: "application/json, application/problem+json" };
+    const { token } = this.#session;
+    if (token) headers.Authorization = `Bearer ${token}`;
+    let response;
+    try {
+      response = await fetch(address, { ...request, headers, credentials: "omit" });
+    } catch (error) {
+      if (error.name === "AbortError") throw error;
+      throw new Unreachable("The service cannot be reached.");
+    }
+    if (response.ok) return response;
+    const problem = await problemOf(response);
+    if (response.status === 401) this.#onSignedOut(problem);
+    throw new Refusal(problem, Number(response.headers.get("Retry-After")) || null);
+  }
+}
+
+function secondsToWait(error, attempt) {
+  if (error instanceof Unreachable) return Math.min(MAX_WAIT_SECONDS, 0.3 * 2 ** attempt);
+  const passing = error instanceof Refusal && [429, 503].includes(error.problem.status);
+  return passing ? Math.min(MAX_WAIT_SECONDS, error.retryAfter ?? attempt) : null;
+}
+
+async function problemOf(response) {
+  try {
+    const problem = await response.json();
+    if (typeof problem === "object" && problem !== null) return { status: response.status, ...problem };
+  } catch {
+    // said below
+  }
+  return { status: response.status, title: `The service answered ${response.status}` };
+}
+
+/** An update id that nobody else makes. `crypto.randomUUID` is not there on plain http. */
+function newKey() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  return `console-${Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
+}

@@ -1,0 +1,258 @@
+/**
+ * The composition root of the console: who is here, what the address asks for, and the parts that show it.
+ *
+ * @module app
+ */
+
+import { CreateDialog } from "./acting.js";
+import { Api, Refusal } from "./api.js";
+import { Board, connectSearch } from "./board.js";
+import { Connection } from "./connection.js";
+import { byId, closeMenus, h, icon, setText, toast } from "./dom.js";
+import { readFilter, writeFilter } from "./filters.js";
+import { Latency } from "./latency.js";
+import { OrderPanel } from "./order.js";
+import { Overview, Pulse } from "./overview.js";
+import { Reports } from "./reports.js";
+import { Session, tidyToken } from "./session.js";
+import { Store } from "./store.js";
+import { connectThemeSwitch } from "./theme.js";
+
+const COMPARE_CLOCKS_MS = 10 * 60_000;
+const SEEN_STATUSES = ["created", "picked_up", "in_transit", "delivered", "cancelled"];
+
+/** Where an open order covers everything else; as in app.css. */
+const narrow = matchMedia("(width < 760px)");
+
+const latency = new Latency();
+
+async function readConfiguration() {
+  const response = await fetch("config.json");
+  if (!response.ok) throw new Error(`${response.status} from config.json`);
+  return response.json();
+}
+
+/** By an answer of its own: the first one was asked for before this script ran. */
+async function compareClocks() {
+  const sent = performance.now();
+  try {
+    const { time } = await readConfiguration();
+    latency.compareClocks(time, sent, performance.now());
+  } catch {
+    // what was known before holds
+  }
+}
+
+class App {
+  #session;
+  #store;
+  #api;
+  #board;
+  #panel;
+  #overview;
+  #create;
+  #route = { view: "board", filter: null, order: null };
+  #running = false;
+
+  constructor(configuration) {
+    const query = new URL(configuration.query, location.href).href.replace(/\/$/, "");
+    this.#session = new Session(configuration.token);
+    this.#api = new Api({ query, ingest: configuration.ingest }, this.#session, (problem) => this.#expired(problem));
+    this.#store = new Store(configuration.stream, () => this.#session.token);
+    this.#build();
+  }
+
+  #build() {
+    const [api, store, session, now] = [this.#api, this.#store, this.#session, () => latency.now()];
+    const navigate = (change) => this.#navigate(change);
+    store.addEventListener("status", ({ detail }) => detail.state === "refused" && this.#expired(detail.problem, detail.reason));
+    new Connection(store, session);
+    const reports = new Reports(api);
+    this.#board = new Board({ api, store, reports, now, navigate });
+    const pulse = new Pulse(store);
+    this.#overview = new Overview({ reports, store, now, navigate, pulse, latency });
+    const close = () => this.#navigate({ order: null });
+    this.#panel = new OrderPanel({ api, store, session, now, close, statuses: () => this.#statuses() });
+    const merchants = () => this.#merchants();
+    this.#create = new CreateDialog({ api, merchants, created: (order) => this.#navigate({ order }) });
+    // After the board: what is measured is its drawing.
+    store.addEventListener("events", ({ detail }) => store.status.state === "live" && latency.measure(detail));
+    byId("board").append(this.#board.element);
+    byId("overview").append(this.#overview.element);
+    byId("main").append(this.#panel.element);
+    this.#listen();
+    this.#become();
+  }
+
+  #listen() {
+    connectSearch(() => this.#route.filter, (change) => this.#navigate({ ...change, view: "board" }));
+    addEventListener("popstate", () => this.#draw());
+    narrow.addEventListener("change", () => this.#draw());
+    document.addEventListener("click", (event) => this.#clickedLink(event));
+    document.addEventListener("keydown", (event) => this.#pressed(event));
+    this.#session.addEventListener("change", () => this.#changedSession());
+    byId("sign-in-form").addEventListener("submit", (event) => this.#signIn(event));
+    byId("sign-in-offer").addEventListener("click", () => this.#session.signInAsOffered());
+    byId("sign-out").addEventListener("click", () => this.#session.signOut());
+    for (const button of document.querySelectorAll("[data-act=create]")) button.addEventListener("click", () => this.#create.open());
+    setInterval(compareClocks, COMPARE_CLOCKS_MS);
+    compareClocks();
+  }
+
+  // --- who is here ---------------------------------------------------------------------------------------------
+
+  /** Whatever somebody else was shown leaves the page, and its memory. */
+  #changedSession() {
+    if (this.#store.currentAt !== null) location.reload();
+    else this.#become();
+  }
+
+  #askForToken(asked) {
+    document.documentElement.dataset.signedIn = String(!asked);
+    byId("sign-in").hidden = !asked;
+    for (const part of document.querySelectorAll("body > header, body > main")) part.inert = asked;
+  }
+
+  #become() {
+    const signedIn = this.#session.token !== null;
+    this.#askForToken(!signedIn);
+    setText(byId("sign-in-fault"), "");
+    byId("sign-in-offer").hidden = !this.#session.isOffered;
+    if (this.#running) this.#store.stop();
+    this.#running = signedIn;
+    const { sub, source_type } = this.#session.claims;
+    setText(byId("who"), signedIn ? `${sub ?? "somebody"}${source_type ? `, ${source_type}` : ""}` : "Nobody");
+    const mayAct = signedIn && this.#session.canWrite && this.#api.canSend;
+    for (const button of document.querySelectorAll("[data-act=create]")) button.hidden = !mayAct;
+    if (!signedIn) {
+      this.#panel.show(null);
+      byId("token").focus();
+      return;
+    }
+    this.#store.start();
+    this.#draw();
+  }
+
+  /** The token is not taken (any more): what is on the screen stays, and is shown to be old. */
+  #expired(problem, reason = "") {
+    this.#store.stop();
+    this.#running = false;
+    this.#askForToken(true);
+    setText(byId("sign-in-fault"), problem?.detail ?? reason ?? "Sign in again.");
+  }
+
+  async #signIn(event) {
+    event.preventDefault();
+    const token = tidyToken(byId("token").value);
+    const fault = byId("sign-in-fault");
+    setText(fault, "");
+    if (token.split(".").length !== 3) {
+      setText(fault, "That is not a token: it has three parts with dots between them.");
+      return;
+    }
+    const asking = new Api({ query: new URL("..", location.href).href.replace(/\/$/, ""), ingest: null }, { token }, () => {});
+    try {
+      await asking.get("/v1/orders", new URLSearchParams([["limit", "1"]]));
+    } catch (error) {
+      setText(fault, error instanceof Refusal ? error.problem.detail : error.message);
+      return;
+    }
+    byId("token").value = "";
+    this.#session.signIn(token);
+  }
+
+  #merchants() {
+    const known = new Set(this.#session.merchants);
+    for (const { merchant_id } of this.#store.open.values()) known.add(merchant_id);
+    return [...known].sort();
+  }
+
+  #statuses() {
+    const known = new Set(SEEN_STATUSES);
+    for (const { status, allowed_next } of this.#store.open.values()) for (const name of [status, ...allowed_next]) known.add(name);
+    return known;
+  }
+
+  // --- where we are --------------------------------------------------------------------------------------------
+
+  #navigate({ view = this.#route.view, filter = this.#route.filter, order = this.#route.order, replace = false }) {
+    const parameters = writeFilter(filter);
+    if (view !== "board") parameters.set("view", view);
+    if (order !== null) parameters.set("order", order);
+    const address = `${location.pathname}${parameters.size ? `?${parameters}` : ""}`;
+    history[replace ? "replaceState" : "pushState"](null, "", address);
+    const closed = order === null && this.#route.order !== null;
+    this.#draw();
+    if (closed && view === "board") this.#board.focusList();
+  }
+
+  #draw() {
+    const parameters = new URLSearchParams(location.search);
+    const view = parameters.get("view") === "overview" ? "overview" : "board";
+    this.#route = { view, filter: readFilter(parameters), order: parameters.get("order") || null };
+    const { filter, order } = this.#route;
+    document.documentElement.dataset.view = view;
+    document.documentElement.dataset.order = String(order !== null);
+    document.title = `${order ?? (view === "overview" ? "Overview" : "Live board")} · Tracking`;
+    for (const name of ["board", "overview"]) byId(name).hidden = name !== view;
+    for (const link of document.querySelectorAll("a[data-view]")) {
+      if (link.dataset.view === view) link.setAttribute("aria-current", "page");
+      else link.removeAttribute("aria-current");
+      link.href = this.#addressOf(link.dataset.view);
+    }
+    const field = byId("search");
+    if (field.value.trim() !== filter.q) field.value = filter.q;
+    const covered = order !== null && narrow.matches;
+    for (const name of ["board", "overview"]) byId(name).inert = covered;
+    if (this.#session.token === null) return;
+    this.#board.show(filter);
+    this.#board.opened = order;
+    this.#overview.shown = view === "overview";
+    this.#panel.show(order);
+  }
+
+  #addressOf(view) {
+    const parameters = writeFilter(this.#route.filter);
+    if (view !== "board") parameters.set("view", view);
+    return `${location.pathname}${parameters.size ? `?${parameters}` : ""}`;
+  }
+
+  #clickedLink(event) {
+    const link = event.target.closest("a[data-view]");
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    this.#navigate({ view: link.dataset.view, order: null });
+  }
+
+  #pressed(event) {
+    if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (document.querySelector("dialog[open]") || !byId("sign-in").hidden) return;
+    const typing = event.target.closest("input, textarea, select");
+    if (event.key === "Escape") this.#escaped(typing);
+    else if (typing) {
+      if (event.key !== "ArrowDown" || event.target.id !== "search") return;
+      this.#board.focusList();
+    } else if (event.key === "/") byId("search").focus();
+    else if (this.#route.view === "board" && (event.key === "j" || event.key === "k")) this.#board.move(event.key === "j" ? 1 : -1);
+    else return;
+    event.preventDefault();
+  }
+
+  #escaped(typing) {
+    if (typing?.id === "search") {
+      if (typing.value) this.#navigate({ filter: { ...this.#route.filter, q: "" }, replace: true });
+      else this.#board.focusList();
+    } else if (this.#route.order !== null && !this.#panel.cancelForm()) this.#navigate({ order: null });
+  }
+}
+
+connectThemeSwitch(byId("theme"));
+closeMenus();
+addEventListener("unhandledrejection", ({ reason }) => toast(`Something went wrong in this page: ${reason?.message ?? reason}`, "bad"));
+try {
+  new App(await readConfiguration());
+} catch (error) {
+  byId("main").replaceChildren(
+    h("div", { class: "empty" }, icon("alert"), h("strong", {}, "The console cannot start"), h("span", {}, error.message)),
+  );
+}

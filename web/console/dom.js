@@ -1,0 +1,100 @@
+/**
+ * Elements out of data. Text only ever becomes text: nothing here reads markup.
+ *
+ * @module dom
+ */
+
+const SVG = "http://www.w3.org/2000/svg";
+
+/**
+ * An element. Members of `attributes` that are functions listen (`onclick`), `true` is an empty attribute, and
+ * `false`, `null` and `undefined` are none. Children that are no nodes become text; null and false are left out.
+ */
+export function h(name, attributes = {}, ...children) {
+  return build(document.createElement(name), attributes, children);
+}
+
+/** The same for SVG. */
+export function svg(name, attributes = {}, ...children) {
+  return build(document.createElementNS(SVG, name), attributes, children);
+}
+
+function build(element, attributes, children) {
+  for (const [name, value] of Object.entries(attributes)) {
+    if (typeof value === "function") element.addEventListener(name.slice(2), value);
+    else if (value !== false && value !== null && value !== undefined) {
+      element.setAttribute(name, value === true ? "" : String(value));
+    }
+  }
+  element.append(...children.flat(3).filter((child) => child !== null && child !== undefined && child !== false));
+  return element;
+}
+
+/** A symbol of the page's own sprite. Decoration: what it says stands beside it as text. */
+export function icon(name, className = "") {
+  const use = svg("use", { href: `#i-${name}` });
+  return svg("svg", { class: `icon ${className}`.trim(), "aria-hidden": "true", focusable: "false" }, use);
+}
+
+/** Another symbol in an `icon`. */
+export function setIcon(element, name) {
+  const use = element.firstChild;
+  if (use.getAttribute("href") !== `#i-${name}`) use.setAttribute("href", `#i-${name}`);
+}
+
+/** Sets the text of an element, and touches the page only where it differs. */
+export function setText(element, text) {
+  const wanted = text ?? "";
+  if (element.firstChild?.nodeType === 3 && element.childNodes.length === 1) {
+    if (element.firstChild.data !== wanted) element.firstChild.data = wanted;
+  } else if (element.textContent !== wanted) {
+    element.textContent = wanted;
+  }
+}
+
+/** Sets an attribute, and touches the page only where it differs. */
+export function setAttribute(element, name, value) {
+  if (element.getAttribute(name) !== value) element.setAttribute(name, value);
+}
+
+export const byId = (id) => document.getElementById(id);
+
+/** Says something to those who listen to the page, politely. */
+export function announce(text) {
+  const region = byId("announcements");
+  if (region) region.textContent = text;
+}
+
+/** A short note that goes by itself; `kind` is `good` or `bad`. */
+export function toast(text, kind = "good", action = null) {
+  const note = h(
+    "div",
+    { class: "toast", "data-kind": kind, "data-testid": "toast" },
+    icon(kind === "good" ? "check" : "alert"),
+    h("span", {}, text),
+    action,
+  );
+  byId("toasts").append(note);
+  setTimeout(() => note.remove(), 6000);
+}
+
+/** Closes the open menus when the reader turns to something else, or presses Escape. */
+export function closeMenus() {
+  const open = () => [...document.querySelectorAll("details.menu[open]")];
+  document.addEventListener("pointerdown", ({ target }) => {
+    for (const menu of open()) if (!menu.contains(target)) menu.open = false;
+  });
+  document.addEventListener(
+    "keydown",
+    (event) => {
+      if (event.key !== "Escape" || !open().length) return;
+      event.preventDefault();
+      event.stopPropagation();
+      for (const menu of open()) {
+        menu.open = false;
+        menu.firstElementChild.focus();
+      }
+    },
+    { capture: true },
+  );
+}

@@ -1,0 +1,107 @@
+/**
+ * What the board shows: the filters of `GET /v1/orders`, under the same names, in the address. Pure.
+ *
+ * As on the stream, a filter without `active` and `status` means open orders; `active=any` asks for all.
+ *
+ * @module filters
+ */
+
+export const SORTS = ["-created_at", "created_at", "-updated_at", "updated_at"];
+export const TIMES = ["created_from", "created_to", "updated_from", "updated_to"];
+
+const LISTS = ["status", "merchant_id"];
+
+/**
+ * @typedef {Object} Filter
+ * @property {string[]} status
+ * @property {string[]} merchant_id
+ * @property {string} customer_ref
+ * @property {boolean|null} active  Null: both.
+ * @property {Object<string, string>} times  RFC 3339, by the names of `TIMES`.
+ * @property {string} sort
+ * @property {string} q  Looks in order id, customer reference and name.
+ */
+
+/** @returns {Filter} What an address asks for; what makes no sense in it is left out. */
+export function readFilter(parameters) {
+  const [status, merchant_id] = LISTS.map((name) => [...new Set(parameters.getAll(name).filter(Boolean))]);
+  const times = {};
+  for (const name of TIMES) {
+    const time = Date.parse(parameters.get(name) ?? "");
+    if (!Number.isNaN(time)) times[name] = new Date(time).toISOString();
+  }
+  const sort = parameters.get("sort");
+  return {
+    ...{ status, merchant_id, times },
+    active: readActive(parameters.get("active"), status),
+    customer_ref: parameters.get("customer_ref") ?? "",
+    sort: SORTS.includes(sort) ? sort : SORTS[0],
+    q: parameters.get("q") ?? "",
+  };
+}
+
+function readActive(text, status) {
+  if (text === "true" || text === "false") return text === "true";
+  return text === "any" || status.length ? null : true;
+}
+
+/** The address of a filter: only what is not said anyway. */
+export function writeFilter(filter) {
+  const parameters = new URLSearchParams();
+  for (const name of LISTS) for (const value of filter[name]) parameters.append(name, value);
+  const silent = filter.status.length ? null : true;
+  if (filter.active !== silent) parameters.set("active", filter.active === null ? "any" : String(filter.active));
+  if (filter.customer_ref) parameters.set("customer_ref", filter.customer_ref);
+  for (const name of TIMES) if (filter.times[name]) parameters.set(name, filter.times[name]);
+  if (filter.sort !== SORTS[0]) parameters.set("sort", filter.sort);
+  if (filter.q) parameters.set("q", filter.q);
+  return parameters;
+}
+
+/** The same filter as parameters of `GET /v1/orders`. */
+export function apiParameters(filter) {
+  const parameters = new URLSearchParams();
+  for (const name of LISTS) for (const value of filter[name]) parameters.append(name, value);
+  if (filter.active !== null) parameters.set("active", String(filter.active));
+  if (filter.customer_ref) parameters.set("customer_ref", filter.customer_ref);
+  for (const name of TIMES) if (filter.times[name]) parameters.set(name, filter.times[name]);
+  parameters.set("sort", filter.sort);
+  return parameters;
+}
+
+/** Whether an order matches in everything but its status and whether it is open. */
+export function matchesScope(filter, order) {
+  if (filter.merchant_id.length && !filter.merchant_id.includes(order.merchant_id)) return false;
+  if (filter.customer_ref && order.customer?.contact_ref !== filter.customer_ref) return false;
+  for (const name of TIMES) {
+    const bound = filter.times[name];
+    if (bound === undefined) continue;
+    const time = Date.parse(name.startsWith("created") ? order.created_at : order.updated_at);
+    if (name.endsWith("from") ? time < Date.parse(bound) : time >= Date.parse(bound)) return false;
+  }
+  return !filter.q || found(order, filter.q.toLowerCase());
+}
+
+/** Whether an order's status, and whether it is open, are wanted. A search finds closed orders, too. */
+export function matchesState(filter, order) {
+  if (filter.status.length && !filter.status.includes(order.status)) return false;
+  return filter.active === null || filter.active === order.active || (Boolean(filter.q) && !filter.status.length);
+}
+
+function found(order, text) {
+  const places = [order.order_id, order.customer?.contact_ref, order.customer?.name];
+  return places.some((place) => place?.toLowerCase().includes(text));
+}
+
+/** Whether orders that nothing can happen to any more may match. */
+export const includesClosed = (filter) => filter.active !== true || Boolean(filter.q);
+
+/** Compares orders as `sort` lists them; equal times by order id, as the API does. */
+export function comparison(sort) {
+  const field = sort.replace("-", "");
+  const sign = sort.startsWith("-") ? -1 : 1;
+  return (a, b) => {
+    if (a[field] !== b[field]) return a[field] < b[field] ? -sign : sign;
+    return a.order_id < b.order_id ? -sign : a.order_id > b.order_id ? sign : 0;
+  };
+}

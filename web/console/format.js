@@ -1,0 +1,102 @@
+/**
+ * Times, ages and numbers as this reader writes them.
+ *
+ * @module format
+ */
+
+const language = navigator.languages;
+const clock = new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
+const shortClock = new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit" });
+const dayAndClock = new Intl.DateTimeFormat(language, {
+  ...{ month: "short", day: "numeric" },
+  ...{ hour: "2-digit", minute: "2-digit" },
+});
+const whole = new Intl.DateTimeFormat(language, {
+  ...{ year: "numeric", month: "short", day: "numeric" },
+  ...{ hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, timeZoneName: "short" },
+});
+const weekday = new Intl.DateTimeFormat(language, { weekday: "short", day: "numeric" });
+const numbers = new Intl.NumberFormat(language);
+const compacts = new Intl.NumberFormat(language, { notation: "compact", maximumFractionDigits: 1 });
+const decimals = new Intl.NumberFormat(language, { maximumFractionDigits: 1, minimumFractionDigits: 1 });
+
+const UNITS = [
+  ["day", 86_400],
+  ["hour", 3600],
+  ["minute", 60],
+  ["second", 1],
+];
+const unitFormats = new Map(
+  [...UNITS.map(([unit]) => unit), "millisecond"].map((unit) => [
+    unit,
+    new Intl.NumberFormat(language, { style: "unit", unit, unitDisplay: "narrow", maximumFractionDigits: 1 }),
+  ]),
+);
+
+export const number = (value) => numbers.format(value);
+export const compactNumber = (value) => compacts.format(value);
+export const decimal = (value) => decimals.format(value);
+export const timeOfDay = (time) => clock.format(new Date(time));
+export const hourAndMinute = (time) => shortClock.format(new Date(time));
+export const dayName = (time) => weekday.format(new Date(time));
+export const fullTime = (time) => whole.format(new Date(time));
+
+/** The time alone if it is today's, else with its day. */
+export function when(time) {
+  const date = new Date(time);
+  return date.toDateString() === new Date().toDateString() ? clock.format(date) : dayAndClock.format(date);
+}
+
+/** `12s`, `3m 20s`, `2h 5m`, `4d 2h`: how long, to two units at most; below a second in milliseconds. */
+export function duration(seconds) {
+  const size = Math.abs(seconds);
+  const sign = seconds < 0 ? "−" : "";
+  if (size < 1) return sign + unitFormats.get("millisecond").format(Math.round(size * 1000));
+  if (size < 10) return sign + unitFormats.get("second").format(Math.round(size * 10) / 10);
+  return sign + inUnits(Math.round(size), 2);
+}
+
+/** How long ago in whole seconds: one that ticks. */
+export function age(seconds) {
+  return inUnits(Math.max(0, Math.floor(seconds)), seconds < 600 || seconds >= 3600 ? 2 : 1);
+}
+
+function inUnits(seconds, most) {
+  const first = UNITS.findIndex(([, size]) => seconds >= size);
+  if (first < 0) return unitFormats.get("second").format(0);
+  const parts = [];
+  let left = seconds;
+  for (const [unit, size] of UNITS.slice(first, first + most)) {
+    const count = Math.floor(left / size);
+    left -= count * size;
+    if (count || !parts.length) parts.push(unitFormats.get(unit).format(count));
+  }
+  return parts.join(" ");
+}
+
+const relative = new Intl.RelativeTimeFormat(language, { numeric: "auto" });
+
+/** `4 minutes ago`, in words. */
+export function ago(seconds) {
+  if (seconds < 5) return relative.format(0, "second");
+  const [unit, size] = UNITS.find(([, limit]) => seconds >= limit) ?? UNITS.at(-1);
+  return relative.format(-Math.floor(seconds / size), unit);
+}
+
+/** `picked_up` as a person writes it. */
+export function statusName(status) {
+  const text = status.replaceAll("_", " ");
+  return text.charAt(0).toUpperCase() + text.slice(1);
+}
+
+const DRAWN = new Set(["created", "picked_up", "in_transit", "delivered", "cancelled"]);
+
+/** The symbol of a status; those of another workflow share one. */
+export const statusIcon = (status) => (DRAWN.has(status) ? status : "other");
+
+/** The statuses in the order of the usual way; others behind them, by name. */
+export function byProgress(statuses) {
+  const order = [...DRAWN];
+  const rank = (status) => (DRAWN.has(status) ? order.indexOf(status) : order.length);
+  return [...statuses].sort((a, b) => rank(a) - rank(b) || a.localeCompare(b));
+}

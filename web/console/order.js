@@ -1,0 +1,332 @@
+/**
+ * One order: its timeline, refused attempts beside what was accepted, live while it is open.
+ *
+ * @module order
+ */
+
+import { UpdateForm } from "./acting.js";
+import { Refusal } from "./api.js";
+import { h, icon, setIcon, setText, toast } from "./dom.js";
+import { ago, duration, fullTime, statusIcon, statusName, timeOfDay, when } from "./format.js";
+import { orderAfter } from "./tracking-live.js";
+
+/** Pages of a long history that are read. */
+const MAX_PAGES = 10;
+
+/** Refused attempts are no events: they are asked for, so often while the order is open here. */
+const REFUSALS_SECONDS = 10;
+
+export class OrderPanel {
+  element = h("aside", { class: "panel", "aria-label": "Order", "data-testid": "order-panel", hidden: true, tabindex: "-1" });
+
+  #use;
+  #id = null;
+  #order = null;
+  #history = [];
+  #refusals = [];
+  #early = []; // events that came before the history did
+  #abort = null;
+  #parts = {};
+  #form = null;
+
+  /**
+   * @param {{api: Object, store: Object, session: Object, now: () => number, close: () => void,
+   *   statuses: () => Set<string>}} use
+   */
+  constructor(use) {
+    this.#use = use;
+    use.store.addEventListener("events", ({ detail }) => this.#changed(detail));
+    use.store.addEventListener("reset", () => this.#id && this.#load());
+    setInterval(() => this.#tick(), 1000);
+    setInterval(() => this.#refreshRefusals(), REFUSALS_SECONDS * 1000);
+  }
+
+  /** Shows an order; null: none. */
+  show(id) {
+    if (id === this.#id) return;
+    this.#abort?.abort();
+    this.#id = id;
+    this.element.hidden = id === null;
+    this.#order = null;
+    this.#history = this.#refusals = [];
+    if (id === null) {
+      this.element.replaceChildren();
+      return;
+    }
+    this.element.setAttribute("aria-label", `Order ${id}`);
+    this.#build();
+    this.#load();
+    this.element.focus({ preventScroll: true });
+  }
+
+  /** Leaves the form that is open, if one is. @returns {boolean} Whether one was. */
+  cancelForm() {
+    const isOpen = this.#form?.isOpen ?? false;
+    if (isOpen) this.#form.close();
+    return isOpen;
+  }
+
+  async #load() {
+    this.#abort?.abort();
+    const { signal } = (this.#abort = new AbortController());
+    this.#early = [];
+    this.element.setAttribute("aria-busy", "true");
+    try {
+      const [order, history] = await Promise.all([this.#get("", signal), this.#readHistory(signal)]);
+      if (signal.aborted) return;
+      this.#order = order;
+      this.#history = history;
+      for (const event of this.#early) this.#take(event);
+      this.#draw();
+      this.#refreshRefusals();
+    } catch (error) {
+      if (!signal.aborted) this.#drawFault(error);
+    }
+    if (!signal.aborted) this.element.removeAttribute("aria-busy");
+  }
+
+  #get(path, signal, parameters) {
+    return this.#use.api.get(`/v1/orders/${encodeURIComponent(this.#id)}${path}`, parameters, { signal });
+  }
+
+  async #readHistory(signal) {
+    const items = [];
+    const parameters = new URLSearchParams();
+    for (let page = 0; page < MAX_PAGES; page += 1) {
+      const answer = await this.#get("/history", signal, parameters);
+      items.push(...answer.items);
+      if (!answer.next_cursor) break;
+      parameters.set("cursor", answer.next_cursor);
+    }
+    return items;
+  }
+
+  async #refreshRefusals() {
+    if (this.#order === null || document.visibilityState !== "visible") return;
+    const { signal } = this.#abort;
+    try {
+      const { items } = await this.#get("/updates", signal, new URLSearchParams([["outcome", "rejected"]]));
+      if (signal.aborted || items.length === this.#refusals.length) return;
+      this.#refusals = items;
+      this.#drawTimeline();
+    } catch (error) {
+      if (!signal.aborted && error instanceof Refusal && error.slug === "order-not-found") this.#drawFault(error);
+    }
+  }
+
+  #changed(events) {
+    const own = events.filter(({ data }) => data.order_id === this.#id);
+    if (!own.length) return;
+    if (this.#order === null) {
+      this.#early.push(...own);
+      return;
+    }
+    if (own.some((event) => this.#take(event))) {
+      this.#draw();
+      this.#refreshRefusals();
+    }
+  }
+
+  #take(event) {
+    const { version } = event.data;
+    if (version <= this.#order.version) return false;
+    if (version > this.#order.version + 1 || this.#history.length !== this.#order.version) {
+      this.#load();
+      return false;
+    }
+    this.#order = orderAfter(event);
+    this.#history.push(event.data);
+    return true;
+  }
+
+  // --- drawing -------------------------------------------------------------------------------------------------
+
+  #build() {
+    const text = () => h("span");
+    const parts = { status: text(), statusIcon: icon("other", "status-icon big"), since: text(), facts: h("dl", { class: "facts" }) };
+    Object.assign(parts, { timeline: h("ol", { class: "timeline", "data-testid": "timeline" }), act: h("div", { hidden: true }), metadata: h("div") });
+    parts.head = h("div", { class: "panel-status", "data-testid": "order-status" }, parts.statusIcon, h("div", {}, h("strong", {}, parts.status), parts.since));
+    parts.content = h("div", { class: "panel-content", tabindex: "0", role: "group", "aria-label": "What is known of this order" });
+    this.#parts = parts;
+    this.#form = null;
+    this.element.replaceChildren(
+      h(
+        "header",
+        { class: "panel-head" },
+        h("h2", { class: "mono", "data-testid": "order-title" }, this.#id),
+        h("button", { class: "button icon-button", type: "button", title: "Copy a link to this order", "aria-label": "Copy a link to this order", "data-testid": "order-link", onclick: () => this.#copyLink() }, icon("link")),
+        h("button", { class: "button icon-button", type: "button", title: "Close (Esc)", "aria-label": "Close", "data-testid": "order-close", onclick: () => this.#use.close() }, icon("close")),
+      ),
+      parts.content,
+    );
+    parts.content.append(h("p", { class: "waiting" }, "Getting the order…"));
+  }
+
+  #draw() {
+    const parts = this.#parts;
+    const order = this.#order;
+    if (!parts.head.isConnected) {
+      parts.content.replaceChildren(parts.head, parts.act, parts.facts, parts.metadata, h("h3", {}, "Timeline"), parts.timeline);
+    }
+    this.element.dataset.status = order.status;
+    this.element.dataset.version = String(order.version);
+    setText(parts.status, statusName(order.status));
+    setIcon(parts.statusIcon, statusIcon(order.status));
+    this.#drawFacts();
+    parts.metadata.replaceChildren(metadataView(order.metadata));
+    this.#drawForm();
+    this.#drawTimeline();
+    this.#tick();
+  }
+
+  #drawFacts() {
+    const { merchant_id, customer, created_at, version, active } = this.#order;
+    const facts = [["Merchant", merchant_id]];
+    if (customer) facts.push(["Customer", customer.name], ["Reference", customer.contact_ref]);
+    facts.push(["Created", when(created_at), fullTime(created_at)]);
+    facts.push([active ? "Version" : "Took", active ? String(version) : this.#whole()]);
+    this.#parts.facts.replaceChildren(
+      ...facts.flatMap(([name, value, title]) => [h("dt", {}, name), h("dd", { title }, value)]),
+    );
+  }
+
+  #whole() {
+    return duration((happened(this.#history.at(-1)) - happened(this.#history[0])) / 1000);
+  }
+
+  #drawForm() {
+    const { act } = this.#parts;
+    const { api, session, statuses } = this.#use;
+    if (!api.canSend || !session.canWrite || !this.#order.active) {
+      act.hidden = true;
+      act.replaceChildren();
+      this.#form = null;
+      return;
+    }
+    act.hidden = false;
+    this.#form ??= new UpdateForm({
+      ...{ api, statuses, order: () => this.#order },
+      sent: () => this.#refreshRefusals(),
+    });
+    if (!this.#form.element.isConnected) act.replaceChildren(this.#form.element);
+    this.#form.show();
+  }
+
+  #drawTimeline() {
+    const steps = this.#history.map((item, index) => ({ at: Date.parse(item.recorded_at), item, before: this.#history[index - 1] }));
+    const refused = this.#refusals.map((update) => ({ at: Date.parse(update.recorded_at), update }));
+    const all = [...steps, ...refused].sort((a, b) => a.at - b.at || (a.item ? -1 : 1)).reverse();
+    this.#parts.timeline.replaceChildren(
+      ...all.map(({ item, before, update }) => (item ? stepView(item, before) : refusalView(update))),
+    );
+  }
+
+  #drawFault(error) {
+    const missing = error instanceof Refusal && error.slug === "order-not-found";
+    this.#order = null;
+    this.#parts.content.replaceChildren(
+      h(
+        "div",
+        { class: "empty", "data-testid": "order-missing" },
+        icon("other"),
+        h("strong", {}, missing ? "No such order" : "It could not be loaded"),
+        h("span", {}, missing ? "Or it is not one that you may see." : error.message),
+        missing ? null : h("button", { class: "button", type: "button", onclick: () => this.#load() }, "Try again"),
+      ),
+    );
+  }
+
+  #tick() {
+    if (this.#order === null) return;
+    const seconds = (this.#use.now() - Date.parse(this.#order.updated_at)) / 1000;
+    setText(this.#parts.since, `since ${when(this.#order.updated_at)}, ${ago(seconds)}`);
+  }
+
+  async #copyLink() {
+    const address = new URL(location.href);
+    address.search = new URLSearchParams([["order", this.#id]]);
+    try {
+      await navigator.clipboard.writeText(address.href);
+      toast("The link is copied.");
+    } catch {
+      toast(address.href); // the browser does not let pages copy: it can be done by hand
+    }
+  }
+}
+
+/** When a step happened: as its source says, or else when it was received. */
+const happened = (item) => Date.parse(item.occurred_at ?? item.received_at);
+
+function stepView(item, before) {
+  const again = before?.status === item.status;
+  return h(
+    "li",
+    { class: "step", "data-status": item.status, "data-testid": "step", "data-version": item.version },
+    icon(statusIcon(item.status), "status-icon"),
+    h(
+      "div",
+      { class: "step-body" },
+      h("div", { class: "step-line" }, h("div", {}, h("strong", {}, statusName(item.status), again ? h("span", { class: "quiet" }, " again") : null), legView(item, before)), h("time", { datetime: item.recorded_at, title: fullTime(item.recorded_at) }, when(happened(item)))),
+      sourceView(item.source, `v${item.version}`),
+      timesView(item),
+      metadataView(item.metadata),
+    ),
+  );
+}
+
+function sourceView(source, more) {
+  return h("div", { class: "source" }, icon(source.type), h("span", {}, source.id ?? ""), h("span", { class: "quiet" }, `${source.type} · ${more}`));
+}
+
+/** The three times: when it happened, and how much later it was received and recorded. */
+function timesView({ occurred_at, received_at, recorded_at }) {
+  const received = Date.parse(received_at);
+  const late = occurred_at ? (received - Date.parse(occurred_at)) / 1000 : null;
+  const entries = [
+    ["happened", occurred_at ? timeOfDay(occurred_at) : "not told", occurred_at && fullTime(occurred_at)],
+    ["received", late === null ? timeOfDay(received_at) : signed(late), fullTime(received_at), late > 120],
+    ["recorded", signed((Date.parse(recorded_at) - received) / 1000), fullTime(recorded_at)],
+  ];
+  return h(
+    "dl",
+    { class: "times" },
+    entries.map(([name, value, title, bad]) => h("div", { "data-late": Boolean(bad) && "true" }, h("dt", {}, name), h("dd", { title }, value))),
+  );
+}
+
+const signed = (seconds) => (seconds < 0 ? duration(seconds) : `+${duration(seconds)}`);
+
+/** How long after the step before, or null for the first. */
+function legView(item, before) {
+  if (!before) return null;
+  const seconds = (happened(item) - happened(before)) / 1000;
+  const title = `In ${statusName(before.status).toLowerCase()} for so long`;
+  return h("span", { class: "leg", "data-testid": "leg", title }, `after ${duration(seconds)}`);
+}
+
+function refusalView(update) {
+  const { problem } = update;
+  const slug = String(problem.type ?? "").replace(/^.*\/problems\//, "");
+  return h(
+    "li",
+    { class: "step refused", "data-testid": "refusal", "data-slug": slug },
+    icon("refused", "refused-icon"),
+    h(
+      "div",
+      { class: "step-body" },
+      h("div", { class: "step-line" }, h("strong", {}, `${statusName(update.requested_status)} refused`), h("time", { datetime: update.recorded_at, title: fullTime(update.recorded_at) }, when(update.recorded_at))),
+      h("p", {}, problem.detail ?? problem.title),
+      sourceView(update.source, slug),
+    ),
+  );
+}
+
+function metadataView(metadata) {
+  const entries = Object.entries(metadata ?? {});
+  if (!entries.length) return h("span", { hidden: true });
+  return h(
+    "ul",
+    { class: "tags", "aria-label": "Metadata" },
+    entries.map(([name, value]) => h("li", {}, h("span", { class: "quiet" }, name), " ", typeof value === "string" ? value : JSON.stringify(value))),
+  );
+}

@@ -1,0 +1,393 @@
+/**
+ * The overview: what the stream shows now, and what the reports say of the time before.
+ *
+ * @module overview
+ */
+
+import { Chart, columns, histogram, stackedAreas } from "./charts.js";
+import { h, icon, setAttribute, setIcon, setText } from "./dom.js";
+import { age, byProgress, compactNumber, dayName, decimal, duration, hourAndMinute, number, statusIcon, statusName, timeOfDay } from "./format.js";
+import { percentile } from "./latency.js";
+
+const WINDOW_SECONDS = 300;
+const BUCKET_SECONDS = 5;
+const SAMPLE_SECONDS = 5;
+const LIVE_MINUTES = 10;
+const LEAST_MS = 30_000; // a shorter axis would only jump
+const REPORTS_SECONDS = 60;
+const OLDEST = 8;
+
+/** Upper bounds of the classes of commit-to-screen times, in ms; what is above is in a last one. */
+const CLASSES_MS = [5, 10, 15, 20, 30, 40, 60, 80, 120, 200, 500, 1000];
+
+const RANGES = {
+  live: { name: "10 minutes", hours: LIVE_MINUTES / 60 },
+  day: { name: "24 hours", hours: 24, interval: "hour" },
+  week: { name: "7 days", hours: 7 * 24, interval: "day" },
+};
+
+/** Counts what comes, from the moment on at which the console is opened. */
+export class Pulse {
+  #store;
+  #buckets = new Map(); // start in bucket units → events
+  samples = []; // {time, counts} of open orders by status
+  startedAt = Date.now();
+
+  constructor(store) {
+    this.#store = store;
+    store.addEventListener("events", ({ detail }) => this.#count(detail));
+    setInterval(() => this.#sample(), SAMPLE_SECONDS * 1000);
+    store.addEventListener("reset", () => this.#sample());
+  }
+
+  #count(events) {
+    if (this.#store.status.state !== "live") return; // what was missed did not happen just now
+    const bucket = Math.floor(Date.now() / 1000 / BUCKET_SECONDS);
+    this.#buckets.set(bucket, (this.#buckets.get(bucket) ?? 0) + events.length);
+    const oldest = bucket - WINDOW_SECONDS / BUCKET_SECONDS;
+    for (const old of this.#buckets.keys()) if (old < oldest) this.#buckets.delete(old);
+  }
+
+  #sample() {
+    const time = Date.now();
+    this.samples.push({ time, counts: standing(this.#store.open) });
+    while (this.samples[0].time < time - LIVE_MINUTES * 60_000) this.samples.shift();
+  }
+
+  /** How far a chart of so many milliseconds can look back by now. */
+  reach(milliseconds) {
+    return Math.min(milliseconds, Math.max(LEAST_MS, Date.now() - this.startedAt));
+  }
+
+  /** Changes a second in each bucket of the window, oldest first; the one that is not over is left out. */
+  get rates() {
+    const last = Math.floor(Date.now() / 1000 / BUCKET_SECONDS);
+    const count = Math.ceil(this.reach(WINDOW_SECONDS * 1000) / 1000 / BUCKET_SECONDS);
+    return Array.from({ length: count }, (_, index) => (this.#buckets.get(last - count + index) ?? 0) / BUCKET_SECONDS);
+  }
+
+  /** Changes a second over the last half minute, or since the start if that is less. */
+  get rate() {
+    const now = Date.now() / 1000;
+    const first = Math.max(Math.floor(now / BUCKET_SECONDS) - 6, Math.ceil(this.startedAt / 1000 / BUCKET_SECONDS));
+    const seconds = now - first * BUCKET_SECONDS;
+    if (seconds < 1) return null;
+    let count = 0;
+    for (const [bucket, events] of this.#buckets) if (bucket >= first) count += events;
+    return count / seconds;
+  }
+}
+
+/** How many orders stand in each status. */
+function standing(orders) {
+  const counts = new Map();
+  for (const { status } of orders.values()) counts.set(status, (counts.get(status) ?? 0) + 1);
+  return counts;
+}
+
+export class Overview {
+  element;
+
+  #use;
+  #parts = {};
+  #charts = [];
+  #range = "live";
+  #areas = null; // of the range that was asked for
+  #shown = false;
+  #reportsAt = null;
+  #report = { legs: [], refusals: [], refused: null, today: null };
+
+  /** @param {{store: Object, reports: Object, pulse: Pulse, latency: Object, now: () => number, navigate: Function}} use */
+  constructor(use) {
+    this.#use = use;
+    this.element = this.#build();
+    setInterval(() => this.#shown && this.#tick(), 1000);
+  }
+
+  set shown(shown) {
+    this.#shown = shown;
+    if (shown) this.#tick();
+  }
+
+  #tick() {
+    const { pulse, latency, store } = this.#use;
+    const { tiles } = this.#parts;
+    setText(tiles.open.value, number(store.open.size));
+    setText(tiles.rate.value, pulse.rate === null ? "–" : decimal(pulse.rate));
+    const [p50, p95] = [percentile(latency.samples, 0.5), percentile(latency.samples, 0.95)];
+    setText(tiles.screen.value, p50 === null ? "–" : `${number(Math.round(p50))} ms`);
+    setText(tiles.screen.note, p95 === null ? "median of this browser" : `95 % within ${number(Math.round(p95))} ms`);
+    const { uncertainty } = latency;
+    if (uncertainty !== null) setAttribute(tiles.screen.element, "title", `The clocks were compared to ± ${decimal(uncertainty)} ms`);
+    tiles.screen.value.dataset.milliseconds = p50 === null ? "" : String(Math.round(p50 * 10) / 10);
+    this.#drawOldest();
+    for (const chart of this.#charts) chart.redraw();
+    const due = this.#reportsAt === null || performance.now() - this.#reportsAt > REPORTS_SECONDS * 1000;
+    if (due && store.status.state === "live") this.#askReports();
+  }
+
+  // --- reports -------------------------------------------------------------------------------------------------
+
+  async #askReports() {
+    this.#reportsAt = performance.now();
+    const day = new Date(Date.now() - 24 * 3600_000).toISOString();
+    await this.#part("refusals", new URLSearchParams([["from", day]]), ({ rows }) => this.#drawRefusals(rows));
+    await this.#part("durations", new URLSearchParams([["from", day]]), ({ rows }) => this.#drawLegs(rows));
+    const midnight = new Date();
+    midnight.setHours(0, 0, 0, 0);
+    await this.#part("status-counts", new URLSearchParams([["from", midnight.toISOString()]]), ({ rows }) => this.#drawToday(rows));
+    if (this.#range !== "live") await this.#askAreas();
+  }
+
+  async #part(name, parameters, draw) {
+    try {
+      draw(await this.#use.reports.get(name, parameters));
+      setText(this.#parts.fault, "");
+    } catch (error) {
+      setText(this.#parts.fault, `A report could not be read: ${error.message}`);
+    }
+  }
+
+  #drawToday(rows) {
+    const { tiles } = this.#parts;
+    const entered = new Map(rows.map(({ status, entered: count }) => [status, count]));
+    const newest = this.#use.store.open.size;
+    setText(tiles.done.value, number(entered.get("delivered") ?? 0));
+    setText(tiles.done.note, `${number(entered.get("created") ?? 0)} created, ${number(entered.get("cancelled") ?? 0)} cancelled`);
+    setText(tiles.open.note, newest ? "not delivered or cancelled yet" : "");
+  }
+
+  #drawRefusals(rows) {
+    const byReason = new Map();
+    for (const { reason, count } of rows) byReason.set(reason, (byReason.get(reason) ?? 0) + count);
+    const entries = [...byReason].sort((a, b) => b[1] - a[1]);
+    const total = entries.reduce((sum, [, count]) => sum + count, 0);
+    setText(this.#parts.tiles.refused.value, number(total));
+    const senders = new Map();
+    for (const { source_type, source_id, count } of rows) {
+      const name = `${source_type} ${source_id}`;
+      senders.set(name, (senders.get(name) ?? 0) + count);
+    }
+    const [most] = [...senders].sort((a, b) => b[1] - a[1]);
+    setText(this.#parts.tiles.refused.note, most ? `most from ${most[0]}` : "in 24 hours");
+    const largest = entries[0]?.[1] ?? 1;
+    this.#parts.refusals.replaceChildren(
+      ...entries.map(([reason, count]) => barRow(reason.replaceAll("-", " "), count / largest, number(count), "refusal-bar")),
+    );
+    if (!entries.length) this.#parts.refusals.replaceChildren(h("li", { class: "quiet" }, "Nothing was refused."));
+  }
+
+  #drawLegs(rows) {
+    const largest = Math.max(...rows.map(({ p90 }) => p90), 0) || 1;
+    this.#parts.legs.replaceChildren(
+      ...rows.map((row) => legRow(row, largest)),
+    );
+    if (!rows.length) this.#parts.legs.replaceChildren(h("li", { class: "quiet" }, "No order has moved."));
+  }
+
+  async #askAreas() {
+    const { hours, interval } = RANGES[this.#range];
+    const range = this.#range;
+    const from = Date.now() - hours * 3600_000;
+    const parameters = new URLSearchParams([["from", new Date(from).toISOString()], ["interval", interval]]);
+    parameters.set("time_zone", Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC");
+    await this.#part("status-counts", parameters, ({ rows }) => {
+      if (range === this.#range) this.#areas = areasOf(rows, this.#use.store.open, from, Date.now(), interval);
+    });
+    for (const chart of this.#charts) chart.redraw();
+  }
+
+  #choose(range) {
+    this.#range = range;
+    this.#areas = null;
+    for (const button of this.#parts.ranges.children) button.setAttribute("aria-pressed", String(button.dataset.range === range));
+    if (range !== "live") this.#askAreas();
+    for (const chart of this.#charts) chart.redraw();
+  }
+
+  // --- drawing -------------------------------------------------------------------------------------------------
+
+  #liveAreas() {
+    const { pulse, store } = this.#use;
+    const samples = [...pulse.samples, { time: Date.now(), counts: standing(store.open) }];
+    const statuses = byProgress(new Set(samples.flatMap(({ counts }) => [...counts.keys()])));
+    const layers = statuses.map((name) => ({ name, values: samples.map(({ counts }) => counts.get(name) ?? 0) }));
+    const to = Date.now();
+    return { times: samples.map(({ time }) => time), layers, from: to - pulse.reach(LIVE_MINUTES * 60_000), to };
+  }
+
+  #drawOldest() {
+    const orders = [...this.#use.store.open.values()];
+    const oldest = orders.sort((a, b) => (a.created_at < b.created_at ? -1 : 1)).slice(0, OLDEST);
+    const list = this.#parts.oldest;
+    while (list.children.length < oldest.length) list.append(oldestRow((order) => this.#use.navigate({ order })));
+    while (list.children.length > oldest.length) list.lastChild.remove();
+    oldest.forEach((order, index) => {
+      const { link, id, mark, merchant, time } = list.children[index].parts;
+      link.dataset.orderId = order.order_id;
+      link.href = `?${new URLSearchParams([["view", "overview"], ["order", order.order_id]])}`;
+      link.dataset.status = order.status;
+      setIcon(mark, statusIcon(order.status));
+      setText(id, order.order_id);
+      setText(merchant, `${order.merchant_id} · ${statusName(order.status).toLowerCase()}`);
+      setText(time, age((this.#use.now() - Date.parse(order.created_at)) / 1000));
+    });
+  }
+
+  #build() {
+    const tiles = {
+      open: tile("open", "Open orders"),
+      rate: tile("throughput", "Changes a second", "over the last half minute"),
+      screen: tile("commit-to-screen", "Commit to screen", "median of this browser"),
+      done: tile("delivered", "Delivered today"),
+      refused: tile("refused", "Refused in 24 hours"),
+    };
+    Object.assign(this.#parts, {
+      tiles,
+      oldest: h("ol", { class: "oldest", "data-testid": "oldest" }),
+      legs: h("ul", { class: "bars", "data-testid": "legs" }),
+      refusals: h("ul", { class: "bars", "data-testid": "refusals" }),
+      ranges: this.#rangeButtons(),
+      legend: h("div", { class: "legend" }),
+      fault: h("p", { class: "fault", role: "status" }),
+    });
+    const { oldest, legs, refusals, ranges, legend, fault } = this.#parts;
+    return h(
+      "section",
+      { class: "overview", "aria-labelledby": "overview-title", "data-testid": "overview" },
+      h("h1", { class: "unseen", id: "overview-title" }, "Overview"),
+      fault,
+      h("div", { class: "tiles" }, Object.values(tiles).map(({ element }) => element)),
+      card("wide", "Open orders by status", [ranges], this.#areaChart(), legend),
+      card("half", "Throughput", [h("span", { class: "quiet" }, "changes a second, up to 5 minutes")], this.#rateChart()),
+      card("half", "Commit to screen", [h("span", { class: "quiet" }, "how many changes took so long, ms")], this.#screenChart()),
+      card("third", "Oldest open orders", [], oldest),
+      card("third", "Time in each status", [h("span", { class: "quiet" }, "24 hours")], legs, h("p", { class: "key" }, h("span", { class: "key-p50" }), "half of the orders", h("span", { class: "key-p90" }), "9 of 10")),
+      card("third", "Refused, by reason", [h("span", { class: "quiet" }, "24 hours")], refusals),
+    );
+  }
+
+  #rangeButtons() {
+    const buttons = Object.entries(RANGES).map(([range, { name }]) =>
+      h("button", { type: "button", "data-range": range, "aria-pressed": String(range === this.#range), onclick: () => this.#choose(range) }, name),
+    );
+    return h("div", { class: "segments", role: "group", "aria-label": "Time" }, buttons);
+  }
+
+  #areaChart() {
+    const labels = { live: timeOfDay, day: hourAndMinute, week: dayName };
+    const draw = (width, height) => {
+      const data = this.#range === "live" ? this.#liveAreas() : this.#areas;
+      this.#drawLegend(data?.layers ?? []);
+      return data ? stackedAreas(width, height, data, compactNumber, labels[this.#range]) : [];
+    };
+    return this.#chart(200, () => `Open orders by status: ${number(this.#use.store.open.size)} now`, draw);
+  }
+
+  #drawLegend(layers) {
+    const { legend } = this.#parts;
+    const names = layers.map(({ name }) => name).join();
+    if (legend.dataset.names === names) return;
+    legend.dataset.names = names;
+    legend.replaceChildren(
+      ...layers.map(({ name }) => h("span", { "data-status": name }, icon(statusIcon(name), "status-icon"), statusName(name))),
+    );
+  }
+
+  #rateChart() {
+    const draw = (width, height) => {
+      const to = Date.now();
+      const data = { values: this.#use.pulse.rates, from: to - this.#use.pulse.reach(WINDOW_SECONDS * 1000), to, className: "bar" };
+      return columns(width, height, data, compactNumber, timeOfDay);
+    };
+    return this.#chart(150, () => `Throughput: ${decimal(this.#use.pulse.rate ?? 0)} changes a second`, draw);
+  }
+
+  #screenChart() {
+    const draw = (width, height) => {
+      const { samples } = this.#use.latency;
+      const counts = new Array(CLASSES_MS.length + 1).fill(0);
+      const place = (value) => (CLASSES_MS.findIndex((bound) => value <= bound) + counts.length) % counts.length;
+      for (const value of samples) counts[place(value)] += 1;
+      const median = percentile(samples, 0.5);
+      const labels = ["0", ...CLASSES_MS.map((bound) => number(bound))];
+      return histogram(width, height, { counts, labels, mark: median === null ? -1 : place(median) }, compactNumber);
+    };
+    return this.#chart(150, () => "Commit to screen, distribution of the newest changes", draw);
+  }
+
+  #chart(height, label, draw) {
+    const chart = new Chart(height, label, draw);
+    this.#charts.push(chart);
+    return chart.element;
+  }
+}
+
+function tile(name, title, note = "") {
+  const parts = { value: h("strong", { "data-testid": `tile-${name}` }, "–"), note: h("span", { class: "quiet" }, note) };
+  const element = h("div", { class: "tile" }, h("span", { class: "tile-name" }, title), parts.value, parts.note);
+  return { element, ...parts };
+}
+
+function card(size, title, aside, ...content) {
+  return h("section", { class: `card ${size}` }, h("header", {}, h("h2", {}, title), ...aside), ...content);
+}
+
+function barRow(name, share, value, className) {
+  const bar = h("span", { class: `fill ${className}` });
+  bar.style.inlineSize = `${Math.max(1, share * 100)}%`;
+  return h("li", {}, h("div", { class: "bar-line" }, h("span", {}, name), h("strong", {}, value)), h("div", { class: "track" }, bar));
+}
+
+function legRow({ leg_from, leg_to, count, p50, p90 }, largest) {
+  const [half, most] = [h("span", { class: "fill p50" }), h("span", { class: "fill p90" })];
+  half.style.inlineSize = `${(p50 / largest) * 100}%`;
+  most.style.inlineSize = `${(p90 / largest) * 100}%`;
+  return h(
+    "li",
+    { title: `${number(count)} orders` },
+    h("div", { class: "bar-line" }, h("span", {}, `${statusName(leg_from)} → ${statusName(leg_to).toLowerCase()}`), h("strong", {}, duration(p50), h("span", { class: "quiet" }, ` · ${duration(p90)}`))),
+    h("div", { class: "track" }, most, half),
+  );
+}
+
+function oldestRow(open) {
+  const parts = { mark: icon("other", "status-icon"), id: h("span", { class: "mono" }), merchant: h("span", { class: "quiet" }), time: h("strong", {}) };
+  parts.link = h("a", { href: "?" }, parts.mark, h("span", { class: "two-lines" }, parts.id, parts.merchant), parts.time);
+  parts.link.addEventListener("click", (event) => {
+    if (event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    open(parts.link.dataset.orderId);
+  });
+  const row = h("li", {}, parts.link);
+  row.parts = parts;
+  return row;
+}
+
+/** Open orders by status at the boundaries of a report's rows: from how it stands now, back in time. */
+export function areasOf(rows, open, from, to, interval) {
+  const now = standing(open);
+  const closing = new Set(rows.filter(({ status }) => !now.has(status)).map(({ status }) => status));
+  for (const { status, left } of rows) if (left > 0) closing.delete(status); // one that orders leave is none to end in
+  const statuses = byProgress(new Set([...now.keys(), ...rows.map(({ status }) => status)])).filter((status) => !closing.has(status));
+  const change = new Map(); // start of a bucket → status → entered - left
+  for (const { start, status, entered, left } of rows) {
+    const bucket = Date.parse(start);
+    if (!change.has(bucket)) change.set(bucket, new Map());
+    change.get(bucket).set(status, entered - left);
+  }
+  const step = interval === "hour" ? 3600_000 : 24 * 3600_000;
+  const times = [to];
+  const counts = [now];
+  const starts = [...change.keys()];
+  const anchor = starts.length ? starts.at(-1) : to;
+  for (let time = anchor; time > from - step; time -= step) {
+    const later = counts[0];
+    const changed = [...change].filter(([start]) => start >= time && start < times[0]);
+    const before = new Map(statuses.map((status) => [status, Math.max(0, (later.get(status) ?? 0) - changed.reduce((sum, [, deltas]) => sum + (deltas.get(status) ?? 0), 0))]));
+    times.unshift(Math.max(time, from));
+    counts.unshift(before);
+  }
+  const layers = statuses.map((name) => ({ name, values: counts.map((at) => at.get(name) ?? 0) }));
+  return { times, layers, from, to };
+}

@@ -1,0 +1,41 @@
+/**
+ * The reports, one after the other: a service computes two at a time, and others look, too.
+ *
+ * @module reports
+ */
+
+import { Refusal } from "./api.js";
+
+const ATTEMPTS = 6;
+
+export class Reports {
+  #api;
+  #last = Promise.resolve();
+
+  constructor(api) {
+    this.#api = api;
+  }
+
+  /**
+   * The answer of a report, once those that were asked for before are there. Where the service is busy with
+   * others, it is asked again when it says.
+   * @throws {Refusal|Unreachable}
+   */
+  get(name, parameters) {
+    const answer = this.#last.then(() => this.#ask(name, parameters));
+    this.#last = answer.catch(() => {});
+    return answer;
+  }
+
+  async #ask(name, parameters) {
+    for (let attempt = 1; ; attempt += 1) {
+      try {
+        return await this.#api.get(`/v1/reports/${name}`, parameters);
+      } catch (error) {
+        const busy = error instanceof Refusal && error.slug === "too-many-requests" && attempt < ATTEMPTS;
+        if (!busy) throw error;
+        await new Promise((resolve) => setTimeout(resolve, (error.retryAfter ?? 2) * 1000));
+      }
+    }
+  }
+}
