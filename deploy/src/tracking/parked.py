@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from secrets import token_hex
 
+from shared.audit_trail import Act, Actor
 from shared.broker import BrokerUnavailable, connect
 from shared.commands import COMMANDS_MEDIA_TYPE, ReleaseOrder, encode_command, join_commands
 from shared.database import Database, DatabaseUnavailable, driver_errors, open_database
@@ -15,6 +16,7 @@ from shared.documents import ParkedLineDocument
 from shared.partitioning import partition_of
 from shared.timestamps import format_time
 from shared.topology import COMMANDS_EXCHANGE, routing_key
+from tracking.audit import trail_of
 from tracking.examination import read_partitions
 
 ANSWER_SECONDS = 30
@@ -98,9 +100,11 @@ def describe(order: ParkedOrder) -> str:
     )
 
 
-async def release(amqp_url: str, mongodb_url: str, name: str, order_id: str, *, skip: bool) -> str:
+async def release(
+    amqp_url: str, mongodb_url: str, name: str, order_id: str, *, skip: bool, actor: Actor
+) -> str:
     """Has order-state decide what waits of the order, and says what came of it. With `skip`, the first
-    update is given up: its caller finds it rejected.
+    update is given up: its caller finds it rejected. The audit trail has it before order-state is asked.
 
     Raises:
         NotReleased: nothing waits, an update failed again, or there was no answer.
@@ -111,6 +115,7 @@ async def release(amqp_url: str, mongodb_url: str, name: str, order_id: str, *, 
             if before is None:
                 raise NotReleased(f"nothing of order {order_id} is parked")
             partitions = await read_partitions(database)
+            await trail_of(database).record(actor, _act(before, skip=skip))
             wish = ReleaseOrder(order_id=order_id, skip=before.update_id if skip else None)
             await _send(amqp_url, wish, len(partitions))
             after = await parked_order(database, order_id)
@@ -121,6 +126,11 @@ async def release(amqp_url: str, mongodb_url: str, name: str, order_id: str, *, 
     if after is not None:
         raise NotReleased(f"still parked: {describe(after)}")
     return f"order {order_id} waits no more; {before.behind + 1:,} updates are decided"
+
+
+def _act(order: ParkedOrder, *, skip: bool) -> Act:
+    details = {"update_id": order.update_id, "error": order.error, "behind": order.behind}
+    return Act("parked.skip" if skip else "parked.replay", order.order_id, details)
 
 
 async def _send(amqp_url: str, wish: ReleaseOrder, partitions: int) -> None:

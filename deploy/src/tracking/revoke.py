@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from shared.audit_trail import Act, Actor
 from shared.database import Database, DatabaseUnavailable, open_database
 from shared.revocation_list import LOOK_SECONDS, TooManyRevocations, revoke_subject, revoke_token
-from shared.timestamps import format_time, now, to_milliseconds
+from shared.timestamps import format_optional_time, format_time, now, to_milliseconds
+from tracking.audit import trail_of
 from tracking.examination import read_partitions
 from tracking.tokens import InvalidClaims, check_identifiers
 
@@ -31,6 +33,11 @@ class TokenRevocation:
         """Raises `TooManyRevocations` or `DatabaseUnavailable`: perhaps not revoked; repeat it."""
         await revoke_token(database, self.token_id, until=self.until)
 
+    @property
+    def act(self) -> Act:
+        """As the audit trail has it."""
+        return Act("revocation.token", self.token_id, {"until": format_optional_time(self.until)})
+
     def __str__(self) -> str:
         return f"the token {self.token_id}"
 
@@ -46,6 +53,15 @@ class SubjectRevocation:
     async def write(self, database: Database) -> None:
         """Raises `TooManyRevocations` or `DatabaseUnavailable`: perhaps not revoked; repeat it."""
         await revoke_subject(database, self.subject, issued_before=self.issued_before, until=self.until)
+
+    @property
+    def act(self) -> Act:
+        """As the audit trail has it."""
+        details = {
+            "issued_before": format_time(self.issued_before),
+            "until": format_optional_time(self.until),
+        }
+        return Act("revocation.subject", self.subject, details)
 
     def __str__(self) -> str:
         return f"the tokens of {self.subject} that were issued before {format_time(self.issued_before)}"
@@ -75,8 +91,8 @@ def parse_revocation(sub: str, issued_before: str, jti: str, until: str) -> Revo
     return TokenRevocation(jti, ends)
 
 
-async def revoke(mongodb_url: str, database_name: str, revocation: Revocation) -> None:
-    """Writes it down, where the services of the installation look.
+async def revoke(mongodb_url: str, database_name: str, revocation: Revocation, actor: Actor) -> None:
+    """Writes it down, where the services of the installation look; and before, who does so.
 
     Raises:
         NotRevoked: the database does not answer, or the list is full.
@@ -85,9 +101,10 @@ async def revoke(mongodb_url: str, database_name: str, revocation: Revocation) -
     try:
         async with open_database(mongodb_url, database_name) as database:
             await read_partitions(database)  # else a wrong name would be written to, and nobody would look
+            await trail_of(database).record(actor, revocation.act)
             await revocation.write(database)
     except TooManyRevocations as error:
-        raise NotRevoked(f"{error}; change JWT_SECRET, which ends all tokens at once") from None
+        raise NotRevoked(f"{error}; change JWT_SECRET, which ends all tokens that it signed") from None
     except DatabaseUnavailable as error:
         raise NotRevoked(f"perhaps not revoked, repeat it: the database does not answer: {error}") from None
 
@@ -95,8 +112,7 @@ async def revoke(mongodb_url: str, database_name: str, revocation: Revocation) -
 def describe(revocation: Revocation) -> str:
     """What was done, and when it shows, in two lines."""
     return (
-        f"revoked: {revocation}\n"
-        f"query and the streams, open ones too, act within {CLOSED_SECONDS:g} seconds; ingest does not look"
+        f"revoked: {revocation}\nall services act within {CLOSED_SECONDS:g} seconds, and close open streams"
     )
 
 
