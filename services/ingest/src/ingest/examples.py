@@ -1,0 +1,95 @@
+"""Examples of what ingest takes and answers, for its OpenAPI document: the same order in all of them."""
+
+from typing import Any
+
+import orjson
+
+Example = dict[str, Any]
+
+_CUSTOMER = {"name": "Ada Example", "contact_ref": "crm:17"}
+_DRIVER = {"type": "driver", "id": "driver-17"}
+
+CREATE: Example = {
+    "order_id": "acme-1001",
+    "merchant_id": "acme",
+    "customer": _CUSTOMER,
+    "metadata": {"channel": "web"},
+}
+
+UPDATE: Example = {
+    "status": "picked_up",
+    "occurred_at": "2026-03-02T10:39:58+01:00",
+    "metadata": {"van": "B-17"},
+    "expected_version": 1,
+}
+
+_ORDER: Example = {
+    "order_id": "acme-1001",
+    "merchant_id": "acme",
+    "customer": _CUSTOMER,
+    "status": "created",
+    "version": 1,
+    "active": True,
+    "created_at": "2026-03-02T08:15:00.123Z",
+    "updated_at": "2026-03-02T08:15:00.123Z",
+    "source": {"type": "system", "id": "acme-shop"},
+    "metadata": {"channel": "web"},
+    "allowed_next": ["picked_up", "cancelled"],
+}
+
+CREATED: Example = {
+    "update_id": "order-1001",
+    "order_id": "acme-1001",
+    "outcome": "applied",
+    "version": 1,
+    "order": _ORDER,
+}
+
+UPDATED: Example = {
+    "update_id": "pickup-1",
+    "order_id": "acme-1001",
+    "outcome": "applied",
+    "version": 2,
+    "order": _ORDER
+    | {
+        "status": "picked_up",
+        "version": 2,
+        "updated_at": "2026-03-02T09:40:12.456Z",
+        "source": _DRIVER,
+        "metadata": {"channel": "web", "van": "B-17"},
+        "allowed_next": ["in_transit", "cancelled"],
+    },
+}
+
+ACCEPTED: Example = {"update_id": "pickup-1", "order_id": "acme-1001", "outcome": "accepted"}
+
+OPERATIONS: list[Example] = [
+    {"op": "create", "update_id": "order-1002", "order_id": "acme-1002"}
+    | {"merchant_id": "acme", "customer": _CUSTOMER},
+    {"op": "update", "update_id": "pickup-2", "order_id": "acme-1002", "status": "picked_up"},
+    {"op": "update", "update_id": "drop-2", "order_id": "acme-1002", "status": "delivered"},
+]
+
+LINES = b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in OPERATIONS).decode()
+
+_REFUSED: Example = {
+    "type": "/problems/invalid-transition",
+    "title": "The order cannot go to this status from where it stands",
+    "status": 409,
+    "detail": "The order is picked_up; it cannot become delivered.",
+    "instance": "/v1/batch",
+    "current_status": "picked_up",
+    "requested_status": "delivered",
+    "allowed_next": ["in_transit", "cancelled"],
+    "version": 2,
+    "update_id": "drop-2",
+}
+
+RESULTS: Example = {
+    "results": [
+        {"index": 0, "update_id": "order-1002", "order_id": "acme-1002", "outcome": "applied", "version": 1},
+        {"index": 1, "update_id": "pickup-2", "order_id": "acme-1002", "outcome": "applied", "version": 2},
+        {"index": 2, "update_id": "drop-2", "order_id": "acme-1002", "outcome": "rejected"}
+        | {"problem": _REFUSED},
+    ]
+}

@@ -1,0 +1,199 @@
+"""The OpenAPI document of ingest: what it takes and answers, beside what the routes say themselves."""
+
+from typing import Annotated, Any
+
+from fastapi import FastAPI
+from pydantic import Field
+
+from ingest import examples
+from ingest.bodies import (
+    MAX_METADATA_BYTES,
+    MAX_METADATA_KEYS,
+    MAX_METADATA_LEVELS,
+    CreateBody,
+    Operation,
+    UpdateBody,
+)
+from ingest.parsing import MAX_BATCH_BYTES, MAX_BODY_BYTES, MAX_OPERATIONS
+from ingest.requests import DEFAULT_WAIT_SECONDS, MAX_WAIT_SECONDS
+from ingest.shapes import Accepted, Result, Results
+from shared import openapi
+from shared.identifiers import IDENTIFIER_PATTERN
+from shared.json_schemas import Document
+from shared.openapi import Answer, Content, Description
+from shared.workflow import Workflow
+
+NDJSON = "application/x-ndjson"
+WRITE = "orders:write"
+
+_TEXT = (
+    "Creates orders and reports what happens to them. An answer 200 or 201 means that the change is recorded,"
+    " 202 that it is taken and safe, and will be decided."
+    "\n\nEvery update has an id, the `Idempotency-Key`. A request that is sent again with the same key has no"
+    " second effect and gets the answer of the first, marked with `Idempotent-Replayed`. So whoever got no"
+    " answer, or a 503, sends the same again."
+    f"\n\nA body has up to {MAX_BODY_BYTES // 1024} KiB, a batch {MAX_BATCH_BYTES // 1024**2} MiB and"
+    f" {MAX_OPERATIONS:,} operations. Unknown fields are refused. What a token does not reach does not exist"
+    " for it. Errors are problem documents (RFC 9457)."
+)
+
+_KEY_PATTERN = IDENTIFIER_PATTERN[1:-1]
+
+_HEADERS: dict[str, Document] = {
+    "Idempotency-Key": {
+        "description": (
+            "The id of the update: what is sent again with it takes effect once. Plain, or as an RFC 8941"
+            " string. Without it one is made."
+        ),
+        "schema": {"type": "string", "pattern": f'^(?:{_KEY_PATTERN}|"{_KEY_PATTERN}")$'},
+        "example": "pickup-1",
+    },
+    "Prefer": {
+        "description": (
+            "RFC 7240. `respond-async`: answer 202 as soon as the update is safe. `wait=N`: wait up to N"
+            f" seconds for the outcome, {DEFAULT_WAIT_SECONDS:g} without it and at most {MAX_WAIT_SECONDS:g};"
+            " then the answer is 202. Anything else is ignored."
+        ),
+        "schema": {"type": "string"},
+        "example": "respond-async",
+    },
+    "Location": {
+        "description": "Of the order, or with 202 of the outcome: query serves both.",
+        "schema": {"type": "string"},
+        "example": "/v1/orders/acme-1001",
+    },
+    "Preference-Applied": {
+        "description": "With 202, if it was asked for.",
+        "schema": {"const": "respond-async"},
+        "example": "respond-async",
+    },
+    "Idempotent-Replayed": {
+        "description": "The update had been decided before; this is its outcome.",
+        "schema": {"const": "true"},
+        "example": "true",
+    },
+}
+
+_BODY_PROBLEMS = ("malformed-json", "payload-too-large", "unsupported-media-type", "validation-failed")
+_PROBLEMS = (*_BODY_PROBLEMS, "idempotency-key-reused", "broker-unavailable", "database-unavailable")
+
+_DECIDED = ("order-exists", "order-not-found", "invalid-transition", "version-conflict", "internal-error")
+"""Refusals that are kept: a repeat is answered with them again."""
+
+_ACCEPTED = Answer(
+    202,
+    "It is taken and safe, and will be decided",
+    [Content(Accepted, examples.ACCEPTED)],
+    always=["Location"],
+    sometimes=["Preference-Applied"],
+)
+
+_NEXT = {
+    "UpdateOrder": {
+        "operationId": "update_order",
+        "parameters": {"order_id": "$response.body#/order_id"},
+        "description": "What happens to the order next.",
+    }
+}
+
+_OPERATIONS = {
+    "/v1/orders": openapi.Operation(
+        "create_order",
+        [
+            Answer(
+                201,
+                "The order is created, now or before",
+                [Content(Result, examples.CREATED)],
+                always=["Location"],
+                sometimes=["Idempotent-Replayed"],
+                links=_NEXT,
+            ),
+            _ACCEPTED,
+        ],
+        [*_PROBLEMS, "order-exists"],
+        headers=["Idempotency-Key", "Prefer"],
+        bodies=[Content(CreateBody, examples.CREATE)],
+        scope=WRITE,
+    ),
+    "/v1/orders/{order_id}/updates": openapi.Operation(
+        "update_order",
+        [
+            Answer(
+                200,
+                "The change is recorded, now or before",
+                [Content(Result, examples.UPDATED)],
+                sometimes=["Idempotent-Replayed"],
+            ),
+            _ACCEPTED,
+        ],
+        [*_PROBLEMS, "order-not-found", "invalid-transition", "version-conflict"],
+        headers=["Idempotency-Key", "Prefer"],
+        bodies=[Content(UpdateBody, examples.UPDATE)],
+        scope=WRITE,
+    ),
+    "/v1/batch": openapi.Operation(
+        "send_batch",
+        [
+            Answer(
+                200,
+                "What became of each operation",
+                [Content(Results, examples.RESULTS)],
+                sometimes=["Preference-Applied"],
+            )
+        ],
+        [*_BODY_PROBLEMS, "broker-unavailable", "database-unavailable"],
+        headers=["Prefer"],
+        bodies=[
+            Content(
+                Annotated[list[Operation], Field(min_length=1, max_length=MAX_OPERATIONS)],
+                examples.OPERATIONS,
+            ),
+            Content({"type": "string", "description": "One operation a line."}, examples.LINES, NDJSON),
+        ],
+        scope=WRITE,
+    ),
+}
+
+_TAGS = {"updates": "Orders, and what happens to them."}
+
+
+def ingest_document(app: FastAPI, workflow: Workflow) -> Document:
+    """The OpenAPI document of ingest, with the statuses of this workflow."""
+    decided = dict.fromkeys(_DECIDED, "Idempotent-Replayed")
+    document = openapi.openapi_document(
+        app, Description(_TEXT, _TAGS, _OPERATIONS, _HEADERS, {}, of_refusals=decided)
+    )
+    schemas = document["components"]["schemas"]
+    for name in ("CreateBody", "UpdateBody", "CreateOperation", "UpdateOperation"):
+        properties = schemas[name]["properties"]
+        properties["metadata"] = {"$ref": "#/components/schemas/Metadata"}
+        if "status" in properties:
+            properties["status"] = {"type": "string", "enum": list(workflow.transitions)}
+    schemas["Metadata"] = _metadata_schema()
+    return document
+
+
+def _metadata_schema() -> Document:
+    """The bounds of metadata, as far as JSON Schema can say them."""
+    value: Document = _SCALAR
+    for _ in range(MAX_METADATA_LEVELS - 1):
+        inner: dict[str, Any] = {"type": "object", "propertyNames": _KEY, "additionalProperties": value}
+        value = {"anyOf": [_SCALAR, {"type": "array", "items": value}, inner]}
+    return {
+        "type": "object",
+        "description": (
+            f"At most {MAX_METADATA_BYTES // 1024} KiB, {MAX_METADATA_KEYS} keys and {MAX_METADATA_LEVELS}"
+            " levels, all in all. Beyond that, an order forgets the keys that were not sent for longest."
+        ),
+        "maxProperties": MAX_METADATA_KEYS,
+        "propertyNames": _KEY,
+        "additionalProperties": value,
+    }
+
+
+_KEY: Document = {"pattern": r"^(?!\$)[^.\x00]*$"}
+_SCALAR: Document = {
+    "type": ["string", "boolean", "null", "number"],
+    "minimum": -(2**63),
+    "maximum": 2**63 - 1,
+}
