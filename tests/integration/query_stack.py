@@ -17,6 +17,7 @@ import uvicorn
 from aiohttp import AddrInfoType, ClientResponse, ClientSession, TCPConnector
 
 from message_checks import check_event, check_order
+from openapi_checks import check_answer
 from query.app import create_app
 from query.log_watch import LogWatch
 from query.settings import QuerySettings
@@ -193,7 +194,11 @@ class QueryClient:
     ) -> Answer:
         opened = self.opened(path, params, token=token, headers=headers, raw=raw)
         async with opened as response:
-            return Answer(response.status, response.headers, await response.read())
+            body = await response.read()
+        check_answer(
+            "query", "GET", response.url.raw_path, status=response.status, headers=response.headers, body=body
+        )
+        return Answer(response.status, response.headers, body)
 
     @asynccontextmanager
     async def opened(

@@ -4,7 +4,7 @@ import asyncio
 import csv
 import gzip
 import tracemalloc
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from datetime import timedelta
 from io import StringIO
@@ -16,15 +16,18 @@ from aiohttp import ClientPayloadError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from list_oracle import GRANTS, SORTS, WORLD, Pairs, expected, filters
+from pymongo import AsyncMongoClient
+from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 from query_stack import MERCHANTS, START, QueryClient, World, running_query, store, token, token_of
 
 from callers import eventually
 from query.export_forms import CsvForm
 from query.exports import MAX_EXPORTS, Exports
-from query.list_reader import CHUNK_ORDERS
+from query.list_reader import CHUNK_ORDERS, opened_list
 from query.listing import ListParameters, list_query
 from query.reach import Reach
 from shared.access import Grant, sees_customer
+from shared.database import Database
 from tracking.database_node import DatabaseNode
 
 EVERYTHING = Grant(merchants=frozenset({"*"}))
@@ -75,8 +78,7 @@ def as_row(order: dict[str, Any]) -> dict[str, str]:
         "active": "true" if order["active"] else "false",
         "created_at": order["created_at"],
         "updated_at": order["updated_at"],
-        "source_type": order["source"]["type"],
-        "source_id": order["source"]["id"],
+        **{f"source_{name}": value for name, value in order["source"].items()},
         "metadata": orjson.dumps(order["metadata"]).decode(),
     }
 
@@ -155,6 +157,37 @@ async def test_an_export_shows_one_moment(mongodb_url: str) -> None:
             await query.database.orders.update_one({"_id": order_id}, {"$set": {"updated_at": later}})
         found = table(b"".join(await sent_by(answer)))
     assert [row["order_id"] for row in found] == list(world.orders)
+
+
+class Asked(CommandListener):
+    """The commands that read orders."""
+
+    def __init__(self) -> None:
+        self.commands: list[Mapping[str, Any]] = []
+
+    def started(self, event: CommandStartedEvent) -> None:
+        if "orders" in (event.command.get("find"), event.command.get("aggregate")):
+            self.commands.append(event.command)
+
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        pass
+
+    def failed(self, event: CommandFailedEvent) -> None:
+        pass
+
+
+@pytest.mark.parametrize("reach", [Reach(None, None), Reach(frozenset({"m-1"}), frozenset({"o-1"}))])
+async def test_an_export_asks_the_database_for_one_moment(
+    mongodb_url: str, database_name: str, reach: Reach
+) -> None:
+    # The embedded database reads a sorted list at once, so there the test above finds no difference.
+    asked = Asked()
+    async with (
+        AsyncMongoClient[Any](mongodb_url, event_listeners=[asked]) as client,
+        opened_list(Database(client, database_name), list_query(ListParameters(), reach)) as orders,
+    ):
+        assert await orders.next() == []
+    assert [command["readConcern"]["level"] for command in asked.commands] == ["snapshot"]
 
 
 async def sent_by(answer: Any) -> list[bytes]:
@@ -249,6 +282,16 @@ async def test_the_number_of_exports_is_bounded_and_those_who_leave_make_room(mo
             return b"tracking_query_exports 0.0" in (await query.get("/metrics")).body
 
         await eventually(all_ended)
+
+
+async def test_an_export_gives_its_place_back_at_its_end(query: QueryClient) -> None:
+    exports, ended = Exports(query.database), []
+    for _ in range(MAX_EXPORTS + 1):
+        answer = await exports.answer(
+            list_query(ListParameters(), Reach(None, None)), CsvForm(with_customer=False), gzip=False
+        )
+        await sent_by(answer)
+        ended.append(answer)  # kept: what it held must not be given back by the garbage collector alone
 
 
 async def test_a_client_that_takes_nothing_loses_its_export(query: QueryClient) -> None:

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from query.list_cursors import MAX_CURSOR_CHARACTERS, Place, cursor_key, decode_place, encode_place
+from query.list_cursors import Place, decode_place, encode_place
 from query.listing import ListParameters
+from query.sealed_cursors import MAX_CURSOR_CHARACTERS, cursor_key
 from shared.cursors import InvalidCursor
 
 KEY = cursor_key("s" * 32)

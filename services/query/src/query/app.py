@@ -2,12 +2,17 @@
 
 from fastapi import APIRouter, Depends, FastAPI
 
-from query import events, history, orders, reports, updates
+from query import audit, events, history, order_updates, orders, reports, updates
+from query.console import console_routes
 from query.context import Context
-from query.list_cursors import cursor_key
 from query.log_watch import LogWatch
+from query.openapi import query_document
 from query.parameters import refuse_repeated
+from query.problem_pages import problem_routes
+from query.sealed_cursors import cursor_key
 from query.settings import QuerySettings
+from shared.api_pages import add_api_pages
+from shared.audit_trail import AuditTrail
 from shared.database import Database, open_database
 from shared.http import install_plumbing
 from shared.revocation_list import RevocationList
@@ -25,39 +30,53 @@ async def serve(settings: QuerySettings) -> None:
     workflow = load_workflow(settings.workflow_file)
     async with open_database(settings.mongodb_url, settings.mongodb_database) as database:
         watch = LogWatch(database, settings.partitions)
-        app = create_app(settings, database, workflow, watch)
-        async with background(database.wait_for_partition_count(settings.partitions)):
+        verifier = TokenVerifier(settings)
+        app = create_app(settings, database, workflow, watch, verifier)
+        async with background(database.wait_for_partition_count(settings.partitions), verifier.ring.follow()):
             await serve_http(app, settings, settings.query_port, on_stop=watch.close)
 
 
 def create_app(
-    settings: QuerySettings, database: Database, workflow: Workflow, log_watch: LogWatch
+    settings: QuerySettings,
+    database: Database,
+    workflow: Workflow,
+    log_watch: LogWatch,
+    verifier: TokenVerifier | None = None,
 ) -> FastAPI:
-    """The application over an open database."""
+    """The application over an open database. Without `verifier`: one of the settings.
+
+    Raises:
+        SettingsError: there is no secret for the cursors.
+    """
+    verifier = verifier or TokenVerifier(settings)
     context = Context(
         database=database,
-        verifier=TokenVerifier(settings),
+        verifier=verifier,
         revocations=RevocationList(database),
         workflow=workflow,
         partitions=settings.partitions,
-        cursor_key=cursor_key(settings.jwt_secret),
+        cursor_key=cursor_key(settings.sealing_secret),
         log_watch=log_watch,
+        audit=AuditTrail(database, settings.audit_days),
     )
     app = FastAPI(
         title="query",
         summary="Orders, their history, outcomes of updates and the event log",
         version="1",
-        docs_url=None,
-        redoc_url=None,
+        openapi_url=None,
         redirect_slashes=False,
     )
-    install_plumbing(app, lambda: {"database": database.ping})
+    add_api_pages(app, lambda: query_document(app, workflow))
+    install_plumbing(app, settings, lambda: {"database": database.ping, "keys": verifier.ring.check})
     app.include_router(_routes(context), prefix="/v1", dependencies=[Depends(refuse_repeated)])
+    app.include_router(problem_routes())
+    if settings.console_dir is not None:
+        app.include_router(console_routes(settings, settings.console_dir))
     return app
 
 
 def _routes(context: Context) -> APIRouter:
     router = APIRouter()
-    for module in (orders, history, updates, events, reports):
+    for module in (orders, history, order_updates, updates, events, reports, audit):
         router.include_router(module.routes(context))
     return router

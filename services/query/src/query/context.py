@@ -7,9 +7,10 @@ from fastapi import Request
 from query.limits import bounded_read
 from query.log_watch import LogWatch
 from shared.access import Principal, may_read, reaches
+from shared.audit_trail import AuditTrail
+from shared.authentication import authenticated, refuse_revoked
 from shared.database import Database
 from shared.documents import OrderDocument
-from shared.http import authenticated
 from shared.identifiers import is_identifier
 from shared.problems import ProblemError
 from shared.revocation_list import RevocationList
@@ -28,17 +29,17 @@ class Context:
     partitions: int
     cursor_key: bytes
     log_watch: LogWatch
+    audit: AuditTrail
 
     async def reader(self, request: Request) -> Principal:
         """The caller of a request.
 
         Raises:
-            ProblemError: `unauthenticated`, or `forbidden` without a scope to read.
+            ProblemError: `unauthenticated`, `keys-unavailable`, or `forbidden` without a scope to read.
             DatabaseUnavailable: whether the token is revoked cannot be told.
         """
-        principal = authenticated(request, self.verifier)
-        if (await self.revocations.fresh()).include(principal):
-            raise ProblemError("unauthenticated", "The token has been revoked.")
+        principal = await authenticated(request, self.verifier)
+        refuse_revoked(principal, await self.revocations.fresh())
         if not may_read(principal):
             raise ProblemError("forbidden", "The token does not have the scope orders:read.")
         return principal

@@ -10,7 +10,6 @@ from query.context import Context
 from query.departure import left_by_client, unless
 from query.log_page import LogPage
 from query.log_reader import ExpiredPosition, LogFilter, UnknownPosition, read_log
-from query.openapi import answers
 from query.parameters import Identifiers, Parameters, Statuses, WholeNumber, check_statuses
 from query.reach import narrow
 from shared.access import Grant, Principal, sees_customer
@@ -47,7 +46,6 @@ def routes(context: Context) -> APIRouter:
             " may be more. A page can be short, even empty, before the end. With `wait` the answer at the end"
             " of the log is held back until something matches, at most so many seconds."
         ),
-        responses=answers("A page of the log", "invalid-cursor", "cursor-expired", "too-many-requests"),
     )
     async def get_events(
         request: Request,

@@ -1,17 +1,18 @@
-"""The forms of an export: orders as lines of CSV and NDJSON. Pure."""
+"""The forms of an export: orders as lines of CSV and NDJSON, or as Parquet where that is installed. Pure."""
 
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Protocol
 
 import orjson
 
 from query.csv_text import CSV_CONTENT_TYPE, CSV_MEDIA_TYPE, Cell, csv_lines
 from shared.documents import OrderDocument
-from shared.timestamps import format_time
 from shared.views import order_view
 from shared.workflow import Workflow
 
 NDJSON_MEDIA_TYPE = "application/x-ndjson"
+PARQUET_MEDIA_TYPE = "application/vnd.apache.parquet"
 
 
 class ExportForm(Protocol):
@@ -19,6 +20,8 @@ class ExportForm(Protocol):
 
     content_type: str
     extension: str
+    packed: bool
+    """Whether its bytes are compressed already."""
 
     def start(self) -> bytes:
         """What comes before the first order."""
@@ -38,6 +41,7 @@ class NdjsonForm:
 
     content_type = NDJSON_MEDIA_TYPE
     extension = "ndjson"
+    packed = False
 
     def __init__(self, workflow: Workflow, *, with_customer: bool) -> None:
         self._workflow = workflow
@@ -67,6 +71,7 @@ class CsvForm:
 
     content_type = CSV_CONTENT_TYPE
     extension = "csv"
+    packed = False
 
     def __init__(self, *, with_customer: bool) -> None:
         self._with_customer = with_customer
@@ -77,7 +82,7 @@ class CsvForm:
 
     def chunk(self, orders: Sequence[OrderDocument]) -> bytes:
         """One line an order."""
-        return csv_lines(_cells(order, with_customer=self._with_customer) for order in orders)
+        return csv_lines(table_row(order, with_customer=self._with_customer) for order in orders)
 
     def end(self) -> bytes:
         """Nothing."""
@@ -85,7 +90,7 @@ class CsvForm:
 
 
 def column_names(*, with_customer: bool) -> list[str]:
-    """The columns of a table of orders. Those of the customer are there only for those entitled."""
+    """The columns of a table of orders. Those with personal data are there only for those entitled."""
     return [
         "order_id",
         "merchant_id",
@@ -96,12 +101,13 @@ def column_names(*, with_customer: bool) -> list[str]:
         "created_at",
         "updated_at",
         "source_type",
-        "source_id",
+        *(["source_id"] if with_customer else []),
         "metadata",
     ]
 
 
-def _cells(order: OrderDocument, *, with_customer: bool) -> list[Cell]:
+def table_row(order: OrderDocument, *, with_customer: bool) -> list[Cell]:
+    """The order under `column_names`."""
     customer = order["customer"]
     source = order["source"]
     return [
@@ -111,20 +117,29 @@ def _cells(order: OrderDocument, *, with_customer: bool) -> list[Cell]:
         order["status"],
         order["version"],
         order["active"],
-        format_time(order["created_at"]),
-        format_time(order["updated_at"]),
+        order["created_at"],
+        order["updated_at"],
         source["type"],
-        source["id"],
+        *([source["id"]] if with_customer else []),
         orjson.dumps(order["metadata"]).decode(),
     ]
 
 
-EXPORTED_TYPES = (CSV_MEDIA_TYPE, NDJSON_MEDIA_TYPE)
+EXPORTED_TYPES = (CSV_MEDIA_TYPE, NDJSON_MEDIA_TYPE, PARQUET_MEDIA_TYPE)
 """The media types of the forms."""
 
 
+def missing_types() -> frozenset[str]:
+    """Those of `EXPORTED_TYPES` that this installation cannot produce."""
+    return frozenset() if find_spec("pyarrow") else frozenset({PARQUET_MEDIA_TYPE})
+
+
 def export_form(media_type: str, workflow: Workflow, *, with_customer: bool) -> ExportForm:
-    """The form for one of `EXPORTED_TYPES`."""
+    """The form for one of `EXPORTED_TYPES` that is not missing. The first as Parquet takes half a second."""
+    if media_type == PARQUET_MEDIA_TYPE:
+        from query.parquet_form import ParquetForm  # noqa: PLC0415 - what it imports may not be installed
+
+        return ParquetForm(with_customer=with_customer)
     if media_type == CSV_MEDIA_TYPE:
         return CsvForm(with_customer=with_customer)
     return NdjsonForm(workflow, with_customer=with_customer)

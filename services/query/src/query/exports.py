@@ -1,8 +1,8 @@
 """Exports: the whole list of orders as one file, streamed in constant memory."""
 
 import zlib
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import AsyncGenerator
+from contextlib import AsyncExitStack, aclosing
 
 from starlette.types import Receive, Scope, Send
 
@@ -10,10 +10,10 @@ from query.export_forms import ExportForm
 from query.list_reader import OrderChunks, opened_list
 from query.listing import ListQuery
 from query.metrics import EXPORTS
+from query.places import Places
 from query.streaming import STALL_SECONDS, Stream
 from shared.database import Database
 from shared.documents import OrderDocument
-from shared.problems import ProblemError
 from shared.timestamps import now
 
 MAX_EXPORTS = 8
@@ -29,7 +29,7 @@ class Exports:
     def __init__(self, database: Database, *, stall_seconds: float = STALL_SECONDS) -> None:
         self._database = database
         self._stall_seconds = stall_seconds
-        self._running = 0
+        self._places = Places(MAX_EXPORTS, f"{MAX_EXPORTS} exports are running; try again later.", EXPORTS)
 
     async def answer(self, query: ListQuery, form: ExportForm, *, gzip: bool) -> "ExportResponse":
         """The export as an answer. What fails before its first byte is still a problem document.
@@ -39,24 +39,14 @@ class Exports:
             DatabaseUnavailable: the database does not answer, or not in time.
         """
         async with AsyncExitStack() as stack:
-            await stack.enter_async_context(self._slot())
+            stack.enter_context(self._places.taken())
             orders = await stack.enter_async_context(opened_list(self._database, query))
             first = await orders.next()
             chunks = _chunks(form, first, orders)
-            body = _gzipped(chunks) if gzip else chunks
+            packed = gzip and not form.packed
+            body = _gzipped(chunks) if packed else chunks
             held = stack.pop_all()
-            return ExportResponse(body, held, form, gzip=gzip, stall_seconds=self._stall_seconds)
-
-    @asynccontextmanager
-    async def _slot(self) -> AsyncIterator[None]:
-        if self._running >= MAX_EXPORTS:
-            raise ProblemError("too-many-requests", f"{MAX_EXPORTS} exports are running; try again later.")
-        self._running += 1
-        try:
-            with EXPORTS.track_inprogress():
-                yield
-        finally:
-            self._running -= 1
+            return ExportResponse(body, held, form, gzip=packed, stall_seconds=self._stall_seconds)
 
 
 class ExportResponse(Stream):

@@ -8,9 +8,9 @@ from query.limits import bounded_read
 from query.log_page import keys_of
 from query.log_reader import LogFilter, read_head
 from query.metrics import WAITERS
+from query.places import Places
 from shared.cursors import Position
 from shared.database import Database, DatabaseUnavailable
-from shared.problems import ProblemError
 
 POLL_SECONDS = 0.2
 """While anybody waits. Each poll reads the few documents of the positions, by nobody's filter."""
@@ -52,6 +52,7 @@ class LogWatch:
         self._database = database
         self._partitions = partitions
         self._waiters: set[_Waiter] = set()
+        self._places = Places(MAX_WAITERS, f"{MAX_WAITERS} requests wait already; ask without wait.", WAITERS)
         self._polling: asyncio.Task[None] | None = None
         self._head: Position | None = None
         self._closed = False
@@ -71,11 +72,10 @@ class LogWatch:
         """
         if self._closed:
             return False
-        if len(self._waiters) >= MAX_WAITERS:
-            raise ProblemError("too-many-requests", f"{MAX_WAITERS} requests wait already; ask without wait.")
         if self._head is not None and _is_beyond(self._head, end):
             return True
-        return await self._woken(_Waiter(wanted), end, seconds)
+        with self._places.taken():
+            return await self._woken(_Waiter(wanted), end, seconds)
 
     def close(self) -> None:
         """Lets everybody go, now and from now on: the service stops."""
@@ -84,7 +84,6 @@ class LogWatch:
 
     async def _woken(self, waiter: _Waiter, end: Position, seconds: float) -> bool:
         self._waiters.add(waiter)
-        WAITERS.inc()
         if self._polling is None:
             self._head = end
             self._polling = asyncio.create_task(self._poll())
@@ -95,7 +94,6 @@ class LogWatch:
             return False
         finally:
             self._waiters.discard(waiter)
-            WAITERS.dec()
         return not self._closed
 
     async def _poll(self) -> None:

@@ -1,22 +1,25 @@
 """One order, now or at a time, and the list of orders."""
 
+import asyncio
 import hashlib
 import re
+from collections.abc import Collection
 from typing import Annotated, Any
-from urllib.parse import urlencode
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 
+from query.audit import record_export
 from query.context import Context, entitled
-from query.export_forms import EXPORTED_TYPES, export_form
+from query.direct import direct_route
+from query.export_forms import EXPORTED_TYPES, export_form, missing_types
 from query.exports import Exports
 from query.limits import bounded_read
 from query.list_cursors import Place, decode_place, encode_place
 from query.list_reader import read_page
 from query.listing import ListParameters, ListQuery, Page, list_query, page_of
 from query.negotiation import preferred_type, prefers_gzip
-from query.openapi import answers
+from query.paging import next_link, refuse_cursor
 from query.parameters import Parameters, check_statuses, invalid_parameter
 from query.reach import narrow
 from shared.access import Grant, Principal, sees_customer
@@ -40,7 +43,8 @@ LIST_DESCRIPTION = (
     " `Link`. As `text/csv` or `application/x-ndjson` (header `Accept`) the whole list as it stands at one"
     " moment, without `limit` and `cursor`; with `Accept-Encoding: gzip` compressed. A file that cannot be"
     " finished is cut off together with its connection. In CSV, a text that a spreadsheet would take for a"
-    " formula has an apostrophe in front, and `metadata` is JSON."
+    " formula has an apostrophe in front, and `metadata` is JSON. As `application/vnd.apache.parquet`, where"
+    " the extra `parquet` of the package is installed, the columns of the CSV in types of their own."
 )
 
 
@@ -52,13 +56,13 @@ class OrderParameters(Parameters):
 
 def routes(context: Context) -> APIRouter:
     """`GET /v1/orders/{order_id}` and `GET /v1/orders`."""
-    router = APIRouter(tags=["orders"])
+    router = APIRouter(tags=["orders"], route_class=direct_route(context.reader))
     exports = Exports(context.database)
+    missing = missing_types()
 
     @router.get(
         "/orders/{order_id}",
         summary="An order, as it stands or as it stood at a time",
-        responses=answers("The order", "order-not-found") | {304: {"description": "It has not changed"}},
     )
     async def get_order(
         request: Request,
@@ -78,39 +82,32 @@ def routes(context: Context) -> APIRouter:
         "/orders",
         summary="Orders by status, merchant, customer and time",
         description=LIST_DESCRIPTION,
-        responses=_list_answers(),
     )
     async def list_orders(
         request: Request,
         principal: Annotated[Principal, Depends(context.reader)],
         parameters: Annotated[ListParameters, Query()],
     ) -> Response:
-        media_type = _media_type(request)
+        media_type = _media_type(request, missing)
         _check_filter(context, principal.grant, parameters)
         if media_type == JSON_MEDIA_TYPE:
             page = await _page(context, principal.grant, parameters)
             return _list_answer(request, context, principal.grant, parameters, page)
         query = _export_query(principal.grant, parameters)
-        form = export_form(media_type, context.workflow, with_customer=sees_customer(principal.grant))
+        with_customer = sees_customer(principal.grant)
+        form = await asyncio.to_thread(export_form, media_type, context.workflow, with_customer=with_customer)
+        await record_export(context.audit, principal, media_type, parameters)
         return await exports.answer(query, form, gzip=prefers_gzip(_joined(request, "accept-encoding")))
 
     return router
 
 
-def _list_answers() -> dict[int | str, dict[str, Any]]:
-    described = answers(
-        "A page of orders, or the whole list", "invalid-cursor", "not-acceptable", "too-many-requests"
-    )
-    text = {"schema": {"type": "string"}}
-    described[200]["content"] = dict.fromkeys(EXPORTED_TYPES, text)
-    return described
-
-
-def _media_type(request: Request) -> str:
-    offered = (JSON_MEDIA_TYPE, *EXPORTED_TYPES)
+def _media_type(request: Request, missing: Collection[str]) -> str:
+    offered = [name for name in (JSON_MEDIA_TYPE, *EXPORTED_TYPES) if name not in missing]
     chosen = preferred_type(_joined(request, "accept"), offered)
     if chosen is None:
-        raise ProblemError("not-acceptable", f"There is {', '.join(offered)}.", offered=offered)
+        reason = "".join(f" {name} needs a package that is not installed here." for name in missing)
+        raise ProblemError("not-acceptable", f"There is {', '.join(offered)}.{reason}", offered=offered)
     return chosen
 
 
@@ -160,9 +157,7 @@ def _place(context: Context, parameters: ListParameters) -> Place | None:
     try:
         return decode_place(parameters.cursor, parameters.binding, context.cursor_key)
     except InvalidCursor:
-        raise ProblemError(
-            "invalid-cursor", "The cursor does not belong to a list with this filter and sort."
-        ) from None
+        raise refuse_cursor("a list with this filter and sort") from None
 
 
 def _export_query(grant: Grant, parameters: ListParameters) -> ListQuery:
@@ -180,6 +175,5 @@ def _list_answer(
     if page.next_place is None:
         return JsonResponse({"items": items, "next_cursor": None}, headers=_VARY)
     cursor = encode_place(page.next_place, parameters.binding, context.cursor_key)
-    asked = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
-    link = f'<{request.url.path}?{urlencode([*asked, ("cursor", cursor)])}>; rel="next"'
-    return JsonResponse({"items": items, "next_cursor": cursor}, headers=_VARY | {"Link": link})
+    headers = _VARY | {"Link": next_link(request, cursor)}
+    return JsonResponse({"items": items, "next_cursor": cursor}, headers=headers)

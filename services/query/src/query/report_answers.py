@@ -11,7 +11,6 @@ from pydantic import Field, field_validator
 
 from query.csv_text import CSV_CONTENT_TYPE, CSV_MEDIA_TYPE, Cell, csv_lines
 from query.negotiation import preferred_type
-from query.openapi import answers
 from query.parameters import Identifiers, Parameters, invalid_parameter
 from query.report_buckets import MAX_BUCKETS, Buckets, Interval, TooManyBuckets, cut, time_zones
 from query.report_counts import Since
@@ -170,14 +169,3 @@ def report_answer(frame: Frame, own: Sequence[str], rows: Iterable[Row], *, as_c
         return Response(csv_lines([columns, *lines]), headers=headers)
     document = frame.asked | {"rows": [dict(zip(columns, cells, strict=True)) for cells in lines]}
     return JsonResponse(document, headers={"Vary": "Accept"})
-
-
-def described(description: str, example: dict[str, Any]) -> dict[int | str, Any]:
-    """The `responses` of a report, with an example in both formats."""
-    responses = answers(description, "not-acceptable", "too-many-requests")
-    table = [list(example["rows"][0]), *(list(row.values()) for row in example["rows"])]
-    responses[200]["content"] = {
-        "application/json": {"example": example},
-        CSV_MEDIA_TYPE: {"example": csv_lines(table).decode()},
-    }
-    return responses

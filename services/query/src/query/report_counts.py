@@ -64,7 +64,9 @@ class Refusals:
 
     columns = ("reason", "source_type", "source_id", "count")
 
-    def __init__(self) -> None:
+    def __init__(self, *, with_sources: bool = True) -> None:
+        """`with_sources`: `source_id` says who sent them; else it is empty."""
+        self._with_sources = with_sources
         self._counts: Counter[tuple[int, str, str, str, str]] = Counter()
 
     def add(self, update: UpdateDocument, buckets: Buckets, *, by_merchant: bool) -> None:
@@ -77,7 +79,8 @@ class Refusals:
         if bucket is None or problem is None:
             return
         merchant = update["merchant_id"] or "" if by_merchant else ""
-        _count(self._counts, (bucket, merchant, problem["slug"], source["type"], source["id"]))
+        sender = source["id"] if self._with_sources else ""
+        _count(self._counts, (bucket, merchant, problem["slug"], source["type"], sender))
 
     def rows(self) -> Rows:
         """By bucket and merchant (empty: there was no order), then the most frequent first."""

@@ -87,7 +87,7 @@ async def read_histories(
         TooLong: at the deadline.
         DatabaseUnavailable: the database cannot be reached.
     """
-    async with aclosing(_read(database.orders, selection, deadline)) as batches:
+    async with aclosing(_read(database, database.orders, selection, deadline)) as batches:
         async for orders in batches:
             for start in range(0, len(orders), CHUNK_ORDERS):
                 chunk = [order["_id"] for order in orders[start : start + CHUNK_ORDERS]]
@@ -128,6 +128,7 @@ def refused_updates(start: datetime, end: datetime, merchants: list[str]) -> Sel
 
 
 async def read_each(
+    database: Database,
     collection: AsyncCollection[Document],
     selection: Selection,
     deadline: Deadline,
@@ -139,7 +140,7 @@ async def read_each(
         TooLong: at the deadline.
         DatabaseUnavailable: the database cannot be reached.
     """
-    async with aclosing(_read(collection, selection, deadline)) as batches:
+    async with aclosing(_read(database, collection, selection, deadline)) as batches:
         async for documents in batches:
             for document in documents:
                 take(document)
@@ -162,9 +163,10 @@ async def _histories_of(database: Database, order_ids: list[str]) -> list[list[E
 
 
 async def _read(
-    collection: AsyncCollection[Document], selection: Selection, deadline: Deadline
+    database: Database, collection: AsyncCollection[Document], selection: Selection, deadline: Deadline
 ) -> AsyncGenerator[list[Document], None]:
     options: dict[str, Any] = {} if selection.index is None else {"hint": selection.index}
+    await database.ping()  # the driver would look for a lost database as long as one call may take
     with driver_errors():
         cursor = await collection.aggregate(selection.pipeline, batchSize=BATCH_DOCUMENTS, **options)
     async with cursor:

@@ -1,21 +1,21 @@
 """The reports: figures over many orders, computed when they are asked for."""
 
-from asyncio import Semaphore, to_thread
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from asyncio import to_thread
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from query.context import Context
 from query.parameters import invalid_parameter
+from query.places import Places
 from query.reach import narrow
 from query.report_answers import (
     Frame,
     OpenParameters,
     RangeParameters,
     StepsParameters,
-    described,
     range_frame,
     report_answer,
     wants_csv,
@@ -33,10 +33,9 @@ from query.report_reading import (
     refused_updates,
 )
 from query.updates import may_see
-from shared.access import Grant, Principal
+from shared.access import Grant, Principal, sees_customer
 from shared.database import UPDATES_TTL_SECONDS
 from shared.documents import EventDocument, OrderDocument, UpdateDocument
-from shared.problems import ProblemError
 from shared.timestamps import format_time, now
 
 MAX_AT_ONCE = 2
@@ -46,7 +45,7 @@ MAX_AT_ONCE = 2
 def routes(context: Context) -> APIRouter:
     """`GET /v1/reports/…`."""
     router = APIRouter(prefix="/reports", tags=["reports"])
-    places = Semaphore(MAX_AT_ONCE)
+    places = Places(MAX_AT_ONCE, f"{MAX_AT_ONCE} reports are being computed; repeat it a little later.")
 
     @router.get(
         "/durations",
@@ -57,7 +56,6 @@ def routes(context: Context) -> APIRouter:
             " Percentiles are nearest ranks, in seconds. `negative`: legs whose source told times that run"
             " backwards; they are among the others. Legs that no order took have no row."
         ),
-        responses=described("Durations in seconds", _DURATIONS),
     )
     async def get_durations(
         request: Request,
@@ -65,7 +63,7 @@ def routes(context: Context) -> APIRouter:
         parameters: Annotated[StepsParameters, Query()],
     ) -> Response:
         figures = Durations(context.workflow)
-        async with bounded(places):
+        with places.taken(), within_bounds():
             return await _steps_report(request, context, principal.grant, parameters, figures)
 
     @router.get(
@@ -75,7 +73,6 @@ def routes(context: Context) -> APIRouter:
             "`entered` counts orders that came into the status, `left` those that went on from it."
             " Statuses in which nothing happened have no row."
         ),
-        responses=described("Counts by status", _STATUS_COUNTS),
     )
     async def get_status_counts(
         request: Request,
@@ -83,7 +80,7 @@ def routes(context: Context) -> APIRouter:
         parameters: Annotated[StepsParameters, Query()],
     ) -> Response:
         figures = StatusCounts(context.workflow)
-        async with bounded(places):
+        with places.taken(), within_bounds():
             return await _steps_report(request, context, principal.grant, parameters, figures)
 
     @router.get(
@@ -93,14 +90,13 @@ def routes(context: Context) -> APIRouter:
             "Ages are in seconds, age_from ≤ age < age_to; the last class has no end. An order is open as"
             " long as something may still follow."
         ),
-        responses=described("Counts by status and age", _OPEN_ORDERS),
     )
     async def get_open_orders(
         request: Request,
         principal: Annotated[Principal, Depends(context.reader)],
         parameters: Annotated[OpenParameters, Query()],
     ) -> Response:
-        async with bounded(places):
+        with places.taken(), within_bounds():
             return await _open_orders(request, context, principal.grant, parameters)
 
     @router.get(
@@ -111,41 +107,35 @@ def routes(context: Context) -> APIRouter:
             f" {UPDATES_TTL_SECONDS // 86400} days, so there is nothing before. Updates for orders that did"
             " not exist have no merchant; those who see all merchants, and their senders, see them."
         ),
-        responses=described("Counts by reason and source", _REFUSALS),
     )
     async def get_refusals(
         request: Request,
         principal: Annotated[Principal, Depends(context.reader)],
         parameters: Annotated[RangeParameters, Query()],
     ) -> Response:
-        async with bounded(places):
+        with places.taken(), within_bounds():
             return await _refusals(request, context, principal, parameters)
 
     return router
 
 
-@asynccontextmanager
-async def bounded(places: Semaphore) -> AsyncIterator[None]:
-    """Takes a place for one report, and tells its caller where a bound is met.
+@contextmanager
+def within_bounds() -> Iterator[None]:
+    """Tells the caller of a report where it meets a bound.
 
     Raises:
-        ProblemError: `too-many-requests`; `validation-failed` where the report is too large.
+        ProblemError: `validation-failed`: the report is too large.
     """
-    if places.locked():
-        raise ProblemError(
-            "too-many-requests", f"{MAX_AT_ONCE} reports are being computed; repeat it a little later."
-        )
-    async with places:
-        try:
-            yield
-        except TooLong:
-            raise invalid_parameter(
-                "from", f"the report takes longer than {REPORT_SECONDS:g} s; ask for a shorter range"
-            ) from None
-        except TooManyRows:
-            raise invalid_parameter(
-                "from", f"the report has more than {MAX_ROWS:,} rows; ask for a shorter range"
-            ) from None
+    try:
+        yield
+    except TooLong:
+        raise invalid_parameter(
+            "from", f"the report takes longer than {REPORT_SECONDS:g} s; ask for a shorter range"
+        ) from None
+    except TooManyRows:
+        raise invalid_parameter(
+            "from", f"the report has more than {MAX_ROWS:,} rows; ask for a shorter range"
+        ) from None
 
 
 async def _steps_report(
@@ -180,7 +170,7 @@ async def _open_orders(
         figures.add(order, by_merchant=frame.by_merchant)
 
     selection = open_orders(narrow(grant, parameters.merchant_id, ()))
-    await read_each(context.database.orders, selection, Deadline(), take)
+    await read_each(context.database, context.database.orders, selection, Deadline(), take)
     return await to_thread(report_answer, frame, figures.columns, figures.rows(), as_csv=as_csv)
 
 
@@ -190,45 +180,12 @@ async def _refusals(
     as_csv = wants_csv(request)
     buckets = parameters.buckets()
     frame = range_frame(parameters, buckets)
-    figures = Refusals()
+    figures = Refusals(with_sources=sees_customer(principal.grant))
 
     def take(update: UpdateDocument) -> None:
         if may_see(principal, update):
             figures.add(update, buckets, by_merchant=frame.by_merchant)
 
     selection = refused_updates(buckets.start, buckets.end, parameters.merchant_id)
-    await read_each(context.database.updates, selection, Deadline(), take)
+    await read_each(context.database, context.database.updates, selection, Deadline(), take)
     return await to_thread(report_answer, frame, figures.columns, figures.rows(), as_csv=as_csv)
-
-
-_ASKED = {
-    "from": "2026-03-01T00:00:00.000Z",
-    "to": "2026-03-08T00:00:00.000Z",
-    "interval": "day",
-    "time_zone": "Europe/Berlin",
-    "clock": "occurred",
-}
-_BUCKET = {"start": "2026-03-01T23:00:00.000Z", "local_start": "2026-03-02T00:00:00+01:00"}
-_PERCENTILES = {"p50": 64800.0, "p90": 172800.5, "p99": 345600.0}
-_LEG = {"leg_from": "in_transit", "leg_to": "delivered"}
-_DURATIONS: dict[str, Any] = _ASKED | {
-    "rows": [_BUCKET | _LEG | {"count": 412, "negative": 0} | _PERCENTILES],
-}
-_STATUS_COUNTS: dict[str, Any] = _ASKED | {
-    "rows": [
-        _BUCKET | {"status": "in_transit", "entered": 431, "left": 412},
-        _BUCKET | {"status": "delivered", "entered": 412, "left": 0},
-    ]
-}
-_OPEN_ORDERS: dict[str, Any] = {
-    "at": "2026-03-08T09:30:00.000Z",
-    "since": "created",
-    "rows": [
-        {"status": "created", "age_from": 0, "age_to": 3600, "count": 31},
-        {"status": "in_transit", "age_from": 2592000, "age_to": None, "count": 2},
-    ],
-}
-_SENDER = {"source_type": "driver", "source_id": "driver-17"}
-_REFUSALS: dict[str, Any] = {name: value for name, value in _ASKED.items() if name != "clock"} | {
-    "rows": [_BUCKET | {"reason": "invalid-transition"} | _SENDER | {"count": 7}],
-}

@@ -1,13 +1,72 @@
 """Settings of query."""
 
+from ipaddress import ip_address
+from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
-from shared.settings import Settings
+from shared.audit_trail import KEPT_DAYS, MAX_KEPT_DAYS
+from shared.settings import MIN_SECRET_BYTES, Settings, SettingsError
 
 
 class QuerySettings(Settings):
     """The common settings and those of query."""
 
     query_port: Annotated[int, Field(ge=1, le=65535)] = 8002
+    cursor_secret: Annotated[str, Field(repr=False)] = ""
+    """Seals the cursors of lists. All replicas must have the same."""
+
+    audit_days: Annotated[int, Field(ge=1, le=MAX_KEPT_DAYS)] = KEPT_DAYS
+
+    public_ingest_url: str = ""
+    public_stream_url: str = ""
+    console_dir: Path | None = None
+    console_demo_token: str = ""
+
+    @property
+    def sealing_secret(self) -> str:
+        """`CURSOR_SECRET`, else `JWT_SECRET`.
+
+        Raises:
+            SettingsError: there is neither, or it is too short.
+        """
+        secret = self.cursor_secret or self.jwt_secret
+        if len(secret.encode()) < MIN_SECRET_BYTES:
+            raise SettingsError(
+                f"CURSOR_SECRET: set it where there is no JWT_SECRET; {MIN_SECRET_BYTES} bytes or more"
+            )
+        return secret
+
+    @field_validator("public_ingest_url", "public_stream_url")
+    @classmethod
+    def _is_address(cls, url: str, info: ValidationInfo) -> str:
+        schemes = ("http", "https") if info.field_name == "public_ingest_url" else ("ws", "wss")
+        parts = urlsplit(url)
+        # It becomes part of a header: nothing in it may end a directive there.
+        strange = any(character.isspace() or character in ";," for character in url)
+        if url and (parts.scheme not in schemes or not parts.hostname or strange):
+            raise ValueError(f"write an address that begins with {' or '.join(schemes)}://")
+        return url
+
+    @field_validator("console_dir")
+    @classmethod
+    def _has_stream(cls, folder: Path | None, info: ValidationInfo) -> Path | None:
+        if folder is not None and not info.data.get("public_stream_url"):
+            raise ValueError("a console needs PUBLIC_STREAM_URL")
+        return folder
+
+    @field_validator("console_demo_token")
+    @classmethod
+    def _stays_on_this_machine(cls, token: str, info: ValidationInfo) -> str:
+        if token and not _is_loopback(info.data.get("host", "")):
+            raise ValueError("whoever loads the console gets it; only with HOST on the loopback interface")
+        return token
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False

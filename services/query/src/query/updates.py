@@ -6,9 +6,8 @@ from fastapi import APIRouter, Depends, Query, Response
 
 from query.context import Context
 from query.limits import bounded_read
-from query.openapi import answers
 from query.parameters import Parameters
-from shared.access import Principal, reaches
+from shared.access import Principal, sees_outcome
 from shared.database import Database
 from shared.documents import UpdateDocument, update_key
 from shared.http import JsonResponse
@@ -28,7 +27,6 @@ def routes(context: Context) -> APIRouter:
     @router.get(
         "/updates/{order_id}/{update_id}",
         summary="The outcome of an update",
-        responses=answers("It was applied, or rejected with this problem", "update-not-found"),
     )
     async def get_update(
         order_id: str,
@@ -53,12 +51,12 @@ async def _find(database: Database, order_id: str, update_id: str) -> UpdateDocu
 
 def may_see(principal: Principal, update: UpdateDocument) -> bool:
     """Whether the outcome of this update exists for the caller."""
-    if update["source"]["id"] == principal.subject:
-        return True
-    merchant_id = update["merchant_id"]
-    if merchant_id is None:  # there was no order: for its sender, and for those who see everything
-        return principal.grant.every_merchant and principal.grant.orders is None
-    return reaches(principal.grant, update["order_id"], merchant_id)
+    return sees_outcome(
+        principal,
+        source_id=update["source"]["id"],
+        order_id=update["order_id"],
+        merchant_id=update["merchant_id"],
+    )
 
 
 def outcome_view(update: UpdateDocument) -> dict[str, Any]:

@@ -1,0 +1,59 @@
+"""What query can be asked, as the service itself describes it, and requests with any bytes in them."""
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import urlsplit
+
+from query_stack import Answer, QueryClient
+
+ANSWER_SECONDS = 30
+"""More than the slowest honest answer needs while the tests share the machine."""
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """One route that reads, with the names of its parameters."""
+
+    path: str
+    in_path: tuple[str, ...]
+    in_query: tuple[str, ...]
+
+    def url(self, **values: str) -> str:
+        """Its path with these values, encoded already, and what is not given plain."""
+        return self.path.format_map({name: values.get(name, "o-1") for name in self.in_path})
+
+
+async def routes_of(query: QueryClient) -> list[Route]:
+    """Every route under `/v1`."""
+    paths = (await query.get("/openapi.json")).json["paths"]
+    return [_route(path, paths[path]["get"]) for path in paths if path.startswith("/v1/")]
+
+
+def _route(path: str, operation: Mapping[str, Any]) -> Route:
+    def names(place: str) -> tuple[str, ...]:
+        return tuple(p["name"] for p in operation.get("parameters", ()) if p["in"] == place)
+
+    return Route(path, names("path"), names("query"))
+
+
+async def raw_get(query: QueryClient, target: bytes, headers: Mapping[str, bytes]) -> Answer:
+    """`GET target` with exactly these bytes: what no well-behaved client would send."""
+    address = urlsplit(query.url)
+    lines = [f"{name}: ".encode() + value for name, value in headers.items()]
+    request = b"\r\n".join([b"GET " + target + b" HTTP/1.1", b"Host: x", b"Connection: close", *lines])
+    async with asyncio.timeout(ANSWER_SECONDS):
+        reader, writer = await asyncio.open_connection(address.hostname, address.port)
+        try:
+            writer.write(request + b"\r\n\r\n")
+            return _parsed(await reader.read())
+        finally:
+            writer.close()
+
+
+def _parsed(answer: bytes) -> Answer:
+    head, _, body = answer.partition(b"\r\n\r\n")
+    status, *lines = head.decode("latin-1").split("\r\n")
+    headers = dict(line.lower().split(": ", 1) for line in lines)
+    return Answer(int(status.split(" ")[1]), headers, body)

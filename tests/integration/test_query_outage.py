@@ -1,0 +1,94 @@
+"""The database away: every route says so and when to come again, and is well again without a restart."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import nullcontext
+
+import pytest
+from query_stack import Answer, QueryClient, random_world, running_query, store, store_update, token
+from query_surface import routes_of
+
+from callers import eventually
+from query.export_forms import EXPORTED_TYPES
+from tracking.database_node import DatabaseNode
+
+Request = tuple[str, Mapping[str, str]]
+
+ADMIN = token(scope="orders:admin")
+"""Whoever may read everything that there is."""
+
+REPORTS_AT_ONCE = 2
+"""As many as there are places."""
+
+PUT_OFF_SECONDS = 30
+"""All of them together, whatever their number: nobody waits in a queue for a database that is away."""
+
+
+@pytest.fixture
+async def node(start_database: Callable[[], Awaitable[DatabaseNode]]) -> DatabaseNode:
+    return await start_database()
+
+
+@pytest.fixture
+async def query(node: DatabaseNode) -> AsyncIterator[QueryClient]:
+    async with running_query(node.url, keep=True) as client:
+        await store(client.database, random_world(orders=20, steps=2))
+        await store_update(client.database, "o-1", "u-1")
+        yield client
+
+
+async def requests(query: QueryClient) -> list[Request]:
+    """One to each route, and one to each way in which some of them read."""
+    plain = [route.url(update_id="u-1") for route in await routes_of(query)]
+    return [
+        *((path, {}) for path in plain),
+        *(("/v1/orders", {"Accept": media_type}) for media_type in EXPORTED_TYPES),
+        ("/v1/orders/o-1?at=2030-01-01T00:00:00Z", {}),
+        ("/v1/orders?merchant_id=m-1", {}),
+        ("/v1/events?order_id=o-1", {}),
+        ("/v1/events?wait=1&limit=1", {}),
+    ]
+
+
+async def ask_all(query: QueryClient, requests: list[Request]) -> dict[str, Answer]:
+    places = asyncio.Semaphore(REPORTS_AT_ONCE)
+
+    async def ask(path: str, headers: Mapping[str, str]) -> tuple[str, Answer]:
+        async with places if "/reports/" in path else nullcontext():
+            return f"{path} {headers}", await query.get(path, token=ADMIN, headers=headers)
+
+    return dict(await asyncio.gather(*(ask(path, headers) for path, headers in requests)))
+
+
+def statuses(answers: Mapping[str, Answer]) -> dict[str, int]:
+    return {request: answer.status for request, answer in answers.items()}
+
+
+async def every_one_is_put_off(query: QueryClient, requests: list[Request]) -> None:
+    async with asyncio.timeout(PUT_OFF_SECONDS):
+        answers = await ask_all(query, requests)
+    for request, answer in answers.items():
+        assert (answer.status, answer.slug) == (503, "database-unavailable"), request
+        assert int(answer.headers["retry-after"]) >= 1, request
+
+
+async def test_every_route_says_that_the_database_is_away_and_is_well_again_by_itself(
+    query: QueryClient, node: DatabaseNode
+) -> None:
+    asked = await requests(query)
+    before = await ask_all(query, asked)
+    assert statuses(before) == dict.fromkeys(before, 200)
+
+    await node.kill()
+    await every_one_is_put_off(query, asked)  # among them those that are let in and read in vain
+    crowd = [request for request in asked if "/reports/" not in request[0]] * 5
+    await every_one_is_put_off(query, crowd)  # nobody can be told any more whether the token still holds
+
+    await node.start()
+
+    async def is_ready() -> bool:
+        return (await query.get("/readyz")).status == 200
+
+    await eventually(is_ready)
+    after = await ask_all(query, asked)
+    assert statuses(after) == dict.fromkeys(after, 200)

@@ -1,0 +1,83 @@
+"""An order at a time: for any history, the fold of what had been recorded by then."""
+
+from collections.abc import AsyncIterator
+from datetime import datetime, timedelta
+from itertools import count
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from query_stack import START, QueryClient, World, running_query, token
+
+from shared.documents import EventDocument
+from shared.timestamps import format_time
+from shared.workflow import DEFAULT_WORKFLOW
+
+ORDERS = count()
+CREATED = {"merchant_id": "m-1", "customer": {"name": "Ada", "contact_ref": "+49"}}
+GAPS = st.sampled_from([0, 0, 1, 2, 999, 1000, 86_400_000])
+"""Milliseconds from one change to the next; changes of one commit share their time."""
+
+
+@pytest.fixture(scope="module")
+async def query(mongodb_url: str) -> AsyncIterator[QueryClient]:
+    async with running_query(mongodb_url) as client:
+        await client.database.prepare(4)
+        yield client
+
+
+@st.composite
+def steps(draw: st.DrawFn) -> list[tuple[str, int]]:
+    """A life: statuses that may follow each other, and the time between them."""
+    status, life = "created", [("created", 0)]
+    for _ in range(draw(st.integers(0, 12))):
+        following = DEFAULT_WORKFLOW.allowed_next(status)
+        if not following:
+            break
+        status = draw(st.sampled_from(following))
+        life.append((status, draw(GAPS)))
+    return life
+
+
+def folded(history: list[EventDocument], at: datetime) -> dict[str, Any] | None:
+    """What an order is after its changes up to `at`, one after the other, from what each of them said."""
+    order: dict[str, Any] | None = None
+    for event in history:
+        if event["recorded_at"] > at:
+            break
+        order = order or {"version": 0, "metadata": {}, "created_at": format_time(event["recorded_at"])}
+        order |= {
+            "version": order["version"] + 1,
+            "status": event["status"],
+            "updated_at": format_time(event["recorded_at"]),
+            "source": event["source"],
+            "metadata": order["metadata"] | event["metadata"],
+            "active": DEFAULT_WORKFLOW.is_active(event["status"]),
+            "allowed_next": list(DEFAULT_WORKFLOW.allowed_next(event["status"])),
+        }
+    return order
+
+
+@settings(max_examples=60, deadline=None)
+@given(life=steps(), others=st.lists(st.integers(-2, 2), min_size=1, max_size=2))
+async def test_an_order_at_a_time_is_the_fold_of_its_history_up_to_then(
+    query: QueryClient, life: list[tuple[str, int]], others: list[int]
+) -> None:
+    world, order_id, now = World(seqs=[next(ORDERS) * 100] * 4), f"o-{next(ORDERS)}", START
+    for status, gap in life:
+        now += timedelta(milliseconds=gap)
+        world.apply(order_id, status, now, CREATED)
+    await query.database.order_events.insert_many(world.events)
+    times = {event["recorded_at"] for event in world.events}
+    for at in times | {time + timedelta(milliseconds=other) for time in times for other in others}:
+        wanted = folded(world.events, at)
+        answer = await query.get(f"/v1/orders/{order_id}", {"at": format_time(at)}, token=token())
+        if wanted is None:
+            assert answer.slug == "order-not-found"
+        else:
+            assert answer.json == wanted | {
+                "order_id": order_id,
+                "merchant_id": "m-1",
+                "customer": CREATED["customer"],
+            }
