@@ -1,7 +1,7 @@
-"""What every HTTP service has in common: problem documents, health, metrics, trace ids, bounded bodies."""
+"""What every HTTP service has in common: problem documents, health, metrics, trace ids, bounds."""
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from http import HTTPStatus
 from time import perf_counter
 from typing import Any
@@ -11,22 +11,32 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from shared.access import Principal
+from shared.answer_headers import AnswerHeaders, RawHeaders, always_sent
 from shared.broker import BrokerUnavailable
 from shared.database import DatabaseUnavailable
+from shared.edges import Edges, edges_of
 from shared.health import Check, failing_checks
 from shared.logs import trace_id_var
 from shared.metrics import METRICS_MEDIA_TYPE, REQUEST_SECONDS, REQUESTS, render_metrics
+from shared.origins import cross_origin_headers, preflight_headers
 from shared.problems import PROBLEM_MEDIA_TYPE, Problem, ProblemError, validation_problem
-from shared.tokens import TokenError, TokenVerifier
+from shared.settings import Settings
 from shared.tracing import trace_id_of
 
 log = logging.getLogger(__name__)
 
 MAX_ERRORS_TOLD = 20
 """Errors listed in one `validation-failed` problem; a batch of nonsense must not become a megabyte."""
+
+CLIENT_GONE = 499
+"""What is counted for a request whose sender left before it had arrived: nobody is answered."""
+
+_PREFLIGHT = (b"origin", b"access-control-request-method")
+_NEVER_REFUSED = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Who is overloaded must still be able to say so."""
 
 Handler = Callable[[Request, Exception], Awaitable[Response]]
 
@@ -42,55 +52,30 @@ class JsonResponse(Response):
 
 def problem_response(request: Request, problem: Problem) -> Response:
     """The problem as an HTTP answer."""
-    document = problem.document(request.url.path, trace_id_var.get())
+    document = problem.document(request.scope["path"], trace_id_var.get())
     return Response(orjson.dumps(document), problem.status, problem.headers(), PROBLEM_MEDIA_TYPE)
 
 
 def pointer_errors(error: ValidationError | RequestValidationError, skip: int = 0) -> list[dict[str, str]]:
     """Pydantic's errors as ``{pointer, message}`` (JSON pointers, RFC 6901), bounded, without the input."""
+    errors: Sequence[Any] = error.errors(**_BARE) if isinstance(error, ValidationError) else error.errors()
     return [
         {"pointer": "".join(f"/{_escape(part)}" for part in e["loc"][skip:]), "message": e["msg"]}
-        for e in error.errors()[:MAX_ERRORS_TOLD]
+        for e in errors[:MAX_ERRORS_TOLD]
     ]
+
+
+_BARE: Any = {"include_url": False, "include_context": False, "include_input": False}
+"""Half the work of telling what is wrong."""
 
 
 def _escape(part: object) -> str:
     return str(part).replace("~", "~0").replace("/", "~1")[:200]
 
 
-async def read_body(request: Request, limit_bytes: int) -> bytes:
-    """The body, refused as soon as it is known to be longer than `limit_bytes`.
-
-    Raises:
-        ProblemError: `payload-too-large`.
-    """
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit_bytes:
-            raise ProblemError(
-                "payload-too-large", f"The body may have {limit_bytes} bytes.", limit_bytes=limit_bytes
-            )
-    return bytes(body)
-
-
-def authenticated(request: Request, verifier: TokenVerifier) -> Principal:
-    """The verified caller of a request.
-
-    Raises:
-        ProblemError: `unauthenticated`.
-    """
-    headers = request.headers.getlist("authorization")
-    if len(headers) > 1:
-        raise ProblemError("unauthenticated", "Send one Authorization header.")
-    try:
-        return verifier.verify_header(headers[0] if headers else None)
-    except TokenError as error:
-        raise ProblemError("unauthenticated", str(error)) from None
-
-
-def install_plumbing(app: FastAPI, checks: Callable[[], dict[str, Check]]) -> None:
-    """Adds what every HTTP service has: `/healthz`, `/readyz`, `/metrics`, problem documents, trace ids.
+def install_plumbing(app: FastAPI, settings: Settings, checks: Callable[[], dict[str, Check]]) -> None:
+    """Adds what every HTTP service has: `/healthz`, `/readyz`, `/metrics`, problem documents, trace ids,
+    security headers, and the bounds that the settings ask for.
 
     `checks` gives the dependencies to ask; it is called at each `/readyz`.
     """
@@ -112,7 +97,8 @@ def install_plumbing(app: FastAPI, checks: Callable[[], dict[str, Check]]) -> No
 
     for kind, handler in _handlers().items():
         app.add_exception_handler(kind, handler)
-    app.add_middleware(_Plumbing)
+    app.state.edges = edges = edges_of(settings)
+    app.add_middleware(_Plumbing, edges=edges)
 
 
 def _handlers() -> dict[type[Exception], Handler]:
@@ -151,7 +137,7 @@ def _handlers() -> dict[type[Exception], Handler]:
 
 def _problem_of_status(status: int, request: Request) -> Problem:
     if status == HTTPStatus.NOT_FOUND:
-        return Problem("not-found", f"There is nothing at {request.url.path[:200]}.")
+        return Problem("not-found", f"There is nothing at {request.scope['path'][:200]}.")
     if status == HTTPStatus.METHOD_NOT_ALLOWED:
         return Problem("method-not-allowed", f"{request.method} is not supported here; see Allow.")
     if status == HTTPStatus.BAD_REQUEST:
@@ -160,10 +146,15 @@ def _problem_of_status(status: int, request: Request) -> Problem:
 
 
 class _Plumbing:
-    """The outermost layer: trace id, counters, security headers, and the last resort for our own faults."""
+    """The outermost layer: trace id, counters, security headers, the bound of what is in hand, and the last
+    resort for our own faults.
+    """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, edges: Edges) -> None:
         self._app = app
+        self._edges = edges
+        self._in_hand = 0
+        self._always = always_sent(edges.hsts_seconds)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -172,37 +163,44 @@ class _Plumbing:
         started = perf_counter()
         trace_id = trace_id_of(_header(scope["headers"], b"traceparent"))
         token = trace_id_var.set(trace_id)
-        status = 500
-        answering = False
-
-        async def send_with_headers(message: Message) -> None:
-            nonlocal status, answering
-            if message["type"] == "http.response.start":
-                answering = True
-                status = message["status"]
-                message["headers"] = [*message["headers"], *_ALWAYS, (b"trace-id", trace_id.encode())]
-            await send(message)
-
+        answer = AnswerHeaders(scope, send, self._extra_headers(scope, trace_id))
+        self._in_hand += 1
         try:
-            await self._app(scope, receive, send_with_headers)
+            await self._choose(scope)(scope, receive, answer.send)
+        except ClientDisconnect:
+            answer.status = CLIENT_GONE
         except Exception:
             log.exception("unhandled fault")
-            if not answering:
-                response = problem_response(
-                    Request(scope), Problem("internal-error", "The fault is logged under the trace id.")
-                )
-                await response(scope, receive, send_with_headers)
+            if not answer.begun:
+                problem = Problem("internal-error", "The fault is logged under the trace id.")
+                await problem_response(Request(scope), problem)(scope, receive, answer.send)
         finally:
-            REQUESTS.labels(scope["method"], status).inc()
+            self._in_hand -= 1
+            REQUESTS.labels(scope["method"], answer.status).inc()
             REQUEST_SECONDS.observe(perf_counter() - started)
             trace_id_var.reset(token)
 
+    def _choose(self, scope: Scope) -> ASGIApp:
+        """Who answers: the application, unless it need not be asked or has too much in hand."""
+        if scope["method"] == "OPTIONS":
+            origin, asked = (_header(scope["headers"], name) for name in _PREFLIGHT)
+            headers = preflight_headers(self._edges.origins, origin, asked)
+            if headers is not None:
+                return Response(status_code=204, headers={k.decode(): v.decode() for k, v in headers})
+        if self._in_hand > self._edges.max_requests and scope["path"] not in _NEVER_REFUSED:
+            problem = Problem("overloaded", "Repeat the request a little later.")
+            return problem_response(Request(scope), problem)
+        return self._app
 
-_ALWAYS = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"cache-control", b"no-store"),
-    (b"referrer-policy", b"no-referrer"),
-)
+    def _extra_headers(self, scope: Scope, trace_id: str) -> RawHeaders:
+        if not self._edges.origins:
+            return [*self._always, (b"trace-id", trace_id.encode())]
+        origin = _header(scope["headers"], b"origin")
+        return [
+            *self._always,
+            (b"trace-id", trace_id.encode()),
+            *cross_origin_headers(self._edges.origins, origin),
+        ]
 
 
 def _header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:

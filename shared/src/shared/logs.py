@@ -7,6 +7,8 @@ from datetime import UTC, datetime
 
 import orjson
 
+from shared.addresses import without_secrets
+
 trace_id_var: ContextVar[str | None] = ContextVar("trace_id", default=None)
 
 MAX_MESSAGE_CHARS = 4000
@@ -23,13 +25,13 @@ class _JsonFormatter(logging.Formatter):
             "level": record.levelname.lower(),
             "service": self._service,
             "logger": record.name,
-            "message": record.getMessage()[:MAX_MESSAGE_CHARS],
+            "message": without_secrets(record.getMessage())[:MAX_MESSAGE_CHARS],
         }
         trace_id = trace_id_var.get()
         if trace_id:
             line["trace_id"] = trace_id
         if record.exc_info:
-            line["error"] = self.formatException(record.exc_info)[:MAX_MESSAGE_CHARS]
+            line["error"] = without_secrets(self.formatException(record.exc_info))[:MAX_MESSAGE_CHARS]
         return orjson.dumps(line).decode()
 
 

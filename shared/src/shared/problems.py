@@ -7,6 +7,7 @@ PROBLEM_MEDIA_TYPE = "application/problem+json"
 
 CATALOGUE: dict[str, tuple[int, str]] = {
     "malformed-json": (400, "The body is not valid JSON"),
+    "malformed-request": (400, "The request is not valid HTTP"),
     "invalid-cursor": (400, "The cursor is not one of ours"),
     "unauthenticated": (401, "A valid token is required"),
     "forbidden": (403, "The token does not allow this"),
@@ -15,6 +16,7 @@ CATALOGUE: dict[str, tuple[int, str]] = {
     "not-found": (404, "There is no such resource"),
     "method-not-allowed": (405, "The resource does not support this method"),
     "not-acceptable": (406, "None of the accepted media types can be produced"),
+    "request-timeout": (408, "The request did not arrive in time"),
     "order-exists": (409, "The order exists already"),
     "invalid-transition": (409, "The order cannot go to this status from where it stands"),
     "version-conflict": (409, "The order is not at the expected version"),
@@ -24,9 +26,12 @@ CATALOGUE: dict[str, tuple[int, str]] = {
     "validation-failed": (422, "The request breaks a rule"),
     "idempotency-key-reused": (422, "The idempotency key was used for another request"),
     "too-many-requests": (429, "Too many requests"),
+    "headers-too-large": (431, "The request line and the header fields are too large"),
     "internal-error": (500, "Something went wrong on our side"),
     "broker-unavailable": (503, "The message broker cannot take the update now"),
     "database-unavailable": (503, "The database cannot answer now"),
+    "keys-unavailable": (503, "Tokens cannot be verified yet"),
+    "overloaded": (503, "Too much is in hand already"),
 }
 """Slug → (HTTP status, title)."""
 
@@ -41,6 +46,8 @@ class Problem:
     slug: str
     detail: str
     members: dict[str, Any] = field(default_factory=dict)
+    own_headers: dict[str, str] = field(default_factory=dict)
+    """HTTP headers beside, or instead of, those that go with the status."""
 
     @property
     def status(self) -> int:
@@ -64,19 +71,22 @@ class Problem:
 
     def headers(self) -> dict[str, str]:
         """The HTTP headers that the status requires: a challenge for 401, a wait for 429 and 503."""
+        headers: dict[str, str] = {}
         if self.status == 401:
-            return {"WWW-Authenticate": 'Bearer realm="tracking"'}
+            headers["WWW-Authenticate"] = 'Bearer realm="tracking"'
         if self.status in (429, 503):
-            return {"Retry-After": str(RETRY_AFTER_SECONDS)}
-        return {}
+            headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
+        return headers | self.own_headers
 
 
 class ProblemError(Exception):
     """Ends the handling of a request with a problem. Raised at the edges only."""
 
-    def __init__(self, slug: str, detail: str, **members: Any) -> None:
+    def __init__(
+        self, slug: str, detail: str, *, headers: dict[str, str] | None = None, **members: Any
+    ) -> None:
         super().__init__(detail)
-        self.problem = Problem(slug, detail, members)
+        self.problem = Problem(slug, detail, members, headers or {})
 
 
 def validation_problem(errors: list[dict[str, str]]) -> Problem:

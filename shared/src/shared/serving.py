@@ -11,7 +11,9 @@ import uvicorn
 import uvloop
 from fastapi import FastAPI
 
+from shared.addresses import check_addresses
 from shared.broker import BrokerUnavailable
+from shared.connections import bounded_protocol, sweep_connections
 from shared.database import DatabaseUnavailable, PartitionCountMismatch
 from shared.logs import configure_logs
 from shared.settings import S, Settings, SettingsError, load_settings
@@ -42,6 +44,7 @@ def run_service(name: str, kind: type[S], serve: Callable[[S], Awaitable[None]])
     code = 0
     try:
         settings = load_settings(kind)
+        check_addresses(settings)
         configure_logs(name, settings.log_level)
         uvloop.run(_as_coroutine(serve, settings))
     except* (SettingsError, PartitionCountMismatch) as group:
@@ -85,10 +88,14 @@ async def serve_http(
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         lifespan="on",
-        h11_max_incomplete_event_size=32 * 1024,
+        http=bounded_protocol(app.state.edges, settings.http_max_connections),
+        ws="none",
     )
     server = _Server(config)
-    async with stop_signal() as stop, background(server.end_on(stop, on_stop)):
+    sweep = sweep_connections(
+        server.server_state.connections, settings.http_request_seconds, KEEP_ALIVE_SECONDS
+    )
+    async with stop_signal() as stop, background(server.end_on(stop, on_stop), sweep):
         try:
             await server.serve()
         except SystemExit as error:  # uvicorn leaves the process this way when it cannot bind

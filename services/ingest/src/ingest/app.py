@@ -3,11 +3,15 @@
 from fastapi import FastAPI
 
 from ingest.dispatcher import Dispatcher
+from ingest.openapi import ingest_document
 from ingest.routes import Ingest, add_routes
 from ingest.settings import IngestSettings
+from shared.api_pages import add_api_pages
 from shared.broker import serve_connections
-from shared.database import open_database
+from shared.database import Database, open_database, retrying_database
+from shared.health import Check
 from shared.http import install_plumbing
+from shared.revocation_list import RevocationList
 from shared.serving import background, serve_http
 from shared.tokens import TokenVerifier
 from shared.workflow import load_workflow
@@ -21,15 +25,34 @@ async def serve(settings: IngestSettings) -> None:
     """
     workflow = load_workflow(settings.workflow_file)
     dispatcher = Dispatcher(settings.partitions)
-    app = FastAPI(title="ingest", summary="Reports what happens to orders", version="1")
-    install_plumbing(app, lambda: {"broker": dispatcher.check})
-    add_routes(app, Ingest(dispatcher, TokenVerifier(settings), workflow))
-    async with background(_serve_broker(settings, dispatcher)):
-        await serve_http(app, settings, settings.ingest_port)
-
-
-async def _serve_broker(settings: IngestSettings, dispatcher: Dispatcher) -> None:
-    # The partition count must be right before the first command is sent anywhere.
+    verifier = TokenVerifier(settings)
     async with open_database(settings.mongodb_url, settings.mongodb_database) as database:
-        await database.wait_for_partition_count(settings.partitions)
+        revocations = RevocationList(database)
+        app = create_app(settings, Ingest(dispatcher, verifier, revocations, workflow))
+        async with background(
+            _serve_broker(settings, database, revocations, dispatcher),
+            revocations.follow(),
+            verifier.ring.follow(),
+        ):
+            await serve_http(app, settings, settings.ingest_port)
+
+
+def create_app(settings: IngestSettings, ingest: Ingest) -> FastAPI:
+    """The application over its parts."""
+    app = FastAPI(title="ingest", summary="Reports what happens to orders", version="1", openapi_url=None)
+    add_api_pages(app, lambda: ingest_document(app, ingest.workflow))
+    checks: dict[str, Check] = {"broker": ingest.dispatcher.check, "keys": ingest.verifier.ring.check}
+    install_plumbing(app, settings, lambda: checks)
+    add_routes(app, ingest)
+    return app
+
+
+async def _serve_broker(
+    settings: IngestSettings, database: Database, revocations: RevocationList, dispatcher: Dispatcher
+) -> None:
+    # The partition count must be right before the first command is sent anywhere, and the revocations known.
+    await database.wait_for_partition_count(settings.partitions)
+    async for attempt in retrying_database():
+        with attempt:
+            await revocations.look()
     await serve_connections(settings.amqp_url, "ingest", dispatcher.serve)

@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from shared.documents import Metadata
 from shared.identifiers import Identifier
@@ -60,8 +60,14 @@ def _check_scalar(value: object) -> None:
         raise ValueError("a number must be finite")
 
 
+def _whole(value: object) -> object:
+    # JSON has one kind of number: 2.0 is an integer there, and some libraries write it so.
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 BoundedMetadata = Annotated[dict[str, Any], AfterValidator(_within_bounds)]
 OccurredAt = Annotated[Timestamp, AfterValidator(_not_ahead)]
+Version = Annotated[int, Field(ge=1, le=_MAX_INT), BeforeValidator(_whole)]
 
 
 class _Body(BaseModel):
@@ -92,7 +98,7 @@ class UpdateBody(_Body):
     """A change of status. With `expected_version` it happens only at exactly that version."""
 
     status: StatusName
-    expected_version: Annotated[int, Field(ge=1, le=_MAX_INT)] | None = None
+    expected_version: Version | None = None
 
 
 class CreateOperation(CreateBody):

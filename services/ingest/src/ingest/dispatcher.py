@@ -1,15 +1,19 @@
 """The way to order-state and back: commands out through the pipelines, outcomes in by the reply queue."""
 
 import asyncio
+import logging
 from itertools import count
 from secrets import token_hex
 
+from ingest import metrics
 from ingest.pipeline import Pipeline, Submission
 from shared.broker import BrokerUnavailable, Connection, Consumer, Publisher
 from shared.commands import COMMANDS_MEDIA_TYPE, CreateOrder, UpdateOrder, encode_command
-from shared.outcomes import Outcome, decode_replies
+from shared.outcomes import Outcome, UndecodableReplies, decode_replies
 from shared.partitioning import partition_of
 from shared.topology import COMMANDS_EXCHANGE, routing_key
+
+log = logging.getLogger(__name__)
 
 OUTCOME_PATIENCE_SECONDS = 15
 """How long a message's submissions are remembered for a reply: longer than any caller may wait."""
@@ -54,7 +58,7 @@ class Dispatcher:
         Raises:
             BrokerUnavailable: the connection is gone.
         """
-        await connection.declare(self._partitions)
+        await connection.ensure(self._partitions)
         publisher = await connection.publisher(COMMANDS_EXCHANGE)
         reply_to, replies = await connection.private_consumer(None, limit=REPLY_QUEUE_MESSAGES)
         pipelines = [self._pipeline(publisher, p, reply_to) for p in range(self._partitions)]
@@ -93,15 +97,29 @@ class Dispatcher:
     async def _receive(self, replies: Consumer) -> None:
         while deliveries := await replies.next_batch(REPLY_BATCH):
             for delivery in deliveries:
-                for reply in decode_replies(delivery.body):
-                    self._settle(reply["message_id"], reply["outcomes"])
+                self._take(delivery.body)
             await deliveries[-1].acknowledge_through()
         raise BrokerUnavailable("the reply queue is gone")
+
+    def _take(self, body: bytes) -> None:
+        try:
+            replies = decode_replies(body)
+        except UndecodableReplies as error:
+            # Whoever waits for what this was is answered 202 when the time is up.
+            log.warning("message dropped: %s", error)
+            metrics.UNDECODABLE.inc()
+            return
+        for reply in replies:
+            self._settle(reply["message_id"], reply["outcomes"])
 
     def _settle(self, message_id: str, outcomes: list[Outcome | None]) -> None:
         group = self._awaited.pop(message_id, None)
         if group is None:
             return  # everyone has been answered by now
+        if len(outcomes) != len(group):
+            log.warning("reply dropped: %d outcomes for %d commands", len(outcomes), len(group))
+            metrics.UNDECODABLE.inc()
+            return
         for submission, outcome in zip(group, outcomes, strict=True):
             if not submission.outcome.done():
                 submission.outcome.set_result(outcome)

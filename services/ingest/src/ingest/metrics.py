@@ -3,6 +3,7 @@
 from prometheus_client import Counter, Histogram
 
 ANSWERS = Counter("tracking_ingest_answers_total", "Commands answered", ["outcome"])
+UNDECODABLE = Counter("tracking_ingest_undecodable_total", "Messages of the broker that were no replies")
 PUBLISHED_COMMANDS = Histogram(
     "tracking_ingest_published_commands",
     "Commands in one message",

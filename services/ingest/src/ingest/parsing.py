@@ -1,16 +1,17 @@
 """From bytes to bodies: one body, or a batch in which a bad operation is refused alone."""
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, TypeVar
 
 import pydantic_core
-from pydantic import BaseModel, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, FailFast, Field, TypeAdapter, ValidationError
 
 from ingest.bodies import CreateOperation, Operation, UpdateOperation
 from shared.http import pointer_errors
 from shared.identifiers import is_identifier
 from shared.problems import Problem, ProblemError, validation_problem
+from shared.strict_json import NotStrict, refuse_ambiguous, split_array
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_BATCH_BYTES = 1024 * 1024
@@ -18,9 +19,13 @@ MAX_OPERATIONS = 1000
 
 AnyOperation = CreateOperation | UpdateOperation
 B = TypeVar("B", bound=BaseModel)
+R = TypeVar("R")
 
 _OPERATION: TypeAdapter[AnyOperation] = TypeAdapter(Operation)
-_OPERATIONS: TypeAdapter[list[AnyOperation]] = TypeAdapter(list[Annotated[Operation, Field()]])
+# All that is wrong with a batch would be a megabyte of findings: the first one is enough here.
+_OPERATIONS: TypeAdapter[list[AnyOperation]] = TypeAdapter(
+    Annotated[list[Operation], FailFast(), Field(max_length=MAX_OPERATIONS)]
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +43,10 @@ def parse_body(kind: type[B], body: bytes) -> B:
     Raises:
         ProblemError: `malformed-json` or `validation-failed`.
     """
-    try:
-        return kind.model_validate_json(body)
-    except ValidationError as error:
-        problem = _problem_of(error)
-        raise ProblemError(problem.slug, problem.detail, **problem.members) from None
+    read = _read(kind.model_validate_json, body)
+    if isinstance(read, Problem):
+        raise ProblemError(read.slug, read.detail, **read.members)
+    return read
 
 
 def parse_batch(body: bytes, *, lines: bool) -> list[AnyOperation | BadOperation]:
@@ -52,27 +56,32 @@ def parse_batch(body: bytes, *, lines: bool) -> list[AnyOperation | BadOperation
         ProblemError: `malformed-json` (the array cannot be read), `validation-failed` (no array, or
             none or more than 1,000 operations).
     """
-    operations = _parse_lines(body) if lines else _parse_array(body)
-    if not 1 <= len(operations) <= MAX_OPERATIONS:
-        message = f"must hold 1 to {MAX_OPERATIONS} operations, not {len(operations)}"
-        raise ProblemError(
-            "validation-failed", f"The batch {message}.", errors=[{"pointer": "", "message": message}]
-        )
-    return operations
+    return _parse_lines(body) if lines else _parse_array(body)
 
 
 def _parse_lines(body: bytes) -> list[AnyOperation | BadOperation]:
-    return [_parse_operation(line) for line in body.split(b"\n", MAX_OPERATIONS * 2) if line.strip()]
+    lines = [line for line in body.split(b"\n") if line.strip()]
+    _check_number(len(lines))
+    return [_parse_operation(line) for line in lines]
 
 
 def _parse_array(body: bytes) -> list[AnyOperation | BadOperation]:
-    try:
-        return list(_OPERATIONS.validate_json(body))  # the usual case: all are good
-    except ValidationError:
-        return [_parse_operation(pydantic_core.to_json(item)) for item in _items(body)]
+    read = _read(_OPERATIONS.validate_json, body)
+    if not isinstance(read, Problem) and read:
+        return list(read)  # the usual case: all are good
+    _check_array(body)
+    return [_parse_operation(item) for item in split_array(body)]
 
 
-def _items(body: bytes) -> Iterator[Any]:
+def _check_number(operations: int) -> None:
+    if not 1 <= operations <= MAX_OPERATIONS:
+        message = f"must hold 1 to {MAX_OPERATIONS} operations, not {operations}"
+        raise ProblemError(
+            "validation-failed", f"The batch {message}.", errors=[{"pointer": "", "message": message}]
+        )
+
+
+def _check_array(body: bytes) -> None:
     try:
         items = pydantic_core.from_json(body, allow_inf_nan=False)
     except ValueError as error:
@@ -82,15 +91,23 @@ def _items(body: bytes) -> Iterator[Any]:
         raise ProblemError(
             "validation-failed", f"The body {message}.", errors=[{"pointer": "", "message": message}]
         )
-    yield from items
+    _check_number(len(items))
 
 
 def _parse_operation(raw: bytes) -> AnyOperation | BadOperation:
+    read = _read(_OPERATION.validate_json, raw, skip_tag=True)
+    return BadOperation(*_ids_in(raw), read) if isinstance(read, Problem) else read
+
+
+def _read(validate: Callable[[bytes], R], raw: bytes, *, skip_tag: bool = False) -> R | Problem:
     try:
-        return _OPERATION.validate_json(raw)
+        value = validate(raw)
+        refuse_ambiguous(raw)
     except ValidationError as error:
-        update_id, order_id = _ids_in(raw)
-        return BadOperation(update_id, order_id, _problem_of(error, skip_tag=True))
+        return _problem_of(error, skip_tag=skip_tag)
+    except NotStrict as error:
+        return Problem("malformed-json", f"The body is not valid JSON: {error}.")
+    return value
 
 
 def _ids_in(raw: bytes) -> tuple[str | None, str | None]:
@@ -106,9 +123,9 @@ def _ids_in(raw: bytes) -> tuple[str | None, str | None]:
 
 
 def _problem_of(error: ValidationError, *, skip_tag: bool = False) -> Problem:
-    first = error.errors()[0]
-    if first["type"] == "json_invalid":
+    first = error.errors()[0] if error.error_count() == 1 else None
+    if first is not None and first["type"] == "json_invalid":
         return Problem("malformed-json", f"{first['msg']}.")
-    # In a union told apart by `op`, the place of an error begins with the value of `op`.
-    skip = 1 if skip_tag and first["loc"] else 0
+    # In a union told apart by `op`, the place of an error begins with the value of `op`, if that is known.
+    skip = 1 if skip_tag and (first is None or first["loc"]) else 0
     return validation_problem(pointer_errors(error, skip))

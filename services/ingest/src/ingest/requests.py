@@ -64,7 +64,8 @@ class CommandFactory:
     """Makes the commands of one request."""
 
     def __init__(self, principal: Principal, workflow: Workflow, trace_id: str) -> None:
-        self._principal = principal
+        self.principal = principal
+        """Who sends the request."""
         self._workflow = workflow
         self._common: dict[str, Any] = {
             "source": Source.model_construct(type=principal.source_type, id=principal.subject),
@@ -75,8 +76,8 @@ class CommandFactory:
 
     def create(self, body: CreateBody, update_id: str) -> CreateOrder:
         """Raises `ProblemError` (`forbidden`) if the caller may not create for that merchant."""
-        order_id = body.order_id or derived_order_id(self._principal.subject, update_id)
-        if not may_create_for(self._principal.grant, order_id, body.merchant_id):
+        order_id = body.order_id or derived_order_id(self.principal.subject, update_id)
+        if not may_create_for(self.principal.grant, order_id, body.merchant_id):
             raise ProblemError(
                 "forbidden",
                 f"The token may not create this order for merchant {body.merchant_id}.",
@@ -107,7 +108,7 @@ class CommandFactory:
             message = f"must be one of {', '.join(sorted(self._workflow.statuses))}"
             error = {"pointer": "/status", "message": message}
             raise ProblemError("validation-failed", "There is no such status.", errors=[error])
-        orders = self._principal.grant.orders
+        orders = self.principal.grant.orders
         if orders is not None and order_id not in orders:
             raise ProblemError("order-not-found", f"There is no order {order_id}.")
         return UpdateOrder.model_construct(

@@ -18,13 +18,17 @@ from ingest.pipeline import Submission
 from ingest.requests import CommandFactory, Preferences, preferences_of, update_id_of
 from ingest.settling import settle
 from shared.access import may_write
+from shared.authentication import authenticated, refuse_revoked
 from shared.broker import BrokerUnavailable
 from shared.commands import CreateOrder, UpdateOrder
-from shared.http import JsonResponse, authenticated, problem_response, read_body
+from shared.edges import charge
+from shared.http import JsonResponse, problem_response
 from shared.identifiers import is_identifier, new_update_id
 from shared.logs import trace_id_var
 from shared.outcomes import Outcome
 from shared.problems import Problem, ProblemError
+from shared.request_bodies import media_type_of, read_body
+from shared.revocation_list import RevocationList
 from shared.tokens import TokenVerifier
 from shared.workflow import Workflow
 
@@ -40,11 +44,12 @@ class Ingest:
 
     dispatcher: Dispatcher
     verifier: TokenVerifier
+    revocations: RevocationList
     workflow: Workflow
 
     async def create(self, request: Request) -> Response:
         """`POST /v1/orders`."""
-        factory = self._factory(request)
+        factory = await self._factory(request)
         update_id = update_id_of(request.headers.getlist("idempotency-key"))
         with _naming(update_id):
             body = parse_body(CreateBody, await _json_body(request))
@@ -53,7 +58,7 @@ class Ingest:
 
     async def update(self, request: Request, order_id: str) -> Response:
         """`POST /v1/orders/{order_id}/updates`."""
-        factory = self._factory(request)
+        factory = await self._factory(request)
         update_id = update_id_of(request.headers.getlist("idempotency-key"))
         with _naming(update_id):
             if not is_identifier(order_id):
@@ -64,19 +69,23 @@ class Ingest:
 
     async def batch(self, request: Request) -> Response:
         """`POST /v1/batch`."""
-        factory = self._factory(request)
+        factory = await self._factory(request)
         wishes = preferences_of(request.headers.getlist("prefer"))
-        media_type = _media_type(request, JSON_TYPE, LINES_TYPE)
+        media_type = media_type_of(request, JSON_TYPE, LINES_TYPE)
         operations = parse_batch(await read_body(request, MAX_BATCH_BYTES), lines=media_type == LINES_TYPE)
+        charge(request, factory.principal, len(operations) - 1)
         deadline = asyncio.get_running_loop().time() + wishes.wait_seconds
         sent = [self._send_operation(factory, operation, wishes) for operation in operations]
-        results = [await _line(index, entry, deadline, request.url.path) for index, entry in enumerate(sent)]
+        results = [
+            await _line(index, entry, deadline, request.scope["path"]) for index, entry in enumerate(sent)
+        ]
         if all(_is_outage(result) for result in results):
             raise BrokerUnavailable("no operation of the batch reached the broker")
         return JsonResponse({"results": results}, headers=_applied_preference(wishes))
 
-    def _factory(self, request: Request) -> CommandFactory:
-        principal = authenticated(request, self.verifier)
+    async def _factory(self, request: Request) -> CommandFactory:
+        principal = await authenticated(request, self.verifier)
+        refuse_revoked(principal, self.revocations.known)
         if not may_write(principal):
             raise ProblemError("forbidden", "The token does not have the scope orders:write.")
         return CommandFactory(principal, self.workflow, trace_id_var.get() or "")
@@ -132,8 +141,9 @@ def _naming(update_id: str) -> Iterator[None]:
     try:
         yield
     except ProblemError as error:
-        members = error.problem.members | {"update_id": update_id}
-        raise ProblemError(error.problem.slug, error.problem.detail, **members) from None
+        problem = error.problem
+        members = problem.members | {"update_id": update_id}
+        raise ProblemError(problem.slug, problem.detail, headers=problem.own_headers, **members) from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,17 +185,8 @@ def _applied_preference(wishes: Preferences) -> dict[str, str]:
 
 
 async def _json_body(request: Request) -> bytes:
-    _media_type(request, JSON_TYPE)
+    media_type_of(request, JSON_TYPE)
     return await read_body(request, MAX_BODY_BYTES)
-
-
-def _media_type(request: Request, *supported: str) -> str:
-    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media_type not in supported:
-        raise ProblemError(
-            "unsupported-media-type", f"Send {' or '.join(supported)}.", supported=list(supported)
-        )
-    return media_type
 
 
 class PlainRoute(APIRoute):
@@ -205,25 +206,18 @@ class PlainRoute(APIRoute):
 
 
 def add_routes(app: FastAPI, ingest: Ingest) -> None:
-    """Adds the routes with their descriptions for OpenAPI."""
+    """Adds the routes; what their bodies and answers look like stands in `ingest.openapi`."""
 
-    def add(
-        path: str, handler: Callable[..., Awaitable[Response]], summary: str, body: dict[str, Any]
-    ) -> None:
+    def add(path: str, handler: Callable[..., Awaitable[Response]], summary: str) -> None:
         app.router.add_api_route(
             path,
             handler,
             methods=["POST"],
             summary=summary,
             tags=["updates"],
-            openapi_extra={"requestBody": {"content": body}},
             route_class_override=PlainRoute,
         )
 
-    operation = {"anyOf": [CreateOperation.model_json_schema(), UpdateOperation.model_json_schema()]}
-    one_body = {JSON_TYPE: {"schema": CreateBody.model_json_schema()}}
-    update_body = {JSON_TYPE: {"schema": UpdateBody.model_json_schema()}}
-    many = {JSON_TYPE: {"schema": {"type": "array", "items": operation}}, LINES_TYPE: {"schema": operation}}
-    add("/v1/orders", ingest.create, "Create an order", one_body)
-    add("/v1/orders/{order_id}/updates", ingest.update, "Report a change of an order", update_body)
-    add("/v1/batch", ingest.batch, "Create and update many orders", many)
+    add("/v1/orders", ingest.create, "Create an order")
+    add("/v1/orders/{order_id}/updates", ingest.update, "Report a change of an order")
+    add("/v1/batch", ingest.batch, "Create and update many orders")

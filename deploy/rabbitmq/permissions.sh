@@ -1,0 +1,43 @@
+#!/bin/bash
+# Makes a user of the broker for each service and gives it what it needs there, and no more. Safe to repeat:
+# it sets the passwords and permissions again. What each one may do, and why: docs/operations.md.
+#
+#   INGEST_PASSWORD=… ORDER_STATE_PASSWORD=… NOTIFIER_PASSWORD=… OPERATOR_PASSWORD=… permissions.sh [VHOST]
+#
+# Runs `rabbitmqctl`, or what RABBITMQCTL says. Passwords go by its standard input, not by its arguments,
+# which every process of the machine can read.
+set -euo pipefail
+
+vhost=${1:-/}
+ctl=${RABBITMQCTL:-rabbitmqctl}
+: "${INGEST_PASSWORD:?}" "${ORDER_STATE_PASSWORD:?}" "${NOTIFIER_PASSWORD:?}" "${OPERATOR_PASSWORD:?}"
+
+# Queues of a service's own, for replies and events, have names that the broker makes: amq.gen-….
+own='amq\.gen-.*'
+partitions='orders\.commands\.p[0-9]+'
+
+users=$("$ctl" --quiet list_users)
+
+# user, password, and what it may configure, write to and read from
+grant() {
+  if grep -q "^$1[[:space:]]" <<<"$users"; then
+    "$ctl" --quiet change_password "$1" <<<"$2"
+  else
+    "$ctl" --quiet add_user "$1" <<<"$2"
+  fi
+  "$ctl" --quiet set_permissions --vhost "$vhost" "$1" "^($3)$" "^($4)$" "^($5)$"
+}
+
+# Sends commands, receives outcomes. It cannot read or change the queues that it fills.
+grant ingest "$INGEST_PASSWORD" "$own" "orders\.commands|$own" "$own"
+
+# Declares everything, takes commands, announces events, answers over the default exchange.
+everything="orders\.(commands|events|dead)|$partitions"
+grant order-state "$ORDER_STATE_PASSWORD" "$everything" "amq\.default|orders\.(events|dead)|$partitions" \
+  "orders\.(commands|dead)|$partitions"
+
+# Hears events.
+grant notifier "$NOTIFIER_PASSWORD" "$own" "$own" "orders\.events|$own"
+
+# `tracking check` and `tracking parked`: asks for the lengths of queues, sends releases, hears their outcome.
+grant operator "$OPERATOR_PASSWORD" "$own" "orders\.commands|$own" "$own"

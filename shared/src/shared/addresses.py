@@ -1,0 +1,114 @@
+"""The addresses of broker and database: what can be wrong with them is told at the start, without the secrets
+that are in them.
+"""
+
+import re
+from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
+
+from pymongo.errors import PyMongoError
+from pymongo.uri_parser import parse_uri
+
+from shared.settings import Settings, SettingsError
+
+_AMQP_FILES = ("cafile", "certfile", "keyfile")
+_DATABASE_FILES = ("tlscafile", "tlscertificatekeyfile", "tlscrlfile")
+_UNVERIFIED = frozenset(
+    {"no_verify_ssl", "tlsinsecure", "tlsallowinvalidcertificates", "tlsallowinvalidhostnames"}
+)
+"""Options under which anybody between could pretend to be the server."""
+
+_CREDENTIALS = re.compile(r"(://)[^/@\s]*@")
+_TOKEN = re.compile(r"\beyJ[\w-]*\.[\w-]*\.[\w-]*")
+
+
+class BadAddress(ValueError):
+    """Not an address that can be used. The message holds nothing of it."""
+
+
+def check_addresses(settings: Settings) -> None:
+    """Refuses addresses of broker and database that cannot be used, or not safely.
+
+    Raises:
+        SettingsError: what is wrong with one of them, and nothing of it.
+    """
+    for name, url, check in (
+        ("AMQP_URL", settings.amqp_url, check_broker_url),
+        ("MONGODB_URL", settings.mongodb_url, check_database_url),
+    ):
+        try:
+            check(url)
+        except BadAddress as error:
+            raise SettingsError(f"{name}: {error}") from None
+
+
+def check_broker_url(url: str) -> None:
+    """Checks an `AMQP_URL`: its form, that the files which it names are there, and that TLS verifies.
+
+    Raises:
+        BadAddress: what is wrong.
+    """
+    try:
+        parts = urlsplit(url)
+        _ = parts.port  # raises where it is none
+    except ValueError:
+        raise BadAddress("is not a URL; percent-encode what is special in user and password") from None
+    if parts.scheme not in ("amqp", "amqps") or not parts.hostname:
+        raise BadAddress("must begin with amqp:// or amqps:// and a host")
+    options = _options(parts.query)
+    _check_options(options, _AMQP_FILES)
+    if parts.scheme == "amqp" and options.keys() & set(_AMQP_FILES):
+        raise BadAddress("names certificates, which need amqps://")
+
+
+def check_database_url(url: str) -> None:
+    """Checks a `MONGODB_URL`, in the same way.
+
+    Raises:
+        BadAddress: what is wrong.
+    """
+    if not url.startswith(("mongodb://", "mongodb+srv://")):
+        raise BadAddress("must begin with mongodb:// or mongodb+srv://")
+    _check_options(_options(url.partition("?")[2]), _DATABASE_FILES)
+    if url.startswith("mongodb+srv://"):
+        return  # to read it, the driver asks the name service
+    try:
+        parse_uri(url, warn=False)
+    except (PyMongoError, ValueError) as error:
+        raise BadAddress(
+            f"the driver cannot read it ({type(error).__name__}); percent-encode what is special in user and"
+            " password"
+        ) from None
+
+
+def _options(query: str) -> dict[str, str]:
+    return {name.lower(): value for name, value in parse_qsl(query, keep_blank_values=True)}
+
+
+def _check_options(options: dict[str, str], files: tuple[str, ...]) -> None:
+    unverified = sorted(name for name in _UNVERIFIED & options.keys() if options[name] not in ("0", "false"))
+    if unverified:
+        raise BadAddress(
+            f"{unverified[0]}: TLS that does not verify protects from nobody; name a CA file instead"
+        )
+    for name in files:
+        if name in options and not _is_readable(Path(options[name])):
+            raise BadAddress(f"{name}: there is no such file, or it may not be read")
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        with path.open("rb"):
+            return True
+    except OSError:
+        return False
+
+
+def without_secrets(text: str) -> str:
+    """`text` with the user and password of every URL in it, and every token, masked.
+
+    For what others write (drivers, mostly); our own lines hold none to begin with.
+    """
+    if "://" in text:
+        text = _CREDENTIALS.sub(r"\1***@", text)
+    return _TOKEN.sub("***", text) if "eyJ" in text else text

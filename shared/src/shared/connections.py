@@ -1,0 +1,186 @@
+"""HTTP connections that cost too much: too many of them, heads without end, peers that send or read nothing.
+
+The server takes all of these as they come; so its protocol is bounded here, and swept once a second.
+"""
+
+import asyncio
+import logging
+from collections.abc import Iterable
+from contextlib import suppress
+from typing import Any
+
+import orjson
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from shared.answer_headers import always_sent
+from shared.edges import HEAD_BYTES, Edges
+from shared.problems import PROBLEM_MEDIA_TYPE, Problem
+
+log = logging.getLogger(__name__)
+
+SWEEP_SECONDS = 1.0
+
+STALL_SECONDS = 60.0
+"""How long a peer may read nothing of what waits for it. (Query's exports have the same bound.)"""
+
+UNPARSED_BYTES = 512 * 1024
+"""What the parser may keep of a head; two reads of the socket. The exact bound is for what it has told."""
+
+BODY_GRACE_SECONDS = 5.0
+"""Beyond the time for a request: whoever reads the body answers by itself, and its answer must get out."""
+
+
+class BoundedProtocol(HttpToolsProtocol):
+    """The server's protocol with a bounded head, and with what the sweep looks at."""
+
+    max_connections: int
+    hsts_seconds: int
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        now = self.loop.time()
+        self.quiet_since: float | None = now
+        """Since when a request is awaited; None: one has begun."""
+        self.begun_at: float | None = None
+        """When the request began that has not arrived as a whole; None: there is none."""
+        self.paused_at: float | None = None
+        """Since when more waits to be sent than may; None: it does not."""
+        self.closing_at: float | None = None
+        self._head_open = False
+        self._head_bytes = 0
+        self._unparsed_bytes = 0
+        self._too_large = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as its parent
+        """Called by the transport."""
+        super().connection_made(transport)
+        if len(self.connections) > self.max_connections:
+            self.refuse(Problem("overloaded", "There are too many connections."))
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the transport."""
+        super().data_received(data)
+        if self._head_open:  # the parser keeps what it has not told yet
+            self._unparsed_bytes += len(data)
+            if self._unparsed_bytes > UNPARSED_BYTES:
+                self._refuse_head()
+
+    def on_message_begin(self) -> None:
+        """Called by the parser."""
+        super().on_message_begin()
+        self.quiet_since, self.begun_at, self._head_bytes = None, self.loop.time(), 0
+        self._head_open, self._unparsed_bytes = True, 0
+
+    def on_headers_complete(self) -> None:
+        """Called by the parser."""
+        self._head_open = False
+        super().on_headers_complete()
+
+    def on_url(self, url: bytes) -> None:
+        """Called by the parser."""
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Called by the parser."""
+        self._count(len(name) + len(value))
+        super().on_header(name, value)
+
+    def on_message_complete(self) -> None:
+        """Called by the parser."""
+        self.begun_at = None
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Called when an answer is out."""
+        self.quiet_since = self.loop.time()
+        super().on_response_complete()
+
+    def pause_writing(self) -> None:
+        """Called by the transport."""
+        self.paused_at = self.loop.time()
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        """Called by the transport."""
+        self.paused_at = None
+        super().resume_writing()
+
+    def send_400_response(self, msg: str) -> None:
+        """Called for what is no HTTP, and for heads that are too large."""
+        if self._too_large:
+            self._refuse_head()
+        else:
+            self.refuse(Problem("malformed-request", msg))
+
+    def refuse(self, problem: Problem) -> None:
+        """Answers without asking the application, and closes."""
+        if not self.transport.is_closing():
+            self.transport.write(_encoded(problem, self.hsts_seconds))
+            self.transport.close()
+
+    def _refuse_head(self) -> None:
+        self.refuse(Problem("headers-too-large", f"The head may have {HEAD_BYTES} bytes."))
+
+    def _count(self, size: int) -> None:
+        self._head_bytes += size
+        if self._head_bytes > HEAD_BYTES:
+            self._too_large = True
+            raise ValueError("head too large")  # the parser then gives up
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """Says nothing: anybody could fill the log."""
+
+    def sweep(self, now: float, request_seconds: float, quiet_seconds: float) -> None:
+        """Ends the connection if it has cost too much by `now`."""
+        if self.transport.is_closing():
+            self.closing_at = self.closing_at or now
+            if now - self.closing_at > STALL_SECONDS:
+                self.transport.abort()
+        elif self.paused_at is not None and now - self.paused_at > STALL_SECONDS:
+            self.transport.abort()
+        elif self.flow.read_paused:
+            self.begun_at = self.begun_at and now  # it is we who do not read
+        elif self.begun_at is not None and now - self.begun_at > request_seconds:
+            self._end_late(now - self.begun_at - request_seconds)
+        elif self.quiet_since is not None and now - self.quiet_since > quiet_seconds:
+            self.transport.close()
+
+    def _end_late(self, over: float) -> None:
+        if self.cycle is None or self.cycle.response_complete:
+            self.refuse(Problem("request-timeout", "The request did not arrive in time."))
+        elif over > BODY_GRACE_SECONDS:
+            self.transport.abort()
+
+
+def bounded_protocol(edges: Edges, max_connections: int) -> type[BoundedProtocol]:
+    """A protocol class of its own for these bounds: the server makes the instances."""
+    bounds = {"max_connections": max_connections, "hsts_seconds": edges.hsts_seconds}
+    return type("ServiceProtocol", (BoundedProtocol,), bounds)
+
+
+async def sweep_connections(
+    connections: Iterable[object], request_seconds: float, quiet_seconds: float
+) -> None:
+    """Looks at all connections once a second, for ever."""
+    loop = asyncio.get_running_loop()
+    while True:
+        await asyncio.sleep(SWEEP_SECONDS)
+        now = loop.time()
+        for connection in tuple(connections):
+            if isinstance(connection, BoundedProtocol):
+                with suppress(RuntimeError):  # its transport was closed by another hand meanwhile
+                    connection.sweep(now, request_seconds, quiet_seconds)
+
+
+def _encoded(problem: Problem, hsts_seconds: int) -> bytes:
+    body = orjson.dumps(problem.document())
+    headers = [
+        *((name.encode(), value.encode()) for name, value in problem.headers().items()),
+        *always_sent(hsts_seconds),
+        (b"content-type", PROBLEM_MEDIA_TYPE.encode()),
+        (b"content-length", str(len(body)).encode()),
+        (b"connection", b"close"),
+    ]
+    head = b"".join(b"%s: %s\r\n" % header for header in headers)
+    return b"HTTP/1.1 %d \r\n%s\r\n%s" % (problem.status, head, body)
