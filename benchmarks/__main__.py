@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import os
 import resource
 import shutil
 import sys
@@ -12,13 +13,25 @@ from pathlib import Path
 from tempfile import mkdtemp
 from typing import Any
 
-from benchmarks import batches, fan_out, floors, idle_memory, latency, single, storm
+from benchmarks import (
+    authorisation,
+    batches,
+    fan_out,
+    floors,
+    idle_memory,
+    latency,
+    query_exports,
+    query_reads,
+    single,
+    storm,
+)
 from benchmarks.figures import TARGETS
 from benchmarks.floors import Measure
 from benchmarks.load_process import LoadFailed, WrongResult
 from benchmarks.machine import this_machine
 from benchmarks.measurement import Measurement
 from benchmarks.profiling import Profiler, ProfilerMissing, profiler_program
+from benchmarks.query_data import ORDERS, SHORT_ORDERS, query_data
 from benchmarks.report import report, write_results
 from benchmarks.stack_under_test import use_stack
 from benchmarks.ws_peer import PeerMissing, install_peer
@@ -34,8 +47,13 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "batches": ("batches",),
     "fan-out": ("fan-out-single", "fan-out-stream", "fan-out-bursts"),
     "storm": ("storm", "storm-restart"),
+    "authorisation": ("authorisation",),
+    "query": ("query-order", "query-history", "query-page", "query-csv", "query-ndjson"),
 }
 """The figures in the order in which they are measured; a group or a figure can be asked for by its name."""
+
+QUERY_FIGURES = GROUPS["query"]
+"""They are measured on a stack with other data than the rest."""
 
 SHORT_SECONDS = 2.0
 SHORT_SAMPLES = 50
@@ -50,26 +68,41 @@ class Suite:
     seconds: float | None
     samples: int | None
     profiled: str | None
+    orders: int
+    """That there are when reads are measured."""
     floors: dict[str, Measurement] = field(default_factory=dict)
     figures: dict[str, Measurement] = field(default_factory=dict)
     profiles: list[str] = field(default_factory=list)
-    is_complete: bool = False
 
-    async def run(self, data: Path, document: dict[str, Any]) -> None:
-        """Everything, one after the other, on a stack that is ready."""
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything was measured."""
+        return set(self.names) == self.figures.keys()
+
+    def run_stacks(self, data: Path) -> None:
+        """Measures everything: the reads on the data that are kept for them, the rest on those in `data`."""
+        reads = [name for name in self.names if name in QUERY_FIGURES]
+        others = [name for name in self.names if name not in QUERY_FIGURES]
+        if others:
+            asyncio.run(run_stack(StackOptions(data=data), say, partial(self.run, others, data)))
+        if reads and self.figures.keys() >= set(others):
+            kept = query_data(RESULTS, self.orders, say).folder
+            asyncio.run(run_stack(StackOptions(data=kept), say, partial(self.run, reads, kept)))
+
+    async def run(self, names: Sequence[str], data: Path, document: dict[str, Any]) -> None:
+        """Measures these, one after the other, on a stack that is ready."""
         profiler = (
             Profiler(self.profiled, document["pids"][self.profiled], RESULTS) if self.profiled else None
         )
-        bare, figures = floors.floors(self.samples, self.seconds), self._figures()
+        bare, figures = floors.floors(self.samples, self.seconds) | self._reads(), self._figures()
         async with use_stack(document, data, profiler) as stack:
-            for name in self.names:
+            for name in names:
                 for floor in [floor for floor in TARGETS[name].floors if floor not in self.floors]:
                     say(f"{floor} …")
                     self.floors[floor] = await bare[floor](stack)
                 say(f"{name} …")
                 self.figures[name] = await figures[name](stack)
-        self.profiles = profiler.reports if profiler else []
-        self.is_complete = True
+        self.profiles += profiler.reports if profiler else []
 
     def _figures(self) -> dict[str, Measure]:
         by_arrival = {
@@ -86,7 +119,13 @@ class Suite:
             **by_arrival,
             "storm": storm.measure,
             "storm-restart": storm.measure_after_restart,
+            "authorisation": authorisation.measure,
+            **self._reads(),
         }
+
+    def _reads(self) -> dict[str, Measure]:
+        """Those through the service and those of the bare driver."""
+        return {**query_reads.measures(self.orders, self.samples), **query_exports.measures(self.orders)}
 
 
 def say(line: str) -> None:
@@ -102,7 +141,7 @@ def main() -> int:
     try:
         _prepare(suite)
         machine = this_machine(data)
-        asyncio.run(run_stack(StackOptions(data=data), say, partial(suite.run, data)))
+        suite.run_stacks(data)
     except (LoadFailed, WrongResult, StackFailed, DatabaseUnavailable, ProfilerMissing, PeerMissing) as error:
         _keep_logs(data)
         say(f"broken: {error}")
@@ -123,6 +162,8 @@ def _prepare(suite: Suite) -> None:
         profiler_program()
     if any(floor.startswith("ws-") for name in suite.names for floor in TARGETS[name].floors):
         install_peer()
+    # All load comes from one caller, so its limit would be measured, and not the system.
+    os.environ["RATE_LIMIT_PER_SECOND"] = "0"
     # The services inherit it: one socket for each of thousands of clients.
     _, hard_limit = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard_limit, hard_limit))
@@ -154,6 +195,7 @@ def _suite(arguments: Sequence[str]) -> Suite:
         names=_figures_of(given.names or GROUPS),
         seconds=given.seconds or (SHORT_SECONDS if given.short else None),
         samples=given.samples or (SHORT_SAMPLES if given.short else None),
+        orders=SHORT_ORDERS if given.short else ORDERS,
         profiled=given.profile,
     )
 

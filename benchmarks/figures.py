@@ -20,6 +20,14 @@ class Target:
     """Whether the bound is in units of the floor."""
 
 
+def _read_target(title: str, floor: str) -> Target:
+    return Target(title, "p50_ms", "ms", 2, (floor,), larger_is_better=False, is_relative=True)
+
+
+def _export_target(title: str) -> Target:
+    return Target(title, "rate", "rows/s", 0.5, ("bare-cursor",), is_relative=True)
+
+
 TARGETS: Mapping[str, Target] = {
     "idle-memory": Target(
         "idle dashboard, memory of the server", "client_kb", "KB", 20, ("ws-memory",), larger_is_better=False
@@ -73,6 +81,14 @@ TARGETS: Mapping[str, Target] = {
     "storm-restart": Target(
         "the same after a restart of the notifier", "seconds", "s", 10, ("ws-storm",), larger_is_better=False
     ),
+    "authorisation": Target(
+        "what authorisation adds to a request", "request_us", "µs", 30, ("verification",), False
+    ),
+    "query-order": _read_target("an order by its id, median", "bare-order"),
+    "query-history": _read_target("its history, median", "bare-history"),
+    "query-page": _read_target("a page of 50 by merchant and time, median", "bare-page"),
+    "query-csv": _export_target("all orders as CSV"),
+    "query-ndjson": _export_target("all orders as NDJSON"),
 }
 
 

@@ -1,10 +1,10 @@
 """The floors: what the bare parts reach on the same nodes, without the system; and what the peer reaches."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from functools import partial
 
-from benchmarks import fan_out, floor_pass, floor_transactions, idle_memory, storm
+from benchmarks import authorisation, fan_out, floor_pass, floor_transactions, idle_memory, storm
 from benchmarks.measurement import Measurement
 from benchmarks.single import CALLERS
 from benchmarks.stack_under_test import StackUnderTest
@@ -15,7 +15,7 @@ UPDATES_EACH = 100
 Measure = Callable[[StackUnderTest], Awaitable[Measurement]]
 
 
-def floors(samples: int | None, seconds: float | None) -> Mapping[str, Measure]:
+def floors(samples: int | None, seconds: float | None) -> dict[str, Measure]:
     """How to measure each, in `samples` or `seconds` instead of its own."""
     bare_seconds = SECONDS if seconds is None else seconds
     by_arrival = {
@@ -30,6 +30,7 @@ def floors(samples: int | None, seconds: float | None) -> Mapping[str, Measure]:
         "transactions-4": partial(_transactions, name="transactions-4", at_once=4, seconds=bare_seconds),
         **by_arrival,
         "ws-storm": storm.measure_peer,
+        "verification": authorisation.measure_verification,
     }
 
 

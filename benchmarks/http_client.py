@@ -158,8 +158,17 @@ async def connect_ingest(url: str, token: str) -> IngestClient:
     Raises:
         OSError: ingest cannot be reached.
     """
+    connection, head = await connect_http(url, token)
+    return IngestClient(connection, head + b"Content-Type: application/json\r\n")
+
+
+async def connect_http(url: str, token: str) -> tuple[HttpConnection, bytes]:
+    """A connection to a service, and the header lines that each request has.
+
+    Raises:
+        OSError: the service cannot be reached.
+    """
     address = urlsplit(url)
     loop = asyncio.get_running_loop()
     _, connection = await loop.create_connection(HttpConnection, address.hostname or "", address.port or 80)
-    head = f"Host: {address.netloc}\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\n"
-    return IngestClient(connection, head.encode())
+    return connection, f"Host: {address.netloc}\r\nAuthorization: Bearer {token}\r\n".encode()

@@ -11,6 +11,7 @@ import orjson
 from benchmarks.figures import TARGETS, figure_of
 from benchmarks.machine import Machine
 from benchmarks.measurement import Measurement
+from benchmarks.query_tables import export_rows, is_of_query, read_rows
 from shared.timestamps import format_time
 
 PROCESSES = ("broker", "database", "ingest", "order-state", "notifier", "query", "ws", "generator")
@@ -24,7 +25,9 @@ Measurements = Mapping[str, Measurement]
 def report(machine: Machine, floors: Measurements, figures: Measurements) -> str:
     """All tables."""
     measurements = [*floors.values(), *figures.values()]
-    of_updates = [m for m in measurements if not _is_live_view(m)]
+    of_updates = [
+        m for m in measurements if not (_is_live_view(m) or is_of_query(m) or is_of_authorisation(m))
+    ]
     tables = {
         "Floors: the bare parts on the same nodes": _value_rows(
             m for m in floors.values() if m in of_updates
@@ -32,6 +35,11 @@ def report(machine: Machine, floors: Measurements, figures: Measurements) -> str
         "System": _value_rows(m for m in figures.values() if m in of_updates),
         "Live view beside Node's ws (processor time of a delivery; in the storm, of a client)": _live_rows(
             m for m in measurements if _is_live_view(m)
+        ),
+        "Reads, and the bare driver": read_rows(measurements),
+        "Exports, and the bare cursor": export_rows(measurements),
+        "Authorisation, µs a request: of a token that is known, and of one whose signature is checked": (
+            authorisation_rows(measurements)
         ),
         "Against the targets": _target_rows(floors, figures),
         "Processor time, s per 1,000 updates": _cost_rows(of_updates),
@@ -44,6 +52,26 @@ def report(machine: Machine, floors: Measurements, figures: Measurements) -> str
 
 def _is_live_view(measurement: Measurement) -> bool:
     return "clients" in measurement.values
+
+
+def is_of_authorisation(measurement: Measurement) -> bool:
+    """Whether it has the columns of the authorisation."""
+    return "request_us" in measurement.values
+
+
+def authorisation_rows(measurements: Sequence[Measurement]) -> list[list[str]]:
+    """A head, and a row for each way to prove who one is."""
+    rows = [["", "requests", "µs"]]
+    for measurement in filter(is_of_authorisation, measurements):
+        values = measurement.values
+        by_algorithm = {name.removesuffix("_us"): us for name, us in values.items() if name.endswith("_us")}
+        known = by_algorithm.pop("request")
+        names = {f"{measurement.name}, {name}": us for name, us in by_algorithm.items()}
+        rows += [
+            [name, f"{values['requests']:,.0f}", f"{us:.1f}"]
+            for name, us in (names or {measurement.name: known}).items()
+        ]
+    return rows
 
 
 def _notes(figures: Measurements) -> list[str]:

@@ -21,12 +21,13 @@ LOOK_SECONDS = 0.1
 
 
 class StackUnderTest:
-    """One stack on fresh data."""
+    """One stack, on fresh data or on those of the reads."""
 
     def __init__(
         self, document: dict[str, Any], data: Path, database: Database, profiler: Profiler | None
     ) -> None:
         self.ingest_url: str = document["ingest"]
+        self.query_url: str = document["query"]
         self.notifier_url: str = document["notifier"]
         self.amqp_url: str = document["amqp_url"]
         self.mongodb_url: str = document["mongodb_url"]
@@ -35,6 +36,10 @@ class StackUnderTest:
         self._pids: dict[str, int] = document["pids"]
         self._database = database
         self._profiler = profiler
+
+    def pid(self, part: str) -> int:
+        """The process id of a part of the stack."""
+        return self._pids[part]
 
     def token(self) -> str:
         """One that may do everything, for an hour."""
