@@ -1,6 +1,7 @@
 """Updates that order-state itself fails on: their orders wait for an operator, and nobody else does."""
 
 import asyncio
+import getpass
 import os
 import sys
 from pathlib import Path
@@ -14,6 +15,7 @@ from builders import create_command, update_command
 from callers import Answer, Caller, eventually, many_lives
 from fixtures import PARTITIONS, Spine, StartService
 from listeners import examine, listening
+from shared.audit_trail import Actor
 from shared.broker import connect
 from shared.commands import COMMANDS_MEDIA_TYPE, encode_command, join_commands
 from shared.database import open_database
@@ -76,7 +78,8 @@ async def history(environment: dict[str, str], order_id: str) -> list[str]:
 async def operate(environment: dict[str, str], order_id: str, *, skip: bool = False) -> str:
     """What `tracking parked` does."""
     urls = environment["AMQP_URL"], environment["MONGODB_URL"]
-    return await release(*urls, environment["MONGODB_DATABASE"], order_id, skip=skip)
+    name = environment["MONGODB_DATABASE"]
+    return await release(*urls, name, order_id, skip=skip, actor=Actor("ops", "command-line"))
 
 
 async def others_flow(caller: Caller) -> None:
@@ -310,6 +313,19 @@ async def test_the_command_line_lists_replays_and_gives_up(
         await eventually(lambda: orders_by_metric(sound, 0))
         assert await history(environment, two) == ALL_STEPS
         assert await tracking(environment, "parked") == (0, "nothing is parked\n", "")
+
+        code, trail, _ = await tracking(environment, "audit")
+        acts = [line.split("  ")[1:] for line in trail.splitlines()]
+        assert code == 0
+        assert [act[1] for act in acts] == [
+            "installation.started",
+            "parked.replay",
+            "parked.skip",
+            "parked.replay",
+        ]
+        assert [act[2] for act in acts[1:]] == [one, one, two]
+        assert {act[0] for act in acts[1:]} == {f"{getpass.getuser()} (command-line)"}
+        assert all("update_id=poison" in act[3] and "Lovelace" not in act[3] for act in acts[1:])
     await examine(environment, caller.acknowledged)
 
 

@@ -9,6 +9,7 @@ from builders import EVERYONE, TIME, create_command, update_command
 from order_state.batch import decide_batch
 from order_state.decided import AnyCommand, Decided, Known
 from shared.access import Grant
+from shared.commands import Source
 from shared.documents import EventDocument, OrderDocument, UpdateDocument
 from shared.workflow import DEFAULT_WORKFLOW
 from tracking.checker import Records, find_faults
@@ -89,6 +90,30 @@ def test_a_foreign_order_does_not_exist_and_keeps_no_trace_of_the_caller() -> No
         "members": {},
     }
     assert again.is_empty
+
+
+def test_who_asks_for_an_order_before_it_is_there_takes_no_update_id_from_it() -> None:
+    early = Source(type="driver", id="a-stranger")
+    first = batch([update_command(update_id="u", source=early), update_command(update_id="c", source=early)])
+    assert summary(first) == [("rejected", False, None, "order-not-found")] * 2
+    again = batch(
+        [create_command(update_id="c"), update_command(update_id="u"), update_command(update_id="u")],
+        known_after(first),
+    )
+    assert summary(again) == [
+        ("applied", False, 1, None),
+        ("applied", False, 2, None),
+        ("applied", True, 2, None),
+    ]
+    assert again.replaced == {"o-1/c", "o-1/u"}
+    late = batch([update_command(update_id="u", source=early)], known_after(first, again), seq=2)
+    assert summary(late) == [("applied", True, 2, None)]
+
+
+def test_who_asks_for_an_order_before_it_is_there_is_answered_alike_when_it_is_there() -> None:
+    early = update_command(update_id="u")
+    first = batch([early, create_command()])
+    assert summary(batch([early], known_after(first), seq=1)) == [("rejected", True, None, "order-not-found")]
 
 
 def test_a_token_for_single_orders_is_not_shown_the_customer() -> None:

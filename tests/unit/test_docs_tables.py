@@ -33,6 +33,7 @@ from query.settings import QuerySettings
 from shared.commands import MAX_COMMANDS_PER_MESSAGE, MAX_MESSAGE_BYTES
 from shared.database import INDEXES, UPDATES_TTL_SECONDS
 from shared.documents import (
+    AuditDocument,
     EventDocument,
     Metadata,
     OrderDocument,
@@ -62,6 +63,7 @@ DOCUMENTS = {
     "parked": ParkedDocument,
     "partitions": PartitionDocument,
     "revocations": RevocationDocument,
+    "audit": AuditDocument,
 }
 
 MAX_PARKED_ORDERS = OrderStateSettings.model_fields["max_parked_orders"].default
@@ -240,7 +242,7 @@ def test_every_close_code_is_in_its_table() -> None:
         ("concurrency", f"| revoked tokens | {MAX_REVOCATIONS:,} entries |"),
         (
             "operations",
-            f"one secret; a change of the secret ends all tokens at once; {MAX_REVOCATIONS:,} rev",
+            f"keys of one issuer; {MAX_REVOCATIONS:,} revocations",
         ),
         ("operations", f"looks every {LOOK_SECONDS:g} seconds"),
         ("operations", f"with 401, at most {LOOK_SECONDS:g} seconds later"),

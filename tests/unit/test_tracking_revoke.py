@@ -67,7 +67,7 @@ def test_options_that_make_no_sense(options: tuple[str, str, str, str], said: st
 def test_it_says_what_was_revoked_and_who_acts_on_it() -> None:
     said = describe(SubjectRevocation("ann", TIME, None))
     assert "the tokens of ann that were issued before 2026-03-01T08:00:00.000Z" in said
-    assert "within 3 seconds; ingest does not look" in said
+    assert "within 3 seconds, and close open streams" in said
     assert describe(TokenRevocation("x", None)).startswith("revoked: the token x\n")
 
 

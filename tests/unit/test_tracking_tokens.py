@@ -1,10 +1,14 @@
 """Tokens of the command line, read by the code of the services."""
 
-import pytest
+from pathlib import Path
 
+import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+
+from issuers import ALGORITHMS, Issuer, new_key
 from shared.settings import Settings
 from shared.tokens import TokenVerifier
-from tracking.tokens import InvalidClaims, mint_token, parse_ttl
+from tracking.tokens import InvalidClaims, mint_token, parse_ttl, read_signing_key
 
 SECRET = "s" * 32
 
@@ -56,3 +60,36 @@ def test_claims_that_no_service_would_take(claims: dict[str, object], said: str)
 def test_a_short_secret_is_refused() -> None:
     with pytest.raises(InvalidClaims, match="32 bytes"):
         mint_token("short", subject="s", scope="orders:read", merchants=["*"])
+
+
+@pytest.mark.parametrize("algorithm", ALGORITHMS)
+@pytest.mark.parametrize("key_id", ["", "named"])
+def test_a_token_of_a_private_key_is_understood(tmp_path: Path, algorithm: str, key_id: str) -> None:
+    issuer = Issuer(tmp_path / "keys.json")
+    issuer.publish(algorithm)
+    (tmp_path / "key.pem").write_bytes(
+        issuer.key(algorithm).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    )
+    key = read_signing_key(tmp_path / "key.pem", key_id and algorithm)
+    token = mint_token(key, subject="ann", scope="orders:read", merchants=["*"])
+    settings = Settings(amqp_url="amqp://x", mongodb_url="mongodb://x", jwks_file=issuer.path)
+    assert TokenVerifier(settings).verify(token).subject == "ann"
+
+
+def test_a_file_that_is_no_strong_private_key_is_refused(tmp_path: Path) -> None:
+    weak = new_key("RS256", bits=1024).private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    for content in (b"", b"-----BEGIN PRIVATE KEY-----", weak):
+        (tmp_path / "key.pem").write_bytes(content)
+        with pytest.raises(InvalidClaims, match="--key"):
+            read_signing_key(tmp_path / "key.pem", "")
+    with pytest.raises(InvalidClaims, match="--key"):
+        read_signing_key(tmp_path / "missing.pem", "")
+
+
+def test_a_token_is_for_whom_the_environment_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("JWT_ISSUER", "ours")
+    monkeypatch.setenv("JWT_AUDIENCE", "tracking")
+    token = mint_token(SECRET, subject="ann", scope="orders:read", merchants=["*"])
+    place = {"jwt_issuer": "ours", "jwt_audience": "tracking"}
+    settings = Settings(amqp_url="amqp://x", mongodb_url="mongodb://x", jwt_secret=SECRET, **place)
+    assert TokenVerifier(settings).verify(token).subject == "ann"

@@ -6,6 +6,7 @@ import os
 import shutil
 import sys
 from collections.abc import Coroutine
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -13,8 +14,10 @@ from typing import Annotated, Any, Literal, TypeVar
 import typer
 from rich.console import Console
 
+from shared.audit_trail import Actor
 from shared.settings import SettingsError
 from shared.workflow import load_workflow
+from tracking.audit import NotRecorded, actor_of, audit_lines, record_token, time_since
 from tracking.batch_client import BatchRefused, Undecided
 from tracking.check import NotChecked, Target
 from tracking.check import check as check_records
@@ -39,7 +42,7 @@ from tracking.revoke import revoke as write_revocation
 from tracking.stack import MAX_REPLICAS, SERVICES, StackFailed, StackOptions, run_stack
 from tracking.supervisor import first_of
 from tracking.tail import print_events
-from tracking.tokens import InvalidClaims, SourceType, mint_token, parse_ttl
+from tracking.tokens import InvalidClaims, SourceType, mint_token, parse_ttl, read_signing_key
 
 app = typer.Typer(
     help="Live order tracking on one machine.",
@@ -63,6 +66,9 @@ TokenOption = Annotated[
         "--token", help="Bearer token; else one is made with the stack's secret.", envvar="TRACKING_TOKEN"
     ),
 ]
+AsOption = Annotated[
+    str, typer.Option("--as", help="Who does this, for the audit trail; else the user of this system.")
+]
 Port = Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free port.")]
 
 
@@ -80,6 +86,7 @@ FAULTS = (
     NotChecked,
     NotRevoked,
     NotReleased,
+    NotRecorded,
     NoReport,
 )
 """What ends a command with one clear line."""
@@ -148,7 +155,7 @@ def up(
     )
 
     async def until_stopped(document: dict[str, Any]) -> None:
-        for name in ("ingest", "query", "notifier"):
+        for name in ("ingest", "query", "notifier", "console"):
             say(f"{name:<9} {document[name]}")
         say(f"logs      {DataFolder(data_dir).logs}")
         say("ready; Ctrl-C stops everything")
@@ -178,7 +185,8 @@ def demo(
         works = [Demo(document, rate, board).run(), board.run()]
         await first_of(*works, *([asyncio.sleep(seconds)] if seconds else []))
 
-    _run(run_stack(StackOptions(data=data_dir, ports=ports, fresh=fresh), console.print, drive))
+    options = StackOptions(data=data_dir, ports=ports, fresh=fresh, signed_in=True)
+    _run(run_stack(options, console.print, drive))
 
 
 @app.command()
@@ -190,11 +198,16 @@ def token(
     source_type: Annotated[SourceType, typer.Option(help="What it stands for.")] = "system",
     orders: Annotated[str, typer.Option(help="Narrow to these order ids, with commas between.")] = "",
     ttl: Annotated[str, typer.Option(help="How long it is valid: 90s, 30m, 1h, 7d.")] = "1h",
+    key: Annotated[
+        Path | None, typer.Option(help="Sign with this private key (PEM) instead of the secret.")
+    ] = None,
+    key_id: Annotated[str, typer.Option(help="Its name (kid) in the key set of the services.")] = "",
+    acting: AsOption = "",
     data_dir: DataDir = DEFAULT_FOLDER,
 ) -> None:
     """Prints a token, signed with JWT_SECRET or else with the secret of the stack in the data folder."""
     text = mint_token(
-        secret_of(data_dir),
+        secret_of(data_dir) if key is None else read_signing_key(key, key_id),
         subject=sub,
         scope=scope,
         merchants=_split(merchants),
@@ -202,7 +215,17 @@ def token(
         orders=_split(orders) if orders else None,
         ttl_seconds=parse_ttl(ttl),
     )
+    _record_token(data_dir, acting, text)
     typer.echo(text)
+
+
+def _record_token(data_dir: Path, acting: str, text: str) -> None:
+    try:
+        mongodb_url = server_url(data_dir, "MONGODB_URL")
+    except NoStack:  # the secret alone makes tokens, here as anywhere
+        typer.echo("tracking: not in the audit trail, no database is known here", err=True)
+    else:
+        _run(record_token(mongodb_url, _database_name(), actor_of(acting), text))
 
 
 @app.command()
@@ -216,6 +239,7 @@ def revoke(
     until: Annotated[
         str, typer.Option(help="When they have expired anyway: the entry goes then; else it stays.")
     ] = "",
+    acting: AsOption = "",
     data_dir: DataDir = DEFAULT_FOLDER,
 ) -> None:
     """Ends tokens before they expire: one by its id, or those of a subject.
@@ -225,8 +249,8 @@ def revoke(
     It writes to the database of the running stack, or to what MONGODB_URL and MONGODB_DATABASE name.
     """
     revocation = parse_revocation(sub, issued_before, jti, until)
-    database = os.environ.get("MONGODB_DATABASE", "tracking")
-    _run(write_revocation(server_url(data_dir, "MONGODB_URL"), database, revocation))
+    mongodb_url = server_url(data_dir, "MONGODB_URL")
+    _run(write_revocation(mongodb_url, _database_name(), revocation, actor_of(acting)))
     say(describe_revocation(revocation))
 
 
@@ -344,6 +368,28 @@ def check(*, data_dir: DataDir = DEFAULT_FOLDER) -> None:
 
 
 @app.command()
+def audit(
+    *,
+    since: Annotated[str, typer.Option(help="From this time on, or how long ago: 90s, 30m, 1h, 7d.")] = "",
+    json_lines: Annotated[bool, typer.Option("--json", help="Each act as one line of JSON.")] = False,
+    data_dir: DataDir = DEFAULT_FOLDER,
+) -> None:
+    """Lists who did which administrative thing, the oldest first.
+
+    An act is recorded before it is done; one that then failed is there, too.
+
+    It reads the database of the running stack, or what MONGODB_URL and MONGODB_DATABASE name.
+    """
+    start = time_since(since)
+    _run(_say_audit(server_url(data_dir, "MONGODB_URL"), start, as_json=json_lines))
+
+
+async def _say_audit(mongodb_url: str, since: datetime | None, *, as_json: bool) -> None:
+    async for line in audit_lines(mongodb_url, _database_name(), since, as_json=as_json):
+        say(line)
+
+
+@app.command()
 def report(
     name: Annotated[Report, typer.Argument(help="Which one.", show_default=False)],
     *,
@@ -420,23 +466,23 @@ async def _say_parked(mongodb_url: str) -> None:
 
 
 @parked_app.command()
-def replay(order: OrderId, *, data_dir: DataDir = DEFAULT_FOLDER) -> None:
+def replay(order: OrderId, *, acting: AsOption = "", data_dir: DataDir = DEFAULT_FOLDER) -> None:
     """Decides what waits of an order, one update after the other, until one fails again.
 
     Exit code 0: nothing of the order waits any more. 1: something does, or nobody knows.
     """
-    _release(data_dir, order, skip=False)
+    _release(data_dir, order, actor_of(acting), skip=False)
 
 
 @parked_app.command()
-def skip(order: OrderId, *, data_dir: DataDir = DEFAULT_FOLDER) -> None:
+def skip(order: OrderId, *, acting: AsOption = "", data_dir: DataDir = DEFAULT_FOLDER) -> None:
     """Gives up the update that failed: it is rejected, for good. Then goes on as replay does."""
-    _release(data_dir, order, skip=True)
+    _release(data_dir, order, actor_of(acting), skip=True)
 
 
-def _release(data_dir: Path, order_id: str, *, skip: bool) -> None:
+def _release(data_dir: Path, order_id: str, actor: Actor, *, skip: bool) -> None:
     amqp_url, mongodb_url = server_url(data_dir, "AMQP_URL"), server_url(data_dir, "MONGODB_URL")
-    say(_run(release_order(amqp_url, mongodb_url, _database_name(), order_id, skip=skip)))
+    say(_run(release_order(amqp_url, mongodb_url, _database_name(), order_id, skip=skip, actor=actor)))
 
 
 def _database_name() -> str:

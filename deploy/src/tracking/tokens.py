@@ -1,13 +1,22 @@
 """Tokens: made by hand for a person, a driver or a test of this machine."""
 
+import os
 import re
 import secrets
+from dataclasses import dataclass
+from pathlib import Path
 from time import time
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import jwt
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, EllipticCurvePrivateKey
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from shared.identifiers import is_identifier
+from shared.keys import MIN_RSA_BITS
 from shared.settings import MIN_SECRET_BYTES
 
 SourceType = Literal["driver", "system", "operator", "customer"]
@@ -33,8 +42,38 @@ def parse_ttl(text: str) -> int:
     return int(match[1]) * _UNIT_SECONDS[match[2]]
 
 
+@dataclass(frozen=True, slots=True)
+class SigningKey:
+    """The private key of an issuer, and how services find its public half."""
+
+    material: RSAPrivateKey | EllipticCurvePrivateKey | Ed25519PrivateKey
+    algorithm: str
+    key_id: str
+
+
+def read_signing_key(path: Path, key_id: str) -> SigningKey:
+    """The private key in a PEM file, for tokens that name it `key_id` (`kid`; "" = none).
+
+    Raises:
+        InvalidClaims: it cannot be read, or is not for RS256, ES256 or EdDSA.
+    """
+    try:
+        material = load_pem_private_key(path.read_bytes(), password=None)
+    except (OSError, ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise InvalidClaims(
+            f"--key {path}: cannot be read as a private key ({type(error).__name__})"
+        ) from None
+    if isinstance(material, RSAPrivateKey) and material.key_size >= MIN_RSA_BITS:
+        return SigningKey(material, "RS256", key_id)
+    if isinstance(material, EllipticCurvePrivateKey) and isinstance(material.curve, SECP256R1):
+        return SigningKey(material, "ES256", key_id)
+    if isinstance(material, Ed25519PrivateKey):
+        return SigningKey(material, "EdDSA", key_id)
+    raise InvalidClaims(f"--key {path}: use RSA of {MIN_RSA_BITS} bits or more, P-256, or Ed25519")
+
+
 def mint_token(
-    secret: str,
+    key: str | SigningKey,
     *,
     subject: str,
     scope: str,
@@ -43,12 +82,13 @@ def mint_token(
     orders: list[str] | None = None,
     ttl_seconds: int = 3600,
 ) -> str:
-    """A token (HS256) with these claims and an id of its own (`jti`), valid from now for `ttl_seconds`.
+    """A token with these claims and an id of its own (`jti`), valid from now for `ttl_seconds`, and for whom
+    `JWT_ISSUER` and `JWT_AUDIENCE` of the environment name. `key`: the secret, or a private key.
 
     Raises:
         InvalidClaims: the services would refuse it.
     """
-    if len(secret.encode()) < MIN_SECRET_BYTES:
+    if isinstance(key, str) and len(key.encode()) < MIN_SECRET_BYTES:
         raise InvalidClaims(f"JWT_SECRET: has less than {MIN_SECRET_BYTES} bytes; the services refuse it")
     check_identifiers("--sub", [subject])
     check_identifiers("--merchants", [merchant for merchant in merchants if merchant != "*"])
@@ -57,7 +97,7 @@ def mint_token(
     if unknown:
         raise InvalidClaims(f"--scope: {', '.join(sorted(unknown))} is none of {', '.join(get_args(Scope))}")
     issued_at = time()
-    claims = {
+    claims: dict[str, Any] = {
         "sub": subject,
         "source_type": source_type,
         "scope": scope,
@@ -69,7 +109,12 @@ def mint_token(
     }
     if orders is not None:
         claims["orders"] = orders
-    return jwt.encode(claims, secret, algorithm="HS256")
+    places = {"iss": os.environ.get("JWT_ISSUER"), "aud": os.environ.get("JWT_AUDIENCE")}
+    claims |= {name: place for name, place in places.items() if place}
+    if isinstance(key, str):
+        return jwt.encode(claims, key, algorithm="HS256")
+    named = {"kid": key.key_id} if key.key_id else None
+    return jwt.encode(claims, key.material, algorithm=key.algorithm, headers=named)
 
 
 def check_identifiers(option: str, texts: list[str]) -> None:

@@ -58,6 +58,11 @@ def may_read(principal: Principal) -> bool:
     return not principal.scopes.isdisjoint(("orders:read", "orders:admin"))
 
 
+def may_administer(principal: Principal) -> bool:
+    """Whether the caller is an operator of the whole installation."""
+    return "orders:admin" in principal.scopes and reaches_all(principal.grant)
+
+
 def reaches(grant: Grant, order_id: str, merchant_id: str) -> bool:
     """Whether the order exists for the holder of this grant.
 
@@ -70,11 +75,30 @@ def reaches(grant: Grant, order_id: str, merchant_id: str) -> bool:
     return grant.every_merchant or merchant_id in grant.merchants
 
 
+def reaches_all(grant: Grant) -> bool:
+    """Whether every order exists for the holder, also those that are not there yet."""
+    return grant.every_merchant and grant.orders is None
+
+
 def may_create_for(grant: Grant, order_id: str, merchant_id: str) -> bool:
     """Whether the holder may create this order for this merchant: its merchant must be granted."""
     return bool(grant.merchants) and reaches(grant, order_id, merchant_id)
 
 
 def sees_customer(grant: Grant) -> bool:
-    """Whether the holder is shown names and contacts: merchants and operators, not tracking links."""
+    """Whether the holder is shown personal data: the name and contact of the customer, and who reported
+    each change. Merchants and operators are; whoever holds a link to single orders is not, for links are
+    passed on.
+    """
     return bool(grant.merchants) and grant.orders is None
+
+
+def sees_outcome(principal: Principal, *, source_id: str, order_id: str, merchant_id: str | None) -> bool:
+    """Whether the outcome of an update exists for the caller: for its sender, and for those who reach its
+    order. `merchant_id` is None where there was no order.
+    """
+    if source_id == principal.subject:
+        return True
+    if merchant_id is None:
+        return reaches_all(principal.grant)
+    return reaches(principal.grant, order_id, merchant_id)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any
 
 from pydantic import Field, TypeAdapter
-from pydantic.json_schema import GenerateJsonSchema
 
 from shared.commands import COMMANDS_MEDIA_TYPE, MAX_COMMANDS_PER_MESSAGE, Command
+from shared.json_schemas import Document, PlainSchema
 from shared.messages import EVENTS_MEDIA_TYPE, CloudEvent
 from shared.outcomes import REPLIES_MEDIA_TYPE, Reply
 from shared.topology import (
@@ -22,8 +22,6 @@ from shared.topology import (
     partition_queue_name,
     routing_key,
 )
-
-Document = dict[str, Any]
 
 AMQP_BINDING = "0.3.0"
 
@@ -51,7 +49,7 @@ def components(messages: Sequence[Message]) -> Document:
     payloads, definitions = TypeAdapter.json_schemas(
         inputs,  # type: ignore[arg-type] # its keys are Hashable, and lists are invariant
         ref_template="#/components/schemas/{model}",
-        schema_generator=_PlainSchema,
+        schema_generator=PlainSchema,
     )
     return {
         "messages": {
@@ -71,25 +69,6 @@ def _message(message: Message, payload: Document) -> Document:
     if message.correlation:
         document["correlationId"] = {"location": message.correlation}
     return document
-
-
-class _PlainSchema(GenerateJsonSchema):
-    """Without titles that repeat the name, and defaults that say nothing."""
-
-    def field_title_should_be_set(self, schema: Any) -> bool:
-        return False
-
-    def field_is_required(self, field: Any, total: bool) -> bool:
-        # What tells the members of a union apart must be there, though our own code need not name it.
-        inner = field["schema"]
-        is_tag = inner["type"] == "default" and inner["schema"]["type"] == "literal"
-        return is_tag or super().field_is_required(field, total)
-
-    def default_schema(self, schema: Any) -> Document:
-        document = super().default_schema(schema)
-        if document.get("default") is None or isinstance(document["default"], dict):
-            document.pop("default", None)
-        return document
 
 
 def _draft_7(schema: Any) -> Any:

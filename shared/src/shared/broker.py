@@ -226,6 +226,29 @@ class Connection:
                 await _declare_queue(channel, queue)
             await channel.close()
 
+    async def ensure(self, partitions: int) -> None:
+        """Like `declare`, but what exists already is taken as it is. For those who use the exchanges and
+        queues and need not be allowed to configure them, nor, which goes with it, to read every queue.
+
+        Raises:
+            BrokerUnavailable: also when something is missing and may not be declared.
+        """
+        if not await self._is_declared(partitions):
+            await self.declare(partitions)
+
+    async def _is_declared(self, partitions: int) -> bool:
+        async with _bounded("look for what is declared"):
+            channel = await self._connection.channel()
+            try:
+                for exchange in (COMMANDS_EXCHANGE, EVENTS_EXCHANGE, DEAD_EXCHANGE):
+                    await channel.declare_exchange(exchange, passive=True)
+                for partition in range(partitions):
+                    await channel.declare_queue(partition_queue(partition).name, passive=True)
+            except aiormq.exceptions.ChannelNotFoundEntity:
+                return False  # and the broker has closed the channel
+            await channel.close()
+        return True
+
     async def publisher(
         self, exchange_name: str, *, mandatory: bool = True, confirms: bool = True
     ) -> Publisher:

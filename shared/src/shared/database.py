@@ -18,6 +18,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_never, wait_ra
 from uuid_utils import uuid4
 
 from shared.documents import (
+    AuditDocument,
     EventDocument,
     OrderDocument,
     ParkedDocument,
@@ -76,6 +77,10 @@ INDEXES: dict[str, list[IndexModel]] = {
     "revocations": [
         IndexModel([("expires_at", ASCENDING)], name="ttl", expireAfterSeconds=0),
     ],
+    "audit": [
+        IndexModel([("at", DESCENDING), ("_id", DESCENDING)], name="recency"),
+        IndexModel([("expires_at", ASCENDING)], name="ttl", expireAfterSeconds=0),
+    ],
 }
 
 
@@ -129,6 +134,7 @@ class Database:
         self.parked = cast(AsyncCollection[ParkedDocument], self.raw["parked"])
         self.partitions = cast(AsyncCollection[PartitionDocument], self.raw["partitions"])
         self.revocations = cast(AsyncCollection[RevocationDocument], self.raw["revocations"])
+        self.audit = cast(AsyncCollection[AuditDocument], self.raw["audit"])
 
     async def ping(self) -> None:
         """Raises `DatabaseUnavailable` unless the database answers within `PING_SECONDS`."""
@@ -231,7 +237,8 @@ async def open_database(url: str, name: str) -> AsyncIterator[Database]:
             maxPoolSize=MAX_CONNECTIONS,
         )
     except PyMongoError as error:
-        raise DatabaseUnavailable(f"MONGODB_URL: {str(error)[:200]}") from error
+        # Its message may hold a part of the address, and so of the password.
+        raise DatabaseUnavailable(f"MONGODB_URL: cannot be used ({type(error).__name__})") from None
     try:
         yield Database(client, name)
     finally:

@@ -153,6 +153,25 @@ class RevocationDocument(TypedDict):
     expires_at: datetime | None
 
 
+class ActorDocument(TypedDict):
+    """Who did an administrative thing, and by which way."""
+
+    sub: str
+    via: Literal["api", "command-line", "service"]
+
+
+class AuditDocument(TypedDict):
+    """An administrative act (collection `audit`). Written once, never changed; no name, contact or token."""
+
+    _id: str
+    at: datetime
+    actor: ActorDocument
+    action: str
+    subject: str
+    details: dict[str, Any]
+    expires_at: datetime | None
+
+
 MAX_SEQ = 2**40 - 1
 """Events in one partition; at 10,000/s it takes three years to fill one. With 1,024 partitions a key
 stays below 2**53, so it is exact in every language."""

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 
 from shared.broker import BrokerUnavailable
 from shared.database import DatabaseUnavailable
+from shared.key_ring import KeysUnavailable
 
 Check = Callable[[], Awaitable[None]]
 """Returns if the dependency answers, else raises, in bounded time: it is never cancelled, for a call of the
@@ -17,7 +18,7 @@ async def failing_checks(checks: dict[str, Check]) -> dict[str, str]:
     async def reason(check: Check) -> str | None:
         try:
             await check()
-        except (BrokerUnavailable, DatabaseUnavailable) as error:
+        except (BrokerUnavailable, DatabaseUnavailable, KeysUnavailable) as error:
             return type(error).__name__
         return None
 

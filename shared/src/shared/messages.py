@@ -9,8 +9,9 @@ from typing import Annotated, Literal, NotRequired
 from pydantic import ConfigDict, Field, with_config
 from typing_extensions import TypedDict
 
+from shared.access import SourceType
 from shared.cursors import MAX_CURSOR_CHARACTERS
-from shared.documents import CustomerDocument, Metadata, SourceDocument
+from shared.documents import CustomerDocument, Metadata
 from shared.identifiers import Identifier
 from shared.problems import CATALOGUE
 from shared.workflow import STATUS_PATTERN
@@ -41,6 +42,17 @@ DESCRIBED = ConfigDict(use_attribute_docstrings=True)
 
 
 @with_config(DESCRIBED)
+class SourceView(TypedDict):
+    """Who reported a change."""
+
+    type: SourceType
+    id: NotRequired[Identifier]
+    """The `sub` of the token that reported it. Like `customer` for tokens with `merchants` that are not
+    narrowed to `orders`.
+    """
+
+
+@with_config(DESCRIBED)
 class OrderView(TypedDict):
     """An order as REST and the snapshots show it."""
 
@@ -56,7 +68,7 @@ class OrderView(TypedDict):
     created_at: TimeText
     updated_at: TimeText
     """When its newest change was recorded."""
-    source: SourceDocument
+    source: SourceView
     metadata: Metadata
     """Of all its updates together; the newest value of a key counts."""
     allowed_next: list[StatusText]
@@ -88,7 +100,7 @@ class EventData(TypedDict):
     """When it was decided; within one order this never runs backwards."""
     created_at: TimeText
     """When the order was created."""
-    source: SourceDocument
+    source: SourceView
     metadata: Metadata
     """Of this update alone."""
     order_metadata: Metadata

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+import pymongo
 from uuid_utils import uuid4
 
 from shared.database import Database, DatabaseUnavailable, driver_errors
@@ -17,6 +18,9 @@ log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 2.0
 """How old the known list may be while the database answers: so long a revoked token may still serve."""
+
+FRESH_SECONDS = 3.0
+"""How long callers wait for it. The driver looks for a lost database all that time."""
 
 MAX_REVOCATIONS = 20_000
 """Every service holds them all; reading that many takes it a fifth of a second."""
@@ -35,7 +39,7 @@ class RevocationList:
         self._database = database
         self._state: str | None = None
         self._looked_at = -LOOK_SECONDS
-        self._looking = asyncio.Lock()
+        self._looking: asyncio.Task[bool] | None = None
         self.known = Revocations()
         """At the newest look that the database answered."""
 
@@ -63,12 +67,23 @@ class RevocationList:
         Raises:
             DatabaseUnavailable: they are not known that freshly.
         """
-        async with self._looking:
-            if time.monotonic() - self._looked_at > LOOK_SECONDS:
-                await self.look()
+        if self._is_old:
+            # One look for all who wait, also where it fails: in a queue, each would wait for the failures
+            # before it. Not ended with one of them: the driver's calls must not be cancelled.
+            if self._looking is None or self._looking.done():
+                self._looking = asyncio.create_task(self._look_in_time())
+            await asyncio.shield(self._looking)
         return self.known
 
-    async def follow(self, on_change: Callable[[], None]) -> None:
+    async def _look_in_time(self) -> bool:
+        with driver_errors(), pymongo.timeout(FRESH_SECONDS):
+            return await self.look()
+
+    @property
+    def _is_old(self) -> bool:
+        return time.monotonic() - self._looked_at > LOOK_SECONDS
+
+    async def follow(self, on_change: Callable[[], None] = lambda: None) -> None:
         """Looks every `LOOK_SECONDS` until cancelled; what is known holds while the database is away."""
         while True:
             try:

@@ -5,101 +5,161 @@ from time import time
 from typing import Annotated
 
 import jwt
-from pydantic import BaseModel, Field, FiniteFloat, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictStr, ValidationError
 
 from shared.access import MAX_GRANTED, Grant, Principal, SourceType
 from shared.identifiers import Identifier
+from shared.key_ring import KeyRing, KeysUnavailable
+from shared.keys import PUBLIC_KEY_ALGORITHMS, Key
 from shared.settings import Settings
 
 MAX_TOKEN_BYTES = 8192
 """Servers cap request headers near 16 KiB; a longer token would not travel."""
 
 CACHED_TOKENS = 10_000
-"""Verified tokens kept. About 2 KiB each; verification costs ~25 µs, a look-up well under 1 µs."""
+"""Verified tokens kept, the most recently used. Looking one up costs under 1 µs, verifying it 25 to 120."""
 
-LEEWAY_SECONDS = 5
-"""How far clocks may differ for `nbf` and `iat`. Expiry has none: entitlement ends when it says."""
-
-_ALGORITHMS = ["HS256"]
+CACHED_CHARACTERS = 8 * 1024 * 1024
+"""Of all their texts together: a token that names a thousand orders takes ten times its length in memory."""
 
 
 class TokenError(Exception):
     """The token is missing, malformed, forged or no longer valid. The message holds no part of it."""
 
 
+class UnknownKey(TokenError):
+    """The token names a key that is none of ours, or not yet."""
+
+
 class _Claims(BaseModel):
+    # Strict: a claim of another type than the contract's is a token of somebody else's.
+    model_config = ConfigDict(strict=True)
+
     sub: Identifier
     source_type: SourceType = "system"
     scope: str = ""
     merchants: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=MAX_GRANTED)] = []
     orders: Annotated[list[Identifier], Field(max_length=MAX_GRANTED)] | None = None
     exp: FiniteFloat
-    jti: str | None = None
+    jti: StrictStr | None = None
     iat: FiniteFloat | None = None
 
 
 class TokenVerifier:
     """Verifies tokens, and remembers the verified ones until they expire (bounded)."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._secret = settings.jwt_secret
+    def __init__(self, settings: Settings, keys: KeyRing | None = None) -> None:
+        """Without `keys`: those of the settings.
+
+        Raises:
+            SettingsError: `JWKS_FILE` cannot be read as a key set.
+        """
+        self.ring = keys or KeyRing(settings)
         self._issuer = settings.jwt_issuer or None
         self._audience = settings.jwt_audience or None
+        self._leeway_seconds = settings.jwt_leeway_seconds
         self._verified: OrderedDict[str, Principal] = OrderedDict()
+        self._verified_characters = 0
+        self._verified_with = self.ring.keys
 
     def verify(self, token: str) -> Principal:
         """The caller that `token` stands for.
 
         Raises:
             TokenError: anything but a currently valid token of ours.
+            KeysUnavailable: that cannot be told, because the keys are not known yet.
         """
-        principal = self._verified.get(token)
-        if principal is None:
-            principal = self._decode(token)
-            self._remember(token, principal)
+        if self._verified_with is not self.ring.keys:
+            self._forget_all()  # a key that was withdrawn vouches for nothing any more
+        known = self._verified.get(token)
+        principal = known or self._decode(token)
         if principal.expires_at <= time():
-            self._verified.pop(token, None)
+            self._forget(token)
             raise TokenError("The token has expired.")
+        if known is None:
+            self._remember(token, principal)
+        else:
+            self._verified.move_to_end(token)
         return principal
 
-    def verify_header(self, authorization: str | None) -> Principal:
-        """The caller of a request with this `Authorization` header.
-
-        Raises:
-            TokenError: no bearer token, or not a valid one.
+    async def learn_key_of(self, token: str) -> None:
+        """Looks for new keys if the token names one that is not known. To be called before `verify` where
+        one can wait; it costs a look-up where there is nothing to learn.
         """
-        scheme, _, token = (authorization or "").partition(" ")
-        if scheme.lower() != "bearer" or not token:
-            raise TokenError("Send a token: Authorization: Bearer <JWT>.")
-        return self.verify(token.strip())
+        if token in self._verified or not self.ring.learns:
+            return
+        try:
+            self.verify(token)
+        except (UnknownKey, KeysUnavailable):
+            await self.ring.learn()
+        except TokenError:
+            pass  # `verify` will say so
 
     def _decode(self, token: str) -> Principal:
         if len(token) > MAX_TOKEN_BYTES:
             raise TokenError("The token is too long.")
+        invalid: Exception | None = None
+        for key in self._candidates(token):
+            try:
+                return _principal(_Claims.model_validate(self._claims_of(token, key)))
+            except (jwt.PyJWTError, ValidationError, ValueError, TypeError, RecursionError) as error:
+                invalid = error
+        raise TokenError("The token is not valid.") from invalid
+
+    def _candidates(self, token: str) -> list[Key]:
         try:
-            claims = _Claims.model_validate(
-                jwt.decode(
-                    token,
-                    self._secret,
-                    algorithms=_ALGORITHMS,
-                    issuer=self._issuer,
-                    audience=self._audience,
-                    leeway=LEEWAY_SECONDS,
-                    options={
-                        "require": ["exp", "sub"],
-                        "verify_exp": False,  # checked at each use, without leeway
-                        "verify_aud": self._audience is not None,
-                    },
-                )
-            )
-        except (jwt.PyJWTError, ValidationError, ValueError) as error:
+            header = jwt.get_unverified_header(token)
+        except (jwt.PyJWTError, ValueError) as error:
             raise TokenError("The token is not valid.") from error
-        return _principal(claims)
+        found = list(self.ring.keys.candidates(header.get("alg"), header.get("kid")))
+        if found or header.get("alg") not in PUBLIC_KEY_ALGORITHMS:
+            return found
+        if not self.ring.is_complete:
+            raise KeysUnavailable("the key set has not been read yet")
+        raise UnknownKey("The token is not valid.")
+
+    def _claims_of(self, token: str, key: Key) -> object:
+        return jwt.decode(
+            token,
+            key.material,
+            algorithms=[key.algorithm],
+            issuer=self._issuer,
+            audience=self._audience,
+            leeway=self._leeway_seconds,
+            options={
+                "require": ["exp", "sub"],
+                "verify_exp": False,  # checked at each use, without leeway: entitlement ends when it says
+                "verify_aud": self._audience is not None,
+            },
+        )
 
     def _remember(self, token: str, principal: Principal) -> None:
         self._verified[token] = principal
-        if len(self._verified) > CACHED_TOKENS:
-            self._verified.popitem(last=False)
+        self._verified_characters += len(token)
+        while len(self._verified) > CACHED_TOKENS or self._verified_characters > CACHED_CHARACTERS:
+            oldest, _ = self._verified.popitem(last=False)
+            self._verified_characters -= len(oldest)
+
+    def _forget(self, token: str) -> None:
+        if self._verified.pop(token, None) is not None:
+            self._verified_characters -= len(token)
+
+    def _forget_all(self) -> None:
+        self._verified.clear()
+        self._verified_characters = 0
+        self._verified_with = self.ring.keys
+
+
+def bearer_token(authorization: str | None) -> str:
+    """The token in an `Authorization` header.
+
+    Raises:
+        TokenError: there is none.
+    """
+    scheme, _, token = (authorization or "").partition(" ")
+    if scheme.lower() != "bearer" or not token.strip():
+        raise TokenError("Send a token: Authorization: Bearer <JWT>.")
+    return token.strip()
 
 
 def _principal(claims: _Claims) -> Principal:

@@ -12,6 +12,7 @@ from order_state.settings import OrderStateSettings
 from order_state.store import Store
 from order_state.watch import watch_parked
 from order_state.worker import Worker
+from shared.audit_trail import record_installation
 from shared.broker import BrokerUnavailable, Connection, serve_connections
 from shared.database import Database, open_database, retrying_database
 from shared.http import install_plumbing
@@ -32,7 +33,9 @@ async def serve(
         store = new_store(database)
         partitions = _Partitions(settings, database, store, workflow, new_announcer)
         app = FastAPI(title="order-state", openapi_url=None)
-        install_plumbing(app, lambda: {"database": database.ping, "broker": partitions.check_broker})
+        install_plumbing(
+            app, settings, lambda: {"database": database.ping, "broker": partitions.check_broker}
+        )
         async with background(partitions.run(), watch_parked(store)):
             await serve_http(app, settings, settings.order_state_port)
 
@@ -64,6 +67,7 @@ class _Partitions:
         async for attempt in retrying_database():
             with attempt:
                 await self._database.prepare(self._settings.partitions)
+                await record_installation(self._database)
         await serve_connections(self._settings.amqp_url, "order-state", self._work)
 
     async def _work(self, connection: Connection) -> None:

@@ -50,8 +50,10 @@ def decide_batch(
         key = update_key(command.order_id, command.update_id)
         stored = decided.updates.get(key) or known.updates.get(key)
         if stored is not None:
-            decided.outcomes.append(_repeated(command, stored, events, workflow))
-            continue
+            if not _gives_way(stored, command):
+                decided.outcomes.append(_repeated(command, stored, events, workflow))
+                continue
+            decided.replaced.add(key)
         slot = Slot(partition, seq + len(decided.events) + 1, time)
         if command.order_id in lines:
             wait_behind(decided, command, known, lines, slot)
@@ -71,6 +73,14 @@ def _hidden(command: AnyCommand) -> ProblemDocument:
     if isinstance(command, CreateOrder):
         return exists_elsewhere(command.order_id)
     return not_found(command.order_id)
+
+
+def _gives_way(stored: UpdateDocument, command: AnyCommand) -> bool:
+    # Where there is no order anybody may ask, and would take the id away from those whose order it becomes.
+    # For its own sender the outcome holds: a repeat is answered alike.
+    problem = stored["problem"]
+    is_open = problem is not None and problem["slug"] == "order-not-found"
+    return is_open and stored["source"]["id"] != command.source.id
 
 
 def _repeated(

@@ -46,7 +46,9 @@ class Decided:
     orders: dict[str, OrderDocument] = field(default_factory=dict)
     """Changed ones, as they stand after the batch."""
     updates: dict[str, UpdateDocument] = field(default_factory=dict)
-    """Outcomes to store."""
+    """Outcomes to store, by key."""
+    replaced: set[str] = field(default_factory=set)
+    """Keys of those that may take the place of a stored one."""
     parked: dict[str, ParkedDocument] = field(default_factory=dict)
     """Commands to park."""
     released: list[str] = field(default_factory=list)

@@ -76,7 +76,9 @@ def fail_again(parked: ParkedDocument, error: str) -> Decided:
 
 def give_up(command: AnyCommand, time: datetime) -> Decided:
     """Refuses a parked command, without looking at its order: that may be what fails."""
-    decided = Decided()
+    decided = Decided(
+        replaced={update_key(command.order_id, command.update_id)}
+    )  # there may be one that gives way
     record_refusal(decided, command, None, GIVEN_UP, time)
     return decided
 

@@ -213,9 +213,21 @@ class Store:
                 for order_id, order in decided.orders.items()
             ]
             await database.orders.bulk_write(replacements, ordered=True, session=session)
-        updates = [update for _, decided in writes for update in decided.updates.values()]
+        updates = [
+            update
+            for _, decided in writes
+            for key, update in decided.updates.items()
+            if key not in decided.replaced
+        ]
         if updates:
             await database.updates.insert_many(updates, ordered=True, session=session)
+        replaced: list[Any] = [
+            ReplaceOne({"_id": key}, decided.updates[key], upsert=True)
+            for _, decided in writes
+            for key in decided.replaced & decided.updates.keys()
+        ]
+        if replaced:
+            await database.updates.bulk_write(replaced, ordered=True, session=session)
         parking = [operation for _, decided in writes for operation in _parking(decided)]
         if parking:
             await database.parked.bulk_write(parking, ordered=True, session=session)
