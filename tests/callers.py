@@ -10,8 +10,10 @@ from typing import Any
 from uuid import uuid4
 
 import jwt
+import orjson
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
 
+from openapi_checks import check_answer
 from tracking.checker import Acknowledged
 
 JWT_SECRET = "a-secret-of-the-tests-0123456789abcdef"
@@ -70,7 +72,9 @@ class Caller:
         json = None if data is not None else body
         url = self._random.choice(self.urls) + path
         async with self.session.post(url, json=json, data=data, headers=named) as response:
-            return Answer(response.status, response.headers, await response.json(content_type=None))
+            content = await response.read()
+        check_answer("ingest", "POST", path, status=response.status, headers=response.headers, body=content)
+        return Answer(response.status, response.headers, orjson.loads(content))
 
     async def insist(self, path: str, body: Any, update_id: str, order_id: str, **headers: str) -> Answer:
         """Repeats with the same key until there is an answer, and remembers it as acknowledged."""

@@ -56,16 +56,16 @@ def _validator(component: str) -> Draft7Validator:
 
 @cache
 def _closed_components() -> Any:
-    return _closed(asyncapi_document()["components"])
+    return closed(asyncapi_document()["components"])
 
 
-def _closed(schema: Any) -> Any:
+def closed(schema: Any) -> Any:
     """The schema with every object closed that does not say whether it is."""
     if isinstance(schema, list):
-        return [_closed(item) for item in schema]
+        return [closed(item) for item in schema]
     if not isinstance(schema, dict):
         return schema
-    closed = {name: _closed(value) for name, value in schema.items()}
-    if closed.get("type") == "object" and "properties" in closed:
-        closed.setdefault("additionalProperties", False)
-    return closed
+    made = {name: closed(value) for name, value in schema.items()}
+    if made.get("type") == "object" and "properties" in made:
+        made.setdefault("additionalProperties", False)
+    return made
