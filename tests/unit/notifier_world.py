@@ -166,7 +166,11 @@ class Visitor:
             return Subscription(self.audience, None, snapshot=True, resync_reason="too-slow")
         return Subscription(self.audience, after, snapshot=after is None or begin == "anew")
 
-    def push(self, frame: bytes) -> None:
+    @property
+    def sink(self) -> "Visitor":
+        return self
+
+    def write(self, frame: bytes, /) -> None:
         self.take(frame[frame.index(b'{"type"') :])
 
     def log_replaced(self) -> None:

@@ -8,7 +8,7 @@ from notifier_samples import ORDERS, History, audiences, changes
 from notifier.filters import Audience, Filter
 from notifier.hub import Hub
 from notifier.protocol import MAX_MESSAGE_BYTES
-from notifier.topics import Topic
+from notifier.topics import Sink, Topic
 from shared.access import Grant
 from shared.cursors import Position, decode_cursor
 
@@ -23,8 +23,9 @@ class Listener:
         self.sent_away = 0
         self.leaves_after: int | None = None
         self.membership: tuple[Hub, Topic] | None = None
+        self.sink: Sink = self
 
-    def push(self, frame: bytes) -> None:
+    def write(self, frame: bytes, /) -> None:
         self.frames.append(frame)
         if self.leaves_after == len(self.frames):
             self.leave()
@@ -124,6 +125,41 @@ def test_a_connection_may_leave_while_it_is_served() -> None:
         hub.publish([history.apply("o-1", status)])
         hub.flush()
     assert [len(listener.frames) for listener in listeners] == [1, 1, 1]
+
+
+class Detour:
+    """Takes the frames of a listener while it is in the way; after some of them it is no more."""
+
+    def __init__(self, listener: Listener, topic: Topic, leaves_after: int) -> None:
+        self.listener = listener
+        self.topic = topic
+        self.taken = 0
+        self.leaves_after = leaves_after
+
+    def write(self, frame: bytes, /) -> None:
+        self.taken += 1
+        self.listener.write(frame)
+        if self.taken == self.leaves_after:
+            self.listener.sink = self.listener
+            self.topic.enter(self.listener)
+
+
+def test_a_connection_whose_sink_changes_gets_everything_once_and_in_order() -> None:
+    hub, history = started_hub(), History()
+    changing, other = Listener(), Listener()
+    for listener in (changing, other):
+        listener.join(hub, EVERYTHING)
+    assert changing.membership is not None
+    topic = changing.membership[1]
+    detour = Detour(changing, topic, leaves_after=3)
+    for number in range(8):
+        if number == 2:
+            changing.sink = detour
+            topic.enter(changing)
+        hub.publish([history.apply("o-1", "in_transit")])
+        hub.flush()
+    assert detour.taken == 3
+    assert changing.got == other.got == [f"o-1:{version}" for version in range(1, 9)]
 
 
 def test_a_replaced_log_sends_every_connection_away() -> None:

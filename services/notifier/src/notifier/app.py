@@ -13,6 +13,7 @@ from notifier.settings import NotifierSettings
 from shared.broker import serve_connections
 from shared.database import Database, open_database, retrying_database
 from shared.health import Check
+from shared.origins import parse_origins
 from shared.revocation_list import RevocationList
 from shared.serving import background, stop_signal
 from shared.tokens import TokenVerifier
@@ -37,11 +38,12 @@ async def serve(settings: NotifierSettings) -> None:
         feed = Feed(hub, EventLog(database, workflow, partitions), workflow, partitions)
         revocations = RevocationList(database)
         event_log = EventLog(database, workflow, partitions)
+        verifier = TokenVerifier(settings)
         parts = Parts(
             hub=hub,
             log=event_log,
             pages=Pages(event_log),
-            verifier=TokenVerifier(settings),
+            verifier=verifier,
             revocations=revocations,
             workflow=workflow,
             admission=Admission(
@@ -54,10 +56,14 @@ async def serve(settings: NotifierSettings) -> None:
             "database": database.ping,
             "broker": feed.check_broker,
             "log": feed.check_log,
+            "keys": verifier.ring.check,
         }
-        server = StreamServer(parts, checks, settings.notifier_heartbeat_seconds)
+        origins = parse_origins(settings.allowed_origins)
+        server = StreamServer(parts, checks, settings.notifier_heartbeat_seconds, origins)
         async with background(
-            _feed(settings, database, revocations, feed), revocations.follow(server.end_revoked)
+            _feed(settings, database, revocations, feed),
+            revocations.follow(server.end_revoked),
+            verifier.ring.follow(),
         ):
             await server.serve(settings.host, settings.notifier_port, stop, settings.notifier_stop_seconds)
 

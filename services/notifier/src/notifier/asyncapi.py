@@ -15,7 +15,6 @@ from notifier.protocol import (
 )
 from shared.asyncapi import (
     BROKER_MESSAGES,
-    Document,
     Message,
     broker_channels,
     broker_operations,
@@ -24,6 +23,7 @@ from shared.asyncapi import (
     on_channel,
     ref,
 )
+from shared.json_schemas import Document
 
 CLIENT_MESSAGES = (
     Message("subscribe", Subscribe, "Ask for the orders of a filter; again: replace the filter"),

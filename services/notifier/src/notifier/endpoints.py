@@ -9,10 +9,13 @@ from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
 from notifier.asyncapi import encoded_document
+from shared.answer_headers import always_sent
 from shared.health import Check, failing_checks
 from shared.metrics import METRICS_MEDIA_TYPE, render_metrics
 from shared.problems import PROBLEM_MEDIA_TYPE, Problem
 from shared.tracing import trace_id_of
+
+_ALWAYS = {name.decode(): value.decode() for name, value in always_sent(hsts_seconds=0)}
 
 _PATHS = ("/healthz", "/readyz", "/metrics", "/asyncapi.json")
 
@@ -38,6 +41,11 @@ async def answer(request: Request, checks: dict[str, Check]) -> Response:
     )
 
 
+def refusal(request: Request, problem: Problem) -> Response:
+    """The answer to a handshake that is refused."""
+    return _problem(problem, request.path.partition("?")[0], **problem.headers())
+
+
 def _problem(problem: Problem, path: str, **headers: str) -> Response:
     body = orjson.dumps(problem.document(path[:200], trace_id_of(None)))
     return _response(HTTPStatus(problem.status), PROBLEM_MEDIA_TYPE, body, **headers)
@@ -52,7 +60,5 @@ def _response(status: HTTPStatus, content_type: str, body: bytes, **headers: str
         "Content-Type": content_type,
         "Content-Length": str(len(body)),
         "Connection": "close",
-        "Cache-Control": "no-store",
-        "X-Content-Type-Options": "nosniff",
-    }
+    } | _ALWAYS
     return Response(status.value, status.phrase, Headers(always | headers), body)

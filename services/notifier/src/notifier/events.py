@@ -52,7 +52,7 @@ def decode_events(body: bytes, workflow: Workflow, partitions: int) -> list[Even
         UndecodableEvents: not a JSON array of our CloudEvents of existing partitions.
     """
     try:
-        events = [_event(document, workflow) for document in orjson.loads(body)]
+        events = [_event(document, workflow) for document in _list(orjson.loads(body))]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise UndecodableEvents(f"{len(body)} bytes: {error!r}") from None
     for event in events:
@@ -64,6 +64,7 @@ def decode_events(body: bytes, workflow: Workflow, partitions: int) -> list[Even
 def _event(document: CloudEvent, workflow: Workflow) -> Event:
     data = document["data"]
     previous_status = data["previous_status"]
+    _text(data["source"]["type"])  # the form without personal data needs it, when it is too late to refuse
     return Event(
         partition=int(document["partition"]),
         seq=int(document["sequence"]),
@@ -76,6 +77,12 @@ def _event(document: CloudEvent, workflow: Workflow) -> Event:
         previous_active=previous_status is not None and workflow.is_active(previous_status),
         full=orjson.dumps(document),
     )
+
+
+def _list(value: object) -> list[CloudEvent]:
+    if not isinstance(value, list):
+        raise TypeError(f"list expected, not {type(value).__name__}")
+    return value
 
 
 def _text(value: object) -> str:

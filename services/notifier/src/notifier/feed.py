@@ -20,6 +20,7 @@ from notifier.events import Event, UndecodableEvents, decode_events
 from notifier.hub import Hub
 from notifier.log import EventLog
 from notifier.metrics import TAKEN, UNDECODABLE
+from notifier.pace import Pace
 from notifier.positions import Fetch, plan, unjoinable_because
 from notifier.protocol import MAX_MESSAGE_BYTES
 from notifier.watch import LogWatch
@@ -42,13 +43,6 @@ QUEUE_MESSAGES = 1000
 
 DELIVERIES_AT_ONCE = 20
 
-REST_FACTOR = 3.0
-MAX_REST_SECONDS = 0.05
-"""After a flush the feed rests this many times as long as that took, so that what comes meanwhile travels
-together. A flush to one dashboard takes 50 µs, to a thousand 9 ms, nearly all of it the kernel's, one write
-per client: with 200 events a second that is the difference between 2.7 and 1.0 µs an event and client. The
-first event after a pause is never delayed, and a feed that has more to take does not rest."""
-
 _SHORT_WAITS = wait_random_exponential(multiplier=0.1, max=1)
 """Every client waits for this one reader."""
 
@@ -61,6 +55,7 @@ class Feed:
         self._log = event_log
         self._workflow = workflow
         self._partitions = partitions
+        self._pace = Pace()
         self._connected = False
         self._obstacle: DatabaseUnavailable | None = None
         """Why the log could not be read at the last attempt: nothing is delivered until it can be."""
@@ -85,7 +80,7 @@ class Feed:
         Raises:
             BrokerUnavailable: always in the end.
         """
-        await connection.declare(self._partitions)
+        await connection.ensure(self._partitions)
         _, consumer = await connection.private_consumer(EVENTS_EXCHANGE, limit=QUEUE_MESSAGES)
         self._connected = True
         try:
@@ -105,13 +100,13 @@ class Feed:
                     deliveries = await consumer.next_batch(DELIVERIES_AT_ONCE)
                 if not deliveries:
                     raise BrokerUnavailable("the connection was lost")
-            flush_seconds = await self._take_all(deliveries)
+            rest_seconds = await self._take_all(deliveries)
             await self._heed(watch)
             if len(deliveries) < DELIVERIES_AT_ONCE:
-                await sleep(min(REST_FACTOR * flush_seconds, MAX_REST_SECONDS))
+                await sleep(rest_seconds)
 
     async def _take_all(self, deliveries: list[Delivery]) -> float:
-        """Returns how long the last flush took, in seconds."""
+        """Returns how long to rest then, in seconds."""
         taken_bytes = 0
         for delivery in deliveries:
             await self._take(delivery)
@@ -120,12 +115,12 @@ class Feed:
                 self._hub.flush()
                 await sleep(0)  # lets the sockets be written and the clients be heard
                 taken_bytes = 0
-        started = perf_counter()
+        began_at = perf_counter()
         self._hub.flush()
-        flush_seconds = perf_counter() - started
+        rest_seconds = self._pace.rest_after(began_at, perf_counter())
         if deliveries:
             await deliveries[-1].acknowledge_through()
-        return flush_seconds
+        return rest_seconds
 
     async def _take(self, delivery: Delivery) -> None:
         try:

@@ -4,9 +4,13 @@ import asyncio
 from collections.abc import Callable
 from time import time
 
+from websockets.datastructures import Headers
+
 from notifier.admission import Admission
-from notifier.protocol import FORBIDDEN, NOT_AUTHENTICATED, Refusal
+from notifier.protocol import BEARER_PREFIX, FORBIDDEN, NOT_AUTHENTICATED, OVERLOADED, Refusal
 from shared.access import Principal, may_read
+from shared.authentication import KEYS_UNAVAILABLE, REVOKED
+from shared.key_ring import KeysUnavailable
 from shared.problems import Problem
 from shared.revocation_list import RevocationList
 from shared.tokens import TokenError, TokenVerifier
@@ -72,6 +76,8 @@ class Identity:
         except TokenError as error:
             problem = Problem("unauthenticated", str(error))
             raise Refusal(NOT_AUTHENTICATED, "not authenticated", problem) from None
+        except KeysUnavailable:
+            raise Refusal(OVERLOADED, "keys unavailable", KEYS_UNAVAILABLE) from None
 
     def _await_expiry(self, principal: Principal) -> None:
         if self._timer is not None:
@@ -86,7 +92,22 @@ class Identity:
 
 def revoked() -> Refusal:
     """What the holder of a revoked token is told."""
-    return Refusal(NOT_AUTHENTICATED, "revoked", Problem("unauthenticated", "The token has been revoked."))
+    return Refusal(NOT_AUTHENTICATED, "revoked", REVOKED)
+
+
+def handshake_tokens(headers: Headers) -> list[str]:
+    """The tokens of a handshake: of the `Authorization` header, and of the subprotocols (all that a browser
+    can set). More than one is an attempt to be two.
+    """
+    tokens = []
+    for authorization in headers.get_all("Authorization"):
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() == "bearer":
+            tokens.append(token.strip())
+    for header in headers.get_all("Sec-WebSocket-Protocol"):
+        names = map(str.strip, header.split(","))
+        tokens += [name.removeprefix(BEARER_PREFIX) for name in names if name.startswith(BEARER_PREFIX)]
+    return tokens
 
 
 def _forbidden(detail: str) -> Refusal:

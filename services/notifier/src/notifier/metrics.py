@@ -4,6 +4,7 @@ from prometheus_client import Counter, Gauge
 
 CONNECTIONS = Gauge("tracking_stream_connections", "Open WebSocket connections")
 CLOSED = Counter("tracking_stream_closed_total", "Connections that we closed", ["code"])
+NO_REQUEST = Counter("tracking_stream_no_request_total", "Connections that ended before a request of HTTP")
 MESSAGES = Counter("tracking_stream_messages_total", "Messages with live events sent")
 DELIVERED = Counter("tracking_stream_events_delivered_total", "Live events sent, once per connection")
 FELL_BEHIND = Counter("tracking_stream_fell_behind_total", "Times that a client did not keep up")

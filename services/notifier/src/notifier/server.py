@@ -3,30 +3,20 @@
 import asyncio
 import logging
 import random
-from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any
 
-from websockets.asyncio.server import Server, ServerConnection, serve
-from websockets.datastructures import Headers
-from websockets.frames import CloseCode
+from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
-from websockets.protocol import State
-from websockets.server import ServerProtocol
-from websockets.typing import Subprotocol
 
-from notifier.endpoints import answer
+from notifier.connection import StreamConnection
+from notifier.endpoints import answer, refusal
+from notifier.identity import handshake_tokens
 from notifier.metrics import CLOSED
-from notifier.protocol import (
-    BEARER_PREFIX,
-    MAX_CLIENT_MESSAGE_BYTES,
-    RESTARTING,
-    STREAM_PATH,
-    SUBPROTOCOL,
-    TOO_BIG,
-)
+from notifier.protocol import RESTARTING, STREAM_PATH
 from notifier.session import CLOSE_SECONDS, Parts, Session
 from shared.health import Check
+from shared.origins import is_foreign
+from shared.problems import Problem
 from shared.serving import PortInUse
 
 log = logging.getLogger(__name__)
@@ -45,54 +35,18 @@ WAITING_FRAMES = 4
 BACKLOG = 4096
 """Connections that may wait to be accepted: after a restart all clients come back within seconds."""
 
-
-_FORGOTTEN = Request("", Headers())
-
-
-class StreamProtocol(ServerProtocol):
-    """The library's protocol with our close code for messages that are too big, and our subprotocol."""
-
-    def fail(self, code: CloseCode | int, reason: str = "") -> None:
-        """Ends the connection because the peer broke the protocol."""
-        too_big = code == CloseCode.MESSAGE_TOO_BIG
-        super().fail(TOO_BIG if too_big else code, "too big" if too_big else reason)
-
-    def select_subprotocol(self, subprotocols: Sequence[Subprotocol]) -> Subprotocol | None:
-        """Ours if it is offered. The one that carries a token is never sent back."""
-        return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in subprotocols else None
-
-
-class StreamConnection(ServerConnection):
-    """A connection that remembers when its peer was last heard."""
-
-    def __init__(self, protocol: ServerProtocol, server: Server, **options: Any) -> None:
-        super().__init__(StreamProtocol(max_size=MAX_CLIENT_MESSAGE_BYTES), server, **options)
-        self.heard_at = self.loop.time()
-        self.pinged_at = self.heard_at
-
-    def ping_now(self) -> None:
-        """Sends a ping without waiting, whatever else waits to be sent."""
-        if self.protocol.state is State.OPEN:
-            self.protocol.send_ping(b"")
-            self.send_data()
-
-    def take_handshake_token(self) -> str:
-        """The token of the handshake, or "". The handshake is forgotten: it holds the token and 2.5 KB."""
-        token = _handshake_token(self.request) if self.request else ""
-        self.request, self.response = _FORGOTTEN, None
-        return token
-
-    def data_received(self, data: bytes) -> None:
-        """Called by the transport."""
-        self.heard_at = self.loop.time()
-        super().data_received(data)
+PAUSED_BYTES = 32 * 1024
+"""While more than this waits to be sent, a connection counts as paused, and each frame for it is weighed."""
 
 
 class StreamServer:
     """Serves the stream and what every service has: `/healthz`, `/readyz`, `/metrics`."""
 
-    def __init__(self, parts: Parts, checks: dict[str, Check], heartbeat_seconds: float) -> None:
+    def __init__(
+        self, parts: Parts, checks: dict[str, Check], heartbeat_seconds: float, origins: frozenset[str]
+    ) -> None:
         self._parts = parts
+        self._origins = origins
         self._checks = checks
         self._heartbeat_seconds = heartbeat_seconds
         self._sessions: dict[StreamConnection, Session] = {}
@@ -118,6 +72,7 @@ class StreamServer:
                 # Its keepalive waits without end for a peer that does not read; see `_sweep`.
                 ping_interval=None,
                 max_queue=WAITING_FRAMES,
+                write_limit=min(PAUSED_BYTES, self._parts.queue_bytes),
                 backlog=BACKLOG,
             )
         except OSError as error:
@@ -147,6 +102,10 @@ class StreamServer:
 
     async def _answer(self, _connection: ServerConnection, request: Request) -> Response | None:
         if request.path.partition("?")[0] == STREAM_PATH:
+            if len(handshake_tokens(request.headers)) > 1:
+                return refusal(request, Problem("unauthenticated", "Send one token."))
+            if is_foreign(self._origins, request.headers.get_all("Origin")):
+                return refusal(request, Problem("forbidden", "Pages of this origin may not connect."))
             return None
         return await answer(request, self._checks)
 
@@ -186,16 +145,3 @@ class StreamServer:
             session.end(RESTARTING, "restarting")
         for session in tuple(self._sessions.values()):
             session.end(RESTARTING, "restarting")  # those whose handshake was under way
-
-
-def _handshake_token(request: Request) -> str:
-    """The token of the `Authorization` header, or of the subprotocols (all that a browser can set), or ""."""
-    for authorization in request.headers.get_all("Authorization"):
-        scheme, _, token = authorization.partition(" ")
-        if scheme.lower() == "bearer":
-            return token.strip()
-    for header in request.headers.get_all("Sec-WebSocket-Protocol"):
-        for name in map(str.strip, header.split(",")):
-            if name.startswith(BEARER_PREFIX):
-                return name.removeprefix(BEARER_PREFIX)
-    return ""

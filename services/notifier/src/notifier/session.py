@@ -5,9 +5,7 @@ import logging
 from contextlib import aclosing, suppress
 from dataclasses import dataclass, replace
 
-from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
-from websockets.protocol import OPEN
 
 from notifier.admission import (
     RESYNCS_AT_ONCE,
@@ -17,6 +15,7 @@ from notifier.admission import (
     MessageRate,
 )
 from notifier.catchup import CatchUp, HubLagging, LogReplaced, Subscription
+from notifier.connection import StreamConnection
 from notifier.filters import Audience
 from notifier.hub import Hub
 from notifier.identity import Identity, revoked
@@ -39,7 +38,7 @@ from notifier.protocol import (
     problem_message,
     text_frame,
 )
-from notifier.topics import Topic
+from notifier.topics import Sink, Topic
 from shared.cursors import InvalidCursor, Position, decode_cursor
 from shared.database import DatabaseUnavailable
 from shared.problems import Problem
@@ -82,21 +81,14 @@ class Session:
         "_identity",
         "_loop",
         "_parts",
-        "_protocol",
-        "_queue_bytes",
         "_rate",
         "_resyncs",
         "_subscription",
         "_topic",
-        "_transport",
     )
 
-    def __init__(self, connection: ServerConnection, parts: Parts, handshake_token: str) -> None:
+    def __init__(self, connection: StreamConnection, parts: Parts, handshake_token: str) -> None:
         self._connection = connection
-        # `push` runs a hundred thousand times a second: what it needs is one step away.
-        self._transport = connection.transport
-        self._protocol = connection.protocol
-        self._queue_bytes = parts.queue_bytes
         self._parts = parts
         self._handshake_token = handshake_token
         self._loop = connection.loop
@@ -107,6 +99,7 @@ class Session:
         self._topic: Topic | None = None
         self._feeding: asyncio.Task[None] | None = None
         self._closing: asyncio.Task[None] | None = None
+        connection.watcher = self
 
     async def run(self) -> None:
         """Serves the connection until it is closed, by whichever side."""
@@ -129,18 +122,32 @@ class Session:
             self._unsubscribe()
             self._closing = self._loop.create_task(self._close(code, reason, problem))
 
-    def push(self, frame: bytes) -> None:
+    @property
+    def sink(self) -> Sink:
+        """Where live frames go: the transport itself; while it is paused, through `write`."""
+        return self if self._connection.paused else self._connection.transport
+
+    def write(self, frame: bytes, /) -> None:
         """Sends a live frame without waiting. For a client too slow to take it, nothing more is queued."""
-        transport = self._transport
-        if transport.get_write_buffer_size() > self._queue_bytes:
+        transport = self._connection.transport
+        if transport.get_write_buffer_size() > self._parts.queue_bytes:
             self._fall_behind()
-        elif self._protocol.state is OPEN:
+        else:
             transport.write(frame)
+
+    def no_longer_open(self) -> None:
+        """Leaves the live ones: nobody looks before a live frame whether the connection is open."""
+        self._unsubscribe()
+
+    def flow_changed(self) -> None:
+        """Has live frames go to another sink."""
+        if self._topic is not None:
+            self._topic.enter(self)
 
     def beat(self) -> None:
         """Tells a live client that asked for it where it stands, though nothing happened."""
         if self._topic is not None and self._subscription is not None and self._subscription.heartbeat:
-            self.push(text_frame(events_message([], self._parts.hub.cursor)))
+            self.write(text_frame(events_message([], self._parts.hub.cursor)))
 
     def end_if_revoked(self) -> None:
         """Begins to close the connection if its token has been revoked."""
@@ -155,7 +162,9 @@ class Session:
     async def _converse(self) -> None:
         self._subscribe(await self._first_message())
         while self._closing is None:
-            self._handle(parse_message(await self._receive()))
+            message = await self._message()
+            if self._closing is None:  # else it was ended while the key of a token was looked for
+                self._handle(message)
 
     def _handle(self, message: Subscribe | Refresh) -> None:
         if isinstance(message, Subscribe):
@@ -172,13 +181,18 @@ class Session:
     async def _first_message(self) -> Subscribe:
         try:
             async with asyncio.timeout(SUBSCRIBE_SECONDS):
-                message = parse_message(await self._receive())
+                message = await self._message()
         except TimeoutError:
             raise Refusal(NO_SUBSCRIBE, f"no subscribe within {SUBSCRIBE_SECONDS} s") from None
         if isinstance(message, Subscribe):
             return message
         problem = Problem("validation-failed", "The first message must be a subscribe.")
         raise Refusal(BAD_MESSAGE, "bad message", problem)
+
+    async def _message(self) -> Subscribe | Refresh:
+        message = parse_message(await self._receive())
+        await self._parts.verifier.learn_key_of(message.token or self._handshake_token)
+        return message
 
     async def _receive(self) -> bytes:
         data = await self._connection.recv(decode=False)
@@ -213,6 +227,8 @@ class Session:
 
     def _start(self, subscription: Subscription) -> None:
         self._unsubscribe()
+        if not self._connection.is_open:
+            return  # its close stood behind its subscribe
         self._subscription = subscription
         if self._feeding is None or self._feeding.done():
             self._feeding = self._loop.create_task(self._feed())
@@ -258,7 +274,7 @@ class Session:
         catch_up = CatchUp(subscription, parts.hub, parts.log, parts.pages, parts.workflow)
         async with aclosing(catch_up.messages()) as messages:
             async for message in messages:
-                self._write(message)
+                self._send(message)
                 await self._drained()
                 if self._subscription is not subscription:
                     return False
@@ -266,7 +282,7 @@ class Session:
                 return False
             # Nothing was awaited since the last message was made, so hub and client are at one position.
             self._topic = parts.hub.join(self, subscription.audience)
-            self._write(live_message(parts.hub.cursor))
+            self._send(live_message(parts.hub.cursor))
         return True
 
     async def _drained(self) -> None:
@@ -282,17 +298,14 @@ class Session:
             log.error("catching up failed", exc_info=fault)
             self.end(1011, "internal error", Problem("internal-error", "The fault is logged."))
 
-    def _write(self, payload: bytes) -> None:
-        self._put(text_frame(payload))
-
-    def _put(self, frame: bytes) -> None:
-        if self._protocol.state is OPEN:
-            self._transport.write(frame)
+    def _send(self, payload: bytes) -> None:
+        if self._connection.is_open:
+            self._connection.transport.write(text_frame(payload))
 
     def _tell(self, problem: Problem) -> None:
         trace_id = trace_id_of(None)
         log.info("problem %s, trace id %s", problem.slug, trace_id)
-        self._write(problem_message(problem, trace_id))
+        self._send(problem_message(problem, trace_id))
 
     def _unsubscribe(self) -> None:
         self._subscription = None
@@ -315,6 +328,7 @@ class Session:
 
     def _release(self) -> None:
         self._unsubscribe()
+        self._connection.watcher = None
         self._identity.release()
 
 

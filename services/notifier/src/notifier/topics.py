@@ -7,11 +7,19 @@ from notifier.events import Event
 from notifier.filters import Audience, reach_of
 
 
+class Sink(Protocol):
+    """What takes the frames of a live connection."""
+
+    def write(self, frame: bytes, /) -> None:
+        """Sends a frame without waiting. It must not raise; the connection may leave its topic meanwhile."""
+
+
 class Subscriber(Protocol):
     """A live connection."""
 
-    def push(self, frame: bytes) -> None:
-        """Sends a frame without waiting. It must not raise, and may leave its topic meanwhile."""
+    @property
+    def sink(self) -> Sink:
+        """Where its frames go. When that changes, the connection enters its topic again."""
 
     def log_replaced(self) -> None:
         """The log is another one now; what was delivered cannot be continued."""
@@ -20,13 +28,41 @@ class Subscriber(Protocol):
 class Topic:
     """The live connections of one audience, and the events that wait for the next flush to them."""
 
-    __slots__ = ("audience", "pending", "subscribers", "with_customer")
+    __slots__ = ("_in_turn", "_sinks", "audience", "pending", "with_customer")
 
     def __init__(self, audience: Audience) -> None:
         self.audience = audience
         self.with_customer = audience.with_customer
-        self.subscribers: set[Subscriber] = set()
         self.pending: list[bytes] = []
+        self._sinks: dict[Subscriber, Sink] = {}
+        self._in_turn: tuple[Sink, ...] | None = ()
+
+    @property
+    def subscribers(self) -> tuple[Subscriber, ...]:
+        """Who is in."""
+        return tuple(self._sinks)
+
+    @property
+    def sinks(self) -> tuple[Sink, ...]:
+        """Where a frame goes. Kept: a thousand objects, each in a memory of its own, are slow to look up."""
+        if self._in_turn is None:
+            self._in_turn = tuple(self._sinks.values())
+        return self._in_turn
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nobody is in."""
+        return not self._sinks
+
+    def enter(self, subscriber: Subscriber) -> None:
+        """Takes a connection in, or its new sink."""
+        self._sinks[subscriber] = subscriber.sink
+        self._in_turn = None
+
+    def leave(self, subscriber: Subscriber) -> None:
+        """The reverse of `enter`."""
+        self._sinks.pop(subscriber, None)
+        self._in_turn = None
 
 
 class TopicIndex:

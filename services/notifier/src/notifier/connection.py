@@ -1,0 +1,108 @@
+"""The WebSocket connections: the library's, with our close codes, and telling what happens to them."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from websockets.asyncio.server import Server, ServerConnection
+from websockets.datastructures import Headers
+from websockets.frames import CloseCode
+from websockets.http11 import Request
+from websockets.protocol import State
+from websockets.server import ServerProtocol
+from websockets.typing import Subprotocol
+
+from notifier.identity import handshake_tokens
+from notifier.metrics import CLOSED, NO_REQUEST
+from notifier.protocol import MAX_CLIENT_MESSAGE_BYTES, SUBPROTOCOL, TOO_BIG
+
+_FORGOTTEN = Request("", Headers())
+
+
+class StreamProtocol(ServerProtocol):
+    """The library's protocol with our close code for messages that are too big, and our subprotocol."""
+
+    def fail(self, code: CloseCode | int, reason: str = "") -> None:
+        """Ends the connection because the peer broke the protocol."""
+        too_big = code == CloseCode.MESSAGE_TOO_BIG
+        told = TOO_BIG if too_big else code
+        if told != CloseCode.ABNORMAL_CLOSURE:  # which only says that the peer has vanished
+            CLOSED.labels(int(told)).inc()
+        super().fail(told, "too big" if too_big else reason)
+
+    def select_subprotocol(self, subprotocols: Sequence[Subprotocol]) -> Subprotocol | None:
+        """Ours if it is offered. The one that carries a token is never sent back."""
+        return Subprotocol(SUBPROTOCOL) if SUBPROTOCOL in subprotocols else None
+
+
+class Watcher(Protocol):
+    """Who must know what a connection can take, without asking before every frame."""
+
+    def no_longer_open(self) -> None:
+        """Nothing may be sent any more: the peer has closed, or is gone. May come more than once."""
+
+    def flow_changed(self) -> None:
+        """What waits to be sent has grown above the limit of the buffer (`paused`), or has drained."""
+
+
+class StreamConnection(ServerConnection):
+    """A connection that remembers when its peer was last heard, and tells its watcher what happens."""
+
+    def __init__(self, protocol: ServerProtocol, server: Server, **options: Any) -> None:
+        super().__init__(StreamProtocol(max_size=MAX_CLIENT_MESSAGE_BYTES), server, **options)
+        self.heard_at = self.loop.time()
+        self.pinged_at = self.heard_at
+        self.watcher: Watcher | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether messages may be sent."""
+        return self.protocol.state is State.OPEN
+
+    def ping_now(self) -> None:
+        """Sends a ping without waiting, whatever else waits to be sent."""
+        if self.is_open:
+            self.protocol.send_ping(b"")
+            self.send_data()
+
+    def take_handshake_token(self) -> str:
+        """The token of the handshake, or "". The handshake is forgotten: it holds the token and 2.5 KB."""
+        token = next(iter(handshake_tokens(self.request.headers)), "") if self.request else ""
+        self.request, self.response = _FORGOTTEN, None
+        return token
+
+    def data_received(self, data: bytes) -> None:
+        """Called by the transport."""
+        self.heard_at = self.loop.time()
+        super().data_received(data)
+        if not self.is_open:
+            self._tell_end()
+
+    def eof_received(self) -> None:
+        """Called by the transport."""
+        super().eof_received()
+        self._tell_end()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Called by the transport, which must not be written to afterwards."""
+        if self.request is None:
+            NO_REQUEST.inc()
+        self._tell_end()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Called by the transport, also in the middle of a `write`."""
+        super().pause_writing()
+        self._tell_flow()
+
+    def resume_writing(self) -> None:
+        """Called by the transport."""
+        super().resume_writing()
+        self._tell_flow()
+
+    def _tell_end(self) -> None:
+        if self.watcher is not None:
+            self.watcher.no_longer_open()
+
+    def _tell_flow(self) -> None:
+        if self.watcher is not None:
+            self.watcher.flow_changed()
