@@ -1,6 +1,6 @@
 # The front door. `make` alone lists what there is. ARGS="…" goes to the command behind a target.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-slow fuzz lint audit format docs screenshots bench lock
+.PHONY: help setup browser demo up test test-slow fuzz lint audit format docs screenshots bench lock
 
 WORKERS ?= 2
 
@@ -18,6 +18,9 @@ help: ## list the targets
 setup: ## install what is missing: .venv, the packages of the lock, RabbitMQ
 	@deploy/setup
 
+browser: ## the same, and Chromium, which only tests, benchmarks and pictures need
+	@deploy/setup --browser
+
 demo: setup ## run everything on this machine with a simulated fleet, and watch it live
 	@.venv/bin/tracking demo $(ARGS)
 
@@ -25,10 +28,10 @@ up: setup ## run everything on this machine
 	@.venv/bin/tracking up $(ARGS)
 
 # Each of the workers starts a broker and a database of its own; the tests of one file stay together.
-test: setup ## all tests but the slow ones, on WORKERS=2 processes
+test: browser ## all tests but the slow ones, on WORKERS=2 processes
 	@.venv/bin/pytest -m "not slow" --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
-test-slow: setup ## the slow tests
+test-slow: browser ## the slow tests
 	@.venv/bin/pytest -m slow $(ARGS)
 
 fuzz: setup ## make up requests from the OpenAPI documents for minutes: ARGS="--fuzz-seconds 600 --fuzz-seed 7"
@@ -59,10 +62,10 @@ docs: setup ## write the generated parts of the documentation again
 	@.venv/bin/python docs/access_matrix.py
 	@.venv/bin/python docs/problems_page.py
 
-screenshots: setup ## take the pictures of the console again, in Chromium; some minutes
+screenshots: browser ## take the pictures of the console again, in Chromium; some minutes
 	@.venv/bin/python tests/browser/screenshots.py $(ARGS)
 
-bench: setup ## measure, and print the floors beside the figures
+bench: browser ## measure, and print the floors beside the figures
 	@.venv/bin/python -m benchmarks $(ARGS)
 
 lock: setup ## pin the dependencies again, with hashes

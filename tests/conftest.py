@@ -26,6 +26,12 @@ VHOSTS_AT_ONCE = 10
 """One call of the control program costs half a second, whatever the number."""
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """The options of `make fuzz`."""
+    parser.addoption("--fuzz-seconds", type=int, default=120, help="how long to make up requests")
+    parser.addoption("--fuzz-seed", help="make up the same requests as the run with this seed")
+
+
 @pytest.fixture(scope="session")
 def node_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of the session's nodes."""

@@ -135,7 +135,7 @@ def token(*, merchants: Sequence[str] = ("*",), orders: Sequence[str] | None = N
         "sub": "reader",
         "scope": "orders:read",
         "merchants": list(merchants),
-        "exp": time() + 600,
+        "exp": time() + 3600,
     }
     if orders is not None:
         content["orders"] = list(orders)

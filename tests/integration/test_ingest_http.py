@@ -186,6 +186,16 @@ async def test_bad_requests_get_a_clear_problem(spine: Spine) -> None:
     assert cases[3][0].headers["WWW-Authenticate"].startswith("Bearer")
 
 
+async def test_a_version_may_be_written_with_a_point_as_some_libraries_do(spine: Spine) -> None:
+    order_id = uuid4().hex
+    await spine.caller.post("/v1/orders", ORDER | {"order_id": order_id})
+    path = f"/v1/orders/{order_id}/updates"
+    beside = await spine.caller.post(path, '{"status": "picked_up", "expected_version": 1.5}')
+    assert (beside.status, slug(beside.body)) == (422, "validation-failed")
+    answer = await spine.caller.post(path, '{"status": "picked_up", "expected_version": 1.0}')
+    assert (answer.status, answer.body["version"]) == (200, 2)
+
+
 async def test_an_order_of_another_merchant_does_not_exist(spine: Spine) -> None:
     order_id = uuid4().hex
     post = spine.caller.post

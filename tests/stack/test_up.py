@@ -52,6 +52,8 @@ async def test_all_is_ready_when_the_file_says_so_and_a_signal_ends_all(start_st
         for url in document["urls"].values():
             async with session.get(f"{url}/readyz") as response:
                 assert response.status == 200
+        async with session.get(document["console"]) as response:
+            assert response.status == 200
     family = stack.family
     assert {pid for pid, _ in family} >= set(document["pids"].values())
 

@@ -1,0 +1,69 @@
+"""Whatever the OpenAPI documents let a caller send, and what they do not: no fault of ours, and no answer
+that they do not show. `fuzz_hooks` has the exceptions.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from callers import token
+from fixtures import Spine, StartService
+from openapi_checks import SERVICES, Service, document_of
+from openapi_fuzz import fuzz
+
+EVERYTHING = "orders:read orders:write orders:admin"
+SEED = "20260302"
+
+Urls = Mapping[Service, str]
+
+
+@pytest.fixture
+async def urls(spine: Spine, start_service: StartService) -> Urls:
+    """Ingest and query of one installation."""
+    query = await start_service("query")
+    return {"ingest": spine.ingest.url, "query": query.url}
+
+
+def operations(*, open_to_all: bool) -> set[str]:
+    """Those that need a token, or those that need none, like `GET /v1/orders`."""
+    return {
+        f"{method.upper()} {path}"
+        for service in SERVICES
+        for path, methods in document_of(service)["paths"].items()
+        for method, operation in methods.items()
+        if bool(operation["security"]) is not open_to_all
+    }
+
+
+@pytest.mark.timeout(120)  # 20 s, and far more where others work too
+async def test_nothing_that_is_sent_gets_an_answer_beside_the_documents(urls: Urls, tmp_path: Path) -> None:
+    bearer = token(scope=EVERYTHING)
+    report = await fuzz(urls, tmp_path / "all", bearer, "--seed", SEED, "--max-examples", "5")
+    assert report.requests > 1500
+    assert report.accepted == operations(open_to_all=True) | operations(open_to_all=False)
+
+
+@pytest.mark.timeout(120)
+async def test_a_narrow_token_and_none_get_no_answer_beside_the_documents(urls: Urls, tmp_path: Path) -> None:
+    options = ("--seed", SEED, "--max-examples", "3", "--phases", "examples,fuzzing")
+    narrow = token(merchants=["acme"], orders=["acme-1001"])
+    narrowly, unknown = await asyncio.gather(
+        fuzz(urls, tmp_path / "narrow", narrow, *options), fuzz(urls, tmp_path / "none", None, *options)
+    )
+    assert unknown.accepted == operations(open_to_all=True)
+    assert narrowly.accepted > unknown.accepted
+    assert "GET /v1/audit" not in narrowly.accepted
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(0)  # it ends by itself
+async def test_nothing_is_found_in_a_longer_search(
+    urls: Urls, tmp_path: Path, pytestconfig: pytest.Config
+) -> None:
+    seed = pytestconfig.getoption("--fuzz-seed") or str(secrets.randbits(32))
+    seconds = str(pytestconfig.getoption("--fuzz-seconds"))
+    print(f"--fuzz-seed {seed}")
+    await fuzz(urls, tmp_path / "all", token(scope=EVERYTHING), "--seed", seed, "--max-time", seconds)
