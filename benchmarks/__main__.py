@@ -16,6 +16,7 @@ from typing import Any
 from benchmarks import (
     authorisation,
     batches,
+    console,
     fan_out,
     floors,
     idle_memory,
@@ -25,6 +26,7 @@ from benchmarks import (
     single,
     storm,
 )
+from benchmarks.chromium import BrowserMissing, find_browser
 from benchmarks.figures import TARGETS
 from benchmarks.floors import Measure
 from benchmarks.load_process import LoadFailed, WrongResult
@@ -48,6 +50,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "fan-out": ("fan-out-single", "fan-out-stream", "fan-out-bursts"),
     "storm": ("storm", "storm-restart"),
     "authorisation": ("authorisation",),
+    "console": tuple(console.FIGURES),
     "query": ("query-order", "query-history", "query-page", "query-csv", "query-ndjson"),
 }
 """The figures in the order in which they are measured; a group or a figure can be asked for by its name."""
@@ -120,6 +123,7 @@ class Suite:
             "storm": storm.measure,
             "storm-restart": storm.measure_after_restart,
             "authorisation": authorisation.measure,
+            **console.measures(self.samples, self.seconds),
             **self._reads(),
         }
 
@@ -142,7 +146,15 @@ def main() -> int:
         _prepare(suite)
         machine = this_machine(data)
         suite.run_stacks(data)
-    except (LoadFailed, WrongResult, StackFailed, DatabaseUnavailable, ProfilerMissing, PeerMissing) as error:
+    except (
+        LoadFailed,
+        WrongResult,
+        StackFailed,
+        DatabaseUnavailable,
+        ProfilerMissing,
+        PeerMissing,
+        BrowserMissing,
+    ) as error:
         _keep_logs(data)
         say(f"broken: {error}")
         return 1
@@ -162,6 +174,8 @@ def _prepare(suite: Suite) -> None:
         profiler_program()
     if any(floor.startswith("ws-") for name in suite.names for floor in TARGETS[name].floors):
         install_peer()
+    if any(name in console.FIGURES for name in suite.names):
+        find_browser()
     # All load comes from one caller, so its limit would be measured, and not the system.
     os.environ["RATE_LIMIT_PER_SECOND"] = "0"
     # The services inherit it: one socket for each of thousands of clients.

@@ -15,6 +15,7 @@ class Target:
     unit: str
     bound: float
     floors: tuple[str, ...]
+    """None: there is nothing to see it beside."""
     larger_is_better: bool = True
     is_relative: bool = False
     """Whether the bound is in units of the floor."""
@@ -22,6 +23,10 @@ class Target:
 
 def _read_target(title: str, floor: str) -> Target:
     return Target(title, "p50_ms", "ms", 2, (floor,), larger_is_better=False, is_relative=True)
+
+
+def _console_target(title: str, value: str, unit: str, bound: float) -> Target:
+    return Target(f"console: {title}", value, unit, bound, (), larger_is_better=False)
 
 
 def _export_target(title: str) -> Target:
@@ -84,6 +89,15 @@ TARGETS: Mapping[str, Target] = {
     "authorisation": Target(
         "what authorisation adds to a request", "request_us", "µs", 30, ("verification",), False
     ),
+    "console-pixel": _console_target("from POST to changed pixel, median", "p50_ms", "ms", 50),
+    "console-thread": _console_target(
+        "main thread of the page, for an event of 50 a second", "task_us", "µs", 5000
+    ),
+    "console-memory": _console_target(
+        "scripts' memory after minutes of 50 events/s, growth", "growth_mb", "MB", 1
+    ),
+    "console-view": _console_target("first useful view, warm stack, median", "p50_ms", "ms", 1000),
+    "console-weight": _console_target("the console over the wire", "weight_kb", "KB", 150),
     "query-order": _read_target("an order by its id, median", "bare-order"),
     "query-history": _read_target("its history, median", "bare-history"),
     "query-page": _read_target("a page of 50 by merchant and time, median", "bare-page"),
@@ -98,25 +112,25 @@ class Figure:
 
     target: Target
     measured: float
-    floor: float
+    floor: float | None
 
     @property
     def is_reached(self) -> bool:
         """Whether it meets the target."""
-        value = self.ratio if self.target.is_relative else self.measured
+        value = self.ratio if self.target.is_relative and self.ratio is not None else self.measured
         if self.target.larger_is_better:
             return value >= self.target.bound
         return value <= self.target.bound
 
     @property
-    def ratio(self) -> float:
-        """The measured value in units of the floor."""
-        return self.measured / self.floor
+    def ratio(self) -> float | None:
+        """The measured value in units of the floor, if there is one."""
+        return None if self.floor is None else self.measured / self.floor
 
 
 def figure_of(measurement: Measurement, floors: Mapping[str, Measurement]) -> Figure:
     """How a measurement stands against the target of its name."""
     target = TARGETS[measurement.name]
     best = max if target.larger_is_better else min
-    floor = best(floors[name].values[target.value] for name in target.floors)
+    floor = best((floors[name].values[target.value] for name in target.floors), default=None)
     return Figure(target, measurement.values[target.value], floor)

@@ -26,7 +26,9 @@ def report(machine: Machine, floors: Measurements, figures: Measurements) -> str
     """All tables."""
     measurements = [*floors.values(), *figures.values()]
     of_updates = [
-        m for m in measurements if not (_is_live_view(m) or is_of_query(m) or is_of_authorisation(m))
+        m
+        for m in measurements
+        if not (_is_live_view(m) or is_of_query(m) or is_of_authorisation(m) or is_of_console(m))
     ]
     tables = {
         "Floors: the bare parts on the same nodes": _value_rows(
@@ -41,6 +43,7 @@ def report(machine: Machine, floors: Measurements, figures: Measurements) -> str
         "Authorisation, µs a request: of a token that is known, and of one whose signature is checked": (
             authorisation_rows(measurements)
         ),
+        "The console in a browser, with 5,000 open orders": console_rows(measurements),
         "Against the targets": _target_rows(floors, figures),
         "Processor time, s per 1,000 updates": _cost_rows(of_updates),
         "Cores busy on average": _core_rows(measurements),
@@ -72,6 +75,39 @@ def authorisation_rows(measurements: Sequence[Measurement]) -> list[list[str]]:
             for name, us in (names or {measurement.name: known}).items()
         ]
     return rows
+
+
+def is_of_console(measurement: Measurement) -> bool:
+    """Whether it was measured in a browser."""
+    return measurement.name.startswith("console-")
+
+
+_CONSOLE_COLUMNS = (
+    ("seconds", "seconds", ".1f"),
+    ("samples", "samples", ",.0f"),
+    ("events", "events", ",.0f"),
+    ("p50 ms", "p50_ms", ".1f"),
+    ("p99 ms", "p99_ms", ".1f"),
+    ("task µs", "task_us", ",.0f"),
+    ("script µs", "script_us", ",.0f"),
+    ("style µs", "style_us", ",.0f"),
+    ("layout µs", "layout_us", ",.0f"),
+    ("heap MB", "heap_mb", ".2f"),
+    ("growth MB", "growth_mb", ".2f"),
+    ("KB", "weight_kb", ".1f"),
+)
+
+
+def console_rows(measurements: Sequence[Measurement]) -> list[list[str]]:
+    """A head, and a row for each figure of the console."""
+    return [["", *(title for title, _, _ in _CONSOLE_COLUMNS)]] + [
+        [
+            m.name,
+            *(format(m.values[key], form) if key in m.values else "-" for _, key, form in _CONSOLE_COLUMNS),
+        ]
+        for m in measurements
+        if is_of_console(m)
+    ]
 
 
 def _notes(figures: Measurements) -> list[str]:
@@ -156,8 +192,8 @@ def _target_rows(floors: Measurements, figures: Measurements) -> list[list[str]]
                 f"{target.title} ({target.unit})",
                 f"{figure.measured:,.1f}",
                 f"{sign} {bound}",
-                f"{figure.floor:,.1f}",
-                f"{figure.ratio:.2f}",
+                "-" if figure.floor is None else f"{figure.floor:,.1f}",
+                "-" if figure.ratio is None else f"{figure.ratio:.2f}",
                 "reached" if figure.is_reached else "NOT REACHED",
             ]
         )

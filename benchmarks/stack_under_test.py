@@ -29,6 +29,7 @@ class StackUnderTest:
         self.ingest_url: str = document["ingest"]
         self.query_url: str = document["query"]
         self.notifier_url: str = document["notifier"]
+        self.console_url: str = document["console"]
         self.amqp_url: str = document["amqp_url"]
         self.mongodb_url: str = document["mongodb_url"]
         self._secret: str = document["jwt_secret"]

@@ -4,7 +4,7 @@ import json
 import re
 import tomllib
 from collections.abc import Iterator
-from importlib.metadata import metadata
+from importlib.metadata import distribution, metadata
 from pathlib import Path
 from typing import Any
 
@@ -131,6 +131,8 @@ def licences(package: str) -> Iterator[str]:
     for classifier in found.get_all("Classifier") or ():
         if classifier.startswith("License ::"):
             yield classifier.rpartition(" :: ")[2]
+    for file in found.get_all("License-File") or ():
+        yield (distribution(package).read_text(f"licenses/{file}") or "").partition("\n")[0]
 
 
 def test_every_direct_dependency_is_locked() -> None:

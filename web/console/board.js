@@ -55,6 +55,8 @@ export class Board {
   #pointerAt = null;
   #usedAt = -Infinity; // by key or click
   #today = new Map(); // closed status → orders that came into it since midnight
+  #todayUntil = ""; // up to when the report counted them; the stream counts on from there
+  #closed = null; // what the stream told of since the report was asked for, while it is on its way
   #parts = {};
   #openId = null;
   #loaded = false;
@@ -308,21 +310,34 @@ export class Board {
     const key = parameters.toString();
     if (this.#parts.todayOf === key && this.#store.status.state === "live") return;
     this.#parts.todayOf = key;
+    // Where report and stream meet: what closes while the report is on its way is in one of them, and in one only.
+    const until = new Date(this.#now()).toISOString();
+    parameters.set("to", until);
+    this.#closed = [];
     try {
       const { rows } = await this.#reports.get("status-counts", parameters);
       if (this.#parts.todayOf !== key) return;
       const closed = rows.filter(({ status }) => !this.#openStatuses.has(status));
       this.#today = new Map(closed.map(({ status, entered }) => [status, entered]));
+      this.#todayUntil = until;
+      for (const data of this.#closed) this.#addToday(data);
+      this.#closed = null;
       this.#arrangeSoon();
     } catch {
+      if (this.#parts.todayOf !== key) return;
+      this.#closed = null;
       this.#parts.todayOf = null; // the counts of open orders are there without it
     }
   }
 
   #countToday(data) {
-    if (this.#filter && matchesScope({ ...this.#filter, q: "" }, { ...data, updated_at: data.recorded_at })) {
-      this.#today.set(data.status, (this.#today.get(data.status) ?? 0) + 1);
-    }
+    if (!this.#filter || !matchesScope({ ...this.#filter, q: "" }, { ...data, updated_at: data.recorded_at })) return;
+    this.#closed?.push(data);
+    this.#addToday(data);
+  }
+
+  #addToday({ status, recorded_at }) {
+    if (recorded_at >= this.#todayUntil) this.#today.set(status, (this.#today.get(status) ?? 0) + 1);
   }
 
   // --- drawing -------------------------------------------------------------------------------------------------

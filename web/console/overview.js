@@ -6,6 +6,7 @@
 
 import { Chart, columns, histogram, stackedAreas } from "./charts.js";
 import { h, icon, setAttribute, setIcon, setText } from "./dom.js";
+import { comparison } from "./filters.js";
 import { age, byProgress, compactNumber, dayName, decimal, duration, hourAndMinute, number, statusIcon, statusName, timeOfDay } from "./format.js";
 import { percentile } from "./latency.js";
 
@@ -217,8 +218,7 @@ export class Overview {
   }
 
   #drawOldest() {
-    const orders = [...this.#use.store.open.values()];
-    const oldest = orders.sort((a, b) => (a.created_at < b.created_at ? -1 : 1)).slice(0, OLDEST);
+    const oldest = [...this.#use.store.open.values()].sort(comparison("created_at")).slice(0, OLDEST);
     const list = this.#parts.oldest;
     while (list.children.length < oldest.length) list.append(oldestRow((order) => this.#use.navigate({ order })));
     while (list.children.length > oldest.length) list.lastChild.remove();

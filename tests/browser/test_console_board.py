@@ -1,0 +1,244 @@
+"""The live board in a real browser: thousands of orders, a stream of changes, and readers in the middle."""
+
+from typing import Any
+
+import pytest
+from desk import (
+    Desk,
+    Traffic,
+    counts_shown,
+    creation,
+    is_live,
+    new_merchant,
+    row_of,
+    rows,
+    scroll_to,
+    shows_as_listed,
+    update,
+)
+from playwright.async_api import Page, expect
+
+from callers import eventually, token
+
+ORDERS = 5000
+EVENTS_PER_SECOND = 50
+SEEN_LIVE = 200
+MAX_ROWS_IN_PAGE = 80
+"""What a high screen shows and some more: not thousands."""
+
+
+@pytest.fixture(scope="module")
+async def busy(desk: Desk) -> tuple[str, list[str]]:
+    """A merchant with thousands of open orders."""
+    merchant = new_merchant()
+    return merchant, await desk.create(merchant, ORDERS)
+
+
+async def test_a_board_of_thousands_is_what_the_api_lists_after_a_stream_of_changes(
+    desk: Desk, busy: tuple[str, list[str]]
+) -> None:
+    merchant, orders = busy
+    bearer = token(merchants=[merchant])
+    traffic = Traffic(desk, merchant, orders)
+    async with desk.page(bearer=bearer) as page:
+        await is_live(page)
+        async with traffic.flowing(EVENTS_PER_SECOND):
+            seen = f"performance.getEntriesByName('commit-to-screen').length >= {SEEN_LIVE}"
+            await eventually(lambda: page.evaluate(seen))
+            for top in (40_000, 120_000, 5_000, 0):
+                await scroll_to(page, top)
+                assert 0 < len(await rows(page)) <= MAX_ROWS_IN_PAGE
+        await shows_as_listed(page, desk, bearer)
+
+
+async def test_after_the_notifier_was_killed_the_board_catches_up_with_what_happened_meanwhile(
+    desk: Desk, busy: tuple[str, list[str]]
+) -> None:
+    merchant, _ = busy
+    bearer = token(merchants=[merchant])
+    waiting = await desk.listed(bearer, status="created")
+    missed = [update(order["order_id"], "picked_up") for order in waiting[:400]]
+    async with desk.page(bearer=bearer) as page:
+        await is_live(page)
+        before = await page.get_by_test_id("count-picked_up").inner_text()
+        await desk.services["notifier"].kill()
+        try:
+            await says_that_it_is_old(page)
+            await desk.report(missed)
+            assert await page.get_by_test_id("count-picked_up").inner_text() == before
+        finally:
+            await desk.services["notifier"].start()
+        await is_live(page)
+        await expect(page.get_by_test_id("stale-banner")).to_be_hidden()
+        await expect(page.locator("html")).to_have_attribute("data-stale", "false")
+        await shows_as_listed(page, desk, bearer)
+
+
+async def says_that_it_is_old(page: Page) -> None:
+    """Returns when nobody can take what is on the screen for what is true now."""
+    await expect(page.locator("html")).to_have_attribute("data-stale", "true")
+    await expect(page.get_by_test_id("stale-banner")).to_contain_text("Not live")
+    await expect(page.get_by_test_id("connection")).to_contain_text("Reconnecting in")
+
+
+# The reader's place
+
+
+async def screenful(desk: Desk) -> tuple[str, str, list[str]]:
+    """A merchant with some screens full of orders: its id, a token for it, and the ids as they are listed."""
+    merchant = new_merchant()
+    bearer = token(merchants=[merchant])
+    await desk.create(merchant, 150)
+    return merchant, bearer, [order["order_id"] for order in await desk.listed(bearer)]
+
+
+async def test_rows_that_arrive_do_not_push_what_a_reader_looks_at(desk: Desk) -> None:
+    merchant, bearer, _ = await screenful(desk)
+    async with desk.page(bearer=bearer) as page:
+        await is_live(page)
+        await scroll_to(page, 1500)
+        before = await in_view(page)
+        await desk.report([creation(f"{merchant}-later-{number}", merchant) for number in range(20)])
+        await expect(page.get_by_test_id("new-pill")).to_contain_text("20 new")
+        assert await in_view(page) == before
+        await page.get_by_test_id("new-pill").click()
+        await expect(row_of(page, f"{merchant}-later-19")).to_be_in_viewport()
+        await expect(page.get_by_test_id("new-pill")).to_be_hidden()
+        await shows_as_listed(page, desk, bearer)
+
+
+async def test_rows_that_arrive_do_not_move_the_row_under_the_pointer(desk: Desk) -> None:
+    merchant, bearer, _ = await screenful(desk)
+    async with desk.page(bearer=bearer) as page:
+        await is_live(page)
+        await page.mouse.move(600, 400)
+        await page.mouse.move(601, 401)
+        before = await in_view(page)
+        await desk.report([creation(f"{merchant}-later-{number}", merchant) for number in range(3)])
+        await expect(page.get_by_test_id("new-pill")).to_contain_text("3 new")
+        assert await in_view(page) == before
+        await page.mouse.move(5, 5)
+        await expect(row_of(page, f"{merchant}-later-2")).to_be_in_viewport()
+
+
+async def in_view(page: Page) -> list[tuple[str, int]]:
+    """The orders whose rows are seen, and where."""
+    return [(row["order_id"], row["top"]) for row in await rows(page) if 40 < row["top"] < 700]
+
+
+async def test_a_row_changes_in_place_and_an_order_that_closes_leaves(desk: Desk) -> None:
+    _, bearer, ids = await screenful(desk)
+    async with desk.page(bearer=bearer) as page:
+        await is_live(page)
+        await desk.report([update(ids[3], "picked_up")])
+        await expect(row_of(page, ids[3])).to_have_attribute("data-status", "picked_up")
+        await desk.report([update(ids[3], "cancelled")])
+        await expect(row_of(page, ids[3])).to_have_count(0)
+        await counts_are(page, {"open": 149, "created": 149, "picked_up": 0, "cancelled": 1})
+
+
+async def counts_are(page: Page, wanted: dict[str, int]) -> None:
+    async def shown() -> bool:
+        return await counts_shown(page, list(wanted)) == wanted
+
+    await eventually(shown)
+
+
+# What is asked for
+
+
+async def test_filters_are_in_the_address_and_survive_a_reload_and_the_way_back(desk: Desk) -> None:
+    merchant, bearer, ids = await screenful(desk)
+    await desk.report([update(order_id, "picked_up") for order_id in ids[:5]])
+    await desk.report([update(order_id, "cancelled") for order_id in ids[:2]])
+    async with desk.page(bearer=bearer) as page:
+        await is_live(page)
+        await page.get_by_test_id("count-picked_up").click()
+        await expect(page).to_have_url(f"{desk.console}?status=picked_up")
+        await shows_only(page, ids[2:5])
+        await page.reload()
+        await shows_only(page, ids[2:5])
+        await expect(page.get_by_test_id("count-picked_up")).to_have_attribute("aria-pressed", "true")
+
+        await page.goto(f"{desk.console}?active=any&merchant_id={merchant}&customer_ref=crm-{ids[0]}")
+        await shows_only(page, ids[:1])
+        await page.goto(f"{desk.console}?active=false&sort=created_at")
+        await shows_only(page, ids[:2])
+        await page.go_back()
+        await shows_only(page, ids[:1])
+
+
+async def test_a_search_finds_open_and_closed_orders_by_id_and_reference(desk: Desk) -> None:
+    _, bearer, ids = await screenful(desk)
+    await desk.report([update(ids[7], "cancelled")])
+    async with desk.page(bearer=bearer) as page:
+        await is_live(page)
+        search = page.get_by_test_id("search")
+        for text, found in ((ids[7], ids[7]), (f"crm-{ids[7]}", ids[7]), (ids[8], ids[8])):
+            await search.fill(text)
+            await shows_only(page, [found])
+        await expect(page).to_have_url(f"{desk.console}?q={ids[8]}")
+        await search.fill("nobody-has-this")
+        await expect(page.get_by_test_id("board-empty")).to_contain_text("No orders here")
+        await search.press("Escape")
+        await expect(page).to_have_url(desk.console)
+        await expect(row_of(page, ids[0])).to_be_visible()
+
+
+async def shows_only(page: Page, order_ids: list[str]) -> None:
+    async def shown() -> bool:
+        return sorted(row["order_id"] for row in await rows(page)) == sorted(order_ids)
+
+    await eventually(shown)
+
+
+# By the keyboard alone
+
+
+async def test_the_keyboard_alone_searches_walks_opens_and_comes_back(desk: Desk) -> None:
+    _, bearer, ids = await screenful(desk)
+    async with desk.page(bearer=bearer) as page:
+        await is_live(page)
+        await page.keyboard.press("Tab")
+        await expect(page.get_by_text("To the orders")).to_be_focused()
+        await page.keyboard.press("/")
+        await expect(page.get_by_test_id("search")).to_be_focused()
+        await page.keyboard.press("ArrowDown")
+        for key, place in (("j", 1), ("ArrowDown", 2), ("k", 1), ("End", 149), ("Home", 0), ("j", 1)):
+            await page.keyboard.press(key)
+            await expect(row_of(page, ids[place])).to_be_focused()
+            await expect(row_of(page, ids[place])).to_be_in_viewport()
+        await page.keyboard.press("Enter")
+        await expect(page.get_by_test_id("order-title")).to_have_text(ids[1])
+        await expect(page.get_by_test_id("order-panel")).to_be_focused()
+        await page.keyboard.press("Escape")
+        await expect(page.get_by_test_id("order-panel")).to_be_hidden()
+        await expect(row_of(page, ids[1])).to_be_focused()
+
+
+async def test_every_control_can_be_reached_and_shows_that_it_is_there(desk: Desk) -> None:
+    _, bearer, _ = await screenful(desk)
+    async with desk.page(bearer=bearer) as page:
+        await is_live(page)
+        reached: list[dict[str, Any]] = []
+        while len(reached) < 40 and (not reached or reached[-1]["name"] != "board-row"):
+            await page.keyboard.press("Tab")
+            reached.append(await page.evaluate(FOCUSED))
+        names = {one["name"] for one in reached}
+        assert {
+            "to-overview",
+            "search",
+            "create",
+            "account",
+            "count-open",
+            "filter-button",
+            "board-row",
+        } <= names
+        assert [one for one in reached if not one["is_marked"]] == []
+
+
+FOCUSED = """() => {
+  const { outlineStyle, outlineWidth } = getComputedStyle(document.activeElement);
+  const name = document.activeElement.dataset.testid ?? document.activeElement.textContent.trim();
+  return { name, is_marked: outlineStyle !== "none" && parseFloat(outlineWidth) > 0 };
+}"""
