@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.telemetry import TelemetryConfig
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
@@ -30,6 +31,9 @@ log = logging.getLogger(__name__)
 
 MAX_ERRORS_TOLD = 20
 """Errors listed in one `validation-failed` problem; a batch of nonsense must not become a megabyte."""
+
+NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
+"""FastAPI's own asks at each request whether anybody wants it. Trace ids and metrics here are ours."""
 
 CLIENT_GONE = 499
 """What is counted for a request whose sender left before it had arrived: nobody is answered."""

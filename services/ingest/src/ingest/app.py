@@ -10,7 +10,7 @@ from shared.api_pages import add_api_pages
 from shared.broker import serve_connections
 from shared.database import Database, open_database, retrying_database
 from shared.health import Check
-from shared.http import install_plumbing
+from shared.http import NO_TELEMETRY, install_plumbing
 from shared.revocation_list import RevocationList
 from shared.serving import background, serve_http
 from shared.tokens import TokenVerifier
@@ -39,7 +39,13 @@ async def serve(settings: IngestSettings) -> None:
 
 def create_app(settings: IngestSettings, ingest: Ingest) -> FastAPI:
     """The application over its parts."""
-    app = FastAPI(title="ingest", summary="Reports what happens to orders", version="1", openapi_url=None)
+    app = FastAPI(
+        title="ingest",
+        summary="Reports what happens to orders",
+        version="1",
+        openapi_url=None,
+        telemetry=NO_TELEMETRY,
+    )
     add_api_pages(app, lambda: ingest_document(app, ingest.workflow))
     checks: dict[str, Check] = {"broker": ingest.dispatcher.check, "keys": ingest.verifier.ring.check}
     install_plumbing(app, settings, lambda: checks)

@@ -1,10 +1,11 @@
 """Composition root of query."""
 
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import Depends, FastAPI
 
 from query import audit, events, history, order_updates, orders, reports, updates
 from query.console import console_routes
 from query.context import Context
+from query.direct import direct_routes
 from query.log_watch import LogWatch
 from query.openapi import query_document
 from query.parameters import refuse_repeated
@@ -14,7 +15,7 @@ from query.settings import QuerySettings
 from shared.api_pages import add_api_pages
 from shared.audit_trail import AuditTrail
 from shared.database import Database, open_database
-from shared.http import install_plumbing
+from shared.http import NO_TELEMETRY, install_plumbing
 from shared.revocation_list import RevocationList
 from shared.serving import background, serve_http
 from shared.tokens import TokenVerifier
@@ -65,18 +66,16 @@ def create_app(
         version="1",
         openapi_url=None,
         redirect_slashes=False,
+        telemetry=NO_TELEMETRY,
     )
     add_api_pages(app, lambda: query_document(app, workflow))
     install_plumbing(app, settings, lambda: {"database": database.ping, "keys": verifier.ring.check})
-    app.include_router(_routes(context), prefix="/v1", dependencies=[Depends(refuse_repeated)])
+    for module in (orders, history, order_updates, updates, events, reports, audit):
+        router = module.routes(context)
+        app.include_router(router, prefix="/v1", dependencies=[Depends(refuse_repeated)])
+        if module in (orders, history):
+            app.router.routes[:0] = direct_routes(router, context.reader, "/v1")
     app.include_router(problem_routes())
     if settings.console_dir is not None:
         app.include_router(console_routes(settings, settings.console_dir))
     return app
-
-
-def _routes(context: Context) -> APIRouter:
-    router = APIRouter()
-    for module in (orders, history, order_updates, updates, events, reports, audit):
-        router.include_router(module.routes(context))
-    return router

@@ -1,15 +1,16 @@
-"""Requests without a query string, answered without FastAPI's general way to find arguments.
+"""Requests without a query string, answered before FastAPI looks for a route and for arguments.
 
-That way takes longer than all else that the service does to show an order: it walks the tree of
-dependencies and validates a model for each request. Without a query string there is nothing to validate.
+That takes longer than all else that the service does to show an order: a search in each router, a walk
+through the tree of dependencies, a model to validate. Without a query string there is nothing to validate.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, MutableMapping
 from inspect import signature
 from typing import Any, get_args
 
-from fastapi import Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
+from starlette.routing import Match, Route
 
 from query.parameters import Parameters
 from shared.access import Principal
@@ -17,24 +18,28 @@ from shared.access import Principal
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 
 
-def direct_route(reader: Callable[[Request], Awaitable[Principal]]) -> type[APIRoute]:
-    """The class of routes whose endpoints take `principal` (what `reader` gives), `parameters` (a model of
-    the query), parts of the path as they are, and perhaps `request`.
+def direct_routes(
+    router: APIRouter, reader: Callable[[Request], Awaitable[Principal]], prefix: str
+) -> Iterator[Route]:
+    """A route for each of `router`, to stand before it; OpenAPI does not see them.
 
-    OpenAPI and requests with a query string see no difference.
+    The endpoints take `principal` (what `reader` gives), `parameters` (a model of the query), parts of the
+    path as they are, and perhaps `request`.
     """
+    for route in router.routes:
+        if isinstance(route, APIRoute):
+            handler = _direct(route.endpoint, reader)
+            yield _DirectRoute(prefix + route.path, handler, methods=["GET"], include_in_schema=False)
 
-    class DirectRoute(APIRoute):
-        def get_route_handler(self) -> Handler:
-            general = super().get_route_handler()
-            direct = _direct(self.endpoint, reader)
 
-            async def handle(request: Request) -> Response:
-                return await (general if request.scope["query_string"] else direct)(request)
+class _DirectRoute(Route):
+    """Whatever else is asked of the path is for FastAPI's route."""
 
-            return handle
-
-    return DirectRoute
+    def matches(self, scope: MutableMapping[str, Any]) -> tuple[Match, dict[str, Any]]:
+        if scope["type"] != "http" or scope["method"] != "GET" or scope["query_string"]:
+            return Match.NONE, {}
+        match, child_scope = super().matches(scope)
+        return match, dict(child_scope)
 
 
 def _direct(endpoint: Callable[..., Any], reader: Callable[[Request], Awaitable[Principal]]) -> Handler:

@@ -6,7 +6,6 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import Field
 
 from query.context import Context, entitled
-from query.direct import direct_route
 from query.limits import bounded_read
 from query.paging import next_link, refuse_cursor
 from query.parameters import Parameters, WholeNumber
@@ -32,7 +31,7 @@ class HistoryParameters(Parameters):
 
 def routes(context: Context) -> APIRouter:
     """`GET /v1/orders/{order_id}/history`."""
-    router = APIRouter(tags=["orders"], route_class=direct_route(context.reader))
+    router = APIRouter(tags=["orders"])
 
     @router.get(
         "/orders/{order_id}/history",
