@@ -11,6 +11,7 @@ from list_oracle import SORTS, WORLD
 from query_stack import START, Answer, QueryClient, running_query, store, token
 from query_surface import Route, raw_get, routes_of
 
+from raw_http import exchange
 from shared.problems import CATALOGUE
 from shared.timestamps import format_time
 
@@ -295,3 +296,11 @@ async def test_the_cursor_of_one_sort_is_foreign_to_the_others(query: QueryClien
             answer = await page(other, cursor=cursor)
             assert answer.status == 200 if other == sort else answer.slug == "invalid-cursor"
         assert (await page(sort, cursor=cursor, merchant_id="m-1")).slug == "invalid-cursor"
+
+
+async def test_a_host_that_is_none_changes_no_answer(query: QueryClient) -> None:
+    """One answer holds an address of its own: the link to the next page."""
+    lines = ["GET /v1/orders?limit=1 HTTP/1.1", "Host: [", f"Authorization: Bearer {ADMIN}", "", ""]
+    answer = await exchange(query.url, "\r\n".join(lines).encode())
+    assert answer.status == 200
+    assert answer.headers["link"].startswith("</v1/orders?limit=1&cursor=")

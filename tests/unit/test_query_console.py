@@ -60,7 +60,7 @@ async def get(path: str, given: QuerySettings, **headers: str) -> Answer:
         "method": "GET",
         "path": unquote(path),
         "raw_path": path.encode(),
-        "query_string": query.encode(),
+        "query_string": query.encode("latin-1"),
         "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()],
     }
     sent: list[Any] = []
@@ -210,3 +210,11 @@ def test_an_unsafe_configuration_is_refused(wrong: dict[str, Any], message: str)
 async def test_on_this_machine_readers_may_be_signed_in() -> None:
     answer = await get("/console/config.json", settings(host="::1", console_demo_token="a.b.c"))
     assert answer.json["token"] == "a.b.c"
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"), [("", ""), ("?order=o-1", "?order=o-1"), ("?\xff", "?%C3%BF"), ("?%FF", "?%FF")]
+)
+async def test_the_folder_without_its_slash_leads_to_it_whatever_is_asked(asked: str, told: str) -> None:
+    answer = await get(f"/console{asked}", settings())
+    assert (answer.status, answer.headers["location"]) == (308, f"console/{told}")

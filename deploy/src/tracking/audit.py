@@ -21,6 +21,7 @@ from shared.database import Database, DatabaseUnavailable, driver_errors, open_d
 from shared.documents import AuditDocument
 from shared.timestamps import format_time, now, to_milliseconds
 from tracking.examination import read_partitions
+from tracking.instants import parse_instant
 from tracking.tokens import InvalidClaims, parse_ttl
 
 
@@ -115,12 +116,9 @@ def time_since(text: str) -> datetime | None:
     """
     if not text:
         return None
-    try:
-        time = datetime.fromisoformat(text)
-        if time.tzinfo is not None:
-            return to_milliseconds(time)
-    except (ValueError, OverflowError):
-        pass
+    time = parse_instant(text)
+    if time is not None:
+        return time
     try:
         return to_milliseconds(now() - timedelta(seconds=parse_ttl(text)))
     except (InvalidClaims, OverflowError):

@@ -6,9 +6,10 @@ from datetime import datetime
 from shared.audit_trail import Act, Actor
 from shared.database import Database, DatabaseUnavailable, open_database
 from shared.revocation_list import LOOK_SECONDS, TooManyRevocations, revoke_subject, revoke_token
-from shared.timestamps import format_optional_time, format_time, now, to_milliseconds
+from shared.timestamps import format_optional_time, format_time, now
 from tracking.audit import trail_of
 from tracking.examination import read_partitions
+from tracking.instants import parse_instant
 from tracking.tokens import InvalidClaims, check_identifiers
 
 MAX_TOKEN_ID_CHARACTERS = 256
@@ -119,10 +120,7 @@ def describe(revocation: Revocation) -> str:
 def _time(option: str, text: str) -> datetime | None:
     if not text:
         return None
-    try:
-        time = datetime.fromisoformat(text)
-        if time.tzinfo is not None:
-            return to_milliseconds(time)
-    except (ValueError, OverflowError):
-        pass
+    time = parse_instant(text)
+    if time is not None:
+        return time
     raise InvalidClaims(f"{option} {text}: write a time with an offset, like 2026-01-31T08:15:00Z")

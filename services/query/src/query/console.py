@@ -61,8 +61,8 @@ def console_routes(settings: QuerySettings, folder: Path) -> APIRouter:
     @router.api_route("", methods=_METHODS)
     async def to_folder(request: Request) -> Response:
         # Relative, so that it is right behind a proxy that puts the console elsewhere.
-        query = f"?{request.url.query}" if request.url.query else ""
-        return RedirectResponse(f"console/{query}", 308)
+        asked = request.scope["query_string"].decode("latin-1")
+        return RedirectResponse(f"console/?{asked}" if asked else "console/", 308)
 
     @router.api_route("/config.json", methods=_METHODS)
     async def config() -> Response:

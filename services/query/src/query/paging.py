@@ -10,7 +10,7 @@ from shared.problems import ProblemError
 def next_link(request: Request, cursor: str) -> str:
     """The `Link` to the page behind `cursor`: the same request, with it."""
     asked = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
-    return f'<{request.url.path}?{urlencode([*asked, ("cursor", cursor)])}>; rel="next"'
+    return f'<{request.scope["path"]}?{urlencode([*asked, ("cursor", cursor)])}>; rel="next"'
 
 
 def refuse_cursor(of: str) -> ProblemError:
