@@ -12,6 +12,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.telemetry import TelemetryConfig
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
+from starlette.middleware.exceptions import ExceptionMiddleware
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -103,6 +104,16 @@ def install_plumbing(app: FastAPI, settings: Settings, checks: Callable[[], dict
         app.add_exception_handler(kind, handler)
     app.state.edges = edges = edges_of(settings)
     app.add_middleware(_Plumbing, edges=edges)
+
+
+def problems_answered(answer: Callable[[Request], Awaitable[Response]]) -> ASGIApp:
+    """`answer` as an application of its own, whose errors are told as those of a service are."""
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        response = await answer(Request(scope, receive))
+        await response(scope, receive, send)
+
+    return ExceptionMiddleware(app, handlers=_handlers())
 
 
 def _handlers() -> dict[type[Exception], Handler]:

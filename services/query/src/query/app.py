@@ -5,7 +5,7 @@ from fastapi import Depends, FastAPI
 from query import audit, events, history, order_updates, orders, reports, updates
 from query.console import console_routes
 from query.context import Context
-from query.direct import direct_routes
+from query.direct import DirectReads
 from query.log_watch import LogWatch
 from query.openapi import query_document
 from query.parameters import refuse_repeated
@@ -68,13 +68,13 @@ def create_app(
         redirect_slashes=False,
         telemetry=NO_TELEMETRY,
     )
+    routers = [orders.routes(context), history.routes(context)]
+    app.add_middleware(DirectReads, routers=tuple(routers), reader=context.reader, prefix="/v1")
     add_api_pages(app, lambda: query_document(app, workflow))
     install_plumbing(app, settings, lambda: {"database": database.ping, "keys": verifier.ring.check})
-    for module in (orders, history, order_updates, updates, events, reports, audit):
-        router = module.routes(context)
+    routers.extend(module.routes(context) for module in (order_updates, updates, events, reports, audit))
+    for router in routers:
         app.include_router(router, prefix="/v1", dependencies=[Depends(refuse_repeated)])
-        if module in (orders, history):
-            app.router.routes[:0] = direct_routes(router, context.reader, "/v1")
     app.include_router(problem_routes())
     if settings.console_dir is not None:
         app.include_router(console_routes(settings, settings.console_dir))

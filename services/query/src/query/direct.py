@@ -1,48 +1,59 @@
 """Requests without a query string, answered before FastAPI looks for a route and for arguments.
 
-That takes longer than all else that the service does to show an order: a search in each router, a walk
-through the tree of dependencies, a model to validate. Without a query string there is nothing to validate.
+That takes longer than all else that the service does to show an order: layers that serve what these reads
+do not use, a search in each router, a walk through the tree of dependencies, a model to validate. Without a
+query string there is nothing to validate.
 """
 
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable
 from inspect import signature
+from re import Pattern
 from typing import Any, get_args
 
 from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
-from starlette.routing import Match, Route
+from starlette.routing import compile_path
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from query.parameters import Parameters
 from shared.access import Principal
+from shared.http import problems_answered
 
-Handler = Callable[[Request], Coroutine[Any, Any, Response]]
-
-
-def direct_routes(
-    router: APIRouter, reader: Callable[[Request], Awaitable[Principal]], prefix: str
-) -> Iterator[Route]:
-    """A route for each of `router`, to stand before it; OpenAPI does not see them.
-
-    The endpoints take `principal` (what `reader` gives), `parameters` (a model of the query), parts of the
-    path as they are, and perhaps `request`.
-    """
-    for route in router.routes:
-        if isinstance(route, APIRoute):
-            handler = _direct(route.endpoint, reader)
-            yield _DirectRoute(prefix + route.path, handler, methods=["GET"], include_in_schema=False)
+Reader = Callable[[Request], Awaitable[Principal]]
+Handler = Callable[[Request], Awaitable[Response]]
 
 
-class _DirectRoute(Route):
-    """Whatever else is asked of the path is for FastAPI's route."""
+class DirectReads:
+    """The layer in front of FastAPI's own. Whatever else is asked is passed on to them."""
 
-    def matches(self, scope: MutableMapping[str, Any]) -> tuple[Match, dict[str, Any]]:
+    def __init__(self, app: ASGIApp, routers: Iterable[APIRouter], reader: Reader, prefix: str) -> None:
+        """Answers for the routes of `routers`, mounted at `prefix`. Their endpoints take `principal` (what
+        `reader` gives), `parameters` (a model of the query), parts of the path as they are, and perhaps
+        `request`.
+        """
+        self._app = app
+        self._reads: list[tuple[Pattern[str], ASGIApp]] = [
+            (compile_path(prefix + route.path)[0], problems_answered(_direct(route.endpoint, reader)))
+            for router in routers
+            for route in router.routes
+            if isinstance(route, APIRoute)
+        ]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await self._choose(scope)(scope, receive, send)
+
+    def _choose(self, scope: Scope) -> ASGIApp:
         if scope["type"] != "http" or scope["method"] != "GET" or scope["query_string"]:
-            return Match.NONE, {}
-        match, child_scope = super().matches(scope)
-        return match, dict(child_scope)
+            return self._app
+        for pattern, read in self._reads:
+            found = pattern.match(scope["path"])
+            if found is not None:
+                scope["path_params"] = found.groupdict()
+                return read
+        return self._app
 
 
-def _direct(endpoint: Callable[..., Any], reader: Callable[[Request], Awaitable[Principal]]) -> Handler:
+def _direct(endpoint: Callable[..., Awaitable[Response]], reader: Reader) -> Handler:
     asked = signature(endpoint).parameters
     model: type[Parameters] = get_args(asked["parameters"].annotation)[0]
     defaults = model()
@@ -51,7 +62,6 @@ def _direct(endpoint: Callable[..., Any], reader: Callable[[Request], Awaitable[
         arguments: dict[str, Any] = request.path_params
         if "request" in asked:
             arguments = arguments | {"request": request}
-        answer: Response = await endpoint(**arguments, principal=await reader(request), parameters=defaults)
-        return answer
+        return await endpoint(**arguments, principal=await reader(request), parameters=defaults)
 
     return direct
