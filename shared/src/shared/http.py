@@ -106,11 +106,13 @@ def install_plumbing(app: FastAPI, settings: Settings, checks: Callable[[], dict
     app.add_middleware(_Plumbing, edges=edges)
 
 
-def problems_answered(answer: Callable[[Request], Awaitable[Response]]) -> ASGIApp:
-    """`answer` as an application of its own, whose errors are told as those of a service are."""
+def problems_answered(handler: Callable[..., Awaitable[Response]]) -> ASGIApp:
+    """`handler`, called with a request and the parameters of its path, as an application of its own, whose
+    errors are told as those of a service are.
+    """
 
     async def app(scope: Scope, receive: Receive, send: Send) -> None:
-        response = await answer(Request(scope, receive))
+        response = await handler(Request(scope, receive), **scope["path_params"])
         await response(scope, receive, send)
 
     return ExceptionMiddleware(app, handlers=_handlers())

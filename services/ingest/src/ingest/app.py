@@ -48,8 +48,8 @@ def create_app(settings: IngestSettings, ingest: Ingest) -> FastAPI:
     )
     add_api_pages(app, lambda: ingest_document(app, ingest.workflow))
     checks: dict[str, Check] = {"broker": ingest.dispatcher.check, "keys": ingest.verifier.ring.check}
-    install_plumbing(app, settings, lambda: checks)
     add_routes(app, ingest)
+    install_plumbing(app, settings, lambda: checks)
     return app
 
 

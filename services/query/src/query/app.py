@@ -5,7 +5,7 @@ from fastapi import Depends, FastAPI
 from query import audit, events, history, order_updates, orders, reports, updates
 from query.console import console_routes
 from query.context import Context
-from query.direct import DirectReads
+from query.direct import direct_handlers
 from query.log_watch import LogWatch
 from query.openapi import query_document
 from query.parameters import refuse_repeated
@@ -15,6 +15,7 @@ from query.settings import QuerySettings
 from shared.api_pages import add_api_pages
 from shared.audit_trail import AuditTrail
 from shared.database import Database, open_database
+from shared.direct_routes import DirectRoutes
 from shared.http import NO_TELEMETRY, install_plumbing
 from shared.revocation_list import RevocationList
 from shared.serving import background, serve_http
@@ -69,7 +70,8 @@ def create_app(
         telemetry=NO_TELEMETRY,
     )
     routers = [orders.routes(context), history.routes(context)]
-    app.add_middleware(DirectReads, routers=tuple(routers), reader=context.reader, prefix="/v1")
+    handlers = direct_handlers(routers, context.reader, "/v1")
+    app.add_middleware(DirectRoutes, method="GET", handlers=handlers, with_query=False)
     add_api_pages(app, lambda: query_document(app, workflow))
     install_plumbing(app, settings, lambda: {"database": database.ping, "keys": verifier.ring.check})
     routers.extend(module.routes(context) for module in (order_updates, updates, events, reports, audit))
