@@ -17,8 +17,8 @@ the pages, to people as HTML and to programs as JSON, without a token: `GET /pro
 `GET /problems/<slug>`. The types of ingest and notifier are the same paths; with the services behind one host
 name, each `type` is a link that works.
 
-Branch on `type`. Show `title` and `detail` to people; their words may change. `trace_id` is what the logs
-have the request under. Members that are not described here may be added.
+Branch on `type`. Show `title` and `detail` to people; their words may change. A fault of ours is in
+the logs under its `trace_id`. Members that are not described here may be added.
 
 Repeating is always safe: an update with the same `Idempotency-Key` has one effect. Whether it can help is in
 the last column: *later* for what may pass, *useless* for what stays refused until something is changed.
