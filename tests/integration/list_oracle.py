@@ -18,6 +18,16 @@ Pairs = list[tuple[str, str]]
 WORLD = random_world(orders=300, steps=3)
 END = max(order["updated_at"] for order in WORLD.orders.values())
 SORTS = ["-created_at", "created_at", "-updated_at", "updated_at"]
+EVERYTHING = Grant(merchants=frozenset({"*"}))
+
+CLOSED_FROM_A_CHANGE: Pairs = [
+    ("active", "false"),
+    (
+        "updated_from",
+        format_time(min(order["updated_at"] for order in WORLD.orders.values() if not order["active"])),
+    ),
+]
+"""The bound is in an index, behind another field, and so is an order that equals it."""
 
 TIMES = st.one_of(
     st.sampled_from([order["updated_at"] for order in WORLD.orders.values()]),

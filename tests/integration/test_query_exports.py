@@ -13,9 +13,9 @@ from typing import Any
 import orjson
 import pytest
 from aiohttp import ClientPayloadError
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from list_oracle import GRANTS, SORTS, WORLD, Pairs, expected, filters
+from list_oracle import CLOSED_FROM_A_CHANGE, EVERYTHING, GRANTS, SORTS, WORLD, Pairs, expected, filters
 from pymongo import AsyncMongoClient
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 from query_stack import MERCHANTS, START, QueryClient, World, running_query, store, token, token_of
@@ -30,7 +30,6 @@ from shared.access import Grant, sees_customer
 from shared.database import Database
 from tracking.database_node import DatabaseNode
 
-EVERYTHING = Grant(merchants=frozenset({"*"}))
 CSV, NDJSON = {"Accept": "text/csv"}, {"Accept": "application/x-ndjson"}
 LARGE = NDJSON | {"Accept-Encoding": "identity"}
 
@@ -83,6 +82,7 @@ def as_row(order: dict[str, Any]) -> dict[str, str]:
     }
 
 
+@example(pairs=CLOSED_FROM_A_CHANGE, sort=SORTS[0], grant=EVERYTHING)
 @settings(max_examples=60, deadline=None)
 @given(pairs=filters(), sort=st.sampled_from(SORTS), grant=GRANTS)
 async def test_an_export_holds_what_a_plain_filter_finds(

@@ -5,9 +5,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from list_oracle import GRANTS, SORTS, WORLD, expected, filters
+from list_oracle import CLOSED_FROM_A_CHANGE, EVERYTHING, GRANTS, SORTS, WORLD, expected, filters
 from query_stack import (
     CONTACTS,
     MERCHANTS,
@@ -30,6 +30,7 @@ async def query(mongodb_url: str) -> AsyncIterator[QueryClient]:
         yield client
 
 
+@example(pairs=CLOSED_FROM_A_CHANGE, sort=SORTS[0], grant=EVERYTHING, limit=500)
 @settings(max_examples=150, deadline=None)
 @given(pairs=filters(), sort=st.sampled_from(SORTS), grant=GRANTS, limit=st.integers(1, 500))
 async def test_a_list_holds_what_a_plain_filter_finds(

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal, cast
 
 import orjson
@@ -17,6 +17,8 @@ from shared.timestamps import Timestamp
 MAX_ORDERS = 500
 
 SortField = Literal["created_at", "updated_at"]
+
+_MILLISECOND = timedelta(milliseconds=1)
 
 _LONG_AGO = datetime(1900, 1, 1, tzinfo=UTC)
 
@@ -123,7 +125,9 @@ def _conditions(parameters: ListParameters, reach: Reach) -> dict[str, Any]:
         ("created_at", parameters.created_from, parameters.created_to),
         ("updated_at", parameters.updated_from, parameters.updated_to),
     ):
-        bounds = {"$gte": start, "$lt": end}
+        # The same as $gte, in whole milliseconds. With that, the embedded database leaves out what equals the
+        # bound where the index falls and another field goes before.
+        bounds = {"$gt": start and start - _MILLISECOND, "$lt": end}
         if start or end:
             conditions[field] = {operator: time for operator, time in bounds.items() if time}
     return conditions
