@@ -13,15 +13,12 @@ import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from shared.answer_headers import always_sent
-from shared.edges import HEAD_BYTES, Edges
+from shared.edges import HEAD_BYTES, STALL_SECONDS, Edges
 from shared.problems import PROBLEM_MEDIA_TYPE, Problem
 
 log = logging.getLogger(__name__)
 
 SWEEP_SECONDS = 1.0
-
-STALL_SECONDS = 60.0
-"""How long a peer may read nothing of what waits for it. (Query's exports have the same bound.)"""
 
 UNPARSED_BYTES = 512 * 1024
 """What the parser may keep of a head; two reads of the socket. The exact bound is for what it has told."""

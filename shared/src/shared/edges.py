@@ -14,6 +14,9 @@ from shared.settings import Settings
 HEAD_BYTES = 32 * 1024
 """Request line and header fields together. A token takes up to 8 KiB of it."""
 
+STALL_SECONDS = 60.0
+"""How long a peer may take nothing of what waits for it before its connection is cut."""
+
 
 @dataclass(frozen=True, slots=True)
 class Edges:

@@ -11,9 +11,10 @@ from query.list_reader import OrderChunks, opened_list
 from query.listing import ListQuery
 from query.metrics import EXPORTS
 from query.places import Places
-from query.streaming import STALL_SECONDS, Stream
+from query.streaming import Stream
 from shared.database import Database
 from shared.documents import OrderDocument
+from shared.edges import STALL_SECONDS
 from shared.timestamps import now
 
 MAX_EXPORTS = 8

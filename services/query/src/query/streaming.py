@@ -9,11 +9,9 @@ from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from shared.database import DatabaseUnavailable
+from shared.edges import STALL_SECONDS
 
 log = logging.getLogger(__name__)
-
-STALL_SECONDS = 60.0
-"""A client that takes nothing for so long has lost its answer."""
 
 
 class Stream(StreamingResponse):
