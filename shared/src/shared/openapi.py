@@ -14,8 +14,8 @@ from fastapi import FastAPI
 from shared.identifiers import IDENTIFIER_PATTERN
 from shared.json_schemas import Document
 from shared.metrics import METRICS_MEDIA_TYPE
+from shared.openapi_headers import SHARED_HEADERS, TRACE_ID, header
 from shared.openapi_problems import (
-    SHARED_HEADERS,
     by_status,
     problem_example,
     problem_headers,
@@ -140,11 +140,10 @@ _READINESS: Document = {
     },
 }
 
-_TRACEPARENT: Document = {
-    "description": "W3C trace context; the trace goes on with it. What is not one is ignored.",
-    "schema": {"type": "string"},
-    "example": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-}
+_TRACEPARENT = header(
+    "W3C trace context; the trace goes on with it. What is not one is ignored.",
+    f"00-{TRACE_ID}-00f067aa0ba902b7-01",
+)
 
 _TOKEN: Document = {
     "type": "http",
@@ -207,7 +206,7 @@ def _answer_headers(description: Description, refusals: Iterable[Sequence[str]])
     answers = [answer for operation in description.operations.values() for answer in operation.answers]
     used = {name for answer in answers for name in answer.sometimes}
     used.update(name for slugs in refusals for name in problem_headers(slugs[0]))
-    return {name: header for name, header in known.items() if name in used}
+    return {name: known[name] for name in known if name in used}
 
 
 def _slugs(path: str, operation: Operation) -> list[str]:
@@ -255,8 +254,8 @@ class _Builder:
         return {**own, **generated, "schema": schema}
 
     def _request_header(self, name: str) -> Document:
-        header = _TRACEPARENT if name == "traceparent" else self._description.headers[name]
-        return {"name": name, "in": "header", "required": False} | header
+        known = _TRACEPARENT if name == "traceparent" else self._description.headers[name]
+        return {"name": name, "in": "header", "required": False} | known
 
     def _responses(self, path: str, operation: Operation) -> Document:
         refused = by_status(_slugs(path, operation))

@@ -5,7 +5,8 @@ from typing import Any
 
 from shared.identifiers import IDENTIFIER_PATTERN
 from shared.json_schemas import Document
-from shared.problems import CATALOGUE, PROBLEM_MEDIA_TYPE, RETRY_AFTER_SECONDS, Problem
+from shared.openapi_headers import TRACE_ID
+from shared.problems import CATALOGUE, PROBLEM_MEDIA_TYPE, Problem
 from shared.workflow import STATUS_PATTERN
 
 _IDENTIFIER = {"type": "string", "pattern": IDENTIFIER_PATTERN}
@@ -109,8 +110,6 @@ _EXAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
 _BEFORE_US = frozenset({"malformed-request", "request-timeout", "headers-too-large", "overloaded"})
 """What the HTTP server may say by itself, before there is a request with a path and a trace."""
 
-_TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
-
 
 def problem_schemas(slugs: Iterable[str]) -> dict[str, Document]:
     """The schemas of these problems, by slug."""
@@ -175,7 +174,7 @@ def problem_response_of(slugs: Sequence[str], headers: Iterable[str] = ()) -> Do
 def problem_example(slug: str, path: str = "/v1/orders/acme-1001") -> Document:
     """A problem document as a request for `path` could have got it."""
     detail, members = _EXAMPLES.get(slug, (CATALOGUE[slug][1], {}))
-    return Problem(slug, detail, members).document(path, _TRACE_ID)
+    return Problem(slug, detail, members).document(path, TRACE_ID)
 
 
 def problem_headers(slug: str) -> list[str]:
@@ -183,46 +182,3 @@ def problem_headers(slug: str) -> list[str]:
     problem = Problem(slug, "")
     own = {405: ["Allow"], 415: ["Accept-Encoding"]}
     return ["Trace-Id", "RateLimit-Policy", "RateLimit", *problem.headers(), *own.get(problem.status, [])]
-
-
-SHARED_HEADERS: dict[str, Document] = {
-    "Trace-Id": {
-        "description": "The trace of the request, as it is in the logs.",
-        "schema": {"type": "string", "pattern": "^[0-9a-f]{32}$"},
-        "example": _TRACE_ID,
-    },
-    "WWW-Authenticate": {
-        "description": "What to authenticate with.",
-        "required": True,
-        "schema": {"type": "string"},
-        "example": Problem("unauthenticated", "").headers()["WWW-Authenticate"],
-    },
-    "Retry-After": {
-        "description": "Seconds to wait before the request is repeated.",
-        "required": True,
-        "schema": {"type": "integer", "minimum": 1},
-        "example": RETRY_AFTER_SECONDS,
-    },
-    "Allow": {
-        "description": "The methods that the path supports.",
-        "required": True,
-        "schema": {"type": "string"},
-        "example": "GET",
-    },
-    "Accept-Encoding": {
-        "description": "Where it was the coding of the body: what is taken instead.",
-        "schema": {"const": "identity"},
-        "example": "identity",
-    },
-    "RateLimit-Policy": {
-        "description": "With a token: how much its subject may ask for (the IETF's draft 10).",
-        "schema": {"type": "string"},
-        "example": '"principal";q=10000;w=4',
-    },
-    "RateLimit": {
-        "description": "With a token: what is left of it, and in how many seconds all of it is back.",
-        "schema": {"type": "string"},
-        "example": '"principal";r=9999;t=1',
-    },
-}
-"""Headers of answers of every service, by name."""

@@ -21,6 +21,7 @@ from shared import openapi
 from shared.identifiers import IDENTIFIER_PATTERN
 from shared.json_schemas import Document
 from shared.openapi import Answer, Content, Description
+from shared.openapi_headers import header
 from shared.workflow import Workflow
 
 NDJSON = "application/x-ndjson"
@@ -39,39 +40,28 @@ _TEXT = (
 
 _KEY_PATTERN = IDENTIFIER_PATTERN[1:-1]
 
-_HEADERS: dict[str, Document] = {
-    "Idempotency-Key": {
-        "description": (
-            "The id of the update: what is sent again with it takes effect once. Plain, or as an RFC 8941"
-            " string. Without it one is made."
-        ),
-        "schema": {"type": "string", "pattern": f'^(?:{_KEY_PATTERN}|"{_KEY_PATTERN}")$'},
-        "example": "pickup-1",
-    },
-    "Prefer": {
-        "description": (
-            "RFC 7240. `respond-async`: answer 202 as soon as the update is safe. `wait=N`: wait up to N"
-            f" seconds for the outcome, {DEFAULT_WAIT_SECONDS:g} without it and at most {MAX_WAIT_SECONDS:g};"
-            " then the answer is 202. Anything else is ignored."
-        ),
-        "schema": {"type": "string"},
-        "example": "respond-async",
-    },
-    "Location": {
-        "description": "Of the order, or with 202 of the outcome: query serves both.",
-        "schema": {"type": "string"},
-        "example": "/v1/orders/acme-1001",
-    },
-    "Preference-Applied": {
-        "description": "With 202, if it was asked for.",
-        "schema": {"const": "respond-async"},
-        "example": "respond-async",
-    },
-    "Idempotent-Replayed": {
-        "description": "The update had been decided before; this is its outcome.",
-        "schema": {"const": "true"},
-        "example": "true",
-    },
+_HEADERS = {
+    "Idempotency-Key": header(
+        "The id of the update: what is sent again with it takes effect once. Plain, or as an RFC 8941 string."
+        " Without it one is made.",
+        "pickup-1",
+        {"type": "string", "pattern": f'^(?:{_KEY_PATTERN}|"{_KEY_PATTERN}")$'},
+    ),
+    "Prefer": header(
+        "RFC 7240. `respond-async`: answer 202 as soon as the update is safe. `wait=N`: wait up to N seconds"
+        f" for the outcome, {DEFAULT_WAIT_SECONDS:g} without it and at most {MAX_WAIT_SECONDS:g}; then the"
+        " answer is 202. Anything else is ignored.",
+        "respond-async",
+    ),
+    "Location": header(
+        "Of the order, or with 202 of the outcome: query serves both.", "/v1/orders/acme-1001"
+    ),
+    "Preference-Applied": header(
+        "With 202, if it was asked for.", "respond-async", {"const": "respond-async"}
+    ),
+    "Idempotent-Replayed": header(
+        "The update had been decided before; this is its outcome.", "true", {"const": "true"}
+    ),
 }
 
 _BODY_PROBLEMS = ("malformed-json", "payload-too-large", "unsupported-media-type", "validation-failed")

@@ -13,6 +13,7 @@ from query.shapes import EventPage, History, OrderPage, OrderUpdates, UpdateOutc
 from shared.json_schemas import Document
 from shared.messages import OrderView
 from shared.openapi import Answer, Content, Description, Operation, openapi_document
+from shared.openapi_headers import header
 from shared.workflow import Workflow
 
 READ = "orders:read"
@@ -35,42 +36,28 @@ _TAGS = {
     "reports": "Figures over many orders, as JSON or CSV.",
 }
 
-_HEADERS: dict[str, Document] = {
-    "ETag": {
-        "description": "Changes whenever the answer does; send it back in `If-None-Match`.",
-        "schema": {"type": "string", "pattern": '^"[^"]+"$'},
-        "example": '"2-9f86d081884c"',
-    },
-    "If-None-Match": {
-        "description": "Entity tags that the caller has, or `*`. If one is still right, the answer is 304.",
-        "schema": {"type": "string"},
-        "example": '"2-9f86d081884c"',
-    },
-    "Accept-Encoding": {
-        "description": "With `gzip` preferred, CSV and NDJSON come compressed.",
-        "schema": {"type": "string"},
-        "example": "gzip",
-    },
-    "Link": {
-        "description": "The next page (RFC 8288); not there on the last one.",
-        "schema": {"type": "string", "pattern": '^<[^>]+>; rel="next"$'},
-        "example": f'</v1/orders?limit=1&cursor={examples.LIST_CURSOR}>; rel="next"',
-    },
-    "Content-Disposition": {
-        "description": "With a file: its name.",
-        "schema": {"type": "string"},
-        "example": 'attachment; filename="orders-20260302T094100Z.csv"',
-    },
-    "Content-Encoding": {
-        "description": "With a file, if asked for.",
-        "schema": {"const": "gzip"},
-        "example": "gzip",
-    },
-    "Vary": {
-        "description": "The request headers that the answer depends on.",
-        "schema": {"type": "string"},
-        "example": "Accept",
-    },
+_ENTITY_TAG = '"2-9f86d081884c"'
+
+_HEADERS = {
+    "ETag": header(
+        "Changes whenever the answer does; send it back in `If-None-Match`.",
+        _ENTITY_TAG,
+        {"type": "string", "pattern": '^"[^"]+"$'},
+    ),
+    "If-None-Match": header(
+        "Entity tags that the caller has, or `*`. If one is still right, the answer is 304.", _ENTITY_TAG
+    ),
+    "Accept-Encoding": header("With `gzip` preferred, CSV and NDJSON come compressed.", "gzip"),
+    "Link": header(
+        "The next page (RFC 8288); not there on the last one.",
+        f'</v1/orders?limit=1&cursor={examples.LIST_CURSOR}>; rel="next"',
+        {"type": "string", "pattern": '^<[^>]+>; rel="next"$'},
+    ),
+    "Content-Disposition": header(
+        "With a file: its name.", 'attachment; filename="orders-20260302T094100Z.csv"'
+    ),
+    "Content-Encoding": header("With a file, if asked for.", "gzip", {"const": "gzip"}),
+    "Vary": header("The request headers that the answer depends on.", "Accept"),
 }
 
 _PARAMETERS: dict[str, Document] = {

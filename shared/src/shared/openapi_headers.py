@@ -1,0 +1,49 @@
+"""Headers in an OpenAPI document: how one is written, and those that answers of every service have."""
+
+from typing import Any
+
+from shared.json_schemas import Document
+from shared.problems import RETRY_AFTER_SECONDS, Problem
+
+TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
+"""The trace of all examples."""
+
+_TEXT: Document = {"type": "string"}
+
+
+def header(description: str, example: Any, schema: Document = _TEXT, *, required: bool = False) -> Document:
+    """A header of a request or an answer, with a value it may have."""
+    made: Document = {"description": description, "schema": schema, "example": example}
+    return made | {"required": True} if required else made
+
+
+SHARED_HEADERS: dict[str, Document] = {
+    "Trace-Id": header(
+        "The trace of the request, as it is in the logs.",
+        TRACE_ID,
+        {"type": "string", "pattern": "^[0-9a-f]{32}$"},
+    ),
+    "WWW-Authenticate": header(
+        "What to authenticate with.",
+        Problem("unauthenticated", "").headers()["WWW-Authenticate"],
+        required=True,
+    ),
+    "Retry-After": header(
+        "Seconds to wait before the request is repeated.",
+        RETRY_AFTER_SECONDS,
+        {"type": "integer", "minimum": 1},
+        required=True,
+    ),
+    "Allow": header("The methods that the path supports.", "GET", required=True),
+    "Accept-Encoding": header(
+        "Where it was the coding of the body: what is taken instead.", "identity", {"const": "identity"}
+    ),
+    "RateLimit-Policy": header(
+        "With a token: how much its subject may ask for (the IETF's draft 10).", '"principal";q=10000;w=4'
+    ),
+    "RateLimit": header(
+        "With a token: what is left of it, and in how many seconds all of it is back.",
+        '"principal";r=9999;t=1',
+    ),
+}
+"""By name. A service has more of its own."""
