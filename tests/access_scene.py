@@ -21,13 +21,13 @@ from aiohttp import ClientSession, ClientTimeout, TCPConnector
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from callers import eventually
+from answers import Answer
+from callers import JWT_SECRET, eventually
 from shared.cursors import Position, decode_cursor
 from shared.database import Database, open_database
 from shared.documents import EventDocument, OrderDocument, UpdateDocument
 from tracking.service_process import ServiceProcess
 
-SECRET = "a-secret-of-the-tests-0123456789abcdef"
 PARTITIONS = 2
 STATUSES = ["created", "picked_up", "in_transit", "delivered", "cancelled"]
 
@@ -42,23 +42,6 @@ Marks = frozenset[str]
 def marks(body: bytes) -> Marks:
     """All that a text says of anybody."""
     return frozenset(found.decode() for found in MARK.findall(body))
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What came back."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return orjson.loads(self.body)
-
-    @property
-    def slug(self) -> str:
-        return str(self.json["type"].rsplit("/", 1)[1])
 
 
 @dataclass
@@ -84,7 +67,7 @@ class Scene:
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     _numbers: Iterator[int] = field(default_factory=count)
 
-    def token(self, claims: Mapping[str, Any], secret: str = SECRET) -> str:
+    def token(self, claims: Mapping[str, Any], secret: str = JWT_SECRET) -> str:
         made = jwt.encode({"exp": time.time() + 600, **claims}, secret, "HS256")
         self.tokens_used.add(made)
         return made
@@ -220,7 +203,7 @@ class Viewer:
 @asynccontextmanager
 async def running_scene(environment: Mapping[str, str], logs: Path) -> AsyncIterator[Scene]:
     """The four services on an empty virtual host and database."""
-    shared = {**environment, "JWT_SECRET": SECRET, "PARTITIONS": str(PARTITIONS)}
+    shared = {**environment, "PARTITIONS": str(PARTITIONS)}
     own = {
         "notifier": {"NOTIFIER_HEARTBEAT_SECONDS": "0.5", "NOTIFIER_STOP_SECONDS": "0"},
         "query": {},

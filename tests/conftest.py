@@ -13,14 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from callers import Caller
+from callers import JWT_SECRET, Caller
 from fixtures import PARTITIONS, Spine, StartService
 from servers import Broker, create_vhosts, node_starter, shared_broker, shared_database
 from tracking.broker_node import BrokerNode
 from tracking.database_node import DatabaseNode
 from tracking.service_process import ServiceProcess
-
-JWT_SECRET = "a-secret-of-the-tests-0123456789abcdef"
 
 VHOSTS_AT_ONCE = 10
 """One call of the control program costs half a second, whatever the number."""

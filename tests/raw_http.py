@@ -1,30 +1,13 @@
 """HTTP as bytes: for what no client library would send."""
 
 import asyncio
-import json
 import time
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Any
 from urllib.parse import urlsplit
 
+from answers import Answer
+
 DEADLINE_SECONDS = 30
-
-
-@dataclass(frozen=True, slots=True)
-class RawAnswer:
-    """What came before the peer closed, or enough of it."""
-
-    status: int
-    headers: dict[str, str]
-    """Names in small letters; of a repeated one the last."""
-    body: bytes
-
-    @property
-    def slug(self) -> str:
-        """Of a problem."""
-        document: Any = json.loads(self.body)
-        return str(document["type"]).removeprefix("/problems/")
 
 
 class RawConnection:
@@ -46,14 +29,21 @@ class RawConnection:
             self._writer.write(data)
             await self._writer.drain()
 
-    async def answer(self) -> RawAnswer:
-        """The next answer, which must have a length."""
+    async def answer(self) -> Answer:
+        """The next answer; the body of one without a length ends with the connection. Of a repeated header
+        the last.
+        """
         async with asyncio.timeout(DEADLINE_SECONDS):
             head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
             lines = [line.partition(":") for line in head[1:] if line]
             headers = {name.strip().lower(): value.strip() for name, _, value in lines}
-            body = await self._reader.readexactly(int(headers.get("content-length", "0")))
-        return RawAnswer(int(head[0].split()[1]), headers, body)
+            body = await self._body(headers)
+        return Answer(int(head[0].split()[1]), headers, body)
+
+    async def _body(self, headers: dict[str, str]) -> bytes:
+        if headers.get("connection") == "close" and "content-length" not in headers:
+            return await self._reader.read()
+        return await self._reader.readexactly(int(headers.get("content-length", "0")))
 
     async def closed_after(self) -> float:
         """Seconds until the peer has closed."""
@@ -70,7 +60,7 @@ class RawConnection:
         self._writer.close()
 
 
-async def exchange(url: str, data: bytes) -> RawAnswer:
+async def exchange(url: str, data: bytes) -> Answer:
     """Sends bytes on a connection of their own, and returns the first answer."""
     connection = await RawConnection.open(url)
     try:

@@ -6,6 +6,7 @@ or kills a server starts a private node for itself in either case.
 
 import asyncio
 import os
+import secrets
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -16,6 +17,7 @@ from typing import Any, Protocol, TypeVar
 
 import yaml
 
+from callers import JWT_SECRET
 from tracking.broker_node import BrokerNode
 from tracking.database_node import DatabaseNode
 
@@ -52,6 +54,18 @@ async def create_vhosts(broker: Broker, names: list[str]) -> None:
         for name in names
     )
     await broker.control("eval", f"{created}.")
+
+
+async def new_environment(broker: Broker, mongodb_url: str) -> dict[str, str]:
+    """The environment of services that share an empty virtual host and a database of their own."""
+    vhost = f"test-{secrets.token_hex(6)}"
+    await create_vhosts(broker, [vhost])
+    return {
+        "AMQP_URL": broker.url + vhost,
+        "MONGODB_URL": mongodb_url,
+        "MONGODB_DATABASE": f"test_{secrets.token_hex(6)}",
+        "JWT_SECRET": JWT_SECRET,
+    }
 
 
 @asynccontextmanager

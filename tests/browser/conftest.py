@@ -1,6 +1,5 @@
 """One browser and one stack for all browser tests of a process; each test has a merchant of its own."""
 
-import secrets
 from collections.abc import AsyncIterator
 
 import pytest
@@ -8,7 +7,7 @@ from benchmarks.chromium import open_browser
 from desk import Desk, open_desk
 from playwright.async_api import Browser
 
-from servers import Broker, create_vhosts
+from servers import Broker, new_environment
 
 
 @pytest.fixture(scope="session")
@@ -23,12 +22,6 @@ async def desk(
     browser: Browser, broker_node: Broker, mongodb_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Desk]:
     """A stack that serves the console."""
-    vhost = f"test-{secrets.token_hex(6)}"
-    await create_vhosts(broker_node, [vhost])
-    environment = {
-        "AMQP_URL": broker_node.url + vhost,
-        "MONGODB_URL": mongodb_url,
-        "MONGODB_DATABASE": f"test_{secrets.token_hex(6)}",
-    }
+    environment = await new_environment(broker_node, mongodb_url)
     async with open_desk(environment, tmp_path_factory.mktemp("desk"), browser) as running:
         yield running

@@ -172,7 +172,7 @@ class Desk:
 async def open_desk(environment: dict[str, str], logs: Path, browser: Browser) -> AsyncIterator[Desk]:
     """A stack on an empty virtual host and database, as `tracking up` would set its services up."""
     ports = {name: free_port() for name in ("order-state", "ingest", "query", "notifier")}
-    common = {"JWT_SECRET": JWT_SECRET, "PARTITIONS": str(PARTITIONS), "RATE_LIMIT_PER_SECOND": "0"}
+    common = {"PARTITIONS": str(PARTITIONS), "RATE_LIMIT_PER_SECOND": "0"}
     shared = environment | common | console_settings(ports, JWT_SECRET, signed_in=False)
     async with AsyncExitStack() as opened:
         services = {}

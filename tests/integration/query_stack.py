@@ -12,10 +12,10 @@ from time import time
 from typing import Any
 
 import jwt
-import orjson
 import uvicorn
 from aiohttp import AddrInfoType, ClientResponse, ClientSession, TCPConnector
 
+from answers import Answer
 from message_checks import check_event, check_order
 from openapi_checks import check_answer
 from query.app import create_app
@@ -145,23 +145,6 @@ def token(*, merchants: Sequence[str] = ("*",), orders: Sequence[str] | None = N
 def token_of(grant: Grant) -> str:
     orders = None if grant.orders is None else sorted(grant.orders)
     return token(merchants=sorted(grant.merchants), orders=orders)
-
-
-@dataclass
-class Answer:
-    status: int
-    headers: Mapping[str, str]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return orjson.loads(self.body)
-
-    @property
-    def slug(self) -> str:
-        assert self.headers["content-type"] == "application/problem+json"
-        assert self.json["status"] == self.status
-        return str(self.json["type"].removeprefix("/problems/"))
 
 
 Params = Mapping[str, Any] | Sequence[tuple[str, Any]]

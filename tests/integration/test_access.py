@@ -1,7 +1,6 @@
 """Who gets what: every role on every route, and a crowd of whom nobody may receive anything too much."""
 
 import asyncio
-import secrets
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
@@ -20,8 +19,9 @@ from fastapi.routing import iter_route_contexts
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from access_scene import PARQUET, Answer, Marks, Scene, Truth, Viewer, marks, running_scene
-from callers import eventually
+from access_scene import PARQUET, Marks, Scene, Truth, Viewer, marks, running_scene
+from answers import Answer
+from callers import JWT_SECRET, eventually
 from ingest.app import create_app as create_ingest
 from ingest.dispatcher import Dispatcher
 from ingest.routes import Ingest
@@ -31,7 +31,7 @@ from notifier.protocol import STREAM_PATH
 from plain_policy import Claims, is_operator, is_shown_people, may, owns
 from query.app import create_app as create_query
 from query.settings import QuerySettings
-from servers import Broker, create_vhosts
+from servers import Broker, new_environment
 from shared.documents import EventDocument, OrderDocument
 from shared.http import install_plumbing
 from shared.revocation_list import LOOK_SECONDS, revoke_subject, revoke_token
@@ -51,13 +51,7 @@ async def scene(
     broker_node: Broker, mongodb_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Scene]:
     """One stack for all tests here."""
-    vhost = f"test-{secrets.token_hex(6)}"
-    await create_vhosts(broker_node, [vhost])
-    environment = {
-        "AMQP_URL": broker_node.url + vhost,
-        "MONGODB_URL": mongodb_url,
-        "MONGODB_DATABASE": f"test_{secrets.token_hex(6)}",
-    }
+    environment = await new_environment(broker_node, mongodb_url)
     async with running_scene(environment, tmp_path_factory.mktemp("access")) as running:
         yield running
 
@@ -618,7 +612,7 @@ async def test_no_trick_with_a_token_lets_anybody_in(scene: Scene) -> None:
     none = "eyJhbGciOiJub25lIiwidHlwIjoiSldUIn0"
     foreign = jwt.encode(
         {"sub": "admin", "scope": "orders:admin", "exp": time.time() + 60},
-        "a-secret-of-the-tests-0123456789abcdef",
+        JWT_SECRET,
         "HS256",
         headers={"kid": "foreign"},
     )

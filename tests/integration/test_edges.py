@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from aiohttp import ClientSession
 
+from answers import Answer
 from callers import JWT_SECRET, token
-from raw_http import RawAnswer, RawConnection, exchange
-from servers import Broker, create_vhosts
+from raw_http import RawConnection, exchange
+from servers import Broker, new_environment
 from tracking.processes import wait_until
 from tracking.service_process import ServiceProcess
 
@@ -31,13 +32,7 @@ async def url(
     broker_node: Broker, mongodb_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[str]:
     """An ingest with narrow bounds. Nobody decides what it takes, so a good request is accepted."""
-    vhost = f"test-{secrets.token_hex(6)}"
-    await create_vhosts(broker_node, [vhost])
-    environment = {
-        "AMQP_URL": broker_node.url + vhost,
-        "MONGODB_URL": mongodb_url,
-        "MONGODB_DATABASE": f"test_{secrets.token_hex(6)}",
-        "JWT_SECRET": JWT_SECRET,
+    environment = await new_environment(broker_node, mongodb_url) | {
         "ALLOWED_ORIGINS": DESK,
         "HSTS_SECONDS": "3600",
         "RATE_LIMIT_PER_SECOND": "0.1",
@@ -227,7 +222,7 @@ async def test_too_much_in_hand_is_refused_at_once_and_health_is_not(url: str) -
         assert health.status == 200
 
 
-async def _until_overloaded(url: str) -> RawAnswer:
+async def _until_overloaded(url: str) -> Answer:
     async with asyncio.timeout(REQUEST_SECONDS / 2):  # those in hand are given up after that
         while (answer := await exchange(url, request())).status == 202:
             pass

@@ -3,7 +3,9 @@
 from collections.abc import AsyncIterator
 
 import pytest
-from query_stack import START, Answer, QueryClient, random_world, running_query, store, token
+from query_stack import START, QueryClient, random_world, running_query, store, token
+
+from answers import Answer
 
 WORLD = random_world(orders=20, steps=3)
 MERCHANT = WORLD.orders["o-1"]["merchant_id"]

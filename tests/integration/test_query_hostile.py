@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from list_oracle import SORTS, WORLD
-from query_stack import START, Answer, QueryClient, running_query, store, token
+from query_stack import START, QueryClient, running_query, store, token
 from query_surface import Route, raw_get, routes_of
 
+from answers import Answer
 from raw_http import exchange
 from shared.problems import CATALOGUE
 from shared.timestamps import format_time

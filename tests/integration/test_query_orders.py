@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 from query_stack import (
     START,
-    Answer,
     QueryClient,
     random_world,
     running_query,
@@ -16,6 +15,7 @@ from query_stack import (
     token,
 )
 
+from answers import Answer
 from shared.documents import project
 from shared.timestamps import format_time
 from shared.views import order_view

@@ -5,9 +5,10 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import nullcontext
 
 import pytest
-from query_stack import Answer, QueryClient, random_world, running_query, store, store_update, token
+from query_stack import QueryClient, random_world, running_query, store, store_update, token
 from query_surface import routes_of
 
+from answers import Answer
 from callers import eventually
 from query.export_forms import EXPORTED_TYPES
 from tracking.database_node import DatabaseNode

@@ -12,7 +12,6 @@ from query_stack import (
     PARTITIONS,
     SECRET,
     START,
-    Answer,
     QueryClient,
     World,
     random_world,
@@ -21,6 +20,7 @@ from query_stack import (
     token,
 )
 
+from answers import Answer
 from callers import eventually
 from fixtures import StartService
 from query.log_reader import LogFilter
