@@ -4,7 +4,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from tracking.cli import app, parse_replicas
+from tracking.cli import app
+from tracking.stack_commands import parse_replicas
 
 
 def test_replicas_by_service() -> None:

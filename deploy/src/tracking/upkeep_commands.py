@@ -1,0 +1,89 @@
+"""The commands that look after what was recorded: is it whole, and what waits for an operator."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from shared.audit_trail import Actor
+from shared.workflow import load_workflow
+from tracking.audit import actor_of
+from tracking.check import Target, describe
+from tracking.check import check as check_records
+from tracking.command_options import AsOption, DataDir, database_name, run, say
+from tracking.data_folder import DEFAULT_FOLDER
+from tracking.local_stack import server_url
+from tracking.parked import list_parked, release
+
+
+def check(*, data_dir: DataDir = DEFAULT_FOLDER) -> None:
+    """Reads everything that was recorded, and says whether it holds together.
+
+    Versions and positions without holes, only legal steps, each order the fold of its history, each
+    update with one effect and one outcome. Nothing is changed.
+
+    Right while nothing is in flight. Else it says so: commands that wait in the queues are not decided
+    yet, and an update that is applied during the check may look like a fault.
+
+    It looks at the running stack, or at what AMQP_URL, MONGODB_URL, MONGODB_DATABASE and WORKFLOW_FILE
+    in the environment name.
+
+    Exit code 0: no faults. 1: faults, or it could not be checked.
+    """
+    workflow_file = os.environ.get("WORKFLOW_FILE")
+    target = Target(
+        amqp_url=server_url(data_dir, "AMQP_URL"),
+        mongodb_url=server_url(data_dir, "MONGODB_URL"),
+        database=database_name(),
+        workflow=load_workflow(Path(workflow_file) if workflow_file else None),
+    )
+    report = run(check_records(target))
+    say(describe(report))
+    if report.findings.faults:
+        raise typer.Exit(1)
+
+
+parked_app = typer.Typer(help="Orders that wait for an operator.", invoke_without_command=True)
+OrderId = Annotated[str, typer.Argument(metavar="ORDER", help="The order's id.", show_default=False)]
+
+
+@parked_app.callback()
+def parked(context: typer.Context, *, data_dir: DataDir = DEFAULT_FOLDER) -> None:
+    """Lists the orders that wait because order-state failed on one of their updates.
+
+    For each one: the update that failed, since when, how, and how many wait behind it.
+
+    It looks at the running stack, or at what AMQP_URL, MONGODB_URL and MONGODB_DATABASE name.
+    """
+    if context.invoked_subcommand is None:
+        run(_say_parked(server_url(data_dir, "MONGODB_URL")))
+
+
+async def _say_parked(mongodb_url: str) -> None:
+    number = 0
+    async for line in list_parked(mongodb_url, database_name()):
+        number += 1
+        say(line)
+    if not number:
+        say("nothing is parked")
+
+
+@parked_app.command()
+def replay(order: OrderId, *, acting: AsOption = "", data_dir: DataDir = DEFAULT_FOLDER) -> None:
+    """Decides what waits of an order, one update after the other, until one fails again.
+
+    Exit code 0: nothing of the order waits any more. 1: something does, or nobody knows.
+    """
+    _release(data_dir, order, actor_of(acting), skip=False)
+
+
+@parked_app.command()
+def skip(order: OrderId, *, acting: AsOption = "", data_dir: DataDir = DEFAULT_FOLDER) -> None:
+    """Gives up the update that failed: it is rejected, for good. Then goes on as replay does."""
+    _release(data_dir, order, actor_of(acting), skip=True)
+
+
+def _release(data_dir: Path, order_id: str, actor: Actor, *, skip: bool) -> None:
+    amqp_url, mongodb_url = server_url(data_dir, "AMQP_URL"), server_url(data_dir, "MONGODB_URL")
+    say(run(release(amqp_url, mongodb_url, database_name(), order_id, skip=skip, actor=actor)))
