@@ -7,8 +7,8 @@ from notifier.feed import Feed
 from notifier.hub import Hub
 from notifier.log import EventLog
 from notifier.pages import Pages
+from notifier.parts import Parts
 from notifier.server import StreamServer
-from notifier.session import Parts
 from notifier.settings import NotifierSettings
 from shared.broker import serve_connections
 from shared.database import Database, open_database, retrying_database

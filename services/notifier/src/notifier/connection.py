@@ -13,7 +13,7 @@ from websockets.typing import Subprotocol
 
 from notifier.identity import handshake_tokens
 from notifier.metrics import CLOSED, NO_REQUEST
-from notifier.protocol import MAX_CLIENT_MESSAGE_BYTES, SUBPROTOCOL, TOO_BIG
+from notifier.protocol import MAX_CLIENT_MESSAGE_BYTES, SUBPROTOCOL, TOO_BIG, text_frame
 
 _FORGOTTEN = Request("", Headers())
 
@@ -63,6 +63,11 @@ class StreamConnection(ServerConnection):
         if self.is_open:
             self.protocol.send_ping(b"")
             self.send_data()
+
+    def send_now(self, payload: bytes) -> None:
+        """Sends a text message without waiting, if messages may be sent."""
+        if self.is_open:
+            self.transport.write(text_frame(payload))
 
     def take_handshake_token(self) -> str:
         """The token of the handshake, or "". The handshake is forgotten: it holds the token and 2.5 KB."""

@@ -12,8 +12,9 @@ from notifier.connection import StreamConnection
 from notifier.endpoints import answer, refusal
 from notifier.identity import handshake_tokens
 from notifier.metrics import CLOSED
+from notifier.parts import Parts
 from notifier.protocol import RESTARTING, STREAM_PATH
-from notifier.session import CLOSE_SECONDS, Parts, Session
+from notifier.session import CLOSE_SECONDS, Session
 from shared.health import Check
 from shared.origins import is_foreign
 from shared.problems import Problem
