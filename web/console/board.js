@@ -7,11 +7,15 @@
  * @module board
  */
 
-import { announce, byId, h, icon, setAttribute, setIcon, setText } from "./dom.js";
+import { fillRow, makeRow, markChanged, tickRow } from "./board_row.js";
+import { announce, byId, h, icon, setAttribute, setText } from "./dom.js";
 import { FilterForm, pieces } from "./filter_form.js";
-import { apiParameters, comparison, includesClosed, matchesScope, matchesState } from "./filters.js";
-import { age, byProgress, fullTime, number, statusIcon, statusName, when } from "./format.js";
+import { comparison, includesClosed, matchesScope, matchesState } from "./filters.js";
+import { number } from "./format.js";
+import { ListedOrders } from "./listed_orders.js";
+import { Reader } from "./reader.js";
 import { Rows } from "./rows.js";
+import { StatusCounts } from "./status_counts.js";
 
 /** Between two arrangements of the rows. Statuses do not wait for it. */
 const ARRANGE_MS = 250;
@@ -19,15 +23,6 @@ const ARRANGE_MS = 250;
 /** How long an order that left the filter stays on the board with its last status. */
 const FAREWELL_MS = 4000;
 
-/** A row that changed is marked for so long, and up to a second more. */
-const CHANGED_MS = 500;
-
-/** A pointer that rests over the list for so long reads no more, nor does a keyboard. */
-const POINTER_RESTS_MS = 10_000;
-const KEYBOARD_RESTS_MS = 60_000;
-
-const PAGE = 200;
-const FIRST_PAGE = 50;
 const SEARCH_MS = 250;
 const COMPACT_PX = 620;
 
@@ -35,28 +30,19 @@ export class Board {
   element;
 
   #store;
-  #api;
-  #reports;
   #now;
   #navigate;
   #rows;
+  #reader;
+  #listed;
+  #counts;
   #filter = null;
-  #listed = new Map(); // what the API told of this filter beyond what is live, by id
-  #next = null; // cursor of the next page
-  #complete = true;
-  #frontier = null; // the last order of the pages so far
-  #request = null; // the AbortController of what is being asked
   #farewells = new Map(); // id → when it left
   #farewellTimer = null;
   #arrangeTimer = null;
   #arrangedAt = 0;
   #dirty = new Set();
   #dirtyFrame = null;
-  #pointerAt = null;
-  #usedAt = -Infinity; // by key or click
-  #today = new Map(); // closed status → orders that came into it since midnight
-  #todayUntil = ""; // up to when the report counted them; the stream counts on from there
-  #closed = null; // what the stream told of since the report was asked for, while it is on its way
   #parts = {};
   #openId = null;
   #loaded = false;
@@ -67,10 +53,14 @@ export class Board {
    */
   constructor({ store, api, reports, now, navigate }) {
     this.#store = store;
-    this.#api = api;
-    this.#reports = reports;
     this.#now = now;
     this.#navigate = navigate;
+    this.#listed = new ListedOrders(api, {
+      isFirst: () => !this.#loaded,
+      asked: () => this.#drawAsked(),
+      answered: (fault) => this.#answered(fault),
+    });
+    this.#counts = new StatusCounts({ store, reports, now, navigate, changed: () => this.#arrangeSoon() });
     this.element = this.#build();
     store.addEventListener("events", ({ detail }) => this.#changed(detail));
     store.addEventListener("reset", () => this.#reset());
@@ -85,10 +75,10 @@ export class Board {
     this.#filter = filter;
     if (same) return;
     this.#drawFilter();
-    this.#forgetListed();
-    if (includesClosed(filter) || !this.#loaded) this.#askSoon(narrower ? SEARCH_MS : 0);
+    this.#listed.forget(filter);
+    if (includesClosed(filter) || !this.#loaded) this.#listed.askSoon(narrower ? SEARCH_MS : 0);
+    this.#counts.filter = filter;
     this.#arrange({ toTop: true });
-    this.#askToday();
   }
 
   /** Marks the row of the order that is open beside the board; null: none is. */
@@ -112,7 +102,7 @@ export class Board {
     const { open } = this.#store;
     for (const { data } of events) {
       this.#dirty.add(data.order_id);
-      if (!open.has(data.order_id)) this.#countToday(data);
+      if (!open.has(data.order_id)) this.#counts.count(data);
       if (this.#rows.has(data.order_id) && !this.#belongs(this.#store.get(data.order_id))) {
         this.#farewells.set(data.order_id, performance.now());
       }
@@ -134,10 +124,10 @@ export class Board {
     this.#loaded = true;
     this.#farewells.clear();
     if (this.#filter) {
-      this.#forgetListed();
-      if (includesClosed(this.#filter)) this.#askSoon(0);
+      this.#listed.forget(this.#filter);
+      if (includesClosed(this.#filter)) this.#listed.askSoon(0);
     }
-    this.#askToday();
+    this.#counts.ask();
     this.#arrange();
     this.#rows.each((_, id) => this.#rows.refresh(id));
     markFirstView();
@@ -163,11 +153,11 @@ export class Board {
     if (includesClosed(this.#filter)) {
       for (const [id, order] of this.#store.departed) if (!this.#store.open.has(id)) take(order);
     }
-    for (const [id, order] of this.#listed) if (!this.#store.get(id)) take(order);
+    for (const [id, order] of this.#listed.entries()) if (!this.#store.get(id)) take(order);
     const compare = comparison(this.#filter.sort);
     found.sort(compare);
-    if (this.#complete || !this.#frontier) return found;
-    return found.filter((order) => compare(order, this.#frontier) <= 0);
+    const { frontier } = this.#listed;
+    return frontier ? found.filter((order) => compare(order, frontier) <= 0) : found;
   }
 
   #arrangeSoon() {
@@ -182,9 +172,9 @@ export class Board {
     this.#arrangedAt = performance.now();
     if (!this.#filter) return;
     const matching = this.#matching();
-    this.#drawCounts();
+    this.#counts.draw();
     if (toTop) this.#rows.toTop();
-    if (toTop || !this.#isRead) this.#show(matching);
+    if (toTop || !this.#reader.isReading) this.#show(matching);
     else this.#hold(matching);
     this.#drawEmpty();
   }
@@ -226,70 +216,8 @@ export class Board {
     this.#drawPill(absent.length - behind.length);
   }
 
-  get #isRead() {
-    const { viewport } = this.#parts;
-    if (viewport.scrollTop > 2) return true;
-    const now = performance.now();
-    if (viewport.contains(document.activeElement) && now - this.#usedAt < KEYBOARD_RESTS_MS) return true;
-    return this.#pointerAt !== null && now - this.#pointerAt < POINTER_RESTS_MS;
-  }
-
-  // --- what the API adds ---------------------------------------------------------------------------------------
-
-  #forgetListed() {
-    this.#request?.abort();
-    this.#request = null;
-    this.#listed.clear();
-    this.#next = this.#frontier = null;
-    this.#complete = !includesClosed(this.#filter) || Boolean(this.#filter.q);
-  }
-
-  #askSoon(milliseconds) {
-    const request = (this.#request = new AbortController());
-    setTimeout(() => {
-      if (request.signal.aborted) return;
-      if (this.#filter.q) this.#search(request.signal);
-      else this.#page(request.signal);
-    }, milliseconds);
-  }
-
-  async #page(signal) {
-    const parameters = apiParameters(this.#filter);
-    // Before the stream has brought everything, what fits a screen: the first thing that is seen.
-    parameters.set("limit", String(this.#loaded ? PAGE : FIRST_PAGE));
-    if (this.#next) parameters.set("cursor", this.#next);
-    await this.#ask(signal, async () => {
-      const { items, next_cursor } = await this.#api.get("/v1/orders", parameters, { signal });
-      for (const order of items) this.#listed.set(order.order_id, order);
-      this.#next = next_cursor;
-      this.#complete = next_cursor === null;
-      this.#frontier = items.at(-1) ?? this.#frontier;
-    });
-  }
-
-  async #search(signal) {
-    const text = this.#filter.q;
-    const list = (name) => new URLSearchParams([[name, text], ["limit", "100"]]);
-    const asked = [this.#api.get(`/v1/orders/${encodeURIComponent(text)}`, undefined, { signal })];
-    asked.push(this.#api.get("/v1/orders", list("customer_ref"), { signal }));
-    await this.#ask(signal, async () => {
-      const [one, several] = await Promise.allSettled(asked);
-      if (one.status === "fulfilled") this.#listed.set(one.value.order_id, one.value);
-      if (several.status === "fulfilled") for (const order of several.value.items) this.#listed.set(order.order_id, order);
-    });
-  }
-
-  async #ask(signal, act) {
-    setAttribute(this.#parts.viewport, "aria-busy", "true");
-    setText(this.#parts.fault, "");
-    try {
-      await act();
-    } catch (error) {
-      if (signal.aborted) return;
-      setText(this.#parts.fault, `Older orders could not be loaded: ${error.message}`);
-    }
-    if (signal.aborted) return;
-    this.#request = null;
+  #answered(fault) {
+    setText(this.#parts.fault, fault);
     this.#parts.viewport.removeAttribute("aria-busy");
     this.#arrange();
     if (this.#rows.ids.length) markFirstView();
@@ -297,105 +225,14 @@ export class Board {
 
   #scrolled() {
     if (this.#parts.viewport.scrollTop <= 2) this.#arrangeSoon();
-    if (this.#complete || this.#request || !this.#next || this.#rows.left > 50) return;
-    this.#request = new AbortController();
-    this.#page(this.#request.signal);
-  }
-
-  async #askToday() {
-    const midnight = new Date();
-    midnight.setHours(0, 0, 0, 0);
-    const parameters = new URLSearchParams([["from", midnight.toISOString()]]);
-    for (const merchant of this.#filter?.merchant_id ?? []) parameters.append("merchant_id", merchant);
-    const key = parameters.toString();
-    if (this.#parts.todayOf === key && this.#store.status.state === "live") return;
-    this.#parts.todayOf = key;
-    // Where report and stream meet: what closes while the report is on its way is in one of them, and in one only.
-    const until = new Date(this.#now()).toISOString();
-    parameters.set("to", until);
-    this.#closed = [];
-    try {
-      const { rows } = await this.#reports.get("status-counts", parameters);
-      if (this.#parts.todayOf !== key) return;
-      const closed = rows.filter(({ status }) => !this.#openStatuses.has(status));
-      this.#today = new Map(closed.map(({ status, entered }) => [status, entered]));
-      this.#todayUntil = until;
-      for (const data of this.#closed) this.#addToday(data);
-      this.#closed = null;
-      this.#arrangeSoon();
-    } catch {
-      if (this.#parts.todayOf !== key) return;
-      this.#closed = null;
-      this.#parts.todayOf = null; // the counts of open orders are there without it
-    }
-  }
-
-  #countToday(data) {
-    if (!this.#filter || !matchesScope({ ...this.#filter, q: "" }, { ...data, updated_at: data.recorded_at })) return;
-    this.#closed?.push(data);
-    this.#addToday(data);
-  }
-
-  #addToday({ status, recorded_at }) {
-    if (recorded_at >= this.#todayUntil) this.#today.set(status, (this.#today.get(status) ?? 0) + 1);
+    if (this.#rows.left <= 50) this.#listed.more();
   }
 
   // --- drawing -------------------------------------------------------------------------------------------------
 
-  get #openStatuses() {
-    const statuses = new Set(["created", "picked_up", "in_transit"]);
-    for (const order of this.#store.open.values()) statuses.add(order.status);
-    return statuses;
-  }
-
-  #drawCounts() {
-    const counts = new Map([...this.#openStatuses].map((status) => [status, 0]));
-    let all = 0;
-    for (const order of this.#store.open.values()) {
-      if (!matchesScope(this.#filter, order)) continue;
-      all += 1;
-      counts.set(order.status, counts.get(order.status) + 1);
-    }
-    const { chips } = this.#parts;
-    this.#chip(chips, "open", "Open", all, this.#filter.active === true && !this.#filter.status.length);
-    for (const status of byProgress(counts.keys())) this.#statusChip(status, counts.get(status), false);
-    for (const status of byProgress(this.#today.keys())) {
-      if (!counts.has(status)) this.#statusChip(status, this.#today.get(status), true);
-    }
-  }
-
-  #statusChip(status, count, closed) {
-    const pressed = this.#filter.status.includes(status);
-    this.#chip(this.#parts.chips, status, statusName(status), count, pressed, closed);
-  }
-
-  #chip(place, key, name, count, pressed, closed = false) {
-    let chip = place.querySelector(`[data-key="${CSS.escape(key)}"]`);
-    if (!chip) {
-      const mark = key === "open" ? null : icon(statusIcon(key), "status-icon");
-      chip = h(
-        "button",
-        { class: "chip", type: "button", "data-key": key, "data-status": key, "data-testid": `count-${key}` },
-        ...[mark, h("span", { class: "chip-name" }, name), h("span", { class: "chip-count" })],
-      );
-      if (closed) chip.append(h("span", { class: "chip-note" }, "today"));
-      chip.addEventListener("click", () => this.#toggle(key));
-      place.append(chip);
-    }
-    chip.dataset.closed = String(closed);
-    setAttribute(chip, "aria-pressed", String(pressed));
-    setText(chip.querySelector(".chip-count"), number(count));
-  }
-
-  #toggle(key) {
-    const filter = { ...this.#filter };
-    if (key === "open") Object.assign(filter, { status: [], active: true });
-    else {
-      const others = filter.status.filter((status) => status !== key);
-      filter.status = others.length === filter.status.length ? [...others, key] : others;
-      filter.active = filter.status.length ? null : true;
-    }
-    this.#navigate({ filter });
+  #drawAsked() {
+    setAttribute(this.#parts.viewport, "aria-busy", "true");
+    setText(this.#parts.fault, "");
   }
 
   #drawFilter() {
@@ -426,8 +263,8 @@ export class Board {
     const isEmpty = !this.#rows.ids.length;
     empty.hidden = !isEmpty;
     if (!isEmpty) return;
-    const waits = !this.#loaded || this.#request;
-    empty.dataset.waiting = String(Boolean(waits));
+    const waits = !this.#loaded || this.#listed.isAsking;
+    empty.dataset.waiting = String(waits);
     setText(empty.querySelector("strong"), waits ? "Getting the orders" : "No orders here");
     const nothing = "Nothing has this order id, customer reference or name.";
     const why = this.#filter?.q ? nothing : "When one matches, it appears by itself.";
@@ -436,59 +273,14 @@ export class Board {
 
   #tick() {
     const now = this.#now();
-    this.#rows.each((row, id) => {
-      const order = this.#order(id);
-      if (row.changedAt < performance.now() - CHANGED_MS) unmarkChanged(row);
-      if (order) setText(row.parts.age, age((now - Date.parse(order.updated_at)) / 1000));
-    });
-    if (!this.#parts.pill.hidden && !this.#isRead) this.#arrangeSoon();
-  }
-
-  #makeRow() {
-    const cell = (name, ...children) => h("div", { class: `cell ${name}`, role: "gridcell" }, ...children);
-    const text = () => h("span", { class: "text" });
-    const parts = {
-      ...{ statusIcon: icon("other", "status-icon"), status: text(), id: text(), merchant: text() },
-      ...{ customer: text(), ref: text(), sourceIcon: icon("system", "quiet"), source: text() },
-      ...{ created: text(), age: text() },
-    };
-    const row = h(
-      "div",
-      { class: "row", role: "row", "data-testid": "board-row" },
-      cell("c-status", parts.statusIcon, parts.status),
-      cell("c-id", parts.id),
-      cell("c-merchant", parts.merchant),
-      cell("c-customer", parts.customer, parts.ref),
-      cell("c-source", parts.sourceIcon, parts.source),
-      cell("c-created", parts.created),
-      cell("c-age", parts.age),
-    );
-    parts.ref.classList.add("quiet");
-    row.parts = parts;
-    row.changedAt = Infinity;
-    return row;
+    this.#rows.each((row, id) => tickRow(row, this.#order(id), now));
+    if (!this.#parts.pill.hidden && !this.#reader.isReading) this.#arrangeSoon();
   }
 
   #fillRow(row, id) {
     const order = this.#order(id);
     if (!order) return;
-    const { parts } = row;
-    row.dataset.status = order.status;
-    row.dataset.version = String(order.version);
-    row.dataset.leaving = String(!this.#belongs(order));
-    setAttribute(row, "aria-selected", String(id === this.#openId));
-    setIcon(parts.statusIcon, statusIcon(order.status));
-    setText(parts.status, statusName(order.status));
-    setText(parts.id, id);
-    setText(parts.merchant, order.merchant_id);
-    setText(parts.customer, order.customer?.name ?? "");
-    setText(parts.ref, order.customer?.contact_ref ?? "");
-    setIcon(parts.sourceIcon, order.source.type);
-    setText(parts.source, order.source.id ?? order.source.type); // links are not shown people
-    setText(parts.created, when(order.created_at));
-    setAttribute(parts.created, "title", fullTime(order.created_at));
-    setText(parts.age, age((this.#now() - Date.parse(order.updated_at)) / 1000));
-    setAttribute(parts.age, "title", `Last change ${fullTime(order.updated_at)}`);
+    fillRow(row, order, { open: id === this.#openId, leaving: !this.#belongs(order), now: this.#now() });
   }
 
   #build() {
@@ -508,12 +300,12 @@ export class Board {
       ...[h("div", { role: "rowgroup", class: "headgroup" }, head), body],
     );
     this.#rows = new Rows(viewport, body, {
-      make: () => this.#makeRow(),
+      make: makeRow,
       fill: (row, id) => this.#fillRow(row, id),
       open: (id) => this.#navigate({ order: id }),
       scrolled: () => this.#scrolled(),
     });
-    this.#watchPointer(viewport);
+    this.#reader = new Reader(viewport, () => this.#arrangeSoon());
     this.#fit(viewport);
     return this.#assemble(viewport);
   }
@@ -526,8 +318,7 @@ export class Board {
     });
     const pillText = h("span");
     const toNewest = () => {
-      this.#pointerAt = null;
-      this.#usedAt = -Infinity;
+      this.#reader.rest();
       this.#arrange({ toTop: true });
     };
     const pill = h(
@@ -536,15 +327,14 @@ export class Board {
       ...[icon("up"), pillText],
     );
     const empty = h("div", { class: "empty", "data-testid": "board-empty" }, icon("other"), h("strong"), h("span"));
-    Object.assign(this.#parts, { viewport, pill, pillText, empty, filterButton: form.button, todayOf: null });
-    this.#parts.chips = h("div", { class: "chips", role: "group", "aria-label": "Orders by status" });
+    Object.assign(this.#parts, { viewport, pill, pillText, empty, filterButton: form.button });
     this.#parts.pieces = h("div", { class: "pieces", role: "group", "aria-label": "Filters" });
     this.#parts.fault = h("p", { class: "fault", role: "status" });
     return h(
       "section",
       { class: "board", "aria-labelledby": "board-title" },
       h("h1", { class: "unseen", id: "board-title" }, "Live board"),
-      h("div", { class: "bar" }, this.#parts.chips, form.element),
+      h("div", { class: "bar" }, this.#counts.element, form.element),
       this.#parts.pieces,
       this.#parts.fault,
       h("div", { class: "list" }, pill, viewport, empty),
@@ -557,22 +347,6 @@ export class Board {
     return [...found].sort();
   }
 
-  #watchPointer(viewport) {
-    const moved = ({ pointerType }) => {
-      if (pointerType !== "touch") this.#pointerAt = performance.now();
-    };
-    viewport.addEventListener("pointermove", moved);
-    for (const name of ["keydown", "pointerdown", "focusin"]) {
-      viewport.addEventListener(name, () => {
-        this.#usedAt = performance.now();
-      });
-    }
-    viewport.addEventListener("pointerleave", () => {
-      this.#pointerAt = null;
-      this.#arrangeSoon();
-    });
-  }
-
   #fit(viewport) {
     new ResizeObserver(([{ contentRect }]) => {
       const compact = contentRect.width < COMPACT_PX;
@@ -580,16 +354,6 @@ export class Board {
       this.#rows.height = compact ? 60 : 38;
     }).observe(viewport);
   }
-}
-
-function markChanged(row) {
-  row.dataset.changed = "true";
-  row.changedAt = performance.now();
-}
-
-function unmarkChanged(row) {
-  delete row.dataset.changed;
-  row.changedAt = Infinity;
 }
 
 /** Orders are on the screen for the first time. */

@@ -38,7 +38,7 @@ const AXIS = 18;
 const GUTTER = 36;
 
 /** A round number that is no less. */
-export function niceMaximum(value) {
+function niceMaximum(value) {
   if (value <= 0) return 1;
   const power = 10 ** Math.floor(Math.log10(value));
   return [1, 2, 2.5, 5, 10].map((step) => step * power).find((step) => step >= value);

@@ -137,7 +137,7 @@ function timeInput(name, time) {
 }
 
 /** A time as an input of this kind holds it: by the reader's clock. */
-export function localTime(date) {
+function localTime(date) {
   const shifted = new Date(date.getTime() - date.getTimezoneOffset() * 60_000);
   return shifted.toISOString().slice(0, 19);
 }

@@ -4,7 +4,7 @@
  * @module latency
  */
 
-export const MEASURE = "commit-to-screen";
+const MEASURE = "commit-to-screen";
 
 /** Of the newest changes. */
 const MAX_SAMPLES = 600;

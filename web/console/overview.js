@@ -7,14 +7,12 @@
 import { Chart, columns, histogram, stackedAreas } from "./charts.js";
 import { h, icon, setAttribute, setIcon, setText } from "./dom.js";
 import { comparison } from "./filters.js";
-import { age, byProgress, compactNumber, dayName, decimal, duration, hourAndMinute, number, statusIcon, statusName, timeOfDay } from "./format.js";
+import { age, byProgress, compactNumber, dayName, decimal, hourAndMinute, number, statusIcon, statusName, timeOfDay } from "./format.js";
 import { percentile } from "./latency.js";
+import { barRow, card, legRow, oldestRow, tile } from "./overview_parts.js";
+import { LIVE_MINUTES, WINDOW_SECONDS } from "./pulse.js";
+import { areasOf, standing } from "./standing.js";
 
-const WINDOW_SECONDS = 300;
-const BUCKET_SECONDS = 5;
-const SAMPLE_SECONDS = 5;
-const LIVE_MINUTES = 10;
-const LEAST_MS = 30_000; // a shorter axis would only jump
 const REPORTS_SECONDS = 60;
 const OLDEST = 8;
 
@@ -27,65 +25,6 @@ const RANGES = {
   week: { name: "7 days", hours: 7 * 24, interval: "day" },
 };
 
-/** Counts what comes, from the moment on at which the console is opened. */
-export class Pulse {
-  #store;
-  #buckets = new Map(); // start in bucket units → events
-  samples = []; // {time, counts} of open orders by status
-  startedAt = Date.now();
-
-  constructor(store) {
-    this.#store = store;
-    store.addEventListener("events", ({ detail }) => this.#count(detail));
-    setInterval(() => this.#sample(), SAMPLE_SECONDS * 1000);
-    store.addEventListener("reset", () => this.#sample());
-  }
-
-  #count(events) {
-    if (this.#store.status.state !== "live") return; // what was missed did not happen just now
-    const bucket = Math.floor(Date.now() / 1000 / BUCKET_SECONDS);
-    this.#buckets.set(bucket, (this.#buckets.get(bucket) ?? 0) + events.length);
-    const oldest = bucket - WINDOW_SECONDS / BUCKET_SECONDS;
-    for (const old of this.#buckets.keys()) if (old < oldest) this.#buckets.delete(old);
-  }
-
-  #sample() {
-    const time = Date.now();
-    this.samples.push({ time, counts: standing(this.#store.open) });
-    while (this.samples[0].time < time - LIVE_MINUTES * 60_000) this.samples.shift();
-  }
-
-  /** How far a chart of so many milliseconds can look back by now. */
-  reach(milliseconds) {
-    return Math.min(milliseconds, Math.max(LEAST_MS, Date.now() - this.startedAt));
-  }
-
-  /** Changes a second in each bucket of the window, oldest first; the one that is not over is left out. */
-  get rates() {
-    const last = Math.floor(Date.now() / 1000 / BUCKET_SECONDS);
-    const count = Math.ceil(this.reach(WINDOW_SECONDS * 1000) / 1000 / BUCKET_SECONDS);
-    return Array.from({ length: count }, (_, index) => (this.#buckets.get(last - count + index) ?? 0) / BUCKET_SECONDS);
-  }
-
-  /** Changes a second over the last half minute, or since the start if that is less. */
-  get rate() {
-    const now = Date.now() / 1000;
-    const first = Math.max(Math.floor(now / BUCKET_SECONDS) - 6, Math.ceil(this.startedAt / 1000 / BUCKET_SECONDS));
-    const seconds = now - first * BUCKET_SECONDS;
-    if (seconds < 1) return null;
-    let count = 0;
-    for (const [bucket, events] of this.#buckets) if (bucket >= first) count += events;
-    return count / seconds;
-  }
-}
-
-/** How many orders stand in each status. */
-function standing(orders) {
-  const counts = new Map();
-  for (const { status } of orders.values()) counts.set(status, (counts.get(status) ?? 0) + 1);
-  return counts;
-}
-
 export class Overview {
   element;
 
@@ -96,7 +35,6 @@ export class Overview {
   #areas = null; // of the range that was asked for
   #shown = false;
   #reportsAt = null;
-  #report = { legs: [], refusals: [], refused: null, today: null };
 
   /** @param {{store: Object, reports: Object, pulse: Pulse, latency: Object, now: () => number, navigate: Function}} use */
   constructor(use) {
@@ -321,73 +259,4 @@ export class Overview {
     this.#charts.push(chart);
     return chart.element;
   }
-}
-
-function tile(name, title, note = "") {
-  const parts = { value: h("strong", { "data-testid": `tile-${name}` }, "–"), note: h("span", { class: "quiet" }, note) };
-  const element = h("div", { class: "tile" }, h("span", { class: "tile-name" }, title), parts.value, parts.note);
-  return { element, ...parts };
-}
-
-function card(size, title, aside, ...content) {
-  return h("section", { class: `card ${size}` }, h("header", {}, h("h2", {}, title), ...aside), ...content);
-}
-
-function barRow(name, share, value, className) {
-  const bar = h("span", { class: `fill ${className}` });
-  bar.style.inlineSize = `${Math.max(1, share * 100)}%`;
-  return h("li", {}, h("div", { class: "bar-line" }, h("span", {}, name), h("strong", {}, value)), h("div", { class: "track" }, bar));
-}
-
-function legRow({ leg_from, leg_to, count, p50, p90 }, largest) {
-  const [half, most] = [h("span", { class: "fill p50" }), h("span", { class: "fill p90" })];
-  half.style.inlineSize = `${(p50 / largest) * 100}%`;
-  most.style.inlineSize = `${(p90 / largest) * 100}%`;
-  return h(
-    "li",
-    { title: `${number(count)} orders` },
-    h("div", { class: "bar-line" }, h("span", {}, `${statusName(leg_from)} → ${statusName(leg_to).toLowerCase()}`), h("strong", {}, duration(p50), h("span", { class: "quiet" }, ` · ${duration(p90)}`))),
-    h("div", { class: "track" }, most, half),
-  );
-}
-
-function oldestRow(open) {
-  const parts = { mark: icon("other", "status-icon"), id: h("span", { class: "mono" }), merchant: h("span", { class: "quiet" }), time: h("strong", {}) };
-  parts.link = h("a", { href: "?" }, parts.mark, h("span", { class: "two-lines" }, parts.id, parts.merchant), parts.time);
-  parts.link.addEventListener("click", (event) => {
-    if (event.ctrlKey || event.metaKey || event.shiftKey) return;
-    event.preventDefault();
-    open(parts.link.dataset.orderId);
-  });
-  const row = h("li", {}, parts.link);
-  row.parts = parts;
-  return row;
-}
-
-/** Open orders by status at the boundaries of a report's rows: from how it stands now, back in time. */
-export function areasOf(rows, open, from, to, interval) {
-  const now = standing(open);
-  const closing = new Set(rows.filter(({ status }) => !now.has(status)).map(({ status }) => status));
-  for (const { status, left } of rows) if (left > 0) closing.delete(status); // one that orders leave is none to end in
-  const statuses = byProgress(new Set([...now.keys(), ...rows.map(({ status }) => status)])).filter((status) => !closing.has(status));
-  const change = new Map(); // start of a bucket → status → entered - left
-  for (const { start, status, entered, left } of rows) {
-    const bucket = Date.parse(start);
-    if (!change.has(bucket)) change.set(bucket, new Map());
-    change.get(bucket).set(status, entered - left);
-  }
-  const step = interval === "hour" ? 3600_000 : 24 * 3600_000;
-  const times = [to];
-  const counts = [now];
-  const starts = [...change.keys()];
-  const anchor = starts.length ? starts.at(-1) : to;
-  for (let time = anchor; time > from - step; time -= step) {
-    const later = counts[0];
-    const changed = [...change].filter(([start]) => start >= time && start < times[0]);
-    const before = new Map(statuses.map((status) => [status, Math.max(0, (later.get(status) ?? 0) - changed.reduce((sum, [, deltas]) => sum + (deltas.get(status) ?? 0), 0))]));
-    times.unshift(Math.max(time, from));
-    counts.unshift(before);
-  }
-  const layers = statuses.map((name) => ({ name, values: counts.map((at) => at.get(name) ?? 0) }));
-  return { times, layers, from, to };
 }
