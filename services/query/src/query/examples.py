@@ -5,7 +5,7 @@ from typing import Any
 import orjson
 
 from query.csv_text import csv_lines
-from query.export_forms import column_names
+from query.order_table import column_names
 
 Example = dict[str, Any]
 

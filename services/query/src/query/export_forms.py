@@ -6,13 +6,13 @@ from typing import Protocol
 
 import orjson
 
-from query.csv_text import CSV_CONTENT_TYPE, CSV_MEDIA_TYPE, Cell, csv_lines
+from query.csv_text import CSV_CONTENT_TYPE, CSV_MEDIA_TYPE, csv_lines
+from query.order_table import PARQUET_MEDIA_TYPE, column_names, table_row
 from shared.documents import OrderDocument
 from shared.views import order_view
 from shared.workflow import Workflow
 
 NDJSON_MEDIA_TYPE = "application/x-ndjson"
-PARQUET_MEDIA_TYPE = "application/vnd.apache.parquet"
 
 
 class ExportForm(Protocol):
@@ -87,42 +87,6 @@ class CsvForm:
     def end(self) -> bytes:
         """Nothing."""
         return b""
-
-
-def column_names(*, with_customer: bool) -> list[str]:
-    """The columns of a table of orders. Those with personal data are there only for those entitled."""
-    return [
-        "order_id",
-        "merchant_id",
-        *(["customer_name", "customer_contact_ref"] if with_customer else []),
-        "status",
-        "version",
-        "active",
-        "created_at",
-        "updated_at",
-        "source_type",
-        *(["source_id"] if with_customer else []),
-        "metadata",
-    ]
-
-
-def table_row(order: OrderDocument, *, with_customer: bool) -> list[Cell]:
-    """The order under `column_names`."""
-    customer = order["customer"]
-    source = order["source"]
-    return [
-        order["_id"],
-        order["merchant_id"],
-        *([customer["name"], customer["contact_ref"]] if with_customer else []),
-        order["status"],
-        order["version"],
-        order["active"],
-        order["created_at"],
-        order["updated_at"],
-        source["type"],
-        *([source["id"]] if with_customer else []),
-        orjson.dumps(order["metadata"]).decode(),
-    ]
 
 
 EXPORTED_TYPES = (CSV_MEDIA_TYPE, NDJSON_MEDIA_TYPE, PARQUET_MEDIA_TYPE)

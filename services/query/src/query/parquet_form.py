@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pyarrow as pa  # type: ignore[import-untyped]  # it has no types
 import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it has no types
 
-from query.export_forms import PARQUET_MEDIA_TYPE, column_names, table_row
+from query.order_table import PARQUET_MEDIA_TYPE, column_names, table_row
 from shared.documents import OrderDocument
 
 GROUP_BYTES = 4 * 2**20
