@@ -16,7 +16,6 @@ EVENT_MARK = b'"specversion"'
 """Once in every event: what is counted instead of parsing a hundred thousand messages a second."""
 
 LIVE_HEAD = b'{"type":"live"'
-EVENTS_HEAD = b'{"type":"events"'
 
 
 @dataclass(frozen=True)
