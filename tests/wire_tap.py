@@ -1,4 +1,4 @@
-"""Between the services and the database: passes everything on, and keeps what was asked."""
+"""Between the services and the database: passes on and keeps what is asked, ends a connection if told to."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -22,6 +22,15 @@ class WireTap:
 
     url: str
     commands: list[Document] = field(default_factory=list)
+    cut_at: Document | None = None
+    """The next command that holds this is not passed on: its connection ends, once."""
+
+    def cuts(self, command: Document) -> bool:
+        """Whether the connection ends here."""
+        if self.cut_at is None or not self.cut_at.items() <= command.items():
+            return False
+        self.cut_at = None
+        return True
 
 
 @asynccontextmanager
@@ -39,7 +48,7 @@ async def tap_database(url: str) -> AsyncIterator[WireTap]:
             try:
                 async with asyncio.TaskGroup() as group:
                     back = group.create_task(_pass(upstream_reader, writer))
-                    await _listen(reader, upstream, tap.commands)
+                    await _listen(reader, upstream, tap)
                     back.cancel()
             finally:
                 upstream.close()
@@ -65,16 +74,16 @@ async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
     writer.close()
 
 
-async def _listen(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, commands: list[Document]
-) -> None:
+async def _listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, tap: WireTap) -> None:
     with suppress(ConnectionError, asyncio.IncompleteReadError):
         while True:
             head = await reader.readexactly(16)
             length, _, _, operation = unpack_from("<iiii", head)
             body = await reader.readexactly(length - 16)
             if operation == _OP_MSG:
-                commands.append(_command(body))
+                tap.commands.append(_command(body))
+                if tap.cuts(tap.commands[-1]):
+                    return
             writer.write(head + body)
             await writer.drain()
 

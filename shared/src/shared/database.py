@@ -42,6 +42,7 @@ UPDATES_TTL_SECONDS = 30 * 24 * 3600
 """How long outcomes are kept, and so how long a repeated update id is recognised."""
 
 DURABLE = WriteConcern("majority", j=True)
+MAJORITY = ReadConcern("majority")
 
 INDEXES: dict[str, list[IndexModel]] = {
     # Each ends in `_id`: lists are sorted by a time and then by id, and an index serves a sort only whole.
@@ -126,7 +127,7 @@ class Database:
             name,
             codec_options=CodecOptions(tz_aware=True, tzinfo=UTC),
             write_concern=DURABLE,
-            read_concern=ReadConcern("majority"),
+            read_concern=MAJORITY,
         )
         self.orders = cast(AsyncCollection[OrderDocument], self.raw["orders"])
         self.order_events = cast(AsyncCollection[EventDocument], self.raw["order_events"])

@@ -6,6 +6,7 @@ from fastapi import Request
 
 from query.limits import bounded_read
 from query.log_watch import LogWatch
+from query.order_by_id import order_by_id
 from shared.access import Principal, may_read, reaches
 from shared.audit_trail import AuditTrail
 from shared.authentication import authenticated, refuse_revoked
@@ -53,7 +54,7 @@ class Context:
         order = None
         if is_identifier(order_id):
             with bounded_read():
-                order = await self.database.orders.find_one({"_id": order_id})
+                order = await order_by_id(self.database, order_id)
         return entitled(order, order_id, principal)
 
 
