@@ -93,6 +93,35 @@ async def test_a_refused_message_fails_alone() -> None:
     running.cancel()
 
 
+async def test_what_waits_behind_a_refused_message_does_not_overtake_it() -> None:
+    broker = Broker()
+    pipeline = Pipeline(broker.send)
+    running = asyncio.create_task(pipeline.run())
+    refused = submit(pipeline, b"create")
+    await published(broker, 1)
+    refused += submit(pipeline, b"update")
+    broker.answers.put_nowait(PublishRefused("full"))
+    assert [type(await one.confirmed) for one in refused] == [PublishRefused, PublishRefused]
+    again = submit(pipeline, b"create", b"update")
+    broker.answers.put_nowait(None)
+    assert [await one.confirmed for one in again] == [None, None]
+    assert broker.messages == [[b"create"], [b"create", b"update"]]
+    running.cancel()
+
+
+async def test_what_is_small_does_not_overtake_what_found_no_room() -> None:
+    broker = Broker()
+    pipeline = Pipeline(broker.send)
+    submit(pipeline, b"x" * (MAX_WAITING_BYTES - 10))
+    for late in (b"a long create", b"update"):
+        with pytest.raises(BrokerUnavailable):
+            submit(pipeline, late)
+    running = asyncio.create_task(pipeline.run())
+    await published(broker, 1)
+    submit(pipeline, b"a long create", b"update")
+    running.cancel()
+
+
 @pytest.mark.parametrize("how", ["error", "cancel"])
 async def test_a_lost_broker_is_told_to_everybody_in_flight_and_waiting(how: str) -> None:
     broker = Broker()

@@ -44,17 +44,25 @@ Send = Callable[[list[Submission], bytes], Awaitable[None]]
 
 
 class Pipeline:
-    """The submissions of one partition, in their order."""
+    """The submissions of one partition, in their order. What is refused is not overtaken by what was
+    submitted with it: a later update of an order must not be decided before an earlier one is repeated.
+    """
 
     def __init__(self, send: Send) -> None:
         self._send = send
         self._waiting: deque[Submission] = deque()
         self._waiting_bytes = 0
+        self._full = False
         self._arrived = asyncio.Event()
 
     def submit(self, submission: Submission) -> None:
-        """Takes a submission. Raises `BrokerUnavailable` when too much is waiting already."""
-        if self._waiting_bytes + len(submission.encoded) > MAX_WAITING_BYTES:
+        """Takes a submission.
+
+        Raises:
+            BrokerUnavailable: too much is waiting; once that is so, until some of it has left.
+        """
+        self._full |= self._waiting_bytes + len(submission.encoded) > MAX_WAITING_BYTES
+        if self._full:
             raise BrokerUnavailable("too many updates are waiting for the broker")
         self._waiting.append(submission)
         self._waiting_bytes += len(submission.encoded)
@@ -80,6 +88,7 @@ class Pipeline:
             error = None
         except PublishRefused as refusal:  # a full queue is this partition's trouble alone
             error = refusal
+            self._fail_all(refusal)
         finally:
             for submission in group:
                 submission.settle_confirm(error)
@@ -88,6 +97,7 @@ class Pipeline:
     def _take(self) -> list[Submission]:
         group: list[Submission] = []
         size = 0
+        self._full = False
         while self._waiting and len(group) < MAX_COMMANDS_PER_MESSAGE:
             size += len(self._waiting[0].encoded)
             if group and size > MAX_MESSAGE_BYTES:
@@ -103,4 +113,5 @@ class Pipeline:
             submission.settle_confirm(error)
         self._waiting.clear()
         self._waiting_bytes = 0
+        self._full = False
         self._arrived.clear()
