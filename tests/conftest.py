@@ -12,6 +12,7 @@ from itertools import count
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from callers import JWT_SECRET, Caller
 from fixtures import PARTITIONS, Spine, StartService
@@ -19,6 +20,9 @@ from servers import Broker, create_vhosts, node_starter, shared_broker, shared_d
 from tracking.broker_node import BrokerNode
 from tracking.database_node import DatabaseNode
 from tracking.service_process import ServiceProcess
+
+settings.register_profile("tracking", deadline=None)  # how long an example takes depends on the machine
+settings.load_profile("tracking")
 
 VHOSTS_AT_ONCE = 10
 """One call of the control program costs half a second, whatever the number."""

@@ -2,12 +2,12 @@
 updates, always.
 
 ``FAULT=kill:after-commit python -m faulty_order_state``. The steps: `before-commit` (decided, nothing
-written), `in-transaction` (all is written, nothing committed), `after-commit` (not announced),
-`after-announce` (no reply, not acknowledged).
+written), `in-transaction` (all is written, nothing committed), `committed` (the database has it, and nothing
+else was done since), `after-commit` (not announced), `after-announce` (no reply, not acknowledged).
 
 ``POISON=deciding``: updates whose ids begin with `poison` cannot be decided; `loading`: what is known of
 them cannot be read; `committing`: what they make cannot be encoded, which shows after the fence was
-written; `refused`: the database refuses it.
+written; `refused`: the database refuses it; `full`: it refuses it, and has no room for anything.
 """
 
 import asyncio
@@ -16,6 +16,15 @@ import signal
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
+
+from pymongo.errors import BulkWriteError
+from pymongo.monitoring import (
+    CommandFailedEvent,
+    CommandListener,
+    CommandStartedEvent,
+    CommandSucceededEvent,
+    register,
+)
 
 from order_state.announcer import Announcer, open_announcer
 from order_state.app import serve
@@ -35,6 +44,8 @@ _SIGNALS = {"kill": signal.SIGKILL, "freeze": signal.SIGSTOP, "stop": signal.SIG
 _how, _, _where = os.environ.get("FAULT", "").partition(":")
 _poison = os.environ.get("POISON", "")
 
+OUT_OF_DISK_SPACE = 14031
+
 PERSONAL = "Ada Lovelace"
 """What an exception may quote, and nobody may log."""
 
@@ -46,12 +57,33 @@ def is_poisoned(update_id: str) -> bool:
 
 async def reach(step: str) -> None:
     """Fails here if this is the step, once."""
+    if fails_at(step) and _how == "stop":
+        await asyncio.sleep(SLOW_SECONDS)
+
+
+def fails_at(step: str) -> bool:
+    """Sends the signal if this is the step, once. Whether it was."""
     global _where  # noqa: PLW0603 - a process has one fault
-    if step == _where:
-        _where = ""
-        os.kill(os.getpid(), _SIGNALS[_how])
-        if _how == "stop":
-            await asyncio.sleep(SLOW_SECONDS)
+    if step != _where:
+        return False
+    _where = ""
+    os.kill(os.getpid(), _SIGNALS[_how])
+    return True
+
+
+class FaultyCommits(CommandListener):
+    """Fails at the database's answer to a commit: what is written apart from the transaction is not yet."""
+
+    def started(self, event: CommandStartedEvent) -> None:
+        """Nothing."""
+
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        """The first one to be told."""
+        if event.command_name == "commitTransaction":
+            fails_at("committed")
+
+    def failed(self, event: CommandFailedEvent) -> None:
+        """Nothing."""
 
 
 class Undecidable(dict[str, Any]):
@@ -84,6 +116,8 @@ class FaultyStore(Store):
                 event["metadata"] = {"beyond what the database can hold": 2**70}
             if _poison == "refused" and is_poisoned(event["update_id"]):
                 event["version"] = 1
+            if _poison == "full" and is_poisoned(event["update_id"]):
+                raise BulkWriteError({"writeErrors": [{"index": 0, "code": OUT_OF_DISK_SPACE}]})
         await super()._write(session, writes)
         await reach("in-transaction")
 
@@ -113,4 +147,5 @@ async def faulty(settings: OrderStateSettings) -> None:
 
 
 if __name__ == "__main__":
+    register(FaultyCommits())
     run_service("order-state", OrderStateSettings, faulty)

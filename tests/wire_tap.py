@@ -1,4 +1,4 @@
-"""Between the services and the database: passes on and keeps what is asked, ends a connection if told to."""
+"""Between the services and the database: keeps what is asked, passes it on or holds it, ends a connection."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -24,6 +24,8 @@ class WireTap:
     commands: list[Document] = field(default_factory=list)
     cut_at: Document | None = None
     """The next command that holds this is not passed on: its connection ends, once."""
+    held: dict[str, asyncio.Event] = field(default_factory=dict)
+    """Commands of these names are passed on when the event is set."""
 
     def cuts(self, command: Document) -> bool:
         """Whether the connection ends here."""
@@ -84,6 +86,8 @@ async def _listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ta
                 tap.commands.append(_command(body))
                 if tap.cuts(tap.commands[-1]):
                     return
+                if gate := tap.held.get(next(iter(tap.commands[-1]))):
+                    await gate.wait()
             writer.write(head + body)
             await writer.drain()
 

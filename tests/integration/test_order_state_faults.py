@@ -2,19 +2,26 @@
 
 import asyncio
 from pathlib import Path
+from typing import Any
+from uuid import uuid4
 
 import pytest
 
-from callers import Caller, eventually, many_lives
+from callers import LIFE, Answer, Caller, eventually, many_lives, token
 from fixtures import StartService
 from listeners import examine, listening, waiting
 from shared.broker import connect
 from shared.commands import decode_commands
 from shared.database import open_database
+from tracking.checker import Acknowledged, find_faults
+from tracking.examination import read_records
 from tracking.service_process import PORT_VARIABLES, ServiceProcess
 
 PARTITIONS = "4"
 HERE = str(Path(__file__).parent.parent)
+
+STEPS = ("before-commit", "in-transaction", "committed", "after-commit", "after-announce")
+"""Of a pass, in their order: see `faulty_order_state`."""
 
 
 @pytest.fixture
@@ -48,7 +55,7 @@ async def has_noticed(frozen: ServiceProcess, step: str) -> bool:
     return NOTICED[step] in await asyncio.to_thread(frozen.log_path.read_text)
 
 
-@pytest.mark.parametrize("step", ["before-commit", "in-transaction", "after-commit", "after-announce"])
+@pytest.mark.parametrize("step", STEPS)
 async def test_killed_at_a_step_the_next_one_carries_on(
     step: str, environment: dict[str, str], start_service: StartService
 ) -> None:
@@ -61,6 +68,77 @@ async def test_killed_at_a_step_the_next_one_carries_on(
             await start_service("order_state")
             await lives
         await examine(environment, caller.acknowledged, announced)
+
+
+@pytest.mark.parametrize("step", STEPS)
+async def test_killed_while_outcomes_of_a_stranger_give_way_the_next_one_carries_on(
+    step: str, environment: dict[str, str], start_service: StartService
+) -> None:
+    orders = [uuid4().hex for _ in range(12)]
+    names = [name for order_id in orders for name in names_of(order_id)]
+    async with listening(environment["AMQP_URL"], int(PARTITIONS)) as announced:
+        ingest = await start_service("ingest")
+        first = await start_service("order_state")
+        async with Caller([ingest.url]) as caller:
+            refused = await report_before_there_are_orders(caller, orders)
+            assert {line["problem"]["type"] for line in refused.body["results"]} == {
+                "/problems/order-not-found"
+            }
+            await first.stop()
+            assert await senders(environment) == dict.fromkeys(names, "stranger")
+            faulty = await start_service("faulty_order_state", FAULT=f"kill:{step}")
+            lives = asyncio.create_task(live_at_once(caller, orders))
+            await faulty.process.wait()
+            assert await faults_left_behind(environment) == []
+            await start_service("order_state")
+            await lives
+        await examine(environment, caller.acknowledged, announced)
+        assert await senders(environment) == dict.fromkeys(names, "caller")
+
+
+def names_of(order_id: str) -> list[str]:
+    """The update ids of an order's life."""
+    return [f"{order_id}.create", *(f"{order_id}.{number}" for number in range(len(LIFE)))]
+
+
+async def report_before_there_are_orders(caller: Caller, orders: list[str]) -> Answer:
+    """A stranger takes every update id of orders that are not there yet."""
+    lines = [
+        {"op": "update", "order_id": order_id, "update_id": name, "status": "picked_up"}
+        for order_id in orders
+        for name in names_of(order_id)
+    ]
+    bearer = token(sub="stranger", merchants=["nobodys"])
+    return await caller.post("/v1/batch", lines, bearer=bearer, Prefer="wait=10")
+
+
+async def live_at_once(caller: Caller, orders: list[str]) -> None:
+    """Takes the orders through a life each, all in one request: legal and illegal steps share a pass."""
+    customer = {"name": "Ada Lovelace", "contact_ref": "crm-1"}
+    lines: list[dict[str, Any]] = []
+    for order_id in orders:
+        create = {"op": "create", "order_id": order_id, "merchant_id": "m-1", "customer": customer}
+        steps = [{"op": "update", "order_id": order_id, "status": status} for status in LIFE]
+        named = zip([create, *steps], names_of(order_id), strict=True)
+        lines += [line | {"update_id": name} for line, name in named]
+    answer = await caller.post("/v1/batch", lines, Prefer="wait=10")
+    for line in answer.body["results"]:
+        slug = line["problem"]["type"].rsplit("/", 1)[1] if "problem" in line else None
+        caller.acknowledged.append(
+            Acknowledged(line["order_id"], line["update_id"], line["outcome"], line.get("version"), slug)
+        )
+
+
+async def senders(environment: dict[str, str]) -> dict[str, str]:
+    """Whose update each stored outcome is."""
+    async with open_database(environment["MONGODB_URL"], environment["MONGODB_DATABASE"]) as database:
+        return {update["update_id"]: update["source"]["id"] async for update in database.updates.find({})}
+
+
+async def faults_left_behind(environment: dict[str, str]) -> list[str]:
+    """What contradicts itself in the database while nobody writes."""
+    async with open_database(environment["MONGODB_URL"], environment["MONGODB_DATABASE"]) as database:
+        return find_faults(await read_records(database))
 
 
 @pytest.mark.parametrize("step", NOTICED)
@@ -81,7 +159,7 @@ async def test_frozen_until_a_standby_took_over_it_writes_nothing_any_more(
         await examine(environment, caller.acknowledged, announced)
 
 
-@pytest.mark.parametrize("step", ["before-commit", "in-transaction", "after-commit", "after-announce"])
+@pytest.mark.parametrize("step", STEPS)
 async def test_told_to_stop_it_finishes_what_it_has_begun(
     step: str, environment: dict[str, str], start_service: StartService
 ) -> None:

@@ -31,7 +31,7 @@ WAYS = {
     "deciding": "ZeroDivisionError in order_state.batch.decide_batch",
     "loading": "ValueError in order_state.recording._decide_and_commit",
     "committing": "OverflowError in order_state.store._write",
-    "refused": "Unwritable (11000) in order_state.store._refusals",
+    "refused": "Unwritable (11000) in order_state.refusals.refusals",
 }
 """Where it can fail, and what an operator is told of it."""
 
@@ -246,6 +246,22 @@ async def test_what_the_database_cannot_hold_is_parked_and_can_be_given_up(spine
     assert "2 updates are decided" in await operate(spine.environment, order_id, skip=True)
     assert (await report(spine.caller, order_id, "picked_up", "good")).body["version"] == 2
     await examine(spine.environment, spine.caller.acknowledged)
+
+
+async def test_a_full_database_parks_nothing_and_is_waited_for(
+    environment: dict[str, str], start_service: StartService
+) -> None:
+    async with listening(environment["AMQP_URL"], PARTITIONS) as announced:
+        ingest = await start_service("ingest")
+        faulty = await start_service("faulty_order_state", POISON="full")
+        async with Caller([ingest.url]) as caller:
+            order_id = await poisoned_order(caller)
+            await eventually(lambda: says(faulty, "database away: writes were refused with [14031]"))
+            assert await parked(environment, order_id) == []
+            await faulty.stop()
+            await start_service("order_state")
+            await eventually(lambda: is_delivered(environment, order_id))
+        await examine(environment, caller.acknowledged, announced)
 
 
 async def test_a_partition_with_too_many_parked_orders_waits_and_the_others_do_not(

@@ -60,9 +60,10 @@ def is_(question: Callable[[], Awaitable[list[int]]], expected: list[int]) -> Ca
 
 
 async def ends_with(service: ServiceProcess, code: int, line: str) -> None:
-    """Fails unless the process ends with this code and a last line that says why."""
+    """Fails unless the process ends with this code and a last line that says why, and with no more words."""
     assert await asyncio.wait_for(service.process.wait(), 30) == code
     assert line in service.process.last_line()
+    assert "Traceback" not in service.log_path.read_text()
 
 
 async def test_another_partition_count_than_the_stored_one_is_refused(
@@ -72,6 +73,14 @@ async def test_another_partition_count_than_the_stored_one_is_refused(
     for module in ("order_state", "ingest", "query", "notifier"):
         service = await start_service(module, wait=False, PARTITIONS="6")
         await ends_with(service, 78, "PARTITIONS: the database was set up with 4")
+
+
+async def test_an_ingest_that_was_there_first_with_another_partition_count_does_not_stay(
+    start_service: StartService,
+) -> None:
+    ingest = await start_service("ingest", PARTITIONS="6")
+    await start_service("order_state", PARTITIONS="4")
+    await ends_with(ingest, 78, "PARTITIONS: the database was set up with 4")
 
 
 async def test_a_short_secret_is_refused(start_service: StartService) -> None:

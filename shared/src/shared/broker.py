@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
+from datetime import datetime
 
 import aio_pika
 import aiormq.exceptions
@@ -38,6 +39,9 @@ SETUP_TIMEOUT_SECONDS = 15
 PUBLISH_TIMEOUT_SECONDS = 5
 """A confirm takes milliseconds; one that takes this long is treated as unknown."""
 
+BLOCKED_SECONDS = 0.05
+"""A connection that is not blocked says so at once."""
+
 MAX_RECONNECT_WAIT_SECONDS = 5
 
 _DRIVER_ERRORS = (
@@ -59,6 +63,17 @@ class PublishRefused(BrokerUnavailable):
 
 
 @dataclass(frozen=True, slots=True)
+class Death:
+    """Why a message was dead-lettered, as the broker tells it."""
+
+    queue: str
+    """Where it was before."""
+    reason: str
+    """`rejected`, or `delivery_limit`: returned too often."""
+    time: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Delivery:
     """One message in hand. It is ours until acknowledged, or until its channel closes."""
 
@@ -67,6 +82,21 @@ class Delivery:
     reply_to: str | None
     message_id: str | None
     _message: AbstractIncomingMessage
+
+    @property
+    def death(self) -> Death | None:
+        """Its newest one, if it was ever dead-lettered."""
+        match self._message.headers.get("x-death"):
+            case [{"queue": str(queue), "reason": str(reason), "time": datetime() as time}, *_]:
+                return Death(queue, reason, time)
+        return None
+
+    async def acknowledge(self) -> None:
+        """Acknowledges this message alone."""
+        try:
+            await self._message.ack()
+        except _DRIVER_ERRORS as error:
+            raise BrokerUnavailable(f"acknowledge: {error!r}") from error
 
     async def acknowledge_through(self) -> None:
         """Acknowledges this message and every earlier one of its consumer."""
@@ -144,6 +174,11 @@ class Consumer:
         """Returns when something has arrived, or the channel is closed."""
         await self._something.wait()
 
+    @property
+    def arrived_bytes(self) -> int:
+        """What has arrived and was not taken yet."""
+        return sum(len(message.body) for message in self._arrived)
+
     def take(self, limit: int) -> list[Delivery]:
         """What has arrived, at most `limit`. Empty: nothing, or the channel is closed (whatever had
         arrived on it comes again elsewhere).
@@ -210,6 +245,7 @@ class Connection:
     def __init__(self, connection: AbstractConnection) -> None:
         self._connection = connection
         self._channels: list[AbstractChannel] = []  # strong references: the library keeps weak ones
+        self._trials: dict[str, Publisher] = {}
 
     async def declare(self, partitions: int) -> None:
         """Declares every exchange and queue. Idempotent.
@@ -314,6 +350,30 @@ class Connection:
             queue = await channel.declare_queue(queue_name, passive=True)
             await channel.close()
         return queue.declaration_result.message_count or 0
+
+    async def check(self, exchange_name: str) -> None:
+        """Asks the broker whether it takes messages, with one to a direct exchange that goes to no queue.
+
+        Raises:
+            BrokerUnavailable: it does not, for an alarm (memory, disk) or because it is gone.
+        """
+        # Under an alarm it answers everything, and tells only those who publish, after their first message.
+        await self._refuse_blocked()
+        trial = self._trials.get(exchange_name)
+        if trial is None:
+            trial = self._trials[exchange_name] = await self.publisher(exchange_name, mandatory=False)
+        await trial.publish("", b"", content_type="text/plain")
+        await self._refuse_blocked()
+
+    async def _refuse_blocked(self) -> None:
+        transport = self._connection.transport
+        if transport is None:
+            raise BrokerUnavailable("the connection is gone")
+        try:
+            async with asyncio.timeout(BLOCKED_SECONDS):
+                await transport.connection.ready()
+        except TimeoutError:
+            raise BrokerUnavailable("the broker takes no messages: it has an alarm") from None
 
     async def closed(self) -> None:
         """Returns when the connection is lost or closed."""

@@ -1,7 +1,8 @@
 """The database adapter: how to connect, which collections and indexes there are, what a failure means."""
 
+import asyncio
 import logging
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC
 from typing import Any, cast
@@ -11,7 +12,13 @@ from bson.codec_options import CodecOptions
 from pymongo import ASCENDING, DESCENDING, AsyncMongoClient, IndexModel
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
-from pymongo.errors import CollectionInvalid, DuplicateKeyError, OperationFailure, PyMongoError
+from pymongo.errors import (
+    BulkWriteError,
+    CollectionInvalid,
+    DuplicateKeyError,
+    OperationFailure,
+    PyMongoError,
+)
 from pymongo.read_concern import ReadConcern
 from pymongo.write_concern import WriteConcern
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_never, wait_random_exponential
@@ -33,7 +40,11 @@ SERVER_SELECTION_TIMEOUT_MS = 3_000
 PING_SECONDS = 2
 
 OPERATION_TIMEOUT_MS = 8_000
-"""Every call ends by then. The driver's own bound: cancelling from outside would cost its connection."""
+"""Every call ends by then, except for one that builds indexes. The driver's own bound: cancelling from
+outside would cost its connection."""
+
+LONG_BUILD_SECONDS = 1
+"""Where there is nothing to build, the answer comes in milliseconds."""
 
 MAX_CONNECTIONS = 64
 MAX_RETRY_WAIT_SECONDS = 5
@@ -42,6 +53,9 @@ UPDATES_TTL_SECONDS = 30 * 24 * 3600
 """How long outcomes are kept, and so how long a repeated update id is recognised."""
 
 DURABLE = WriteConcern("majority", j=True)
+
+NAMESPACE_EXISTS = 48
+"""MongoDB's code: somebody else has created the collection since the driver looked."""
 MAJORITY = ReadConcern("majority")
 
 INDEXES: dict[str, list[IndexModel]] = {
@@ -102,6 +116,9 @@ def driver_errors() -> Iterator[None]:
     """Turns the driver's errors into ours. Wrap every use of a collection in it."""
     try:
         yield
+    except BulkWriteError as error:  # its text quotes the documents
+        codes = sorted({fault["code"] for fault in error.details["writeErrors"]})
+        raise DatabaseUnavailable(f"writes were refused with {codes}") from None
     except PyMongoError as error:
         raise DatabaseUnavailable(f"{type(error).__name__}: {str(error)[:200]}") from error
 
@@ -144,7 +161,7 @@ class Database:
 
     async def prepare(self, partitions: int) -> None:
         """Creates collections, indexes and partition documents where missing. Idempotent, safe to run at once
-        from many processes.
+        from many processes. Takes as long as the indexes take, minutes where there are many documents.
 
         Raises:
             PartitionCountMismatch: the stored partition count is another one.
@@ -157,12 +174,12 @@ class Database:
                 if name not in existing:
                     await self._create_collection(name)
                 if indexes:
-                    await self.raw[name].create_indexes(indexes)
+                    await self._create_indexes(name, indexes)
             await self._drop_obsolete_indexes()
             await self._create_partitions(partitions)
 
-    async def check_partition_count(self, partitions: int) -> None:
-        """Refuses another count than the stored one. A database that is not set up yet passes.
+    async def check_partition_count(self, partitions: int) -> bool:
+        """Refuses another count than the stored one. A database that is not set up yet passes, with False.
 
         Raises:
             PartitionCountMismatch: the stored partition count is another one.
@@ -175,6 +192,7 @@ class Database:
                 f"PARTITIONS: the database was set up with {stored['count']}, this service is configured"
                 f" with {partitions}; the count is fixed at the first start"
             )
+        return stored is not None
 
     async def wait_for_partition_count(self, partitions: int) -> None:
         """`check_partition_count`, repeated with growing waits until the database answers.
@@ -200,8 +218,22 @@ class Database:
         # Created ahead of use: a collection that comes into being inside a transaction makes others conflict.
         try:
             await self.raw.create_collection(name)
-        except CollectionInvalid:
+        except (CollectionInvalid, OperationFailure) as error:  # found by the driver, or by the server
+            if isinstance(error, OperationFailure) and error.code != NAMESPACE_EXISTS:
+                raise
             log.debug("collection %s was created by another process", name)
+
+    async def _create_indexes(self, name: str, indexes: Sequence[IndexModel]) -> None:
+        # As long as it takes: of many documents that is minutes, and a build that is cut off begins anew.
+        # 0 is no bound; None would be the client's.
+        told = asyncio.get_running_loop().call_later(
+            LONG_BUILD_SECONDS, log.info, "building the indexes of %s, which may take minutes", name
+        )
+        try:
+            with pymongo.timeout(0):
+                await self.raw[name].create_indexes(indexes)
+        finally:
+            told.cancel()
 
     async def _drop_obsolete_indexes(self) -> None:
         for collection, names in OBSOLETE_INDEXES.items():

@@ -20,6 +20,9 @@ QUEUE_MAX_BYTES = 1024 * 1024 * 1024
 
 DEAD_MAX_MESSAGES = 100_000
 
+DEAD_DELIVERY_LIMIT = 1_000_000
+"""To look at a dead letter counts as a delivery, and RabbitMQ 4 drops it after 20 unless told otherwise."""
+
 
 @dataclass(frozen=True, slots=True)
 class Queue:
@@ -68,6 +71,7 @@ def dead_queue() -> Queue:
         routing_key="",
         arguments={
             "x-queue-type": "quorum",
+            "x-delivery-limit": DEAD_DELIVERY_LIMIT,
             "x-overflow": "reject-publish",
             "x-max-length": DEAD_MAX_MESSAGES,
         },

@@ -1,5 +1,8 @@
 """Composition root of ingest."""
 
+import asyncio
+from contextlib import suppress
+
 from fastapi import FastAPI
 
 from ingest.dispatcher import Dispatcher
@@ -8,13 +11,16 @@ from ingest.routes import Ingest, add_routes
 from ingest.settings import IngestSettings
 from shared.api_pages import add_api_pages
 from shared.broker import serve_connections
-from shared.database import Database, open_database, retrying_database
+from shared.database import Database, DatabaseUnavailable, open_database, retrying_database
 from shared.health import Check
 from shared.http import NO_TELEMETRY, install_plumbing
 from shared.revocation_list import RevocationList
 from shared.serving import background, serve_http
 from shared.tokens import TokenVerifier
 from shared.workflow import load_workflow
+
+LOOK_SECONDS = 1
+"""How often to look whether the database is set up by now."""
 
 
 async def serve(settings: IngestSettings) -> None:
@@ -31,6 +37,7 @@ async def serve(settings: IngestSettings) -> None:
         app = create_app(settings, Ingest(dispatcher, verifier, revocations, workflow))
         async with background(
             _serve_broker(settings, database, revocations, dispatcher),
+            _keep_to_partition_count(settings, database),
             revocations.follow(),
             verifier.ring.follow(),
         ):
@@ -44,6 +51,7 @@ def create_app(settings: IngestSettings, ingest: Ingest) -> FastAPI:
         summary="Reports what happens to orders",
         version="1",
         openapi_url=None,
+        redirect_slashes=False,
         telemetry=NO_TELEMETRY,
     )
     add_api_pages(app, lambda: ingest_document(app, ingest.workflow))
@@ -62,3 +70,13 @@ async def _serve_broker(
         with attempt:
             await revocations.look()
     await serve_connections(settings.amqp_url, "ingest", dispatcher.serve)
+
+
+async def _keep_to_partition_count(settings: IngestSettings, database: Database) -> None:
+    # The first order-state to start stores it, and that may be later than we begin to take updates: with
+    # another count nobody would ever decide them.
+    is_stored = False
+    while not is_stored:
+        await asyncio.sleep(LOOK_SECONDS)
+        with suppress(DatabaseUnavailable):
+            is_stored = await database.check_partition_count(settings.partitions)

@@ -28,14 +28,16 @@ class Dispatcher:
     def __init__(self, partitions: int) -> None:
         self._partitions = partitions
         self._pipelines: list[Pipeline] = []
+        self._connection: Connection | None = None
         self._awaited: dict[str, list[Submission]] = {}
         self._message_prefix = token_hex(4)
         self._message_numbers = count()
 
     async def check(self) -> None:
-        """Raises `BrokerUnavailable` while there is no connection."""
-        if not self._pipelines:
+        """Raises `BrokerUnavailable` while there is no connection, or the broker takes no messages."""
+        if self._connection is None:
             raise BrokerUnavailable("not connected")
+        await self._connection.check(COMMANDS_EXCHANGE)
 
     def submit(self, command: CreateOrder | UpdateOrder, *, wants_outcome: bool) -> Submission:
         """Sends a command on its way.
@@ -56,9 +58,10 @@ class Dispatcher:
         """Works over one connection until it is lost.
 
         Raises:
-            BrokerUnavailable: the connection is gone.
+            BrokerUnavailable: the connection is gone, or the broker takes no messages from the beginning.
         """
         await connection.ensure(self._partitions)
+        await connection.check(COMMANDS_EXCHANGE)
         publisher = await connection.publisher(COMMANDS_EXCHANGE)
         reply_to, replies = await connection.private_consumer(None, limit=REPLY_QUEUE_MESSAGES)
         pipelines = [self._pipeline(publisher, p, reply_to) for p in range(self._partitions)]
@@ -67,9 +70,9 @@ class Dispatcher:
                 group.create_task(self._receive(replies))
                 for pipeline in pipelines:
                     group.create_task(pipeline.run())
-                self._pipelines = pipelines
+                self._pipelines, self._connection = pipelines, connection
         finally:
-            self._pipelines = []
+            self._pipelines, self._connection = [], None
 
     def _pipeline(self, publisher: Publisher, partition: int, reply_to: str) -> Pipeline:
         key = routing_key(partition)

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import orjson
 
-from shared.broker import Connection, Publisher
+from order_state import metrics
+from shared.broker import Connection, Publisher, PublishRefused
 from shared.documents import EventDocument
 from shared.messages import EVENTS_MEDIA_TYPE
 from shared.outcomes import REPLIES_MEDIA_TYPE, Reply
@@ -29,12 +30,18 @@ class Announcer:
     async def announce(self, events: Sequence[EventDocument]) -> None:
         """Publishes committed events, those of each partition in seq order; returns when the broker has them.
 
+        A refusal is only counted: it says that a queue bound there is full, and somebody else's full queue
+        must not hold up all orders. The other queues have the events, and the log has them for everybody.
+
         Raises:
             BrokerUnavailable: they may not have arrived; announce them again.
         """
         encoded = [orjson.dumps(cloud_event(event, self.workflow)) for event in events]
         for body in _messages(encoded):
-            await self.events.publish("", body, content_type=EVENTS_MEDIA_TYPE)
+            try:
+                await self.events.publish("", body, content_type=EVENTS_MEDIA_TYPE)
+            except PublishRefused:
+                metrics.ANNOUNCEMENTS_REFUSED.inc()
 
     async def reply(self, reply_to: str, replies: list[Reply]) -> None:
         """Sends outcomes to one ingest. If it is gone, nobody waits and they are dropped.
@@ -60,11 +67,14 @@ def _messages(encoded: list[bytes]) -> Iterator[bytes]:
 
 
 async def open_announcer(connection: Connection, workflow: Workflow) -> Announcer:
-    """An announcer on this connection.
+    """An announcer on this connection, once the broker takes messages.
 
     Raises:
-        BrokerUnavailable: the connection is gone.
+        BrokerUnavailable: the connection is gone, or the broker takes nothing now.
     """
+    # Under an alarm (memory, disk) the broker delivers, but takes nothing. Commands that were taken in hand
+    # then would go back unannounced, again and again, until the delivery limit is reached.
+    await connection.check("")
     return Announcer(
         events=await connection.publisher(EVENTS_EXCHANGE, mandatory=False),
         replies=await connection.publisher("", mandatory=False, confirms=False),

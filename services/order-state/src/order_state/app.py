@@ -14,7 +14,7 @@ from order_state.watch import watch_parked
 from order_state.worker import Worker
 from shared.audit_trail import record_installation
 from shared.broker import BrokerUnavailable, Connection, serve_connections
-from shared.database import Database, open_database, retrying_database
+from shared.database import Database, DatabaseUnavailable, open_database, retrying_database
 from shared.http import install_plumbing
 from shared.serving import background, serve_http
 from shared.workflow import Workflow, load_workflow
@@ -32,9 +32,9 @@ async def serve(
     async with open_database(settings.mongodb_url, settings.mongodb_database) as database:
         store = new_store(database)
         partitions = _Partitions(settings, database, store, workflow, new_announcer)
-        app = FastAPI(title="order-state", openapi_url=None)
+        app = FastAPI(title="order-state", openapi_url=None, redirect_slashes=False)
         install_plumbing(
-            app, settings, lambda: {"database": database.ping, "broker": partitions.check_broker}
+            app, settings, lambda: {"database": partitions.check_database, "broker": partitions.check_broker}
         )
         async with background(partitions.run(), watch_parked(store)):
             await serve_http(app, settings, settings.order_state_port)
@@ -56,7 +56,14 @@ class _Partitions:
         self._store = store
         self._workflow = workflow
         self._new_announcer = new_announcer
+        self._prepared = False
         self._connected = False
+
+    async def check_database(self) -> None:
+        """Raises `DatabaseUnavailable` unless the database answers, and has its collections and indexes."""
+        if not self._prepared:
+            raise DatabaseUnavailable("not prepared yet")
+        await self._database.ping()
 
     async def check_broker(self) -> None:
         """Raises `BrokerUnavailable` while there is no connection."""
@@ -68,6 +75,7 @@ class _Partitions:
             with attempt:
                 await self._database.prepare(self._settings.partitions)
                 await record_installation(self._database)
+        self._prepared = True
         await serve_connections(self._settings.amqp_url, "order-state", self._work)
 
     async def _work(self, connection: Connection) -> None:

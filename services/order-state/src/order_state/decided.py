@@ -31,8 +31,8 @@ class Known:
     updates: dict[str, UpdateDocument]
     events: dict[int, EventDocument]
     """The events that the known applied updates made, by position."""
-    parked: dict[str, str] = field(default_factory=dict)
-    """The fingerprints of the commands that are parked, by update key."""
+    parked: dict[str, ParkedDocument] = field(default_factory=dict)
+    """Those of the commands that are parked, by update key."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,23 +21,27 @@ class Fenced(Exception):
 
 
 class Unwritable(Exception):
-    """The database refuses what was decided. Nothing was written. The text holds its error codes only."""
-
-
-class TooManyParked(Exception):
-    """More orders of a partition would be parked than may be. Commands before the one that failed may have
-    been written.
+    """The database refuses what was decided, for what is in it. Nothing was written. The text holds its error
+    codes only.
     """
 
 
-_NOT_OF_A_COMMAND = (Fenced, TooManyParked, BrokerUnavailable, DatabaseUnavailable, MemoryError)
+class CannotGoOn(Exception):
+    """What fails cannot be parked either, so the partition waits. Other commands may have been written."""
+
+
+class TooManyParked(CannotGoOn):
+    """More orders of a partition would be parked than may be."""
+
+
+_NOT_OF_A_COMMAND = (Fenced, CannotGoOn, BrokerUnavailable, DatabaseUnavailable, MemoryError)
 
 
 async def fault_of(work: Awaitable[None]) -> str | None:
     """None if the work was done, else how it failed, if its commands may be the reason: see `describe`.
 
     Raises:
-        Fenced, TooManyParked, BrokerUnavailable, DatabaseUnavailable: as they are.
+        Fenced, CannotGoOn, BrokerUnavailable, DatabaseUnavailable: as they are.
     """
     try:
         await work

@@ -13,7 +13,15 @@ PASS_SECONDS = Histogram(
     "From taking a micro-batch to its acknowledgement",
     buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
 )
+COMMAND_SECONDS = Histogram(
+    "tracking_command_seconds",
+    "From when ingest took a command to its commit",
+    buckets=(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 300, 1800, 7200),
+)
 DEAD_LETTERED = Counter("tracking_dead_lettered_total", "Messages that were no commands for their queue")
+ANNOUNCEMENTS_REFUSED = Counter(
+    "tracking_announcements_refused_total", "Messages of events that a full queue did not take"
+)
 FENCED = Counter("tracking_fenced_total", "Writes refused because another worker owns the partition")
 PARKED_ORDERS = Gauge("tracking_parked_orders", "Orders that wait for an operator", ["partition"])
 SEQ = Gauge("tracking_partition_seq", "Newest event committed by this process", ["partition"])

@@ -7,8 +7,8 @@ from datetime import datetime
 from order_state.decided import AnyCommand, Decided, Known, key_reused, record_refusal, refused
 from order_state.lifecycle import Slot
 from order_state.lines import NEW_LINE, Line, Lines
-from shared.commands import encode_command
-from shared.documents import ParkedDocument, ProblemDocument, update_key
+from shared.commands import decode_command, encode_command
+from shared.documents import OrderDocument, ParkedDocument, ProblemDocument, update_key
 
 MAX_WAITING = 1_000
 """Commands of one order that may be parked, the failing one included: at a scan every minute, most of a
@@ -30,15 +30,22 @@ def wait_behind(decided: Decided, command: AnyCommand, known: Known, lines: Line
     """Adds a command of a parked order to the end of its line, once, however often it comes."""
     key = update_key(command.order_id, command.update_id)
     line = decided.lines.get(command.order_id) or lines[command.order_id]
-    parked = decided.parked.get(key)
-    fingerprint = parked["fingerprint"] if parked else known.parked.get(key)
-    if fingerprint is not None:
-        is_same = fingerprint == command.fingerprint
-        decided.outcomes.append(None if is_same else refused(command, key_reused(command)))
+    parked = decided.parked.get(key) or known.parked.get(key)
+    order = known.orders.get(command.order_id)
+    if parked is not None:
+        is_repeat = _is_repeat(command, parked, order)
+        decided.outcomes.append(None if is_repeat else refused(command, key_reused(command)))
     elif line.waiting >= MAX_WAITING:
-        record_refusal(decided, command, known.orders.get(command.order_id), LINE_FULL, slot.time)
+        record_refusal(decided, command, order, LINE_FULL, slot.time)
     else:
         _append(decided, command, line, slot)
+
+
+def _is_repeat(command: AnyCommand, parked: ParkedDocument, order: OrderDocument | None) -> bool:
+    # Where there is no order yet, nobody knows who may reach it: a stranger's update will be dropped when the
+    # line is released, so the same one of somebody else must not be taken to be waiting.
+    is_same = command.fingerprint == parked["fingerprint"]
+    return is_same and (order is not None or command.source.id == decode_command(parked["command"]).source.id)
 
 
 def park(command: AnyCommand, parked: ParkedDocument | None, lines: Lines, slot: Slot, error: str) -> Decided:

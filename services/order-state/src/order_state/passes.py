@@ -8,6 +8,7 @@ import logging
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from time import perf_counter
 
 from order_state import metrics
@@ -20,6 +21,8 @@ from shared.commands import ReleaseOrder, UndecodableMessage, decode_commands
 from shared.documents import EventDocument
 from shared.outcomes import Outcome, Reply
 from shared.partitioning import partition_of
+from shared.timestamps import now
+from shared.tracing import traces_in
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +36,7 @@ class Recorded:
     """To announce, those of each partition in seq order."""
     started: float = field(default_factory=perf_counter)
     """When the pass began, in seconds of `perf_counter`."""
+    committed_at: datetime = field(default_factory=now)
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,7 @@ class Passes:
 
         Raises:
             Fenced: another worker owns one of the partitions.
-            TooManyParked: one of the partitions cannot go on.
+            CannotGoOn: one of the partitions has to wait.
             BrokerUnavailable: the connection is gone; what was not acknowledged comes again.
         """
         started = perf_counter()
@@ -82,7 +86,8 @@ class Passes:
             try:
                 commands = self._commands_of(delivery, share.partition)
             except UndecodableMessage as error:
-                log.warning("dead-lettered a message: %s", error)
+                traces = ", ".join(traces_in(delivery.body)) or "unknown"
+                log.warning("dead-lettered a message with the traces %s: %s", traces, error)
                 metrics.DEAD_LETTERED.inc()
                 await delivery.dead_letter()
                 continue
@@ -133,6 +138,9 @@ def _count(recorded: Recorded) -> None:
     for share in recorded.shares:
         if share.position:
             metrics.SEQ.labels(share.partition).set(share.position.seq)
+        for command in share.commands:
+            age = (recorded.committed_at - command.received_at).total_seconds()
+            metrics.COMMAND_SECONDS.observe(max(age, 0))  # ingest's clock may be ahead
 
 
 def _kind(outcome: Outcome | None) -> str:

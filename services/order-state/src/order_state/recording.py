@@ -10,7 +10,7 @@ from typing import TypeVar
 
 from order_state.batch import decide_batch
 from order_state.decided import AnyCommand, Decided, Known
-from order_state.faults import TooManyParked, fault_of
+from order_state.faults import CannotGoOn, TooManyParked, fault_of
 from order_state.lifecycle import Slot
 from order_state.lines import NO_LINES, Lines
 from order_state.parking import MAX_WAITING, fail_again, give_up, leave_line, park
@@ -18,7 +18,9 @@ from order_state.share import Share
 from order_state.store import PartitionPosition, Store
 from shared.commands import ReleaseOrder, decode_command
 from shared.database import retrying_database
+from shared.documents import ParkedDocument
 from shared.timestamps import now
+from shared.tracing import traces_in
 from shared.workflow import Workflow
 
 log = logging.getLogger(__name__)
@@ -43,7 +45,15 @@ class Recorder:
             Fenced: another worker owns one of the partitions.
             BrokerUnavailable: the deliveries are somebody else's by now.
             TooManyParked: one more order would have to be parked than may be.
+            CannotGoOn: our own code fails at parking, too.
         """
+        fault = await fault_of(self._record(shares))
+        if fault is not None:
+            for share in shares:
+                share.again = True  # some of it may be written
+            raise CannotGoOn(f"partitions {[share.partition for share in shares]}: {fault}")
+
+    async def _record(self, shares: Sequence[Share]) -> None:
         busy = [share for share in shares if share.commands]
         if busy and await fault_of(_retried(busy, partial(self._decide_and_commit, busy))):
             for share in busy:
@@ -95,6 +105,8 @@ class Recorder:
         after = await self.store.commit(positions, decided)
         for share, position, result in zip(shares, after, decided, strict=True):
             share.position, share.decided, share.uncertain = position, result, False
+            for parked in result.parked.values():
+                _tell_parked(parked)
 
     async def _isolate(self, share: Share) -> None:
         """Commits all of it, else its halves, down to the commands that fail alone. Of 900 with a bad one
@@ -121,7 +133,6 @@ class Recorder:
             raise TooManyParked(f"{len(position.lines)} orders of partition {share.partition} are parked")
         slot = Slot(position.partition, position.seq, now())
         await self._commit([share], [position], [park(command, parked, position.lines, slot, fault)])
-        log.error("parked update %s of order %s: %s", command.update_id, command.order_id, fault)
 
     async def _release(self, share: Share, release: ReleaseOrder) -> None:
         """Decides what is parked of an order, one after the other, until one fails again. Each is a
@@ -132,7 +143,7 @@ class Recorder:
             with share.part([]) as part:
                 fault = await fault_of(_retried([part], partial(self._decide_first, part, release)))
                 if fault is not None:
-                    await _retried([part], partial(self._keep_first, part, release, fault))
+                    await fault_of(_retried([part], partial(self._keep_first, part, release, fault)))
         if share.is_repeat:  # a release does not name the updates whose events may not be announced yet
             newest = partial(self.store.newest_events, release.order_id, MAX_WAITING)
             share.known_events.update({event["_id"]: event for event in await _retried([share], newest)})
@@ -159,7 +170,16 @@ class Recorder:
         position = await self._locate(share)
         parked = await self.store.parked_at(release.order_id, position.lines[release.order_id].first)
         await self._commit([share], [position], [fail_again(parked, fault)])
-        log.error("update %s of order %s fails again: %s", parked["update_id"], parked["order_id"], fault)
+
+
+def _tell_parked(parked: ParkedDocument) -> None:
+    log.error(
+        "parked update %s of order %s: %s",
+        parked["update_id"],
+        parked["order_id"],
+        parked["error"] or "it waits for an earlier one",
+        extra={"trace_id": next(iter(traces_in(parked["command"].encode())), None)},
+    )
 
 
 async def _retried(shares: Sequence[Share], step: Callable[[], Awaitable[T]]) -> T:

@@ -1,8 +1,7 @@
 """The store: what a micro-batch reads, and the one transaction that writes it."""
 
 import asyncio
-from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,19 +9,18 @@ import pymongo
 from bson.binary import UUID_SUBTYPE, Binary
 from pymongo import DeleteOne, ReplaceOne, ReturnDocument, UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
-from pymongo.errors import BulkWriteError, PyMongoError
+from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from order_state.decided import AnyCommand, Decided, Known
-from order_state.faults import Fenced, Unwritable
+from order_state.faults import Fenced
 from order_state.lines import Lines, decode_lines, encode_lines, lines_after
+from order_state.refusals import refusals
 from shared.database import DURABLE, Database, DatabaseUnavailable, driver_errors
 from shared.documents import EventDocument, ParkedDocument, PartitionDocument, update_key
 
 CLAIM_TIMEOUT_SECONDS = 2
 """A claim takes a millisecond, unless somebody's transaction is in its way."""
-
-WRITE_CONFLICT = 112
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +45,7 @@ class Store:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._session = database.client.start_session()
+        self._transaction = asyncio.Lock()
         self._worker = self._session.session_id["id"].hex()
 
     async def claim(self, partition: int) -> PartitionPosition:
@@ -115,14 +114,14 @@ class Store:
             orders={order["_id"]: order for order in orders},
             updates={update["_id"]: update for update in updates},
             events={event["_id"]: event for event in events},
-            parked=await self._parked_fingerprints(concerned) if concerned else {},
+            parked=await self._parked_among(concerned) if concerned else {},
         )
 
-    async def _parked_fingerprints(self, commands: Sequence[AnyCommand]) -> dict[str, str]:
+    async def _parked_among(self, commands: Sequence[AnyCommand]) -> dict[str, ParkedDocument]:
         keys = list({update_key(command.order_id, command.update_id) for command in commands})
         with driver_errors():
-            parked = await self._database.parked.find({"_id": {"$in": keys}}, {"fingerprint": 1}).to_list()
-        return {document["_id"]: document["fingerprint"] for document in parked}
+            parked = await self._database.parked.find({"_id": {"$in": keys}}).to_list()
+        return {document["_id"]: document for document in parked}
 
     async def parked_command(self, command: AnyCommand) -> ParkedDocument | None:
         """The command as it is parked, if it is.
@@ -178,21 +177,22 @@ class Store:
 
         Raises:
             Fenced: a partition has moved on; another worker owns it.
-            Unwritable: the database refuses one of the documents.
-            DatabaseUnavailable: no answer; whether it was written is unknown.
+            Unwritable: the database refuses one of the documents for what is in it.
+            DatabaseUnavailable: no answer, or no room; whether it was written is unknown.
         """
         writes = [pair for pair in zip(positions, decided, strict=True) if not pair[1].is_empty]
         if not writes:
             return list(positions)
 
         async def write(session: AsyncClientSession) -> None:
-            with _refusals():
+            with refusals():
                 await self._write(session, writes)
 
-        with driver_errors():
-            await self._session.with_transaction(
-                write, read_concern=ReadConcern("snapshot"), write_concern=DURABLE
-            )
+        async with self._transaction:
+            with driver_errors():
+                await self._session.with_transaction(
+                    write, read_concern=ReadConcern("snapshot"), write_concern=DURABLE
+                )
         return [_after(position, result) for position, result in zip(positions, decided, strict=True)]
 
     async def _write(
@@ -238,18 +238,6 @@ def _parking(decided: Decided) -> list[Any]:
         *(DeleteOne({"_id": key}) for key in decided.released),
         *(ReplaceOne({"_id": key}, document, upsert=True) for key, document in decided.parked.items()),
     ]
-
-
-@contextmanager
-def _refusals() -> Iterator[None]:
-    """Tells a refusal of what we write, which lasts, from a database that is away or in conflict."""
-    try:
-        yield
-    except BulkWriteError as error:
-        codes = sorted({fault["code"] for fault in error.details["writeErrors"]})
-        if WRITE_CONFLICT in codes or error.has_error_label("TransientTransactionError"):
-            raise
-        raise Unwritable(", ".join(map(str, codes))) from None
 
 
 def _fence(position: PartitionPosition, decided: Decided) -> UpdateOne:
