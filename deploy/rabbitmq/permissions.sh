@@ -39,5 +39,6 @@ grant order-state "$ORDER_STATE_PASSWORD" "$everything" "amq\.default|orders\.(e
 # Hears events.
 grant notifier "$NOTIFIER_PASSWORD" "$own" "$own" "orders\.events|$own"
 
-# `tracking check` and `tracking parked`: asks for the lengths of queues, sends releases, hears their outcome.
-grant operator "$OPERATOR_PASSWORD" "$own" "orders\.commands|$own" "$own"
+# `tracking check`, `tracking parked` and `tracking dead`: asks for the lengths of queues, sends releases and dead
+# letters, hears the outcome, takes dead letters.
+grant operator "$OPERATOR_PASSWORD" "$own" "orders\.commands|$own" "orders\.dead|$own"

@@ -165,7 +165,7 @@ ACTS: dict[str, tuple[Act, set[str]]] = {
     "announce events": (publish(EVENTS_EXCHANGE), {"order-state"}),
     "answer callers": (publish(""), {"order-state"}),
     "take commands": (consume(partition_queue_name(0)), {"order-state"}),
-    "read dead letters": (consume(DEAD_QUEUE), {"order-state"}),
+    "read dead letters": (consume(DEAD_QUEUE), {"order-state", "operator"}),
     "hear events": (listen(EVENTS_EXCHANGE), {"notifier"}),
     "hear commands": (listen(COMMANDS_EXCHANGE), set()),
     "declare": (declare, {"order-state"}),

@@ -1,4 +1,4 @@
-"""The commands that look after what was recorded: is it whole, and what waits for an operator."""
+"""The commands that look after what was recorded: is it whole, what waits for an operator, what is dead."""
 
 import os
 from pathlib import Path
@@ -13,6 +13,7 @@ from tracking.check import Target, describe
 from tracking.check import check as check_records
 from tracking.command_options import AsOption, DataDir, database_name, run, say
 from tracking.data_folder import DEFAULT_FOLDER
+from tracking.dead import MAX_LETTERS, list_dead, move
 from tracking.local_stack import server_url
 from tracking.parked import list_parked, release
 
@@ -87,3 +88,45 @@ def skip(order: OrderId, *, acting: AsOption = "", data_dir: DataDir = DEFAULT_F
 def _release(data_dir: Path, order_id: str, actor: Actor, *, skip: bool) -> None:
     amqp_url, mongodb_url = server_url(data_dir, "AMQP_URL"), server_url(data_dir, "MONGODB_URL")
     say(run(release(amqp_url, mongodb_url, database_name(), order_id, skip=skip, actor=actor)))
+
+
+dead_app = typer.Typer(help="Messages that no order-state could take.", invoke_without_command=True)
+LetterName = Annotated[
+    str, typer.Argument(metavar="LETTER", help="Its name in the list.", show_default=False)
+]
+Limit = Annotated[int, typer.Option(min=1, max=MAX_LETTERS, help="How many are listed.")]
+
+
+@dead_app.callback()
+def dead(context: typer.Context, *, limit: Limit = 20, data_dir: DataDir = DEFAULT_FOLDER) -> None:
+    """Counts the dead letters, and lists the first ones.
+
+    They are messages that order-state could not read, or that came back too often.
+
+    For each one: its name, how and when it died, the first order and update in it. Nothing is changed.
+
+    It looks at the running stack, or at what AMQP_URL names.
+    """
+    if context.invoked_subcommand is None:
+        for line in run(list_dead(server_url(data_dir, "AMQP_URL"), limit)):
+            say(line)
+
+
+@dead_app.command()
+def send(letter: LetterName, *, acting: AsOption = "", data_dir: DataDir = DEFAULT_FOLDER) -> None:
+    """Sends the commands of a dead letter to their partitions again, and removes it.
+
+    What was decided meanwhile is not applied again. What was sent for the same order since then goes before.
+    """
+    _move(data_dir, letter, actor_of(acting), again=True)
+
+
+@dead_app.command()
+def drop(letter: LetterName, *, acting: AsOption = "", data_dir: DataDir = DEFAULT_FOLDER) -> None:
+    """Removes a dead letter for good. Nothing of it is applied, and nobody is told."""
+    _move(data_dir, letter, actor_of(acting), again=False)
+
+
+def _move(data_dir: Path, letter: str, actor: Actor, *, again: bool) -> None:
+    amqp_url, mongodb_url = server_url(data_dir, "AMQP_URL"), server_url(data_dir, "MONGODB_URL")
+    say(run(move(amqp_url, mongodb_url, database_name(), letter, again=again, actor=actor)))

@@ -26,6 +26,8 @@ MAX_KEPT_DAYS = 36_500
 MAX_ACTOR_CHARACTERS = 128
 
 Action = Literal[
+    "dead.drop",
+    "dead.send",
     "installation.started",
     "orders.exported",
     "parked.replay",
@@ -36,6 +38,8 @@ Action = Literal[
 ]
 
 ACTIONS: Mapping[Action, str] = {
+    "dead.drop": "a dead letter was to be removed",
+    "dead.send": "the commands of a dead letter were to be sent again",
     "installation.started": "the database was set up: partition count and epoch, which never change after",
     "orders.exported": "a file of all orders that match was asked for with `orders:admin`",
     "parked.replay": "the parked updates of an order were to be decided again",
