@@ -31,8 +31,6 @@ MARK = f"zq{secrets.token_hex(4)}"
 
 BROKER_PASSWORD = f"pw{secrets.token_hex(8)}"
 
-CALM = {"max_examples": 80, "deadline": None, "suppress_health_check": list(HealthCheck)}
-
 LOG_LINE = {"time", "level", "service", "logger", "message"}
 
 
@@ -234,7 +232,7 @@ async def test_any_body_gets_an_answer_of_ours_and_the_same_one_again(system: In
     await send(system, "/v1/orders", encoded(good))
     cases: list[tuple[str, bytes, str]] = []
 
-    @settings(**CALM, database=None)
+    @settings(max_examples=80, database=None, suppress_health_check=list(HealthCheck))
     @given(paths, bodies, st.sampled_from(["application/json", "application/x-ndjson"]))
     def collect(path: str, body: bytes, media_type: str) -> None:
         cases.append((path, body, media_type))

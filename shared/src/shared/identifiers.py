@@ -7,7 +7,15 @@ from typing import Annotated
 import uuid_utils
 from pydantic import StringConstraints
 
-IDENTIFIER_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._:\-]{0,63}$"
+MAX_IDENTIFIER_CHARACTERS = 64
+
+
+def identifier_pattern(most: int) -> str:
+    """The regular expression of an identifier of at most so many characters."""
+    return rf"^[A-Za-z0-9][A-Za-z0-9._:\-]{{0,{most - 1}}}$"
+
+
+IDENTIFIER_PATTERN = identifier_pattern(MAX_IDENTIFIER_CHARACTERS)
 _IDENTIFIER = re.compile(IDENTIFIER_PATTERN[1:-1])
 
 Identifier = Annotated[str, StringConstraints(pattern=IDENTIFIER_PATTERN)]

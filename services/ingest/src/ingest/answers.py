@@ -48,14 +48,23 @@ def outcome_location(command: AnyCommand) -> str:
 
 
 def batch_line(
-    index: int, update_id: str | None, order_id: str | None, told: Outcome | Problem | None, instance: str
+    index: int,
+    update_id: str | None,
+    order_id: str | None,
+    told: Outcome | Problem | None,
+    *,
+    instance: str,
+    trace_id: str | None,
 ) -> dict[str, Any]:
-    """One line of a batch's answer. `told` is None where the command was accepted and not decided yet."""
+    """One line of a batch's answer. `told` is None where the command was accepted and not decided yet;
+    `instance` and `trace_id` are those of the batch.
+    """
     line: dict[str, Any] = {"index": index, "update_id": update_id, "order_id": order_id}
     if told is None:
         return line | {"outcome": "accepted"}
     if isinstance(told, Problem):
-        return line | {"outcome": "rejected", "problem": told.document(instance)}
+        named = {} if update_id is None else {"update_id": update_id}
+        return line | {"outcome": "rejected", "problem": told.document(instance, trace_id) | named}
     if told["outcome"] == "rejected":
-        return line | {"outcome": "rejected", "problem": problem_of(told).document(instance)}
+        return line | {"outcome": "rejected", "problem": problem_of(told).document(instance, trace_id)}
     return line | {"outcome": outcome_name(told), "version": told["version"]}

@@ -60,12 +60,17 @@ def _check_scalar(value: object) -> None:
         raise ValueError("a number must be finite")
 
 
+def _given(metadata: object) -> object:
+    # As with every optional field: null counts as not given.
+    return {} if metadata is None else metadata
+
+
 def _whole(value: object) -> object:
     # JSON has one kind of number: 2.0 is an integer there, and some libraries write it so.
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-BoundedMetadata = Annotated[dict[str, Any], AfterValidator(_within_bounds)]
+BoundedMetadata = Annotated[dict[str, Any], BeforeValidator(_given), AfterValidator(_within_bounds)]
 OccurredAt = Annotated[Timestamp, AfterValidator(_not_ahead)]
 Version = Annotated[int, Field(ge=1, le=_MAX_INT), BeforeValidator(_whole)]
 

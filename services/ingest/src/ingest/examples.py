@@ -4,6 +4,8 @@ from typing import Any
 
 import orjson
 
+from shared.openapi_headers import TRACE_ID
+
 Example = dict[str, Any]
 
 _CUSTOMER = {"name": "Ada Example", "contact_ref": "crm:17"}
@@ -78,6 +80,7 @@ _REFUSED: Example = {
     "status": 409,
     "detail": "The order is picked_up; it cannot become delivered.",
     "instance": "/v1/batch",
+    "trace_id": TRACE_ID,
     "current_status": "picked_up",
     "requested_status": "delivered",
     "allowed_next": ["in_transit", "cancelled"],

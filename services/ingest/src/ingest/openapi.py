@@ -15,10 +15,10 @@ from ingest.bodies import (
     UpdateBody,
 )
 from ingest.parsing import MAX_BATCH_BYTES, MAX_BODY_BYTES, MAX_OPERATIONS
-from ingest.requests import DEFAULT_WAIT_SECONDS, MAX_WAIT_SECONDS
+from ingest.requests import DEFAULT_WAIT_SECONDS, MAX_BATCH_KEY_CHARACTERS, MAX_WAIT_SECONDS
 from ingest.shapes import Accepted, Result, Results
 from shared import openapi
-from shared.identifiers import IDENTIFIER_PATTERN
+from shared.identifiers import MAX_IDENTIFIER_CHARACTERS, identifier_pattern
 from shared.json_schemas import Document
 from shared.openapi import Answer, Content, Description
 from shared.openapi_headers import header
@@ -34,23 +34,38 @@ _TEXT = (
     " second effect and gets the answer of the first, marked with `Idempotent-Replayed`. So whoever got no"
     " answer, or a 503, sends the same again."
     f"\n\nA body has up to {MAX_BODY_BYTES // 1024} KiB, a batch {MAX_BATCH_BYTES // 1024**2} MiB and"
-    f" {MAX_OPERATIONS:,} operations. Unknown fields are refused. What a token does not reach does not exist"
+    f" {MAX_OPERATIONS:,} operations. Unknown fields are refused; an optional one that is null counts as not"
+    " given. What a token does not reach does not exist"
     " for it. Errors are problem documents (RFC 9457)."
 )
 
-_KEY_PATTERN = IDENTIFIER_PATTERN[1:-1]
+_BATCH_KEY = "Idempotency-Key of a batch"
+
+
+def _key_schema(most: int) -> Document:
+    key = identifier_pattern(most)[1:-1]
+    return {"type": "string", "pattern": f'^(?:{key}|"{key}")$'}
+
 
 _HEADERS = {
     "Idempotency-Key": header(
         "The id of the update: what is sent again with it takes effect once. Plain, or as an RFC 8941 string."
         " Without it one is made.",
         "pickup-1",
-        {"type": "string", "pattern": f'^(?:{_KEY_PATTERN}|"{_KEY_PATTERN}")$'},
+        _key_schema(MAX_IDENTIFIER_CHARACTERS),
     ),
+    _BATCH_KEY: header(
+        "Of a batch: an operation without an `update_id` of its own gets this key, a colon and its place from"
+        f" 0 as its id. So a batch that is sent again as it was has no second effect. At most"
+        f" {MAX_BATCH_KEY_CHARACTERS} characters.",
+        "batch-7",
+        _key_schema(MAX_BATCH_KEY_CHARACTERS),
+    )
+    | {"name": "Idempotency-Key"},
     "Prefer": header(
         "RFC 7240. `respond-async`: answer 202 as soon as the update is safe. `wait=N`: wait up to N seconds"
         f" for the outcome, {DEFAULT_WAIT_SECONDS:g} without it and at most {MAX_WAIT_SECONDS:g}; then the"
-        " answer is 202. Anything else is ignored.",
+        " answer is 202. Anything else is ignored, parameters too.",
         "respond-async",
     ),
     "Location": header(
@@ -132,7 +147,7 @@ _OPERATIONS = {
             )
         ],
         [*_BODY_PROBLEMS, "broker-unavailable", "database-unavailable"],
-        headers=["Prefer"],
+        headers=[_BATCH_KEY, "Prefer"],
         bodies=[
             Content(
                 Annotated[list[Operation], Field(min_length=1, max_length=MAX_OPERATIONS)],
@@ -156,7 +171,7 @@ def ingest_document(app: FastAPI, workflow: Workflow) -> Document:
     schemas = document["components"]["schemas"]
     for name in ("CreateBody", "UpdateBody", "CreateOperation", "UpdateOperation"):
         properties = schemas[name]["properties"]
-        properties["metadata"] = {"$ref": "#/components/schemas/Metadata"}
+        properties["metadata"] = {"anyOf": [{"$ref": "#/components/schemas/Metadata"}, {"type": "null"}]}
         if "status" in properties:
             properties["status"] = {"type": "string", "enum": list(workflow.transitions)}
     schemas["Metadata"] = _metadata_schema()

@@ -66,11 +66,20 @@ def _parse_lines(body: bytes) -> list[AnyOperation | BadOperation]:
 
 
 def _parse_array(body: bytes) -> list[AnyOperation | BadOperation]:
-    read = _read(_OPERATIONS.validate_json, body)
-    if not isinstance(read, Problem) and read:
-        return list(read)  # the usual case: all are good
+    if operations := _good_operations(body):
+        return operations
     _check_array(body)
     return [_parse_operation(item) for item in split_array(body)]
+
+
+def _good_operations(body: bytes) -> list[AnyOperation | BadOperation]:
+    """The usual case: all of them are good. Empty in any other."""
+    try:
+        operations = _OPERATIONS.validate_json(body)
+        refuse_ambiguous(body)
+    except (ValidationError, NotStrict):
+        return []
+    return list(operations)
 
 
 def _check_number(operations: int) -> None:
@@ -100,12 +109,17 @@ def _parse_operation(raw: bytes) -> AnyOperation | BadOperation:
 
 
 def _read(validate: Callable[[bytes], R], raw: bytes, *, skip_tag: bool = False) -> R | Problem:
+    value: R | Problem
     try:
         value = validate(raw)
-        refuse_ambiguous(raw)
     except ValidationError as error:
-        return _problem_of(error, skip_tag=skip_tag)
+        value = _problem_of(error, skip_tag=skip_tag)
+        if value.slug == "malformed-json":
+            return value
+    try:
+        refuse_ambiguous(raw)
     except NotStrict as error:
+        # Before all other faults: they are told of one of two readings.
         return Problem("malformed-json", f"The body is not valid JSON: {error}.")
     return value
 

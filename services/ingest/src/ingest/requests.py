@@ -8,7 +8,12 @@ from typing import Any
 from ingest.bodies import CreateBody, CreateOperation, UpdateBody, UpdateOperation
 from shared.access import Principal, may_create_for
 from shared.commands import CreateOrder, Customer, Source, UpdateOrder, fingerprint_of
-from shared.identifiers import derived_order_id, is_identifier, new_update_id
+from shared.identifiers import (
+    MAX_IDENTIFIER_CHARACTERS,
+    derived_order_id,
+    is_identifier,
+    new_update_id,
+)
 from shared.problems import ProblemError
 from shared.timestamps import now
 from shared.tracing import traceparent_of
@@ -17,7 +22,11 @@ from shared.workflow import Workflow
 DEFAULT_WAIT_SECONDS = 3.0
 MAX_WAIT_SECONDS = 10.0
 
-_WAIT = re.compile(r"wait\s*=\s*\"?(\d{1,4})\"?")
+MAX_BATCH_KEY_CHARACTERS = 60
+"""What an update id may have, without the place of an operation behind it, `:0` to `:999`."""
+
+_ITEM, _PART = (re.compile(rf'(?:[^{end}"]|"(?:[^"\\]|\\.)*"?)+') for end in ",;")
+"""What stands between commas, and between semicolons, those in quoted strings aside."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +42,22 @@ def preferences_of(headers: Sequence[str]) -> Preferences:
 
     With `respond-async` alone nobody waits; with `wait` beside it, up to that long.
     """
-    tokens = [token.strip().lower() for header in headers for token in header.split(",")]
-    respond_async = "respond-async" in tokens
-    waits = [match[1] for match in map(_WAIT.fullmatch, tokens) if match]
-    if waits:
-        return Preferences(min(float(waits[0]), MAX_WAIT_SECONDS), respond_async)
+    asked = _preferred(headers)
+    respond_async = asked.get("respond-async") == ""
+    wait = asked.get("wait", "")
+    if wait.isascii() and wait.isdigit():
+        return Preferences(min(float(wait), MAX_WAIT_SECONDS), respond_async)
     return Preferences(0.0 if respond_async else DEFAULT_WAIT_SECONDS, respond_async)
+
+
+def _preferred(headers: Sequence[str]) -> dict[str, str]:
+    """The preferences by name, without their parameters; of two with one name the first counts."""
+    found: dict[str, str] = {}
+    for item in _ITEM.findall(",".join(headers)):
+        head = _PART.match(item)
+        name, _, value = (head[0] if head else "").partition("=")
+        found.setdefault(name.strip().lower(), value.strip().strip('"'))
+    return found
 
 
 def update_id_of(headers: Sequence[str]) -> str:
@@ -47,13 +66,29 @@ def update_id_of(headers: Sequence[str]) -> str:
     Raises:
         ProblemError: `validation-failed`: not an identifier, or sent twice.
     """
-    if not headers:
-        return new_update_id()
+    return _key_of(headers, MAX_IDENTIFIER_CHARACTERS) if headers else new_update_id()
+
+
+def batch_key_of(headers: Sequence[str]) -> str | None:
+    """The `Idempotency-Key` of a batch, if it has one: what the ids of its operations begin with.
+
+    Raises:
+        ProblemError: `validation-failed`: not an identifier, longer than 60 characters, or sent twice.
+    """
+    return _key_of(headers, MAX_BATCH_KEY_CHARACTERS) if headers else None
+
+
+def operation_id(batch_key: str | None, index: int) -> str:
+    """The update id of an operation that brings none: the same one in a repeat of a batch with a key."""
+    return new_update_id() if batch_key is None else f"{batch_key}:{index}"
+
+
+def _key_of(headers: Sequence[str], most: int) -> str:
     key = headers[0].strip()
     if len(key) >= 2 and key[0] == key[-1] == '"':
         key = key[1:-1]
-    if len(headers) > 1 or not is_identifier(key):
-        message = "Send one Idempotency-Key of 1 to 64 of A-Z a-z 0-9 . _ : -, a letter or digit first."
+    if len(headers) > 1 or len(key) > most or not is_identifier(key):
+        message = f"Send one Idempotency-Key of 1 to {most} of A-Z a-z 0-9 . _ : -, a letter or digit first."
         raise ProblemError(
             "validation-failed", message, errors=[{"pointer": "/headers/idempotency-key", "message": message}]
         )

@@ -14,16 +14,23 @@ from ingest.bodies import CreateBody, CreateOperation, UpdateBody, UpdateOperati
 from ingest.dispatcher import Dispatcher
 from ingest.parsing import MAX_BATCH_BYTES, MAX_BODY_BYTES, BadOperation, parse_batch, parse_body
 from ingest.pipeline import Submission
-from ingest.requests import CommandFactory, Preferences, preferences_of, update_id_of
+from ingest.requests import (
+    CommandFactory,
+    Preferences,
+    batch_key_of,
+    operation_id,
+    preferences_of,
+    update_id_of,
+)
 from ingest.settling import settle
-from shared.access import may_write
+from shared.access import Principal, may_write
 from shared.authentication import authenticated, refuse_revoked
 from shared.broker import BrokerUnavailable
 from shared.commands import CreateOrder, UpdateOrder
 from shared.direct_routes import DirectRoutes, Handler
 from shared.edges import charge
-from shared.http import JsonResponse, problem_response
-from shared.identifiers import is_identifier, new_update_id
+from shared.http import JsonResponse, log_failure, problem_response
+from shared.identifiers import is_identifier
 from shared.logs import trace_id_var
 from shared.outcomes import Outcome
 from shared.problems import Problem, ProblemError
@@ -49,18 +56,20 @@ class Ingest:
 
     async def create(self, request: Request) -> Response:
         """`POST /v1/orders`."""
-        factory = await self._factory(request)
+        principal = await self._caller(request)
         update_id = update_id_of(request.headers.getlist("idempotency-key"))
         with _naming(update_id):
+            factory = self._factory(principal)
             body = parse_body(CreateBody, await _json_body(request))
             command = factory.create(body, update_id)
         return await self._answer(request, command, 201, {"Location": f"/v1/orders/{command.order_id}"})
 
     async def update(self, request: Request, order_id: str) -> Response:
         """`POST /v1/orders/{order_id}/updates`."""
-        factory = await self._factory(request)
+        principal = await self._caller(request)
         update_id = update_id_of(request.headers.getlist("idempotency-key"))
         with _naming(update_id):
+            factory = self._factory(principal)
             if not is_identifier(order_id):
                 raise ProblemError("order-not-found", "There is no order with such an id.")
             body = parse_body(UpdateBody, await _json_body(request))
@@ -69,13 +78,17 @@ class Ingest:
 
     async def batch(self, request: Request) -> Response:
         """`POST /v1/batch`."""
-        factory = await self._factory(request)
+        factory = self._factory(await self._caller(request))
+        key = batch_key_of(request.headers.getlist("idempotency-key"))
         wishes = preferences_of(request.headers.getlist("prefer"))
         media_type = media_type_of(request, JSON_TYPE, LINES_TYPE)
         operations = parse_batch(await read_body(request, MAX_BATCH_BYTES), lines=media_type == LINES_TYPE)
         charge(request, factory.principal, len(operations) - 1)
         deadline = asyncio.get_running_loop().time() + wishes.wait_seconds
-        sent = [self._send_operation(factory, operation, wishes) for operation in operations]
+        sent = [
+            self._send_operation(factory, operation, operation_id(key, index), wishes)
+            for index, operation in enumerate(operations)
+        ]
         results = [
             await _line(index, entry, deadline, request.scope["path"]) for index, entry in enumerate(sent)
         ]
@@ -83,9 +96,12 @@ class Ingest:
             raise BrokerUnavailable("no operation of the batch reached the broker")
         return JsonResponse({"results": results}, headers=_applied_preference(wishes))
 
-    async def _factory(self, request: Request) -> CommandFactory:
+    async def _caller(self, request: Request) -> Principal:
         principal = await authenticated(request, self.verifier)
         refuse_revoked(principal, self.revocations.known)
+        return principal
+
+    def _factory(self, principal: Principal) -> CommandFactory:
         if not may_write(principal):
             raise ProblemError("forbidden", "The token does not have the scope orders:write.")
         return CommandFactory(principal, self.workflow, trace_id_var.get() or "")
@@ -99,9 +115,9 @@ class Ingest:
         try:
             submission = self.dispatcher.submit(command, wants_outcome=wants_outcome)
             outcome = await settle(submission, deadline)
-        except BrokerUnavailable:
+        except BrokerUnavailable as error:
             metrics.ANSWERS.labels("unavailable").inc()
-            return problem_response(request, _unavailable(command))
+            return problem_response(request, _unavailable(command), error)
         if outcome is None:
             metrics.ANSWERS.labels("accepted").inc()
             location = {"Location": outcome_location(command)}
@@ -119,18 +135,20 @@ class Ingest:
         self,
         factory: CommandFactory,
         operation: CreateOperation | UpdateOperation | BadOperation,
+        made_id: str,
         wishes: Preferences,
     ) -> "_Sent":
         if isinstance(operation, BadOperation):
             return _Sent(operation.update_id, operation.order_id, operation.problem)
-        update_id = operation.update_id or new_update_id()
+        update_id = operation.update_id or made_id
         try:
             command = factory.operation(operation, update_id)
         except ProblemError as error:
             return _Sent(update_id, operation.order_id, error.problem)
         try:
             submission = self.dispatcher.submit(command, wants_outcome=wishes.wait_seconds > 0)
-        except BrokerUnavailable:
+        except BrokerUnavailable as error:
+            log_failure("broker-unavailable", error)
             return _Sent(command.update_id, command.order_id, _unavailable(command))
         return _Sent(command.update_id, command.order_id, submission, command)
 
@@ -161,9 +179,12 @@ async def _line(index: int, sent: _Sent, deadline: float, instance: str) -> dict
     else:
         try:
             told = await settle(sent.way, deadline)
-        except BrokerUnavailable:
+        except BrokerUnavailable as error:
+            log_failure("broker-unavailable", error)
             told = _unavailable(sent.command)
-    line = batch_line(index, sent.update_id, sent.order_id, told, instance)
+    line = batch_line(
+        index, sent.update_id, sent.order_id, told, instance=instance, trace_id=trace_id_var.get()
+    )
     metrics.ANSWERS.labels(line["outcome"]).inc()
     return line
 
