@@ -34,11 +34,19 @@ class RawConnection:
         the last.
         """
         async with asyncio.timeout(DEADLINE_SECONDS):
-            head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-            lines = [line.partition(":") for line in head[1:] if line]
-            headers = {name.strip().lower(): value.strip() for name, _, value in lines}
-            body = await self._body(headers)
-        return Answer(int(head[0].split()[1]), headers, body)
+            status, headers = await self._head()
+            return Answer(status, headers, await self._body(headers))
+
+    async def rest(self) -> Answer:
+        """The next answer, with all bytes behind its head until the peer closes for its body."""
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            status, headers = await self._head()
+            return Answer(status, headers, await self._reader.read())
+
+    async def _head(self) -> tuple[int, dict[str, str]]:
+        head = (await self._reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        lines = [line.partition(":") for line in head[1:] if line]
+        return int(head[0].split()[1]), {name.strip().lower(): value.strip() for name, _, value in lines}
 
     async def _body(self, headers: dict[str, str]) -> bytes:
         if headers.get("connection") == "close" and "content-length" not in headers:

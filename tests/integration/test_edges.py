@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import json
+import re
 import secrets
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, suppress
@@ -19,6 +20,8 @@ from tracking.processes import wait_until
 from tracking.service_process import ServiceProcess
 
 DESK = "https://desk.example"
+TRACE_ID = re.compile(r"[0-9a-f]{32}")
+TRACE = "0af7651916cd43dd8448eb211c80319c"
 BURST = 30
 CONNECTIONS = 40
 REQUESTS = 12
@@ -74,8 +77,15 @@ def request(
 
 async def refused(url: str, data: bytes) -> tuple[int, str]:
     answer = await exchange(url, data)
-    assert answer.headers["content-type"] == "application/problem+json"
+    check_trace(answer)
     return answer.status, answer.slug
+
+
+def check_trace(answer: Answer) -> None:
+    """Every problem names its trace, and its request where that is known."""
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert TRACE_ID.fullmatch(answer.json["trace_id"])
+    assert answer.json["instance"].startswith("/") if "instance" in answer.json else True
 
 
 async def test_a_good_request_is_taken(url: str) -> None:
@@ -137,11 +147,21 @@ async def test_a_body_that_drips_is_given_up(url: str) -> None:
     assert await connection.closed_after() < 10
 
 
-async def test_a_head_that_drips_is_given_up(url: str) -> None:
+@pytest.mark.parametrize(
+    ("begun", "instance"),
+    [
+        ("POST /v1/orders/o%201?a=b HTTP/1.1\r\nHost: ingest\r\nX: ", "/v1/orders/o 1"),
+        ("POST /v1/or", None),
+    ],
+    ids=["in a header", "in the path"],
+)
+async def test_a_head_that_drips_is_given_up(url: str, begun: str, instance: str | None) -> None:
     connection = await RawConnection.open(url)
-    await connection.send(b"POST /v1/orders HTTP/1.1\r\nHost: ingest\r\n")
+    await connection.send(begun.encode())
     answer = await connection.answer()
     assert (answer.status, answer.slug) == (408, "request-timeout")
+    check_trace(answer)
+    assert answer.json.get("instance") == instance
     assert await connection.closed_after() < 10
 
 
@@ -171,6 +191,14 @@ async def test_a_head_that_is_too_large_is_refused(url: str, head: bytes) -> Non
 )
 async def test_what_is_no_http_is_refused(url: str, data: bytes) -> None:
     assert await refused(url, data) == (400, "malformed-request")
+
+
+async def test_what_is_refused_before_it_is_a_request_names_trace_and_path_of_its_head(url: str) -> None:
+    lines = ["POST /v1/orders HTTP/1.1", f"Traceparent: 00-{TRACE}-b7ad6b7169203331-01", "Content-Length: -5"]
+    answer = await exchange(url, "\r\n".join([*lines, "", ""]).encode())
+    assert answer.slug == "malformed-request"
+    assert (answer.json["trace_id"], answer.json["instance"]) == (TRACE, "/v1/orders")
+    assert answer.headers["trace-id"] == TRACE
 
 
 @pytest.mark.parametrize(
@@ -238,6 +266,7 @@ async def test_too_many_connections_are_refused_and_free_again_afterwards(url: s
         open_ones.callback(one_more.close)
         answer = await one_more.answer()
         assert (answer.status, answer.slug) == (503, "overloaded")
+        check_trace(answer)
     async with asyncio.timeout(30):
         while (await exchange(url, request())).status != 202:
             pass
@@ -298,6 +327,70 @@ async def test_the_stream_opens_only_for_programs_and_pages_of_allowed_origins(
     if status == 403:
         assert answer.slug == "forbidden"
         assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+
+
+def handshake(*others: str, line: str = "GET /v1/stream HTTP/1.1", without: str = "-") -> bytes:
+    """A good handshake, but for one line that is left out, and others that come instead."""
+    kept = [header for header in HANDSHAKE[1:] if not header.startswith(without)]
+    return "\r\n".join([line, *kept, *others, "", ""]).encode()
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "slug"),
+    [
+        (handshake(without="Upgrade"), 426, "upgrade-required"),
+        (handshake(without="Connection"), 426, "upgrade-required"),
+        (handshake("Sec-WebSocket-Version: 8", without="Sec-WebSocket-Version"), 426, "upgrade-required"),
+        (handshake(without="Sec-WebSocket-Version"), 426, "upgrade-required"),
+        (handshake(line="GET /v1/stream HTTP/1.0"), 426, "upgrade-required"),
+        (handshake("Sec-WebSocket-Key: short", without="Sec-WebSocket-Key"), 400, "malformed-request"),
+        (handshake(line="POST /v1/stream HTTP/1.1"), 405, "method-not-allowed"),
+        (handshake(line="PUT /v1/stream HTTP/1.1"), 405, "method-not-allowed"),
+        (handshake("X: " + "a" * 9000), 431, "headers-too-large"),
+        (handshake(*["X: a"] * 200), 431, "headers-too-large"),
+        (handshake(line=f"GET /{'a' * 9000} HTTP/1.1"), 431, "headers-too-large"),
+        (handshake("Content-Length: 2") + b"{}", 400, "malformed-request"),
+        (handshake("Transfer-Encoding: chunked") + b"0\r\n\r\n", 400, "malformed-request"),
+        (handshake("Content-Length: 2", line="POST /v1/stream HTTP/1.1") + b"{}", 400, "malformed-request"),
+        (b"\x16\x03\x01\x02\x00\x01\x00\r\n\r\n", 400, "malformed-request"),
+        (b"GET /v1/stream HTTP/2.0\r\n\r\n", 400, "malformed-request"),
+    ],
+    ids=[
+        "no upgrade",
+        "no connection",
+        "another version",
+        "no version",
+        "HTTP/1.0",
+        "a short key",
+        "POST",
+        "PUT",
+        "a long header",
+        "many headers",
+        "a long path",
+        "a body",
+        "a chunked body",
+        "POST with a body",
+        "TLS",
+        "HTTP/2.0",
+    ],
+)
+async def test_what_is_no_handshake_gets_a_problem(
+    stream_url: str, data: bytes, status: int, slug: str
+) -> None:
+    connection = await RawConnection.open(stream_url)
+    await connection.send(data)
+    answer = await connection.rest()
+    connection.close()
+    assert (answer.status, answer.slug) == (status, slug)
+    check_trace(answer)
+    assert int(answer.headers["content-length"]) == len(answer.body)
+    assert answer.headers["content-security-policy"].startswith("default-src 'none'")
+    if slug == "upgrade-required":
+        assert (answer.headers["upgrade"], answer.headers["sec-websocket-version"]) == ("websocket", "13")
+    if slug == "method-not-allowed":
+        assert answer.headers["allow"] == "GET, HEAD"
+    if data.startswith((b"GET /v1/stream HTTP/1.1", b"POST")) and status in (405, 426):
+        assert answer.json["instance"] == "/v1/stream"
 
 
 async def test_every_answer_tells_browsers_to_do_nothing_with_it(url: str) -> None:

@@ -151,7 +151,6 @@ def made(number: int) -> list[tuple[bytes, list[bytes]]]:
         max_examples=number,
         derandomize=True,
         database=None,
-        deadline=None,
         phases=[Phase.generate],
         suppress_health_check=list(HealthCheck),
     )

@@ -47,6 +47,7 @@ async def test_bad_messages_are_refused(stage: Stage) -> None:
     valid = {"type": "subscribe", "token": stage.token()}
     assert await refused(stage, "{") == (4400, "malformed-json")
     assert await refused(stage, b"\xff\x00") == (4400, "malformed-json")
+    assert await refused(stage, '{"type":"subscribe","type":"refresh"}') == (4400, "malformed-json")
     assert await refused(stage, "[1]") == (4400, "validation-failed")
     assert await refused(stage, type="sing") == (4400, "validation-failed")
     assert await refused(stage, type="refresh", token=stage.token()) == (4400, "validation-failed")
@@ -76,13 +77,31 @@ async def test_only_valid_tokens_with_the_scope_are_served(stage: Stage) -> None
 
 async def test_messages_that_are_too_big_are_refused(stage: Stage) -> None:
     for size in (MAX_CLIENT_MESSAGE_BYTES + 1, 3 * 1024 * 1024):
-        assert await refused(stage, "x" * size) == (4413, "")
+        assert await refused(stage, "x" * size) == (4413, "payload-too-large")
+
+
+async def test_a_message_that_grows_too_big_in_parts_is_refused(stage: Stage) -> None:
+    async with raw_client(stage.url) as client:
+        await client.socket.send(["x" * 1024] * 65)
+        code, _, messages = await client.closed()
+    assert (code, len(messages)) == (4413, 1)
+    problem = messages[0]["problem"]
+    assert (problem["limit_bytes"], len(problem["trace_id"])) == (MAX_CLIENT_MESSAGE_BYTES, 32)
 
 
 async def test_no_subscribe_in_time(stage: Stage) -> None:
     async with raw_client(stage.url) as client:
-        code, _, _ = await client.closed(seconds=8)
+        code, _, messages = await client.closed(seconds=8)
     assert code == 4408
+    assert [message["problem"]["type"] for message in messages] == ["/problems/request-timeout"]
+
+
+async def test_a_connection_stays_its_principals(stage: Stage) -> None:
+    for second in ({"type": "subscribe"}, {"type": "subscribe", "after": None, "snapshot": False}):
+        async with subscribed(stage.url, stage.token()) as client:
+            await client.send(**second, token=stage.token(sub="another"))
+            code, _, messages = await client.closed()
+        assert (code, messages[-1]["problem"]["type"]) == (4403, "/problems/forbidden")
 
 
 async def test_a_thousand_subscribes_are_too_many(stage: Stage) -> None:

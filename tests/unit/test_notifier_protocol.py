@@ -44,6 +44,11 @@ def test_a_subscribe_without_a_cursor_wants_a_snapshot() -> None:
         assert subscribe.wants_snapshot is wanted
 
 
+@pytest.mark.parametrize("name", ["token", "filter", "after", "snapshot", "heartbeat"])
+def test_an_optional_member_that_is_null_counts_as_not_given(name: str) -> None:
+    assert parsed(type="subscribe", **{name: None}) == parsed(type="subscribe")
+
+
 @pytest.mark.parametrize(
     ("request_", "wanted"),
     [
@@ -67,6 +72,25 @@ def test_garbage_is_refused(data: bytes) -> None:
         parse_message(data)
     assert refused.value.code == BAD_MESSAGE
     assert refused.value.problem is not None
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b'{"type":"subscribe","type":"refresh","token":"t"}',
+        b'{"type":"subscribe","filter":{"active":true,"active":false}}',
+        b'{"type":"subscribe","x":1,"x":2}',
+        b'{"type":"subscribe","after":NaN}',
+        b"[" * 10_000,
+        b"1" * 10_000,
+    ],
+    ids=["a name twice", "within", "and unknown", "no number", "deep", "long"],
+)
+def test_what_two_readers_could_take_in_two_ways_is_no_json(data: bytes) -> None:
+    with pytest.raises(Refusal) as refused:
+        parse_message(data)
+    assert refused.value.problem is not None
+    assert refused.value.problem.slug == "malformed-json"
 
 
 json_values = st.recursive(

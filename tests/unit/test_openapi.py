@@ -90,8 +90,8 @@ def test_every_operation_but_the_service_s_own_asks_for_a_token_and_says_what_ha
         if where.removeprefix("get ") in SERVICE_OPERATIONS:
             assert operation["security"] == [], where
         else:
-            [required] = operation["security"]
-            assert required["token"], where
+            assert operation["security"], where
+            assert all(required["token"] for required in operation["security"]), where
             assert {"401", "403", "429", "503"} <= set(operation["responses"]), where
 
 
@@ -140,7 +140,7 @@ def test_a_problem_is_described_under_its_status_with_the_headers_that_go_with_i
 
 def test_every_problem_of_the_catalogue_is_described_somewhere() -> None:
     described = {slug for service in SERVICES for slug in document_of(service)["components"]["schemas"]}
-    assert set(CATALOGUE) <= described
+    assert set(CATALOGUE) - {"upgrade-required"} <= described  # which is of the stream alone
 
 
 @each_service

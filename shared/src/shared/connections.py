@@ -8,20 +8,26 @@ import logging
 from collections.abc import Iterable
 from contextlib import suppress
 from typing import Any
+from urllib.parse import unquote
 
 import orjson
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from shared.answer_headers import always_sent
+from shared.answer_headers import RawHeaders, always_sent
 from shared.edges import HEAD_BYTES, STALL_SECONDS, Edges
+from shared.logs import PacedLog
 from shared.problems import PROBLEM_MEDIA_TYPE, Problem
+from shared.tracing import trace_id_of
 
-log = logging.getLogger(__name__)
+_refusals = PacedLog(logging.getLogger(__name__))
 
 SWEEP_SECONDS = 1.0
 
 UNPARSED_BYTES = 512 * 1024
 """What the parser may keep of a head; two reads of the socket. The exact bound is for what it has told."""
+
+MAX_PATH_CHARACTERS = 200
+"""Of an address, told in a problem: it may be what made the head too large."""
 
 BODY_GRACE_SECONDS = 5.0
 """Beyond the time for a request: whoever reads the body answers by itself, and its answer must get out."""
@@ -52,7 +58,9 @@ class BoundedProtocol(HttpToolsProtocol):
         """Called by the transport."""
         super().connection_made(transport)
         if len(self.connections) > self.max_connections:
-            self.refuse(Problem("overloaded", "There are too many connections."))
+            problem = Problem("overloaded", "There are too many connections.")
+            _refusals.warning(problem.slug, problem.detail)
+            self.refuse(problem)
 
     def data_received(self, data: bytes) -> None:
         """Called by the transport."""
@@ -80,8 +88,8 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by the parser."""
-        self._count(len(name) + len(value))
         super().on_header(name, value)
+        self._count(len(name) + len(value))
 
     def on_message_complete(self) -> None:
         """Called by the parser."""
@@ -113,7 +121,10 @@ class BoundedProtocol(HttpToolsProtocol):
     def refuse(self, problem: Problem) -> None:
         """Answers without asking the application, and closes."""
         if not self.transport.is_closing():
-            self.transport.write(_encoded(problem, self.hsts_seconds))
+            # The address is whole for certain once a header behind it is.
+            headers = self.headers if self.begun_at is not None else []
+            document = problem.document(_path(self.url) if headers else None, _trace_id(headers))
+            self.transport.write(_encoded(problem, document, self.hsts_seconds))
             self.transport.close()
 
     def _refuse_head(self) -> None:
@@ -170,9 +181,20 @@ async def sweep_connections(
                     connection.sweep(now, request_seconds, quiet_seconds)
 
 
-def _encoded(problem: Problem, hsts_seconds: int) -> bytes:
-    body = orjson.dumps(problem.document())
+def _path(url: bytes) -> str | None:
+    path = unquote(url.partition(b"?")[0].decode("latin-1"))
+    return path[:MAX_PATH_CHARACTERS] if path.startswith("/") else None
+
+
+def _trace_id(headers: RawHeaders) -> str:
+    given = (value.decode("latin-1") for name, value in headers if name == b"traceparent")
+    return trace_id_of(next(given, None))
+
+
+def _encoded(problem: Problem, document: dict[str, Any], hsts_seconds: int) -> bytes:
+    body = orjson.dumps(document)
     headers = [
+        (b"trace-id", document["trace_id"].encode()),
         *((name.encode(), value.encode()) for name, value in problem.headers().items()),
         *always_sent(hsts_seconds),
         (b"content-type", PROBLEM_MEDIA_TYPE.encode()),

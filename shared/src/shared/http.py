@@ -21,7 +21,7 @@ from shared.broker import BrokerUnavailable
 from shared.database import DatabaseUnavailable
 from shared.edges import Edges, edges_of
 from shared.health import Check, failing_checks
-from shared.logs import trace_id_var
+from shared.logs import PacedLog, trace_id_var
 from shared.metrics import METRICS_MEDIA_TYPE, REQUEST_SECONDS, REQUESTS, render_metrics
 from shared.origins import cross_origin_headers, preflight_headers
 from shared.problems import PROBLEM_MEDIA_TYPE, Problem, ProblemError, validation_problem
@@ -39,6 +39,9 @@ NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": Fal
 CLIENT_GONE = 499
 """What is counted for a request whose sender left before it had arrived: nobody is answered."""
 
+_HEAD_KEY = "tracking.head"
+"""In the scope of a request by HEAD."""
+
 _PREFLIGHT = (b"origin", b"access-control-request-method")
 _NEVER_REFUSED = frozenset({"/healthz", "/readyz", "/metrics"})
 """Who is overloaded must still be able to say so."""
@@ -55,10 +58,29 @@ class JsonResponse(Response):
         return orjson.dumps(content)
 
 
-def problem_response(request: Request, problem: Problem) -> Response:
-    """The problem as an HTTP answer."""
+_failures = PacedLog(log)
+
+
+def log_failure(slug: str, reason: object) -> None:
+    """Logs that a request, or a part of it, could not be done, unless a line of this second says so."""
+    _failures.warning(slug, reason)
+
+
+def problem_response(request: Request, problem: Problem, reason: object = None) -> Response:
+    """The problem as an HTTP answer. One of ours is logged, with the reason or else the detail."""
+    if problem.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        log_failure(problem.slug, reason or problem.detail)
+    return _response_of(request, problem)
+
+
+def _response_of(request: Request, problem: Problem) -> Response:
     document = problem.document(request.scope["path"], trace_id_var.get())
     return Response(orjson.dumps(document), problem.status, problem.headers(), PROBLEM_MEDIA_TYPE)
+
+
+def head_only(request: Request) -> bool:
+    """Whether only the head of the answer will be sent: the request came by HEAD, and is served as a GET."""
+    return _HEAD_KEY in request.scope
 
 
 def pointer_errors(error: ValidationError | RequestValidationError, skip: int = 0) -> list[dict[str, str]]:
@@ -131,17 +153,17 @@ def _handlers() -> dict[type[Exception], Handler]:
         assert isinstance(error, HTTPException)  # noqa: S101 - registered for this type only
         response = problem_response(request, _problem_of_status(error.status_code, request))
         response.headers.update(error.headers or {})
+        if response.headers.get("allow") == "GET":
+            response.headers["allow"] = "GET, HEAD"
         return response
 
     async def on_database(request: Request, error: Exception) -> Response:
-        log.warning("database unavailable: %s", error)
-        return problem_response(
-            request, Problem("database-unavailable", "Repeat the request a little later.")
-        )
+        problem = Problem("database-unavailable", "Repeat the request a little later.")
+        return problem_response(request, problem, error)
 
     async def on_broker(request: Request, error: Exception) -> Response:
-        log.warning("broker unavailable: %s", error)
-        return problem_response(request, Problem("broker-unavailable", "Repeat the request a little later."))
+        problem = Problem("broker-unavailable", "Repeat the request a little later.")
+        return problem_response(request, problem, error)
 
     return {
         ProblemError: on_problem,
@@ -177,6 +199,9 @@ class _Plumbing:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        method = scope["method"]
+        if method == "HEAD":  # the server, whose scope is another one, sends no body in answer to it
+            scope = {**scope, "method": "GET", _HEAD_KEY: True}
         started = perf_counter()
         trace_id = trace_id_of(_header(scope["headers"], b"traceparent"))
         token = trace_id_var.set(trace_id)
@@ -190,10 +215,10 @@ class _Plumbing:
             log.exception("unhandled fault")
             if not answer.begun:
                 problem = Problem("internal-error", "The fault is logged under the trace id.")
-                await problem_response(Request(scope), problem)(scope, receive, answer.send)
+                await _response_of(Request(scope), problem)(scope, receive, answer.send)
         finally:
             self._in_hand -= 1
-            REQUESTS.labels(scope["method"], answer.status).inc()
+            REQUESTS.labels(method, answer.status).inc()
             REQUEST_SECONDS.observe(perf_counter() - started)
             trace_id_var.reset(token)
 

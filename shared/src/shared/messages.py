@@ -149,9 +149,9 @@ class ProblemDetails(TypedDict):
     status: Annotated[int, Field(ge=400, le=599)]
     """The HTTP status that goes with the type."""
     detail: str
-    instance: NotRequired[str]
-    """The path of the request."""
-    trace_id: NotRequired[str]
-    """What the log has it under."""
+    instance: str
+    """The path of the request, or of the outcome."""
+    trace_id: str
+    """What the log has the request under that is answered."""
     errors: NotRequired[list[FieldError]]
     """With `validation-failed`."""

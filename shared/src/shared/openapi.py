@@ -65,6 +65,8 @@ class Operation:
     bodies: Sequence[Content] = ()
     scope: str | None = None
     """What the token must have; None: no token is needed."""
+    other_scope: str | None = None
+    """What is enough in its place, for some callers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +243,8 @@ class _Builder:
         if operation.bodies:
             made["requestBody"] = {"required": True, "content": self._content(operation.bodies)}
         made["responses"] = self._responses(path, operation)
-        made["security"] = [{"token": [operation.scope]}] if operation.scope else []
+        scopes = (operation.scope, operation.other_scope)
+        made["security"] = [{"token": [scope]} for scope in scopes if scope]
         return made
 
     def _parameter(self, generated: Document) -> Document:

@@ -93,6 +93,7 @@ _EXAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
         {"update_id": "pickup-1"},
     ),
     "too-many-requests": ("2 reports are being computed; repeat it a little later.", {}),
+    "upgrade-required": ("Open a WebSocket here: HTTP/1.1, and version 13 of the protocol.", {}),
     "malformed-request": ("Invalid HTTP request received.", {}),
     "request-timeout": ("The body did not arrive in time.", {}),
     "headers-too-large": ("The head may have 32768 bytes.", {}),
@@ -108,7 +109,7 @@ _EXAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
 """Slug → a detail, and the members of its own."""
 
 _BEFORE_US = frozenset({"malformed-request", "request-timeout", "headers-too-large", "overloaded"})
-"""What the HTTP server may say by itself, before there is a request with a path and a trace."""
+"""What the HTTP server may say by itself, before there is a request with a path."""
 
 
 def problem_schemas(slugs: Iterable[str]) -> dict[str, Document]:
@@ -120,7 +121,7 @@ def _schema(slug: str) -> Document:
     status, title = CATALOGUE[slug]
     own = _OWN.get(slug, ())
     members = dict.fromkeys((*own, *_POSSIBLE.get(slug, ()), *_OF_UPDATES))
-    of_request = () if slug in _BEFORE_US else ("instance", "trace_id")
+    of_request = ("trace_id",) if slug in _BEFORE_US else ("instance", "trace_id")
     return {
         "type": "object",
         "title": title,

@@ -101,7 +101,8 @@ GUIDE: dict[str, Guidance] = {
         members=("offered",),
     ),
     "request-timeout": Guidance(
-        "The request had begun to arrive and did not end in time. Nothing of it was used.",
+        "The request had begun to arrive and did not end in time, or no subscribe came on a stream. Nothing"
+        " of it was used.",
         "Send it again over a better connection; send a large batch as several smaller ones.",
         repeat="later",
         members=("update_id",),
@@ -129,7 +130,8 @@ GUIDE: dict[str, Guidance] = {
         "Drop what you have kept and read from the beginning, without a cursor.",
     ),
     "payload-too-large": Guidance(
-        "The body is longer than is allowed here: 64 KiB, and 1 MiB and 1,000 operations for a batch.",
+        "What was sent is longer than is allowed here: a body of 64 KiB, or 1 MiB for a batch; a message of"
+        " 64 KiB on a stream.",
         "Send less at once. Large things belong elsewhere, with a reference in `metadata`.",
         members=("limit_bytes", "update_id"),
     ),
@@ -139,7 +141,8 @@ GUIDE: dict[str, Guidance] = {
         members=("supported", "update_id"),
     ),
     "validation-failed": Guidance(
-        "A parameter, a header or a field breaks a rule; `errors` says which and where.",
+        "A parameter, a header or a field breaks a rule; `errors` says which and where. A batch has 1 to"
+        " 1,000 operations.",
         "Change what `errors` point at. Fields and parameters that are not described are refused, so that"
         " a misspelled one is noticed.",
         members=("errors", "update_id"),
@@ -148,6 +151,11 @@ GUIDE: dict[str, Guidance] = {
         "The `Idempotency-Key` was used before on this order, for something else.",
         "Use a new key for everything new, and the old one only to repeat a request as it was.",
         members=("update_id",),
+    ),
+    "upgrade-required": Guidance(
+        "This is the stream: it is a WebSocket (RFC 6455, version 13), and this was a plain request, one of"
+        " another version, or one by HTTP/1.0. A proxy that does not pass `Upgrade` on makes it so, too.",
+        "Use a WebSocket library. Behind a proxy, let it pass the headers `Connection` and `Upgrade` on.",
     ),
     "too-many-requests": Guidance(
         "This caller, or all of them together, ask for more than is allowed at once.",

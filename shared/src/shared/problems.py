@@ -25,6 +25,7 @@ CATALOGUE: dict[str, tuple[int, str]] = {
     "unsupported-media-type": (415, "The media type of the body is not supported"),
     "validation-failed": (422, "The request breaks a rule"),
     "idempotency-key-reused": (422, "The idempotency key was used for another request"),
+    "upgrade-required": (426, "The resource is a WebSocket"),
     "too-many-requests": (429, "Too many requests"),
     "headers-too-large": (431, "The request line and the header fields are too large"),
     "internal-error": (500, "Something went wrong on our side"),

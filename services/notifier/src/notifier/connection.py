@@ -1,21 +1,84 @@
 """The WebSocket connections: the library's, with our close codes, and telling what happens to them."""
 
+import logging
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Any, Protocol
 
 from websockets.asyncio.server import Server, ServerConnection
 from websockets.datastructures import Headers
+from websockets.exceptions import (
+    InvalidHandshake,
+    InvalidHeader,
+    InvalidMessage,
+    InvalidMethod,
+    InvalidProtocol,
+    InvalidUpgrade,
+)
 from websockets.frames import CloseCode
-from websockets.http11 import Request
+from websockets.http11 import Request, Response
 from websockets.protocol import State
 from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
+from notifier.endpoints import NOT_ALLOWED, refusal
 from notifier.identity import handshake_tokens
 from notifier.metrics import CLOSED, NO_REQUEST
-from notifier.protocol import MAX_CLIENT_MESSAGE_BYTES, SUBPROTOCOL, TOO_BIG, text_frame
+from notifier.protocol import (
+    MAX_CLIENT_MESSAGE_BYTES,
+    SUBPROTOCOL,
+    TOO_BIG,
+    problem_message,
+    text_frame,
+)
+from shared.problems import Problem
+from shared.tracing import trace_id_of
+
+log = logging.getLogger(__name__)
 
 _FORGOTTEN = Request("", Headers())
+
+_TOO_BIG = Problem(
+    "payload-too-large",
+    f"A message may have {MAX_CLIENT_MESSAGE_BYTES} bytes.",
+    {"limit_bytes": MAX_CLIENT_MESSAGE_BYTES},
+)
+
+
+_UPGRADE_REQUIRED = Problem(
+    "upgrade-required",
+    "Open a WebSocket here: HTTP/1.1, and version 13 of the protocol.",
+    own_headers={"Upgrade": "websocket", "Sec-WebSocket-Version": "13"},
+)
+_TOO_LARGE = Problem("headers-too-large", "A line of the head may have 8192 bytes, and there may be 128.")
+
+_PROBLEMS: dict[int, Problem] = {
+    HTTPStatus.REQUEST_URI_TOO_LONG: _TOO_LARGE,
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE: _TOO_LARGE,
+    HTTPStatus.INTERNAL_SERVER_ERROR: Problem("internal-error", "The request could not be handled."),
+    HTTPStatus.SERVICE_UNAVAILABLE: Problem("overloaded", "This replica is stopping; connect again."),
+}
+"""What the library refuses by itself, by the status that it would give; everything else is no HTTP."""
+
+
+def _handshake_problem(request: Request, reason: Exception | None) -> Problem:
+    match reason:
+        case InvalidMethod() if request.method != "HEAD":
+            return NOT_ALLOWED
+        case InvalidMethod() | InvalidProtocol() | InvalidUpgrade():
+            return _UPGRADE_REQUIRED
+        case InvalidHeader(name="Sec-WebSocket-Version"):
+            return _UPGRADE_REQUIRED
+        case InvalidHandshake():
+            return Problem("malformed-request", f"The handshake is not valid: {reason}.")
+    return _PROBLEMS[HTTPStatus.INTERNAL_SERVER_ERROR]
+
+
+def traced_problem(problem: Problem) -> bytes:
+    """The message that tells of a problem, under a trace id of its own that is in the log too."""
+    trace_id = trace_id_of(None)
+    log.info("problem %s, trace id %s", problem.slug, trace_id)
+    return problem_message(problem, trace_id)
 
 
 class StreamProtocol(ServerProtocol):
@@ -27,7 +90,28 @@ class StreamProtocol(ServerProtocol):
         told = TOO_BIG if too_big else code
         if told != CloseCode.ABNORMAL_CLOSURE:  # which only says that the peer has vanished
             CLOSED.labels(int(told)).inc()
+        if too_big and self.state is State.OPEN:
+            self.send_text(traced_problem(_TOO_BIG))
         super().fail(told, "too big" if too_big else reason)
+
+    def accept(self, request: Request) -> Response:
+        """The answer to a handshake: where the library refuses it, a problem that says why."""
+        response = super().accept(request)
+        if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
+            return response
+        return refusal(_handshake_problem(request, self.handshake_exc), request)
+
+    def reject(self, status: HTTPStatus | int, text: str) -> Response:
+        """The answer that the library gives by itself, as a problem."""
+        return refusal(_PROBLEMS.get(int(status), Problem("malformed-request", text.strip())))
+
+    def send_eof(self) -> None:
+        """Says that nothing more will be sent; first, to a peer that sent no HTTP, why."""
+        reason = self.handshake_exc
+        if isinstance(reason, InvalidMessage) and not isinstance(reason.__cause__, EOFError):
+            answer = self.reject(HTTPStatus.BAD_REQUEST, f"This cannot be read: {reason.__cause__}.")
+            self.writes.append(answer.serialize())
+        super().send_eof()
 
     def select_subprotocol(self, subprotocols: Sequence[Subprotocol]) -> Subprotocol | None:
         """Ours if it is offered. The one that carries a token is never sent back."""

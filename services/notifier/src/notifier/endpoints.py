@@ -5,6 +5,7 @@ from http import HTTPStatus
 from typing import Any
 
 import orjson
+from websockets.asyncio.server import ServerConnection
 from websockets.datastructures import Headers
 from websockets.http11 import Request, Response
 
@@ -19,14 +20,16 @@ _ALWAYS = {name.decode(): value.decode() for name, value in always_sent(hsts_sec
 
 _PATHS = ("/healthz", "/readyz", "/metrics", "/asyncapi.json")
 
+NOT_ALLOWED = Problem("method-not-allowed", "Use GET.", own_headers={"Allow": "GET, HEAD"})
+
 
 async def answer(request: Request, checks: dict[str, Check]) -> Response:
     """The answer to a request that is not for the stream."""
     path = request.path.partition("?")[0]
     if path not in _PATHS:
-        return _problem(Problem("not-found", f"There is nothing at {path[:200]}."), path)
-    if request.method != "GET":
-        return _problem(Problem("method-not-allowed", "Use GET."), path, Allow="GET")
+        return refusal(Problem("not-found", f"There is nothing at {path[:200]}."), request)
+    if request.method not in ("GET", "HEAD"):
+        return refusal(NOT_ALLOWED, request)
     if path == "/healthz":
         return _json(HTTPStatus.OK, {"status": "ok"})
     if path == "/metrics":
@@ -41,14 +44,20 @@ async def answer(request: Request, checks: dict[str, Check]) -> Response:
     )
 
 
-def refusal(request: Request, problem: Problem) -> Response:
-    """The answer to a handshake that is refused."""
-    return _problem(problem, request.path.partition("?")[0], **problem.headers())
+def refusal(problem: Problem, request: Request | None = None) -> Response:
+    """The answer to a request that is refused; without `request`, to one that could not be read."""
+    path, traceparent = None, None
+    if request is not None:
+        path = request.path.partition("?")[0][:200]
+        traceparent = next(iter(request.headers.get_all("traceparent")), None)
+    body = orjson.dumps(problem.document(path, trace_id_of(traceparent)))
+    return _response(HTTPStatus(problem.status), PROBLEM_MEDIA_TYPE, body, **problem.headers())
 
 
-def _problem(problem: Problem, path: str, **headers: str) -> Response:
-    body = orjson.dumps(problem.document(path[:200], trace_id_of(None)))
-    return _response(HTTPStatus(problem.status), PROBLEM_MEDIA_TYPE, body, **headers)
+def for_head(_connection: ServerConnection, request: Request, response: Response) -> None:
+    """Takes the body away from what answers HEAD, and leaves its length told."""
+    if request.method == "HEAD":
+        response.body = b""
 
 
 def _json(status: HTTPStatus, document: dict[str, Any]) -> Response:

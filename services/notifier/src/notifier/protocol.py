@@ -3,6 +3,7 @@
 from typing import Annotated, Literal
 
 import orjson
+import pydantic_core
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints, TypeAdapter, ValidationError
 from websockets.frames import Frame, Opcode
 
@@ -10,6 +11,7 @@ from notifier.filters import Filter
 from shared.http import pointer_errors
 from shared.identifiers import Identifier
 from shared.problems import Problem, validation_problem
+from shared.strict_json import refuse_ambiguous
 from shared.tokens import MAX_TOKEN_BYTES
 
 STREAM_PATH = "/v1/stream"
@@ -71,13 +73,13 @@ class Subscribe(_Message):
     type: Literal["subscribe"]
     token: Annotated[str, Field(max_length=MAX_TOKEN_BYTES)] | None = None
     """A JWT with the scope `orders:read`; not needed if the handshake brought one."""
-    filter: FilterRequest = FilterRequest()
+    filter: FilterRequest | None = None
     after: str | None = None
     """A cursor: go on from there."""
     snapshot: StrictBool | None = None
-    heartbeat: StrictBool = False
-    """Whether an `events` message without events is to come from time to time while nothing happens."""
     """Whether to begin with a snapshot; without it: if there is no cursor."""
+    heartbeat: StrictBool | None = None
+    """Whether an `events` message without events is to come from time to time while nothing happens."""
 
     @property
     def wants_snapshot(self) -> bool:
@@ -104,11 +106,11 @@ def parse_message(data: bytes) -> Subscribe | Refresh:
         Refusal: it is none.
     """
     try:
-        document = orjson.loads(data)
-    except orjson.JSONDecodeError:
-        raise Refusal(
-            BAD_MESSAGE, "not JSON", Problem("malformed-json", "The message is not valid JSON.")
-        ) from None
+        document = pydantic_core.from_json(data, allow_inf_nan=False)
+        refuse_ambiguous(data)
+    except ValueError as error:
+        problem = Problem("malformed-json", f"The message is not valid JSON: {error}.")
+        raise Refusal(BAD_MESSAGE, "not JSON", problem) from None
     try:
         return _CLIENT_MESSAGE.validate_python(document)
     except ValidationError as error:
@@ -116,12 +118,13 @@ def parse_message(data: bytes) -> Subscribe | Refresh:
         raise Refusal(BAD_MESSAGE, "not valid", validation_problem(pointer_errors(error, skip=1))) from None
 
 
-def filter_of(request: FilterRequest, statuses: frozenset[str]) -> Filter:
+def filter_of(asked: FilterRequest | None, statuses: frozenset[str]) -> Filter:
     """The filter that a client asked for; without status, order or active it means active orders.
 
     Raises:
         Refusal: it names a status that is none of `statuses`.
     """
+    request = asked or FilterRequest()
     unknown = [status for status in request.status or () if status not in statuses]
     if unknown:
         errors = [{"pointer": "/filter/status", "message": f"must be among {', '.join(sorted(statuses))}"}]

@@ -9,7 +9,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
 from notifier.connection import StreamConnection
-from notifier.endpoints import answer, refusal
+from notifier.endpoints import answer, for_head, refusal
 from notifier.identity import handshake_tokens
 from notifier.metrics import CLOSED
 from notifier.parts import Parts
@@ -66,6 +66,7 @@ class StreamServer:
                 port,
                 create_connection=StreamConnection,
                 process_request=self._answer,
+                process_response=for_head,
                 compression=None,
                 server_header=None,
                 open_timeout=HANDSHAKE_SECONDS,
@@ -104,9 +105,9 @@ class StreamServer:
     async def _answer(self, _connection: ServerConnection, request: Request) -> Response | None:
         if request.path.partition("?")[0] == STREAM_PATH:
             if len(handshake_tokens(request.headers)) > 1:
-                return refusal(request, Problem("unauthenticated", "Send one token."))
+                return refusal(Problem("unauthenticated", "Send one token."), request)
             if is_foreign(self._origins, request.headers.get_all("Origin")):
-                return refusal(request, Problem("forbidden", "Pages of this origin may not connect."))
+                return refusal(Problem("forbidden", "Pages of this origin may not connect."), request)
             return None
         return await answer(request, self._checks)
 

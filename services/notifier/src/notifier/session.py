@@ -1,14 +1,13 @@
 """One connection's life: who it is, what it asks for, and how it ends. What it is sent: `delivery`."""
 
 import asyncio
-import logging
 from contextlib import suppress
 
 from websockets.exceptions import ConnectionClosed
 
 from notifier.admission import MessageRate
 from notifier.catchup import Subscription
-from notifier.connection import StreamConnection
+from notifier.connection import StreamConnection, traced_problem
 from notifier.delivery import Delivery
 from notifier.filters import Audience
 from notifier.identity import Identity, revoked
@@ -23,13 +22,9 @@ from notifier.protocol import (
     Subscribe,
     filter_of,
     parse_message,
-    problem_message,
 )
 from shared.cursors import InvalidCursor, Position, decode_cursor
 from shared.problems import Problem
-from shared.tracing import trace_id_of
-
-log = logging.getLogger(__name__)
 
 SUBSCRIBE_SECONDS = 5
 
@@ -116,7 +111,8 @@ class Session:
             async with asyncio.timeout(SUBSCRIBE_SECONDS):
                 message = await self._message()
         except TimeoutError:
-            raise Refusal(NO_SUBSCRIBE, f"no subscribe within {SUBSCRIBE_SECONDS} s") from None
+            problem = Problem("request-timeout", f"No subscribe came within {SUBSCRIBE_SECONDS} seconds.")
+            raise Refusal(NO_SUBSCRIBE, "no subscribe in time", problem) from None
         if isinstance(message, Subscribe):
             return message
         problem = Problem("validation-failed", "The first message must be a subscribe.")
@@ -140,7 +136,9 @@ class Session:
         wanted = filter_of(message.filter, self._parts.workflow.statuses)
         after = _position(message.after)
         audience = Audience(principal.grant, wanted)
-        subscription = Subscription(audience, after, message.wants_snapshot, heartbeat=message.heartbeat)
+        subscription = Subscription(
+            audience, after, message.wants_snapshot, heartbeat=bool(message.heartbeat)
+        )
         self._delivery.start(subscription)
 
     def _refresh(self, message: Refresh) -> None:
@@ -157,9 +155,7 @@ class Session:
         self.end(NOT_AUTHENTICATED, "expired", Problem("unauthenticated", "The token has expired."))
 
     def _tell(self, problem: Problem) -> None:
-        trace_id = trace_id_of(None)
-        log.info("problem %s, trace id %s", problem.slug, trace_id)
-        self._connection.send_now(problem_message(problem, trace_id))
+        self._connection.send_now(traced_problem(problem))
 
     async def _close(self, code: int, reason: str, problem: Problem | None = None) -> None:
         """Closes the connection, cutting it if the client does not answer. The library itself waits

@@ -28,8 +28,6 @@ FIRST_PAGE = "index.html"
 
 MAX_FILE_BYTES = 1024 * 1024
 
-_METHODS = ["GET", "HEAD"]
-
 
 @dataclass(frozen=True, slots=True)
 class ConsoleFile:
@@ -58,24 +56,24 @@ def console_routes(settings: QuerySettings, folder: Path) -> APIRouter:
     }
     router = APIRouter(prefix="/console", include_in_schema=False)
 
-    @router.api_route("", methods=_METHODS)
+    @router.get("")
     async def to_folder(request: Request) -> Response:
         # Relative, so that it is right behind a proxy that puts the console elsewhere.
         asked = request.scope["query_string"].decode("latin-1")
         return RedirectResponse(f"console/?{asked}" if asked else "console/", 308)
 
-    @router.api_route("/config.json", methods=_METHODS)
+    @router.get("/config.json")
     async def config() -> Response:
         return JsonResponse(configuration(settings), headers=headers | {"Cache-Control": "no-store"})
 
-    @router.api_route("/{name}", methods=_METHODS)
+    @router.get("/{name}")
     async def file(request: Request, name: str) -> Response:
         found = files.get(name)
         if found is None:
             raise ProblemError("not-found", "There is no such file.")
         return _answer(request, found, headers)
 
-    @router.api_route("/", methods=_METHODS)
+    @router.get("/")
     async def first_page(request: Request) -> Response:
         return _answer(request, files[FIRST_PAGE], headers)
 

@@ -14,7 +14,7 @@ from query.parameters import Identifiers, Parameters, Statuses, WholeNumber, che
 from query.reach import narrow
 from shared.access import Grant, Principal, sees_customer
 from shared.cursors import InvalidCursor, Position, decode_cursor, encode_cursor
-from shared.http import JsonResponse
+from shared.http import JsonResponse, head_only
 from shared.problems import ProblemError
 from shared.views import cloud_event, without_customer
 
@@ -44,7 +44,9 @@ def routes(context: Context) -> APIRouter:
             "Events come in seq order within each partition. Go on with `after` = the `cursor` of the"
             " answer, which stands behind events that do not match too; while `has_more` is true there"
             " may be more. A page can be short, even empty, before the end. With `wait` the answer at the end"
-            " of the log is held back until something matches, at most so many seconds."
+            " of the log is held back until something matches, at most so many seconds. With `status`, events"
+            " are given by the status that they lead to; a stream with such a filter also tells that an order"
+            " left one."
         ),
     )
     async def get_events(
@@ -56,7 +58,7 @@ def routes(context: Context) -> APIRouter:
         reach = narrow(principal.grant, parameters.merchant_id, parameters.order_id)
         wanted = LogFilter(reach, frozenset(parameters.status))
         page = await _read(context, wanted, _position(parameters.after), parameters.limit)
-        if parameters.wait:
+        if parameters.wait and not head_only(request):
             page = await _wait(context, request, wanted, parameters, page)
         return _answer(context, principal.grant, page)
 

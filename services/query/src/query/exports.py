@@ -44,10 +44,9 @@ class Exports:
             orders = await stack.enter_async_context(opened_list(self._database, query))
             first = await orders.next()
             chunks = _chunks(form, first, orders)
-            packed = gzip and not form.packed
-            body = _gzipped(chunks) if packed else chunks
-            held = stack.pop_all()
-            return ExportResponse(body, held, form, gzip=packed, stall_seconds=self._stall_seconds)
+            body = _gzipped(chunks) if _is_gzipped(form, gzip) else chunks
+            held, headers = stack.pop_all(), export_headers(form, gzip=gzip)
+            return ExportResponse(body, held, headers, stall_seconds=self._stall_seconds)
 
 
 class ExportResponse(Stream):
@@ -57,18 +56,10 @@ class ExportResponse(Stream):
         self,
         body: AsyncGenerator[bytes],
         resources: AsyncExitStack,
-        form: ExportForm,
+        headers: dict[str, str],
         *,
-        gzip: bool,
         stall_seconds: float,
     ) -> None:
-        headers = {
-            "Content-Type": form.content_type,
-            "Content-Disposition": f'attachment; filename="orders-{now():%Y%m%dT%H%M%SZ}.{form.extension}"',
-            "Vary": "Accept, Accept-Encoding",
-        }
-        if gzip:
-            headers["Content-Encoding"] = "gzip"
         super().__init__(body, headers, stall_seconds=stall_seconds)
         self._resources = resources
 
@@ -76,6 +67,22 @@ class ExportResponse(Stream):
         """Answers until the end, or until the client has left."""
         async with self._resources:
             await super().__call__(scope, receive, send)
+
+
+def export_headers(form: ExportForm, *, gzip: bool) -> dict[str, str]:
+    """What the head of an export says. `gzip`: the client would like it compressed."""
+    headers = {
+        "Content-Type": form.content_type,
+        "Content-Disposition": f'attachment; filename="orders-{now():%Y%m%dT%H%M%SZ}.{form.extension}"',
+        "Vary": "Accept, Accept-Encoding",
+    }
+    if _is_gzipped(form, gzip):
+        headers["Content-Encoding"] = "gzip"
+    return headers
+
+
+def _is_gzipped(form: ExportForm, wanted: bool) -> bool:
+    return wanted and not form.packed
 
 
 async def _chunks(form: ExportForm, first: list[OrderDocument], orders: OrderChunks) -> AsyncGenerator[bytes]:

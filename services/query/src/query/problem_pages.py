@@ -69,11 +69,11 @@ def problem_routes() -> APIRouter:
     overview = _page("Problems", _overview_html(), overview_document())
     pages = {slug: _page(CATALOGUE[slug][1], _html(slug), page_document(slug)) for slug in CATALOGUE}
 
-    @router.api_route("", methods=["GET", "HEAD"])
+    @router.get("")
     async def get_overview(request: Request) -> Response:
         return _answer(request, overview)
 
-    @router.api_route("/{slug}", methods=["GET", "HEAD"])
+    @router.get("/{slug}")
     async def get_page(request: Request, slug: str) -> Response:
         page = pages.get(slug)
         if page is None:
