@@ -205,7 +205,8 @@ async def running_scene(environment: Mapping[str, str], logs: Path) -> AsyncIter
     """The four services on an empty virtual host and database."""
     shared = {**environment, "PARTITIONS": str(PARTITIONS)}
     own = {
-        "notifier": {"NOTIFIER_HEARTBEAT_SECONDS": "0.5", "NOTIFIER_STOP_SECONDS": "0"},
+        # A viewer here may be busy with other things for a second, and must not be cut as a dead one then.
+        "notifier": {"NOTIFIER_HEARTBEAT_SECONDS": "2", "NOTIFIER_STOP_SECONDS": "0"},
         "query": {},
         "ingest": {},
         "order_state": {},

@@ -103,7 +103,7 @@ GRANTS = st.builds(
 POSITIONS = st.tuples(*(st.integers(0, seq) for seq in WORLD.seqs))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(asked=FILTERS, grant=GRANTS, page=st.tuples(POSITIONS, st.sampled_from([7, 50, 1000])))
 async def test_from_any_position_the_filtered_log_is_the_log_filtered(
     query: QueryClient,

@@ -83,7 +83,7 @@ def as_row(order: dict[str, Any]) -> dict[str, str]:
 
 
 @example(pairs=CLOSED_FROM_A_CHANGE, sort=SORTS[0], grant=EVERYTHING)
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(pairs=filters(), sort=st.sampled_from(SORTS), grant=GRANTS)
 async def test_an_export_holds_what_a_plain_filter_finds(
     query: QueryClient, pairs: Pairs, sort: str, grant: Grant

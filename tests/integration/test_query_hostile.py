@@ -272,7 +272,7 @@ LAWFUL = {
 }
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(data=st.data())
 async def test_no_mixture_of_values_is_a_fault(
     query: QueryClient, routes: list[Route], data: st.DataObject

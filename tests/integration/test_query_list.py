@@ -31,7 +31,7 @@ async def query(mongodb_url: str) -> AsyncIterator[QueryClient]:
 
 
 @example(pairs=CLOSED_FROM_A_CHANGE, sort=SORTS[0], grant=EVERYTHING, limit=500)
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(pairs=filters(), sort=st.sampled_from(SORTS), grant=GRANTS, limit=st.integers(1, 500))
 async def test_a_list_holds_what_a_plain_filter_finds(
     query: QueryClient, pairs: list[tuple[str, str]], sort: str, grant: Grant, limit: int

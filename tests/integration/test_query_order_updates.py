@@ -68,6 +68,7 @@ async def test_a_refusal_says_why_what_was_asked_for_and_by_whom(query: QueryCli
     assert item["problem"]["type"] == "/problems/invalid-transition"
     assert item["problem"]["current_status"] == "created"
     assert item["problem"]["update_id"] == "u-5"
+    assert item["problem"]["trace_id"] == answer.headers["Trace-Id"]
 
 
 async def test_the_newest_so_many_are_given_and_whether_there_are_more(query: QueryClient) -> None:

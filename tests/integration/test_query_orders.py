@@ -1,5 +1,6 @@
 """Single orders: as they stand, as they stood, for whom; the outcomes of updates."""
 
+import secrets
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any
@@ -98,6 +99,7 @@ async def test_an_order_exists_only_for_those_entitled(
         ({"scope": ""}, 403, "forbidden"),
         ({"exp": 1}, 401, "unauthenticated"),
         ({"sub": "no good"}, 401, "unauthenticated"),
+        ({"scope": ["orders:read"]}, 401, "unauthenticated"),
     ],
 )
 async def test_a_token_that_may_not_read_is_refused(
@@ -108,7 +110,6 @@ async def test_a_token_that_may_not_read_is_refused(
         "/v1/orders?bad=1",
         "/v1/orders/o-1/history",
         "/v1/events",
-        "/v1/updates/a/b",
     ):
         answer = await query.get(path, token=token(**claims))
         assert (answer.status, answer.slug) == (status, slug)
@@ -142,6 +143,31 @@ async def test_an_unchanged_order_is_not_sent_again(query: QueryClient) -> None:
     for header in ('"other"', tag.strip('"'), ""):
         full = await query.get("/v1/orders/o-5", token=token(), headers={"If-None-Match": header})
         assert (full.status, full.body) == (200, first.body)
+
+
+async def test_an_order_that_is_not_there_is_not_unchanged(query: QueryClient) -> None:
+    answer = await query.get("/v1/orders/o-none", token=token(), headers={"If-None-Match": "*"})
+    assert (answer.status, answer.slug) == (404, "order-not-found")
+
+
+@pytest.mark.parametrize("offset", ["Z", "+02:00", " 02:00", "%2B02:00", "%2b02:00", "-02:00"])
+async def test_the_plus_of_an_offset_need_not_be_escaped(query: QueryClient, offset: str) -> None:
+    for time in ("2030-01-01T00:00:00", "2030-01-01T00:00:00.123"):
+        answer = await query.get(f"/v1/orders/o-1?at={time}{offset}", token=token())
+        assert answer.status == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/v1/orders?created_from=2020-01-01T00:00:00+02:00&created_to=2030-01-01T00:00:00+02:00",
+        "/v1/orders?updated_from=2020-01-01T00:00:00+02:00&updated_to=2030-01-01T00:00:00+02:00",
+        "/v1/reports/refusals?from=2026-01-01T00:00:00+02:00&to=2026-01-02T00:00:00+02:00",
+        "/v1/audit?from=2026-01-01T00:00:00+02:00&to=2026-01-02T00:00:00+02:00",
+    ],
+)
+async def test_a_plus_may_stand_as_it_is_in_every_time(query: QueryClient, path: str) -> None:
+    assert (await query.get(path, token=token(scope="orders:admin"))).status == 200
 
 
 async def test_the_entity_tag_differs_by_version_and_by_what_is_shown(query: QueryClient) -> None:
@@ -205,13 +231,14 @@ async def test_the_outcome_of_an_applied_update(query: QueryClient) -> None:
 
 async def test_the_outcome_of_a_rejected_update_holds_its_problem(query: QueryClient) -> None:
     await store_update(query.database, "o-1", "u-bad", outcome="rejected", version=3, problem=PROBLEM)
-    problem = (await outcome(query, "u-bad")).json["problem"]
-    assert problem == {
+    answer = await outcome(query, "u-bad")
+    assert answer.json["problem"] == {
         "type": "/problems/invalid-transition",
         "title": "The order cannot go to this status from where it stands",
         "status": 409,
         "detail": "It cannot.",
         "instance": "/v1/updates/o-1/u-bad",
+        "trace_id": answer.headers["Trace-Id"],
         "update_id": "u-bad",
         **PROBLEM["members"],  # type: ignore[dict-item]
     }
@@ -237,6 +264,32 @@ async def test_an_outcome_is_for_the_sender_and_those_who_reach_the_order(
     assert answer.status == status
     if status == 404:
         assert answer.slug == "update-not-found"
+
+
+@pytest.mark.parametrize(
+    ("claims", "status", "slug"),
+    [
+        ({"sub": "driver-1", "scope": "orders:write"}, 200, ""),
+        ({"sub": "driver-1", "scope": "orders:write", "merchants": []}, 200, ""),
+        ({"sub": "driver-1", "scope": "orders:write", "merchants": ["m-2"]}, 200, ""),
+        ({"sub": "driver-2", "scope": "orders:write"}, 404, "update-not-found"),
+        ({"sub": "driver-2", "scope": "orders:write", "merchants": ["m-1"]}, 404, "update-not-found"),
+        ({"sub": "driver-1", "scope": ""}, 403, "forbidden"),
+        ({"sub": "driver-1", "scope": "orders:writer"}, 403, "forbidden"),
+        ({"sub": "driver-1", "scope": "orders:write", "exp": 1}, 401, "unauthenticated"),
+    ],
+)
+async def test_who_may_only_write_may_read_what_became_of_its_own_updates(
+    query: QueryClient, claims: dict[str, Any], status: int, slug: str
+) -> None:
+    name = f"u-{secrets.token_hex(8)}"
+    await store_update(query.database, "o-1", name)
+    answer = await outcome(query, name, **claims)
+    assert answer.status == status
+    if slug:
+        assert answer.slug == slug
+    for path in ("/v1/orders/o-1", "/v1/orders/o-1/updates", "/v1/orders/o-1/history", "/v1/events"):
+        assert (await query.get(path, token=token(**claims))).status == (401 if status == 401 else 403)
 
 
 async def test_an_outcome_without_an_order_is_for_the_sender(query: QueryClient) -> None:

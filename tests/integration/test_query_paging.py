@@ -69,7 +69,7 @@ def matches(world: World, order_id: str, filter_: tuple[tuple[str, str], ...]) -
     )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     sort=st.sampled_from(SORTS),
     filter_=st.sampled_from(FILTERS),

@@ -45,7 +45,7 @@ def rows(table: pa.Table) -> list[dict[str, Any]]:
     return [row | {"metadata": orjson.loads(row["metadata"])} for row in table.to_pylist()]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(pairs=filters(), sort=st.sampled_from(SORTS), grant=GRANTS)
 async def test_a_parquet_file_holds_what_the_ndjson_holds(
     query: QueryClient, pairs: Pairs, sort: str, grant: Grant

@@ -59,7 +59,7 @@ def folded(history: list[EventDocument], at: datetime) -> dict[str, Any] | None:
     return order
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(life=steps(), others=st.lists(st.integers(-2, 2), min_size=1, max_size=2))
 async def test_an_order_at_a_time_is_the_fold_of_its_history_up_to_then(
     query: QueryClient, life: list[tuple[str, int]], others: list[int]

@@ -146,7 +146,7 @@ def at_rank(seconds: list[float], percent: int) -> float:
     )
 
 
-@settings(max_examples=120, deadline=None)
+@settings(max_examples=120)
 @given(asked=requests(), grant=GRANTS)
 async def test_durations_are_those_of_all_events(
     query: QueryClient, asked: dict[str, Any], grant: Grant
@@ -167,7 +167,7 @@ async def test_durations_are_those_of_all_events(
     assert row_set(answer.json["rows"]) == row_set(expected)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(asked=requests(), grant=GRANTS)
 async def test_status_counts_are_those_of_all_events(
     query: QueryClient, asked: dict[str, Any], grant: Grant
@@ -184,7 +184,7 @@ async def test_status_counts_are_those_of_all_events(
     assert row_set(answer.json["rows"]) == row_set(expected)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     asked=requests().map(lambda asked: {name: asked[name] for name in asked if name.startswith(("m", "g"))}),
     since=st.sampled_from(["created", "updated"]),
@@ -239,7 +239,7 @@ def refused_world() -> list[dict[str, Any]]:
 REFUSED = refused_world()
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(asked=requests(), grant=GRANTS, minutes=st.tuples(st.integers(0, 5000), st.integers(0, 5000)))
 async def test_refusals_are_those_of_all_outcomes(
     query: QueryClient, asked: dict[str, Any], grant: Grant, minutes: tuple[int, int]

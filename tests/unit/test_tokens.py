@@ -252,7 +252,7 @@ def test_whatever_the_claims_are_there_is_a_caller_or_a_refusal(changed: dict[st
         *(("source_type", value) for value in (None, "root", 1, ["driver"])),
         *(("scope", value) for value in (None, ["orders:admin"], {"orders:admin": True}, True)),
         *(("merchants", value) for value in (None, "*", {"*": 1}, [1], [None], ["x" * 65], ["m"] * 1001)),
-        *(("orders", value) for value in ("o-1", {"o-1": 1}, [1], [""], ["a/b"], ["o"] * 1001)),
+        *(("orders", value) for value in (None, "o-1", {"o-1": 1}, [1], [""], ["a/b"], ["o"] * 1001)),
         *(("exp", value) for value in (None, "9999999999", True, [], float("inf"), float("nan"), 10**400)),
         *(("iat", value) for value in ("1", True, float("nan"), 10**400)),
         *(("nbf", value) for value in ("soon", [], float("nan"), float("inf"), 10**400)),

@@ -58,6 +58,11 @@ def may_read(principal: Principal) -> bool:
     return not principal.scopes.isdisjoint(("orders:read", "orders:admin"))
 
 
+def may_ask_for_outcomes(principal: Principal) -> bool:
+    """Whether the caller may ask what became of an update; of which ones, `sees_outcome` says."""
+    return may_read(principal) or may_write(principal)
+
+
 def may_administer(principal: Principal) -> bool:
     """Whether the caller is an operator of the whole installation."""
     return "orders:admin" in principal.scopes and reaches_all(principal.grant)
@@ -94,11 +99,13 @@ def sees_customer(grant: Grant) -> bool:
 
 
 def sees_outcome(principal: Principal, *, source_id: str, order_id: str, merchant_id: str | None) -> bool:
-    """Whether the outcome of an update exists for the caller: for its sender, and for those who reach its
-    order. `merchant_id` is None where there was no order.
+    """Whether the outcome of an update exists for the caller, who may ask: for its sender, and for those who
+    may read and reach its order. `merchant_id` is None where there was no order.
     """
     if source_id == principal.subject:
         return True
+    if not may_read(principal):
+        return False
     if merchant_id is None:
         return reaches_all(principal.grant)
     return reaches(principal.grant, order_id, merchant_id)

@@ -39,7 +39,8 @@ class _Claims(BaseModel):
     source_type: SourceType = "system"
     scope: str = ""
     merchants: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=MAX_GRANTED)] = []
-    orders: Annotated[list[Identifier], Field(max_length=MAX_GRANTED)] | None = None
+    orders: Annotated[list[Identifier], Field(max_length=MAX_GRANTED)] = []
+    """Narrows if it is there, also if it is empty. null is refused: its issuer may have meant to narrow."""
     exp: FiniteFloat
     jti: StrictStr | None = None
     iat: FiniteFloat | None = None
@@ -167,11 +168,12 @@ def _principal(claims: _Claims) -> Principal:
     merchants = frozenset(claims.merchants)
     if "orders:admin" in scopes:
         merchants = frozenset({"*"})
+    narrows = "orders" in claims.model_fields_set
     return Principal(
         subject=claims.sub,
         source_type=claims.source_type,
         scopes=scopes,
-        grant=Grant(merchants=merchants, orders=None if claims.orders is None else frozenset(claims.orders)),
+        grant=Grant(merchants=merchants, orders=frozenset(claims.orders) if narrows else None),
         expires_at=claims.exp,
         token_id=claims.jti,
         issued_at=claims.iat,

@@ -11,7 +11,7 @@ from query.limits import bounded_read
 from query.list_cursors import Place, decode_place, encode_place
 from query.listing import ListParameters
 from query.paging import next_link, refuse_cursor
-from query.parameters import Parameters, WholeNumber
+from query.parameters import Parameters, Time, WholeNumber
 from shared.access import Principal, may_administer
 from shared.audit_trail import Act, Action, Actor, AuditTrail, audit_view
 from shared.cursors import InvalidCursor
@@ -19,7 +19,6 @@ from shared.database import Database
 from shared.documents import AuditDocument
 from shared.http import JsonResponse
 from shared.problems import ProblemError
-from shared.timestamps import Timestamp
 
 MAX_ENTRIES = 500
 
@@ -31,8 +30,8 @@ class AuditParameters(Parameters):
     """The filters and the page of `GET /v1/audit`."""
 
     action: Action | None = None
-    start: Annotated[Timestamp | None, Field(alias="from")] = None
-    end: Annotated[Timestamp | None, Field(alias="to")] = None
+    start: Annotated[Time | None, Field(alias="from")] = None
+    end: Annotated[Time | None, Field(alias="to")] = None
     limit: Annotated[WholeNumber, Field(ge=1, le=MAX_ENTRIES)] = 100
     cursor: str | None = None
 

@@ -7,7 +7,7 @@ from fastapi import Request
 from query.limits import bounded_read
 from query.log_watch import LogWatch
 from query.order_by_id import order_by_id
-from shared.access import Principal, may_read, reaches
+from shared.access import Principal, may_ask_for_outcomes, may_read, reaches
 from shared.audit_trail import AuditTrail
 from shared.authentication import authenticated, refuse_revoked
 from shared.database import Database
@@ -39,10 +39,27 @@ class Context:
             ProblemError: `unauthenticated`, `keys-unavailable`, or `forbidden` without a scope to read.
             DatabaseUnavailable: whether the token is revoked cannot be told.
         """
-        principal = await authenticated(request, self.verifier)
-        refuse_revoked(principal, await self.revocations.fresh())
+        principal = await self._caller(request)
         if not may_read(principal):
             raise ProblemError("forbidden", "The token does not have the scope orders:read.")
+        return principal
+
+    async def sender_or_reader(self, request: Request) -> Principal:
+        """The caller of a request about an update: who may read, or may have sent it.
+
+        Raises:
+            ProblemError: `unauthenticated`, `keys-unavailable`, or `forbidden` without a scope for either.
+            DatabaseUnavailable: whether the token is revoked cannot be told.
+        """
+        principal = await self._caller(request)
+        if not may_ask_for_outcomes(principal):
+            detail = "The token has neither the scope orders:read nor orders:write."
+            raise ProblemError("forbidden", detail)
+        return principal
+
+    async def _caller(self, request: Request) -> Principal:
+        principal = await authenticated(request, self.verifier)
+        refuse_revoked(principal, await self.revocations.fresh())
         return principal
 
     async def order(self, order_id: str, principal: Principal) -> OrderDocument:

@@ -6,6 +6,7 @@ import orjson
 
 from query.csv_text import csv_lines
 from query.order_table import column_names
+from shared.openapi_headers import TRACE_ID
 
 Example = dict[str, Any]
 
@@ -86,6 +87,7 @@ _REFUSAL: Example = {
     "status": 409,
     "detail": "The order is picked_up; it cannot become delivered.",
     "instance": "/v1/updates/acme-1001/drop-1",
+    "trace_id": TRACE_ID,
     "current_status": "picked_up",
     "requested_status": "delivered",
     "allowed_next": ["in_transit", "cancelled"],

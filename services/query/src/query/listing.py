@@ -9,10 +9,9 @@ import orjson
 from pydantic import Field, ValidationInfo, field_validator
 
 from query.list_cursors import Place
-from query.parameters import Flag, Identifiers, Parameters, Statuses, WholeNumber
+from query.parameters import Flag, Identifiers, Parameters, Statuses, Time, WholeNumber
 from query.reach import Reach
 from shared.documents import OrderDocument
-from shared.timestamps import Timestamp
 
 MAX_ORDERS = 500
 
@@ -35,10 +34,10 @@ class ListParameters(Parameters):
         str | None, Field(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")
     ] = None
     active: Flag | None = None
-    created_from: Timestamp | None = None
-    created_to: Timestamp | None = None
-    updated_from: Timestamp | None = None
-    updated_to: Timestamp | None = None
+    created_from: Time | None = None
+    created_to: Time | None = None
+    updated_from: Time | None = None
+    updated_to: Time | None = None
     sort: Literal["-created_at", "created_at", "-updated_at", "updated_at"] = "-created_at"
     limit: Annotated[WholeNumber, Field(ge=1, le=MAX_ORDERS)] = 50
     cursor: str | None = None

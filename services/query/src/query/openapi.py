@@ -150,6 +150,7 @@ _OPERATIONS = {
         ],
         [*_COMMON, "update-not-found"],
         scope=READ,
+        other_scope="orders:write",
     ),
     "/v1/events": Operation(
         "get_events",

@@ -13,6 +13,7 @@ from shared.access import Principal, reaches_all, sees_customer
 from shared.database import Database
 from shared.documents import OrderDocument, UpdateDocument
 from shared.http import JsonResponse
+from shared.logs import trace_id_var
 from shared.views import source_view
 
 MAX_OUTCOMES = 500
@@ -80,4 +81,4 @@ async def _read(database: Database, stages: list[dict[str, Any]]) -> list[Update
 def _item(update: UpdateDocument, *, with_customer: bool) -> dict[str, Any]:
     source = source_view(update["source"], with_customer=with_customer)
     asked = {"requested_status": update["requested_status"], "source": source}
-    return outcome_view(update) | asked
+    return outcome_view(update, trace_id_var.get()) | asked

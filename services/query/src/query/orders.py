@@ -4,31 +4,32 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Collection
+from datetime import datetime
 from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
+from fastapi.responses import StreamingResponse
 
 from query.audit import record_export
 from query.context import Context, entitled
 from query.export_forms import EXPORTED_TYPES, export_form, missing_types
-from query.exports import Exports
+from query.exports import Exports, export_headers
 from query.limits import bounded_read
 from query.list_cursors import Place, decode_place, encode_place
 from query.list_reader import read_page
 from query.listing import ListParameters, ListQuery, Page, list_query, page_of
 from query.negotiation import preferred_type, prefers_gzip
 from query.paging import next_link, refuse_cursor
-from query.parameters import Parameters, check_statuses, invalid_parameter
+from query.parameters import Parameters, Time, check_statuses, invalid_parameter
 from query.reach import narrow
 from shared.access import Grant, Principal, sees_customer
 from shared.cursors import InvalidCursor
 from shared.database import Database
 from shared.documents import OrderDocument, project
-from shared.http import JsonResponse
+from shared.http import JsonResponse, head_only
 from shared.identifiers import is_identifier
 from shared.problems import ProblemError
-from shared.timestamps import Timestamp
 from shared.views import order_view
 
 JSON_MEDIA_TYPE = "application/json"
@@ -50,7 +51,7 @@ LIST_DESCRIPTION = (
 class OrderParameters(Parameters):
     """The parameters of `GET /v1/orders/{order_id}`."""
 
-    at: Timestamp | None = None
+    at: Time | None = None
 
 
 def routes(context: Context) -> APIRouter:
@@ -95,8 +96,11 @@ def routes(context: Context) -> APIRouter:
         query = _export_query(principal.grant, parameters)
         with_customer = sees_customer(principal.grant)
         form = await asyncio.to_thread(export_form, media_type, context.workflow, with_customer=with_customer)
+        gzip = prefers_gzip(_joined(request, "accept-encoding"))
+        if head_only(request):
+            return StreamingResponse(iter(()), headers=export_headers(form, gzip=gzip))
         await record_export(context.audit, principal, media_type, parameters)
-        return await exports.answer(query, form, gzip=prefers_gzip(_joined(request, "accept-encoding")))
+        return await exports.answer(query, form, gzip=gzip)
 
     return router
 
@@ -114,7 +118,7 @@ def _joined(request: Request, header: str) -> str | None:
     return ",".join(request.headers.getlist(header)) or None
 
 
-async def _order_at(database: Database, order_id: str, at: Timestamp) -> OrderDocument | None:
+async def _order_at(database: Database, order_id: str, at: datetime) -> OrderDocument | None:
     if not is_identifier(order_id):
         return None
     # Two stages: with both conditions in one, the embedded database scans the whole collection.

@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 from shared.identifiers import Identifier
 from shared.problems import ProblemError
+from shared.timestamps import Timestamp
 from shared.workflow import Workflow
 
 MAX_REPEATS = 100
@@ -15,6 +16,7 @@ MAX_REPEATS = 100
 
 _REPEATABLE = frozenset({"merchant_id", "order_id", "status"})
 _DIGITS = re.compile(r"[0-9]{1,9}")
+_LOST_PLUS = re.compile(r"(?<=[0-9]) ([0-9]{2}:[0-9]{2})\Z")
 
 
 def _flag(value: object) -> object:
@@ -31,8 +33,14 @@ def _whole_number(value: object) -> object:
     return value
 
 
+def _plus(value: object) -> object:
+    # In a query string a plus stands for a space, and many a caller does not escape that of an offset.
+    return _LOST_PLUS.sub(r"+\1", value) if isinstance(value, str) else value
+
+
 Flag = Annotated[bool, BeforeValidator(_flag)]
 WholeNumber = Annotated[int, BeforeValidator(_whole_number)]
+Time = Annotated[Timestamp, BeforeValidator(_plus)]
 Identifiers = Annotated[list[Identifier], Field(default_factory=list, max_length=MAX_REPEATS)]
 Statuses = Annotated[
     list[Annotated[str, Field(max_length=32)]], Field(default_factory=list, max_length=MAX_REPEATS)

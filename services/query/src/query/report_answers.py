@@ -11,13 +11,13 @@ from pydantic import Field, field_validator
 
 from query.csv_text import CSV_CONTENT_TYPE, CSV_MEDIA_TYPE, Cell, csv_lines
 from query.negotiation import preferred_type
-from query.parameters import Identifiers, Parameters, invalid_parameter
+from query.parameters import Identifiers, Parameters, Time, invalid_parameter
 from query.report_buckets import MAX_BUCKETS, Buckets, Interval, TooManyBuckets, cut, time_zones
 from query.report_counts import Since
 from query.report_figures import Clock
 from shared.http import JsonResponse
 from shared.problems import ProblemError
-from shared.timestamps import Timestamp, format_time, now
+from shared.timestamps import format_time, now
 
 DEFAULT_RANGE = timedelta(days=7)
 
@@ -40,7 +40,7 @@ class RangeParameters(GroupParameters):
     """What the reports over a time take."""
 
     start: Annotated[
-        Timestamp | None,
+        Time | None,
         Field(
             alias="from",
             description="The range: from ≤ t < to. Without it: seven days before `to`.",
@@ -48,7 +48,7 @@ class RangeParameters(GroupParameters):
         ),
     ] = None
     end: Annotated[
-        Timestamp | None,
+        Time | None,
         Field(alias="to", description="Without it: now.", examples=["2026-03-08T00:00:00Z"]),
     ] = None
     interval: Annotated[
