@@ -161,6 +161,26 @@ async def test_tail_shows_events_and_goes_on_after_the_notifier_died(
     assert tail.log_path.read_text().count("created → picked_up") == 2
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--status", "lost"), "/filter/status must be among"),
+        (("--merchant", "a b"), "/filter/merchant_id/0 "),
+        (("--after", "garbage"), "cursor"),
+    ],
+    ids=["status", "merchant", "cursor"],
+)
+async def test_a_tail_that_is_refused_says_why_in_one_line(
+    stack: RunningStack, options: tuple[str, str], said: str
+) -> None:
+    finished = await run("tail", *options, "--data-dir", str(stack.data))
+
+    assert finished.exit_code == 1
+    assert len(finished.errors.splitlines()) == 1, finished
+    assert finished.errors.startswith("tracking: ")
+    assert said in finished.errors
+
+
 async def test_a_revoked_token_ends_the_tail_that_it_opened_and_a_later_one_is_good(
     stack: RunningStack, tmp_path: Path
 ) -> None:

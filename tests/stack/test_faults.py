@@ -87,6 +87,19 @@ async def test_an_address_where_nothing_answers(
     _said(await _up(tmp_path, environment), UNAVAILABLE, variable)
 
 
+@pytest.mark.parametrize("variable", ["AMQP_URL", "MONGODB_URL"])
+async def test_fresh_data_of_servers_that_are_not_its_own(
+    tmp_path: Path, environment: Environment, variable: str
+) -> None:
+    kept = tmp_path / "database" / "kept"
+    kept.parent.mkdir()
+    kept.touch()
+    given = {"AMQP_URL": "", "MONGODB_URL": ""} | {variable: environment[variable]}
+
+    _said(await _up(tmp_path, given, "--fresh"), CONFIGURATION, "--fresh", variable)
+    assert kept.exists()
+
+
 async def test_a_short_secret(tmp_path: Path, environment: Environment) -> None:
     finished = await _up(tmp_path, environment | {"JWT_SECRET": "short"})
 

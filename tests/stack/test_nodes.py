@@ -1,6 +1,7 @@
 """The private broker and database: what is committed survives a kill, and a stop leaves nothing."""
 
 import secrets
+import subprocess
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ from shared.broker import connect
 from shared.topology import COMMANDS_EXCHANGE, partition_queue_name, routing_key
 from tracking.broker_node import BrokerNode
 from tracking.database_node import DatabaseNode
-from tracking.processes import descendants, is_running
+from tracking.processes import descendants, is_port_free, is_running
 
 
 def _client(node: DatabaseNode) -> MongoClient[dict[str, Any]]:
@@ -65,6 +66,18 @@ async def test_stopping_a_broker_leaves_no_process(
 
     assert not any(map(is_running, own))
     assert all(process.exit_code is not None for process in node.processes)
+
+
+async def test_asking_a_broker_that_does_not_run_starts_nothing(
+    start_broker: Callable[[], Awaitable[BrokerNode]],
+) -> None:
+    node = await start_broker()
+    await node.stop()
+
+    with pytest.raises(subprocess.CalledProcessError):
+        await node.control("status")
+
+    assert is_port_free(node.epmd_port)
 
 
 async def test_virtual_hosts_are_separate(fresh_vhost_url: str, broker_node: Broker) -> None:

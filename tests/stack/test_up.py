@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession
-from command import RunningStack
+from command import RunningStack, run
 
 from tracking.processes import is_running, wait_until
 
@@ -31,7 +31,8 @@ async def start_stack(tmp_path: Path) -> AsyncIterator[StartStack]:
 
 
 async def test_all_is_ready_when_the_file_says_so_and_a_signal_ends_all(start_stack: StartStack) -> None:
-    stack = start_stack("--replicas", "ingest=2", "--replicas", "order-state=2")
+    places = {"JWT_ISSUER": "https://issuer.example", "JWT_AUDIENCE": "tracking"}
+    stack = start_stack("--replicas", "ingest=2", "--replicas", "order-state=2", **places)
     document = await stack.wait_ready()
 
     assert set(document["pids"]) == {
@@ -54,12 +55,24 @@ async def test_all_is_ready_when_the_file_says_so_and_a_signal_ends_all(start_st
                 assert response.status == 200
         async with session.get(document["console"]) as response:
             assert response.status == 200
+        headers = {"Authorization": f"Bearer {await _token_of_another_shell(stack)}"}
+        async with session.get(f"{document['query']}/v1/orders", headers=headers) as response:
+            assert response.status == 200
     family = stack.family
     assert {pid for pid, _ in family} >= set(document["pids"].values())
 
     assert await stack.end(signal.SIGINT) == 0
     assert not any(map(is_running, family))
     assert not stack.ready_file.exists()
+
+
+async def _token_of_another_shell(stack: RunningStack) -> str:
+    finished = await run(
+        *("token", "--sub", "ann", "--scope", "orders:read", "--merchants", "*"),
+        *("--data-dir", str(stack.data)),
+    )
+    assert finished.exit_code == 0, finished
+    return finished.output.strip()
 
 
 async def test_what_dies_is_started_again(start_stack: StartStack) -> None:

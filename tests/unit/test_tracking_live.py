@@ -111,7 +111,7 @@ def fresh_snapshot(history: History, audience: Audience) -> dict[str, Document]:
     }
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(
     script=scripts,
     clients=st.lists(st.tuples(written, st.integers(0, 60), stays), min_size=2, max_size=3),
@@ -149,7 +149,7 @@ def test_old_orders_and_events_are_the_fresh_snapshot_in_both_clients(
         assert replay(messages) == outcome
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(script=scripts, audience=written, data=st.data())
 def test_a_lost_event_is_found_by_the_next_one_of_its_order(
     replay: Replay, script: Script, audience: Audience, data: st.DataObject

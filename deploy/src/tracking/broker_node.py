@@ -51,7 +51,8 @@ class BrokerNode(Part):
         self._programs = broker_programs()
         self._data = data.absolute()
         self._port = port or free_port()
-        self._epmd_port = free_port()
+        self.epmd_port = free_port()
+        """Of the name service."""
         self._distribution_port = free_port()
         self._epmd: ChildProcess | None = None
 
@@ -69,7 +70,7 @@ class BrokerNode(Part):
         """Starts what does not run, the name service first."""
         self._write_configuration()
         if self._epmd is None or self._epmd.exit_code is not None:
-            self._epmd = self._child("epmd", ["epmd", "-address", "127.0.0.1", "-port", str(self._epmd_port)])
+            self._epmd = self._child("epmd", ["epmd", "-address", "127.0.0.1", "-port", str(self.epmd_port)])
         super().launch()
 
     async def is_ready(self) -> bool:
@@ -127,8 +128,11 @@ class BrokerNode(Part):
             "RABBITMQ_LOG": "-color",
             "RABBITMQ_DIST_PORT": str(self._distribution_port),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": _ERLANG_ARGUMENTS,
-            "ERL_EPMD_PORT": str(self._epmd_port),
+            "ERL_EPMD_PORT": str(self.epmd_port),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
+            # Where the name service does not answer, the server and `rabbitmqctl` would each start one that
+            # stays behind for ever.
+            "ERL_FLAGS": "-start_epmd false",
             # The start script then becomes the Erlang machine instead of waiting for it, so that
             # signals, and the end of this process, reach the node itself.
             "RUNNING_UNDER_SYSTEMD": "true",

@@ -10,6 +10,7 @@ from tracking.audit import NotRecorded
 from tracking.batch_client import BatchRefused, Undecided
 from tracking.check import NotChecked
 from tracking.data_folder import FolderUnusable
+from tracking.dead import NotMoved
 from tracking.examination import NothingToCheck
 from tracking.live import StreamRefused
 from tracking.local_stack import NoStack
@@ -22,11 +23,10 @@ from tracking.stack import StackFailed
 from tracking.stack_commands import demo, up
 from tracking.token_commands import audit, revoke, token
 from tracking.tokens import InvalidClaims
-from tracking.upkeep_commands import check, parked_app
+from tracking.upkeep_commands import check, dead_app, parked_app
 
 app = typer.Typer(
     help="Live order tracking on one machine.",
-    no_args_is_help=True,
     rich_markup_mode=None,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -35,6 +35,7 @@ app = typer.Typer(
 for command in (up, demo, token, revoke, tail, load, check, audit, report):
     app.command()(command)
 app.add_typer(parked_app, name="parked")
+app.add_typer(dead_app, name="dead")
 
 FAULTS = (
     StackFailed,
@@ -50,6 +51,7 @@ FAULTS = (
     NotChecked,
     NotRevoked,
     NotReleased,
+    NotMoved,
     NotRecorded,
     NoReport,
 )
@@ -62,7 +64,15 @@ def main() -> None:
     for chatty in ("aio_pika", "aiormq"):
         logging.getLogger(chatty).setLevel(logging.CRITICAL)  # what matters of it is raised
     try:
-        app(prog_name="tracking")
+        code = app(sys.argv[1:] or ["--help"], prog_name="tracking", standalone_mode=False)
+    except typer.TyperException as error:  # wrong usage; its own way to say so takes four lines
+        _leave(" ".join(error.format_message().split()), error.exit_code)
     except FAULTS as error:
-        typer.echo(f"tracking: {error}", err=True)
-        sys.exit(error.exit_code if isinstance(error, StackFailed) else 1)
+        _leave(str(error), error.exit_code if isinstance(error, StackFailed) else 1)
+    else:
+        sys.exit(code)
+
+
+def _leave(line: str, code: int) -> None:
+    typer.echo(f"tracking: {line}", err=True)
+    sys.exit(code)

@@ -24,6 +24,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from tracking.live_tokens import entitlement, refresh_in
 from tracking.live_view import Document, Gap, GarbledMessage, OrderView, Snapshot, Told
+from tracking.problem_lines import problem_line
 
 log = logging.getLogger(__name__)
 
@@ -66,8 +67,8 @@ class StreamRefused(Exception):
     """The notifier closed the stream for good. `problem` is its problem document, if it sent one."""
 
     def __init__(self, code: int, reason: str, problem: Document | None) -> None:
-        detail = problem.get("detail") if problem else None
-        super().__init__(detail or f"closed with {code} {reason}".rstrip())
+        why = problem_line(problem) if problem else ""
+        super().__init__(why or f"closed with {code} {reason}".rstrip())
         self.code = code
         self.problem = problem
 

@@ -14,6 +14,7 @@ from time import monotonic
 from aiohttp import ClientSession
 
 from tracking.batch_client import BatchClient, Result
+from tracking.problem_lines import problem_line
 from tracking.records import Record
 
 WINDOW_RECORDS = 2000
@@ -69,7 +70,7 @@ class Summary:
         else:
             problem = result["problem"]
             self.rejected[problem["type"].rpartition("/")[2]] += 1
-            self._add_example(f"{record.place}: {describe_problem(problem)}")
+            self._add_example(f"{record.place}: {problem_line(problem)}")
 
     def _add_example(self, line: str) -> None:
         if len(self.examples) < MAX_EXAMPLES:
@@ -77,12 +78,6 @@ class Summary:
 
 
 OnDecided = Callable[[Record], None]
-
-
-def describe_problem(problem: Result) -> str:
-    """A problem document in one line."""
-    errors = "; ".join(f"{error['pointer']} {error['message']}" for error in problem.get("errors", [])[:3])
-    return errors or str(problem["detail"])
 
 
 async def load(

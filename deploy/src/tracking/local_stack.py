@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from tracking.data_folder import DataFolder
-from tracking.tokens import mint_token
+from tracking.tokens import PLACES, mint_token, named_places
 
 OWN_TOKEN_SECONDS = 24 * 3600
 """Longer than any load takes; a tail makes a fresh one whenever it connects."""
@@ -56,6 +56,18 @@ def secret_of(data_dir: Path) -> str:
     return str(secret)
 
 
+def places_of(data_dir: Path) -> dict[str, str]:
+    """Issuer and audience for tokens (`tokens.PLACES`): of the environment, else those of the running stack.
+
+    Raises:
+        FolderUnusable: the folder cannot be read.
+    """
+    running = DataFolder(data_dir).running_stack() or {}
+    if os.environ.get("JWT_SECRET", "") not in ("", running.get("jwt_secret")):
+        running = {}  # the secret is another installation's
+    return named_places({name: running.get(name.lower(), "") for name in PLACES.values()} | os.environ)
+
+
 def own_token(data_dir: Path, subject: str, scope: str) -> str:
     """A token for one of the commands themselves, for all merchants.
 
@@ -63,5 +75,10 @@ def own_token(data_dir: Path, subject: str, scope: str) -> str:
         NoStack, FolderUnusable: as `secret_of`.
     """
     return mint_token(
-        secret_of(data_dir), subject=subject, scope=scope, merchants=["*"], ttl_seconds=OWN_TOKEN_SECONDS
+        secret_of(data_dir),
+        subject=subject,
+        scope=scope,
+        merchants=["*"],
+        ttl_seconds=OWN_TOKEN_SECONDS,
+        places=places_of(data_dir),
     )

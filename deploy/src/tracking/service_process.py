@@ -60,5 +60,6 @@ class ServiceProcess(Part):
             return False
 
     def _new_process(self) -> ChildProcess:
-        arguments = [sys.executable, "-m", self._module]
+        # Without -P a file of that name in the caller's folder would be run instead.
+        arguments = [sys.executable, "-P", "-m", self._module]
         return ChildProcess(self.name, arguments, environment=self._environment, log_path=self.log_path)

@@ -19,6 +19,7 @@ from tracking.part import Part
 from tracking.processes import DeadlineExceeded, ProcessEnded, free_port, is_port_free
 from tracking.service_process import ServiceProcess
 from tracking.supervisor import ConfigurationFault, Say, check_configuration, first_of, supervise
+from tracking.tokens import PLACES, named_places
 
 MAX_REPLICAS = 16
 
@@ -181,6 +182,7 @@ async def run_stack(
         StackFailed: the stack could not start, or could not go on.
     """
     try:
+        _check_fresh(options)
         with open_data_folder(options.data, fresh=options.fresh) as folder:
             await _run(Stack(options, folder, say), say, work)
     except ConfigurationFault as error:
@@ -217,8 +219,18 @@ def _document(environment: dict[str, str], services: list[ServiceProcess]) -> di
         "jwt_secret": environment["JWT_SECRET"],
         "amqp_url": environment["AMQP_URL"],
         "mongodb_url": environment["MONGODB_URL"],
+        **{PLACES[claim].lower(): place for claim, place in named_places(os.environ).items()},
         "urls": {name: service.url for name, service in by_name.items()},
     }
+
+
+def _check_fresh(options: StackOptions) -> None:
+    given = [variable for variable in ("AMQP_URL", "MONGODB_URL") if os.environ.get(variable)]
+    if options.fresh and given:
+        raise ConfigurationFault(
+            f"--fresh empties what the stack starts itself, and {' and '.join(given)} name what it does not:"
+            " leave out the one or the other"
+        )
 
 
 def _checked_ports(wanted: dict[str, int]) -> dict[str, int]:

@@ -27,7 +27,9 @@ def up(
     ready_file: Annotated[
         Path | None, typer.Option(help="Written when all is ready: addresses, secret, process ids.")
     ] = None,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Begin with empty data.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin with empty data. Not with AMQP_URL or MONGODB_URL.")
+    ] = False,
 ) -> None:
     """Runs the whole system on this machine until Ctrl-C or SIGTERM.
 
@@ -59,7 +61,9 @@ def demo(
     notifier_port: Port = 8003,
     rate: Annotated[float, typer.Option(min=0.1, max=200, help="New orders a second.")] = 5.0,
     seconds: Annotated[float, typer.Option(min=0, help="Stop by itself after so long; 0 = never.")] = 0.0,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Begin with empty data.")] = False,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Begin with empty data. Not with AMQP_URL or MONGODB_URL.")
+    ] = False,
 ) -> None:
     """Runs the whole system with a simulated fleet, and shows live what happens, until Ctrl-C."""
     ports = {"ingest": ingest_port, "query": query_port, "notifier": notifier_port}
@@ -85,8 +89,12 @@ def parse_replicas(texts: list[str]) -> dict[str, int]:
     for text in texts:
         service, _, number = text.partition("=")
         if service not in SERVICES:
-            raise typer.BadParameter(f"{text}: the services are {', '.join(SERVICES)}")
+            raise typer.BadParameter(
+                f"{text}: the services are {', '.join(SERVICES)}", param_hint="--replicas"
+            )
         if not number.isdecimal() or not 1 <= int(number) <= MAX_REPLICAS:
-            raise typer.BadParameter(f"{text}: write SERVICE=N with N from 1 to {MAX_REPLICAS}")
+            raise typer.BadParameter(
+                f"{text}: write SERVICE=N with N from 1 to {MAX_REPLICAS}", param_hint="--replicas"
+            )
         replicas[service] = int(number)
     return replicas

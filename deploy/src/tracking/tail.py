@@ -19,10 +19,11 @@ async def print_events(live: LiveOrders, *, json_lines: bool) -> None:
         StreamRefused: the server does not want this client.
     """
     logging.getLogger("tracking.live").setLevel(logging.INFO)
+    asked = live.cursor
     try:
         await first_of(_print(live, json_lines=json_lines), _announce(live))
     finally:
-        if live.cursor:
+        if live.cursor and live.cursor != asked:
             sys.stderr.write(f"go on from here with --after {live.cursor}\n")
 
 

@@ -9,7 +9,7 @@ import typer
 from tracking.audit import actor_of, audit_lines, record_token, time_since
 from tracking.command_options import AsOption, DataDir, database_name, run, say
 from tracking.data_folder import DEFAULT_FOLDER
-from tracking.local_stack import NoStack, secret_of, server_url
+from tracking.local_stack import NoStack, places_of, secret_of, server_url
 from tracking.revoke import describe, parse_revocation
 from tracking.revoke import revoke as write_revocation
 from tracking.tokens import SourceType, mint_token, parse_ttl, read_signing_key
@@ -39,6 +39,7 @@ def token(
         source_type=source_type,
         orders=_split(orders) if orders else None,
         ttl_seconds=parse_ttl(ttl),
+        places=places_of(data_dir),
     )
     _record_token(data_dir, acting, text)
     typer.echo(text)

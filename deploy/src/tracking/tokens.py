@@ -3,6 +3,7 @@
 import os
 import re
 import secrets
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from time import time
@@ -24,6 +25,10 @@ Scope = Literal["orders:write", "orders:read", "orders:admin"]
 
 _TTL = re.compile(r"([1-9]\d{0,8})([smhd])")
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+
+
+PLACES = {"iss": "JWT_ISSUER", "aud": "JWT_AUDIENCE"}
+"""Claim → the setting of the services that it must be equal to, where that is set."""
 
 
 class InvalidClaims(ValueError):
@@ -81,9 +86,11 @@ def mint_token(
     source_type: SourceType = "system",
     orders: list[str] | None = None,
     ttl_seconds: int = 3600,
+    places: Mapping[str, str] | None = None,
 ) -> str:
-    """A token with these claims and an id of its own (`jti`), valid from now for `ttl_seconds`, and for whom
-    `JWT_ISSUER` and `JWT_AUDIENCE` of the environment name. `key`: the secret, or a private key.
+    """A token with these claims and an id of its own (`jti`), valid from now for `ttl_seconds`.
+
+    `key`: the secret, or a private key. `places`: the claims of `PLACES`; None: what the environment says.
 
     Raises:
         InvalidClaims: the services would refuse it.
@@ -109,12 +116,16 @@ def mint_token(
     }
     if orders is not None:
         claims["orders"] = orders
-    places = {"iss": os.environ.get("JWT_ISSUER"), "aud": os.environ.get("JWT_AUDIENCE")}
-    claims |= {name: place for name, place in places.items() if place}
+    claims |= named_places(os.environ) if places is None else places
     if isinstance(key, str):
         return jwt.encode(claims, key, algorithm="HS256")
     named = {"kid": key.key_id} if key.key_id else None
     return jwt.encode(claims, key.material, algorithm=key.algorithm, headers=named)
+
+
+def named_places(settings: Mapping[str, str]) -> dict[str, str]:
+    """The claims of `PLACES` that these settings ask for, by claim."""
+    return {claim: settings[name] for claim, name in PLACES.items() if settings.get(name)}
 
 
 def check_identifiers(option: str, texts: list[str]) -> None:

@@ -72,7 +72,7 @@ def _leave(name: str, reason: str, code: int) -> None:
 async def serve_http(
     app: FastAPI, settings: Settings, port: int, *, on_stop: Callable[[], None] = lambda: None
 ) -> None:
-    """Serves `app` until SIGTERM or SIGINT, calls `on_stop`, then lets requests in flight end.
+    """Serves `app` until a stop signal, calls `on_stop`, then lets requests in flight end.
 
     Raises:
         PortInUse: the port is taken.
@@ -87,7 +87,7 @@ async def serve_http(
         date_header=False,
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        lifespan="on",
+        lifespan="off",  # the parts live around the application, and what ends them is told once
         http=bounded_protocol(app.state.edges, settings.http_max_connections),
         ws="none",
     )
@@ -118,15 +118,18 @@ class _Server(uvicorn.Server):
 
 @asynccontextmanager
 async def stop_signal() -> AsyncIterator[asyncio.Event]:
-    """An event that SIGTERM or SIGINT sets."""
+    """An event that SIGTERM, SIGINT or SIGHUP sets; SIGHUP not if it is ignored, as `nohup` asks for."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
+    numbers = [signal.SIGTERM, signal.SIGINT]
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
+    for number in numbers:
         loop.add_signal_handler(number, stop.set)
     try:
         yield stop
     finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in numbers:
             loop.remove_signal_handler(number)
 
 
