@@ -200,7 +200,7 @@ class Client(Visitor):
 def test_old_snapshot_and_events_are_the_fresh_snapshot() -> None:
     counts: Counter[str] = Counter()
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=200)
     @given(
         script=scripts,
         visits=st.lists(st.tuples(followed, st.integers(0, 60), stays), min_size=2, max_size=4),
