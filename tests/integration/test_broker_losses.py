@@ -1,9 +1,10 @@
-"""Serving over connections: again after a loss, and not when it is told to end."""
+"""Connections: served again after a loss, not when it is told to end; what an earlier version declared."""
 
 import asyncio
 
 from servers import Broker
-from shared.broker import BrokerUnavailable, Connection, serve_connections
+from shared.broker import BrokerUnavailable, Connection, connect, serve_connections
+from shared.topology import DEAD_QUEUE, dead_queue, partition_queue_name
 
 
 async def test_it_serves_again_after_each_loss(broker_node: Broker) -> None:
@@ -49,3 +50,13 @@ async def fall_when_cancelled(begun: asyncio.Event) -> None:
         await asyncio.Event().wait()
     except asyncio.CancelledError as error:
         raise BrokerUnavailable("lost") from error
+
+
+async def test_a_dead_letter_queue_of_an_earlier_version_stays_as_it_is(fresh_vhost_url: str) -> None:
+    earlier = {name: value for name, value in dead_queue().arguments.items() if name != "x-delivery-limit"}
+    async with connect(fresh_vhost_url, "test") as connection:
+        channel = await connection._connection.channel()
+        await channel.declare_queue(DEAD_QUEUE, durable=True, arguments=earlier)
+        for _ in range(2):
+            await connection.declare(1)
+        assert await connection.depth(partition_queue_name(0)) == 0

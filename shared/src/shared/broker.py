@@ -21,6 +21,7 @@ from tenacity import AsyncRetrying, retry_if_exception, stop_never, wait_random_
 from shared.topology import (
     COMMANDS_EXCHANGE,
     DEAD_EXCHANGE,
+    DEAD_QUEUE,
     EVENTS_EXCHANGE,
     Queue,
     dead_queue,
@@ -251,15 +252,25 @@ class Connection:
         """Declares every exchange and queue. Idempotent.
 
         Raises:
-            BrokerUnavailable: also when something of that name exists with other arguments.
+            BrokerUnavailable: also when an exchange or the queue of a partition exists with other arguments.
         """
         async with _bounded("declare"):
+            await self._declare_dead_queue()
             channel = await self._connection.channel()
             await channel.declare_exchange(COMMANDS_EXCHANGE, aio_pika.ExchangeType.DIRECT, durable=True)
             await channel.declare_exchange(EVENTS_EXCHANGE, aio_pika.ExchangeType.FANOUT, durable=True)
-            await channel.declare_exchange(DEAD_EXCHANGE, aio_pika.ExchangeType.FANOUT, durable=True)
-            for queue in (dead_queue(), *(partition_queue(p) for p in range(partitions))):
-                await _declare_queue(channel, queue)
+            for partition in range(partitions):
+                await _declare_queue(channel, partition_queue(partition))
+            await channel.close()
+
+    async def _declare_dead_queue(self) -> None:
+        channel = await self._connection.channel()
+        await channel.declare_exchange(DEAD_EXCHANGE, aio_pika.ExchangeType.FANOUT, durable=True)
+        try:
+            await _declare_queue(channel, dead_queue())
+        except aiormq.exceptions.ChannelPreconditionFailed:  # the broker has closed the channel
+            log.info("%s has the arguments of an earlier version; it stays as it is", DEAD_QUEUE)
+        else:
             await channel.close()
 
     async def ensure(self, partitions: int) -> None:
