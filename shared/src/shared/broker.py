@@ -175,11 +175,6 @@ class Consumer:
         """Returns when something has arrived, or the channel is closed."""
         await self._something.wait()
 
-    @property
-    def arrived_bytes(self) -> int:
-        """What has arrived and was not taken yet."""
-        return sum(len(message.body) for message in self._arrived)
-
     def take(self, limit: int) -> list[Delivery]:
         """What has arrived, at most `limit`. Empty: nothing, or the channel is closed (whatever had
         arrived on it comes again elsewhere).

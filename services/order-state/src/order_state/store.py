@@ -45,7 +45,6 @@ class Store:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._session = database.client.start_session()
-        self._transaction = asyncio.Lock()
         self._worker = self._session.session_id["id"].hex()
 
     async def claim(self, partition: int) -> PartitionPosition:
@@ -188,11 +187,10 @@ class Store:
             with refusals():
                 await self._write(session, writes)
 
-        async with self._transaction:
-            with driver_errors():
-                await self._session.with_transaction(
-                    write, read_concern=ReadConcern("snapshot"), write_concern=DURABLE
-                )
+        with driver_errors():
+            await self._session.with_transaction(
+                write, read_concern=ReadConcern("snapshot"), write_concern=DURABLE
+            )
         return [_after(position, result) for position, result in zip(positions, decided, strict=True)]
 
     async def _write(

@@ -3,8 +3,8 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from order_state import metrics
@@ -24,9 +24,6 @@ HOLD_SECONDS = 10
 """How long a partition rests that cannot go on, before it is tried again. Its deliveries stay in hand: given
 back, they would come closer to the delivery limit each time."""
 
-MAX_RECORDING = 2
-"""Passes whose first half is in work: one that commits, one that is read and decided meanwhile."""
-
 STOP_SECONDS = 5
 """How long the passes in work may take to end when the process is told to stop."""
 
@@ -42,11 +39,6 @@ class Subscription:
     """Taken, and to be tried again before anything else."""
     _passes: int = 0
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
-
-    @property
-    def waiting_bytes(self) -> int:
-        """About how much the next pass could take."""
-        return self.consumer.arrived_bytes
 
     def take(self, limit: int) -> Share:
         """What is held, or else what has arrived, about `limit` bytes of it, for a pass."""
@@ -85,31 +77,20 @@ class _Taken:
     waiting: _Waiting
     share: Share
 
-    def is_recorded(self) -> None:
-        """Lets the subscription go on from where its partition stands now, unless it was given up."""
-        if not self.waiting.recorded.done():
-            self.waiting.subscription.position = self.share.position
-            self.waiting.recorded.set_result(None)
-
 
 @dataclass(slots=True, eq=False)
 class Worker:
     """Runs passes while subscriptions ask for them. First come, first served.
 
-    Transactions follow one another. But while one pass tells (announces, replies, acknowledges), the next
-    one records (loads, decides, commits); and where more waits than one pass can take, another one is loaded
-    and decided while that one commits. Passes at the same time have no partition in common, since a
-    subscription asks again only when what it brought is recorded. Second halves follow one another, so that
-    the events of a partition are announced in the order of their commits.
+    While the second half of a pass (announce, reply, acknowledge) waits for the broker, the first
+    half of the next one (load, decide, commit) waits for the database. Second halves follow one
+    another, so that events are announced in the order of their commits.
     """
 
     passes: Passes
     _queue: deque[_Waiting] = field(default_factory=deque)
     _asked: asyncio.Event = field(default_factory=asyncio.Event)
-    _recording: int = 0
-    _telling: asyncio.Lock = field(default_factory=asyncio.Lock)
-    _lost: BrokerUnavailable | None = None
-    """Why a second half failed: none comes after it."""
+    _telling: asyncio.Task[None] | None = None
 
     async def handle(self, subscription: Subscription) -> None:
         """Returns when what has arrived on the subscription (or as much as fits a pass) is recorded.
@@ -136,22 +117,19 @@ class Worker:
         """Runs passes until cancelled; what is in work then is brought to its end.
 
         Raises:
-            BrokerUnavailable: in a group; the connection is gone.
+            BrokerUnavailable: the connection is gone.
         """
-        async with asyncio.TaskGroup() as passes:
+        try:
             while True:
                 await self._asked.wait()
                 self._asked.clear()
-                while self._may_begin():
-                    self._recording += 1
-                    passes.create_task(_finish(self._pass(self._take())))
-
-    def _may_begin(self) -> bool:
-        # Not sooner: a pass that waits for the commit before it grows, and costs each of its commands less.
-        if not self._queue or self._recording == 0:
-            return bool(self._queue)
-        waiting_bytes = sum(waiting.subscription.waiting_bytes for waiting in self._queue)
-        return self._recording < MAX_RECORDING and waiting_bytes >= PASS_BYTES
+                if self._telling is not None and self._telling.done():
+                    self._telling.result()  # raises what went wrong
+                while self._queue:
+                    await _finish(self._pass(self._take()))
+        finally:
+            if self._telling is not None:
+                await asyncio.wait({self._telling}, timeout=STOP_SECONDS)
 
     def _take(self) -> list[_Taken]:
         taken = []
@@ -166,45 +144,36 @@ class Worker:
 
     async def _pass(self, taken: list[_Taken]) -> None:
         try:
-            await self._run(taken)
+            recorded = await self.passes.record([one.share for one in taken])
+            if self._telling is not None:
+                await self._telling
+        except (Fenced, CannotGoOn) as error:
+            if len(taken) > 1:
+                for one in taken:  # alone, each learns whether it is the one
+                    one.share.again = True  # this pass may have written its part
+                    await self._pass([one])
+                return
+            _give_up(taken[0], error)
         except BrokerUnavailable as error:
-            _refuse(taken, error)
+            _settle(taken, error)
             raise
+        else:
+            self._tell_next(taken, recorded)
+
+    def _tell_next(self, taken: list[_Taken], recorded: Recorded) -> None:
+        self._telling = asyncio.create_task(self._tell(taken, recorded))
+        self._telling.add_done_callback(lambda _: self._asked.set())
+        for one in taken:
+            one.waiting.subscription.position = one.share.position
+            if not one.waiting.recorded.done():
+                one.waiting.recorded.set_result(None)
+
+    async def _tell(self, taken: list[_Taken], recorded: Recorded) -> None:
+        try:
+            await self.passes.tell(recorded)
         finally:
             for one in taken:
                 one.waiting.subscription.leave_pass()
-
-    async def _run(self, taken: list[_Taken]) -> None:
-        recorded = await self._record(taken)
-        async with self._turn_to_tell():
-            self._recording -= 1
-            self._asked.set()
-            for one in taken:
-                one.is_recorded()
-            for part in recorded:
-                await self.passes.tell(part)
-
-    @asynccontextmanager
-    async def _turn_to_tell(self) -> AsyncIterator[None]:
-        async with self._telling:
-            if self._lost is not None:  # to acknowledge now would acknowledge what was not told before
-                raise self._lost
-            try:
-                yield
-            except BrokerUnavailable as error:
-                self._lost = error
-                raise
-
-    async def _record(self, taken: list[_Taken]) -> list[Recorded]:
-        try:
-            return [await self.passes.record([one.share for one in taken])]
-        except (Fenced, CannotGoOn) as error:
-            if len(taken) > 1:  # alone, each learns whether it is the one
-                for one in taken:
-                    one.share.again = True  # this pass may have written its part
-                return [part for one in taken for part in await self._record([one])]
-            _give_up(taken[0], error)
-            return []
 
 
 def _give_up(taken: _Taken, error: Fenced | CannotGoOn) -> None:
@@ -213,11 +182,12 @@ def _give_up(taken: _Taken, error: Fenced | CannotGoOn) -> None:
     else:
         metrics.FENCED.inc()
         log.warning("gave up partition %d: %s", taken.share.partition, error)
-    _refuse([taken], error)
+    _settle([taken], error)
 
 
-def _refuse(taken: list[_Taken], error: Exception) -> None:
+def _settle(taken: list[_Taken], error: Exception) -> None:
     for one in taken:
+        one.waiting.subscription.leave_pass()
         if not one.waiting.recorded.done():
             one.waiting.recorded.set_exception(error)
 
@@ -230,6 +200,5 @@ async def _finish(work: Coroutine[None, None, None]) -> None:
     try:
         await asyncio.shield(task)
     except asyncio.CancelledError:
-        ended, _ = await asyncio.wait({task}, timeout=STOP_SECONDS)
-        await asyncio.gather(*ended, return_exceptions=True)  # what it ends with matters to nobody any more
+        await asyncio.wait({task}, timeout=STOP_SECONDS)
         raise
