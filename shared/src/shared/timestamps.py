@@ -4,6 +4,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
+import orjson
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, PlainSerializer
 
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
@@ -26,7 +27,10 @@ def to_milliseconds(time: datetime) -> datetime:
 
 def format_time(time: datetime) -> str:
     """RFC 3339 in UTC with milliseconds: ``2026-01-31T08:15:00.000Z``. `time` must be in UTC."""
-    return time.isoformat(timespec="milliseconds")[:-6] + "Z"
+    text = orjson.dumps(
+        time
+    ).decode()  # in a third of the time of `isoformat`; whole seconds have no fraction
+    return f"{text[1:24]}Z" if time.microsecond else f"{text[1:20]}.000Z"
 
 
 def format_optional_time(time: datetime | None) -> str | None:
