@@ -1,5 +1,6 @@
 """The live board in a real browser: thousands of orders, a stream of changes, and readers in the middle."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -16,7 +17,7 @@ from desk import (
     shows_as_listed,
     update,
 )
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from callers import eventually, token
 
@@ -135,6 +136,34 @@ async def test_a_row_changes_in_place_and_an_order_that_closes_leaves(desk: Desk
         await desk.report([update(ids[3], "cancelled")])
         await expect(row_of(page, ids[3])).to_have_count(0)
         await counts_are(page, {"open": 149, "created": 149, "picked_up": 0, "cancelled": 1})
+
+
+async def test_what_closes_while_two_reports_are_on_their_way_is_counted_once(desk: Desk) -> None:
+    """The page asks when it opens and again when it is live, and a busy service answers late."""
+    _, bearer, ids = await screenful(desk)
+    asked: list[str] = []
+    second = asyncio.Event()
+
+    async def late(route: Route) -> None:
+        asked.append(route.request.url)
+        if len(asked) == 2:
+            await second.wait()
+        await route.continue_()
+
+    async def is_asked_twice() -> bool:
+        return len(asked) == 2
+
+    async with desk.page(bearer=bearer) as page:
+        await page.route("**/v1/reports/status-counts*", late)
+        await page.reload()
+        await is_live(page)
+        await eventually(is_asked_twice)
+        await desk.report([update(ids[3], "cancelled")])
+        await expect(row_of(page, ids[3])).to_have_count(0)
+        async with page.expect_response("**/v1/reports/status-counts*"):
+            second.set()
+        await desk.report([update(ids[4], "cancelled")])
+        await counts_are(page, {"open": 148, "created": 148, "cancelled": 2})
 
 
 async def counts_are(page: Page, wanted: dict[str, int]) -> None:

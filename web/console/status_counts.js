@@ -20,7 +20,7 @@ export class StatusCounts {
   #filter = null;
   #today = new Map(); // closed status → orders that came into it since midnight
   #todayUntil = ""; // up to when the report counted them; the stream counts on from there
-  #closed = null; // what the stream told of since the report was asked for, while it is on its way
+  #closed = null; // what the stream told of since the newest report was asked for, while it is on its way
   #askedFor = null; // the parameters of the newest report
 
   /**
@@ -53,18 +53,19 @@ export class StatusCounts {
     // Where report and stream meet: what closes while the report is on its way is in one of them, and in one only.
     const until = new Date(this.#now()).toISOString();
     parameters.set("to", until);
-    this.#closed = [];
+    const closed = [];
+    this.#closed = closed; // and so an answer to an earlier question is not wanted any more
     try {
       const { rows } = await this.#reports.get("status-counts", parameters);
-      if (this.#askedFor !== key) return;
-      const closed = rows.filter(({ status }) => !this.#openStatuses.has(status));
-      this.#today = new Map(closed.map(({ status, entered }) => [status, entered]));
+      if (this.#closed !== closed) return;
+      const before = rows.filter(({ status }) => !this.#openStatuses.has(status));
+      this.#today = new Map(before.map(({ status, entered }) => [status, entered]));
       this.#todayUntil = until;
-      for (const data of this.#closed) this.#add(data);
+      for (const data of closed) this.#add(data);
       this.#closed = null;
       this.#changed();
     } catch {
-      if (this.#askedFor !== key) return;
+      if (this.#closed !== closed) return;
       this.#closed = null;
       this.#askedFor = null; // the counts of open orders are there without it
     }
