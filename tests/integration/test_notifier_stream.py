@@ -134,8 +134,11 @@ async def test_subscribing_again_replaces_the_filter(stage: Stage) -> None:
 
 async def test_without_a_snapshot_only_the_tail_comes(stage: Stage) -> None:
     order = new_order()
-    await walk(stage, order, "acme", "created")
-    async with raw_client(stage.url) as client:
+    async with raw_client(stage.url) as watcher, raw_client(stage.url) as client:
+        await watcher.send(type="subscribe", token=stage.token(), filter={"order_id": [order]})
+        await watcher.until("live")
+        await walk(stage, order, "acme", "created")
+        assert ids(await watcher.events(1)) == [f"{order}:1"]  # it is the past for the notifier, too
         await client.send(type="subscribe", token=stage.token(), snapshot=False)
         assert [message["type"] for message in await client.until("live")] == ["live"]
         await walk(stage, order, "acme", "picked_up")
