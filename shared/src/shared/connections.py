@@ -96,9 +96,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by the parser."""
-        if (
-            self._head_open
-        ):  # what follows a body is a trailer, and never a part of the head (RFC 9110, 6.5.1)
+        if self._head_open:  # else it is of the trailer, which is no part of the head (RFC 9110, 6.5.1)
             super().on_header(name, value)
         self._count(len(name) + len(value))
 
