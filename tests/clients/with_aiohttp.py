@@ -53,9 +53,7 @@ async def main() -> None:
     async with ClientSession(headers={"Authorization": f"Bearer {os.environ['TOKEN']}"}) as session:
         created, _, _ = await post(session, "/v1/orders", "create", create(ORDER))
         repeated, replayed, _ = await post(session, "/v1/orders", "create", create(ORDER))
-        updated, _, _ = await post(
-            session, f"/v1/orders/{ORDER}/updates", "pick-up", {"status": "picked_up"}
-        )
+        updated, _, _ = await post(session, f"/v1/orders/{ORDER}/updates", "pick-up", {"status": "picked_up"})
         operations = [
             {"op": "create", **create(f"{ORDER}-b")},
             {"op": "create", **create(f"{ORDER}-c")},

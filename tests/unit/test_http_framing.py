@@ -156,8 +156,17 @@ async def test_what_stands_behind_a_body_is_no_part_of_the_head(url: str) -> Non
     assert bodies(found) == ["{}", "{}"]
 
 
-async def test_a_trailer_without_end_is_refused(url: str) -> None:
-    answer = await exchange(url, chunked("", b"{}", "X: y\r\n" * 20_000))
+@pytest.mark.parametrize(
+    "data",
+    [
+        chunked("", b"{}", "X: y\r\n" * 20_000),
+        chunked("", b"{}", "X: " + "y" * 2_000_000),
+        chunked().replace(b";a=b", b";a=" + b"b" * 2_000_000),
+    ],
+    ids=["many fields", "one long field", "what is said of a chunk"],
+)
+async def test_what_surrounds_a_body_is_bounded(url: str, data: bytes) -> None:
+    answer = await exchange(url, data)
     assert (answer.status, answer.slug) == (431, "headers-too-large")
 
 

@@ -25,7 +25,8 @@ _refusals = PacedLog(logging.getLogger(__name__))
 SWEEP_SECONDS = 1.0
 
 UNPARSED_BYTES = 512 * 1024
-"""What the parser may keep of a head; two reads of the socket. The exact bound is for what it has told."""
+"""What the parser may keep of a head or trailer; two reads of the socket. The exact bound is for what it has
+told."""
 
 MAX_PATH_CHARACTERS = 200
 """Of an address, told in a problem: it may be what made the head too large."""
@@ -71,7 +72,7 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._refusal is not None:
             return
         super().data_received(data)
-        if self._head_open:  # the parser keeps what it has not told yet
+        if self.begun_at is not None:  # the parser keeps what it has not told yet, of a trailer too
             self._unparsed_bytes += len(data)
             if self._unparsed_bytes > UNPARSED_BYTES:
                 self._refuse_head()
@@ -99,6 +100,11 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._head_open:  # else it is of the trailer, which is no part of the head (RFC 9110, 6.5.1)
             super().on_header(name, value)
         self._count(len(name) + len(value))
+
+    def on_body(self, body: bytes) -> None:
+        """Called by the parser."""
+        self._unparsed_bytes = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Called by the parser."""
