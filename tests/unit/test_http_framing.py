@@ -160,8 +160,8 @@ async def test_what_stands_behind_a_body_is_no_part_of_the_head(url: str) -> Non
     "data",
     [
         chunked("", b"{}", "X: y\r\n" * 20_000),
-        chunked("", b"{}", "X: " + "y" * 2_000_000),
-        chunked().replace(b";a=b", b";a=" + b"b" * 2_000_000),
+        chunked("", b"{}", "X: " + "y" * 700_000)[:600_000],
+        chunked().replace(b";a=b", b";a=" + b"b" * 700_000)[:600_000],
     ],
     ids=["many fields", "one long field", "what is said of a chunk"],
 )
