@@ -11,7 +11,7 @@ import pytest
 import uvicorn
 from hypothesis import given
 from hypothesis import strategies as st
-from uvicorn._types import ASGI3Application, ASGIReceiveCallable, ASGISendCallable, Scope
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from answers import Answer
 from raw_http import RawConnection, exchange
@@ -34,7 +34,7 @@ LATER = b"GET /later HTTP/1.1\r\nHost: a\r\n\r\n"
 """A whole request: as a body, it must never become one."""
 
 
-async def echo(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+async def echo(scope: Scope, receive: Receive, send: Send) -> None:
     """Answers with what has arrived."""
     assert scope["type"] == "http"
     body, more = b"", True
@@ -52,7 +52,7 @@ async def echo(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallabl
 
 
 @asynccontextmanager
-async def serving(app: ASGI3Application) -> AsyncIterator[uvicorn.Server]:
+async def serving(app: ASGIApp) -> AsyncIterator[uvicorn.Server]:
     """A server with the protocol of our services."""
     edges = Edges(None, frozenset(), max_requests=100, request_seconds=10, hsts_seconds=0)
     protocol = bounded_protocol(edges, 100)
@@ -179,10 +179,11 @@ async def test_http_1_0_is_never_asked_to_go_on(url: str) -> None:
     ("bad", "slug"),
     [
         (b"nonsense\r\n\r\n", "malformed-request"),
+        (b"\x01\x02\r\n\r\n", "malformed-request"),
         (b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 20_000, "headers-too-large"),
         (chunked().replace(b"2;", b"z;"), "malformed-request"),
     ],
-    ids=["no HTTP", "a large head", "a broken body"],
+    ids=["no HTTP", "no text", "a large head", "a broken body"],
 )
 async def test_what_cannot_be_read_is_refused_behind_the_answers_to_what_came_before(
     url: str, bad: bytes, slug: str
@@ -289,7 +290,7 @@ async def test_an_answer_that_takes_long_is_not_cut_off_as_quiet() -> None:
     """Of two requests behind each other, the first is answered, and the second in hand."""
     answers_given, go_on = 0, asyncio.Event()
 
-    async def slow_second(scope: Scope, receive: ASGIReceiveCallable, send: ASGISendCallable) -> None:
+    async def slow_second(scope: Scope, receive: Receive, send: Send) -> None:
         nonlocal answers_given
         if answers_given:
             await go_on.wait()

@@ -143,8 +143,9 @@ class BoundedProtocol(HttpToolsProtocol):
         headers = self.headers if self.begun_at is not None else []
         document = problem.document(_path(self.url) if headers else None, _trace_id(headers))
         answer = _encoded(problem, document, self.hsts_seconds)
-        if self._is_answering() and (self._head_open or self.pipeline):
-            if not self._head_open:
+        is_in_its_body = self.begun_at is not None and not self._head_open
+        if self._is_answering() and (self.pipeline or not is_in_its_body):
+            if is_in_its_body:
                 self.pipeline.popleft()  # the request that is refused: it came last
             self._refusal, self.begun_at = answer, None
         elif self._is_answering() and self.cycle.response_started:
