@@ -1,6 +1,6 @@
 # The front door. `make` alone lists what there is. ARGS="…" goes to the command behind a target.
 .DEFAULT_GOAL := help
-.PHONY: help setup browser demo up test test-slow fuzz lint audit format docs screenshots bench lock
+.PHONY: help setup browser demo up test test-slow test-clients fuzz lint audit format docs screenshots bench lock
 
 WORKERS ?= 2
 
@@ -33,6 +33,10 @@ test: browser ## all tests but the slow ones, on WORKERS=2 processes
 
 test-slow: browser ## the slow tests
 	@.venv/bin/pytest -m slow $(ARGS)
+
+test-clients: setup ## install Java, Go, PHP, Ruby, curl and wget, and let clients in all of them speak to the services
+	@deploy/setup --clients
+	@.venv/bin/pytest tests/clients tests/integration/test_connect_page.py $(ARGS)
 
 fuzz: setup ## make up requests from the OpenAPI documents for minutes: ARGS="--fuzz-seconds 600 --fuzz-seed 7"
 	@.venv/bin/pytest tests/integration/test_openapi_fuzz.py -m slow --capture no $(ARGS)

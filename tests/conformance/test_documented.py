@@ -10,9 +10,9 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from clients import HERE, NODE
 
 from callers import token
+from clients import HERE, NODE
 from fixtures import Spine, StartService
 from tracking.fleet import MERCHANTS
 from tracking.service_process import ServiceProcess

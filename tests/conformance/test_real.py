@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 
 import pytest
 from aiohttp import ClientSession
-from clients import COMMANDS, ClientProcess, Document, following
 
 from callers import Caller, eventually, many_lives, token
+from clients import COMMANDS, ClientProcess, Document, following
 from fixtures import PARTITIONS, Spine, StartService
 from tracking.service_process import ServiceProcess
 

@@ -6,7 +6,6 @@ from typing import Any
 
 import jwt
 import pytest
-from clients import COMMANDS, following
 from scripted_notifier import (
     Document,
     Script,
@@ -24,6 +23,7 @@ from scripted_notifier import (
     snapshot,
 )
 
+from clients import COMMANDS, following
 from tracking.processes import free_port
 
 SECRET = "a-secret-of-the-tests-0123456789abcdef"

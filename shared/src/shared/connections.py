@@ -17,6 +17,7 @@ from shared.answer_headers import RawHeaders, always_sent
 from shared.edges import HEAD_BYTES, STALL_SECONDS, Edges
 from shared.logs import PacedLog
 from shared.problems import PROBLEM_MEDIA_TYPE, Problem
+from shared.request_parser import UpgradeIgnoringParser
 from shared.tracing import trace_id_of
 
 _refusals = PacedLog(logging.getLogger(__name__))
@@ -24,7 +25,8 @@ _refusals = PacedLog(logging.getLogger(__name__))
 SWEEP_SECONDS = 1.0
 
 UNPARSED_BYTES = 512 * 1024
-"""What the parser may keep of a head; two reads of the socket. The exact bound is for what it has told."""
+"""What the parser may keep of a head or trailer; two reads of the socket. The exact bound is for what it has
+told."""
 
 MAX_PATH_CHARACTERS = 200
 """Of an address, told in a problem: it may be what made the head too large."""
@@ -41,6 +43,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
+        self.parser = UpgradeIgnoringParser(self)  # type: ignore[assignment]  # what is used of it is the same
         now = self.loop.time()
         self.quiet_since: float | None = now
         """Since when a request is awaited; None: one has begun."""
@@ -53,6 +56,8 @@ class BoundedProtocol(HttpToolsProtocol):
         self._head_bytes = 0
         self._unparsed_bytes = 0
         self._too_large = False
+        self._refusal: bytes | None = None
+        """The answer to what cannot be read, to be sent behind those to the requests before it."""
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as its parent
         """Called by the transport."""
@@ -64,8 +69,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Called by the transport."""
+        if self._refusal is not None:
+            return
         super().data_received(data)
-        if self._head_open:  # the parser keeps what it has not told yet
+        if self.begun_at is not None:  # the parser keeps what it has not told yet, of a trailer too
             self._unparsed_bytes += len(data)
             if self._unparsed_bytes > UNPARSED_BYTES:
                 self._refuse_head()
@@ -79,6 +86,8 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Called by the parser."""
         self._head_open = False
+        if self.parser.get_http_version() == "1.0":
+            self.expect_100_continue = False  # to be ignored then (RFC 9110, 10.1.1)
         super().on_headers_complete()
 
     def on_url(self, url: bytes) -> None:
@@ -88,8 +97,14 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Called by the parser."""
-        super().on_header(name, value)
+        if self._head_open:  # else it is of the trailer, which is no part of the head (RFC 9110, 6.5.1)
+            super().on_header(name, value)
         self._count(len(name) + len(value))
+
+    def on_body(self, body: bytes) -> None:
+        """Called by the parser."""
+        self._unparsed_bytes = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """Called by the parser."""
@@ -98,8 +113,10 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def on_response_complete(self) -> None:
         """Called when an answer is out."""
-        self.quiet_since = self.loop.time()
+        self.quiet_since, waiting = self.loop.time(), len(self.pipeline)
         super().on_response_complete()
+        if self._refusal is not None and not waiting:
+            self._end_with(self._refusal)
 
     def pause_writing(self) -> None:
         """Called by the transport."""
@@ -119,12 +136,26 @@ class BoundedProtocol(HttpToolsProtocol):
             self.refuse(Problem("malformed-request", msg))
 
     def refuse(self, problem: Problem) -> None:
-        """Answers without asking the application, and closes."""
+        """Answers without asking the application, behind the answers to what came before, and closes."""
+        if self.transport.is_closing():
+            return
+        # The address is whole for certain once a header behind it is.
+        headers = self.headers if self.begun_at is not None else []
+        document = problem.document(_path(self.url) if headers else None, _trace_id(headers))
+        answer = _encoded(problem, document, self.hsts_seconds)
+        is_in_its_body = self.begun_at is not None and not self._head_open
+        if self._is_answering() and (self.pipeline or not is_in_its_body):
+            if is_in_its_body:
+                self.pipeline.popleft()  # the request that is refused: it came last
+            self._refusal, self.begun_at = answer, None
+        elif self._is_answering() and self.cycle.response_started:
+            self.transport.close()
+        else:
+            self._end_with(answer)
+
+    def _end_with(self, answer: bytes) -> None:
         if not self.transport.is_closing():
-            # The address is whole for certain once a header behind it is.
-            headers = self.headers if self.begun_at is not None else []
-            document = problem.document(_path(self.url) if headers else None, _trace_id(headers))
-            self.transport.write(_encoded(problem, document, self.hsts_seconds))
+            self.transport.write(answer)
             self.transport.close()
 
     def _refuse_head(self) -> None:
@@ -135,9 +166,6 @@ class BoundedProtocol(HttpToolsProtocol):
         if self._head_bytes > HEAD_BYTES:
             self._too_large = True
             raise ValueError("head too large")  # the parser then gives up
-
-    def _unsupported_upgrade_warning(self) -> None:
-        """Says nothing: anybody could fill the log."""
 
     def sweep(self, now: float, request_seconds: float, quiet_seconds: float) -> None:
         """Ends the connection if it has cost too much by `now`."""
@@ -151,11 +179,16 @@ class BoundedProtocol(HttpToolsProtocol):
             self.begun_at = self.begun_at and now  # it is we who do not read
         elif self.begun_at is not None and now - self.begun_at > request_seconds:
             self._end_late(now - self.begun_at - request_seconds)
-        elif self.quiet_since is not None and now - self.quiet_since > quiet_seconds:
+        elif self.quiet_since is None or self._is_answering():
+            return
+        elif now - self.quiet_since > quiet_seconds:
             self.transport.close()
 
+    def _is_answering(self) -> bool:
+        return self.cycle is not None and not self.cycle.response_complete
+
     def _end_late(self, over: float) -> None:
-        if self.cycle is None or self.cycle.response_complete:
+        if not self._is_answering():
             self.refuse(Problem("request-timeout", "The request did not arrive in time."))
         elif over > BODY_GRACE_SECONDS:
             self.transport.abort()

@@ -74,6 +74,14 @@ def _handshake_problem(request: Request, reason: Exception | None) -> Problem:
     return _PROBLEMS[HTTPStatus.INTERNAL_SERVER_ERROR]
 
 
+def _decline_others(headers: Headers) -> None:
+    """Leaves the WebSocket of several protocols that are offered: a server takes one (RFC 9110, 7.8)."""
+    offered = ",".join(headers.get_all("Upgrade")).lower().split(",")
+    if "websocket" in (protocol.strip() for protocol in offered):
+        del headers["Upgrade"]
+        headers["Upgrade"] = "websocket"
+
+
 def traced_problem(problem: Problem) -> bytes:
     """The message that tells of a problem, under a trace id of its own that is in the log too."""
     trace_id = trace_id_of(None)
@@ -82,7 +90,18 @@ def traced_problem(problem: Problem) -> bytes:
 
 
 class StreamProtocol(ServerProtocol):
-    """The library's protocol with our close code for messages that are too big, and our subprotocol."""
+    """The library's protocol with our close code for messages that are too big, our subprotocol, and an ear
+    for handshakes that are good in spite of what surrounds them.
+    """
+
+    _has_begun = False
+
+    def receive_data(self, data: bytes | bytearray) -> None:
+        """Takes what has been read. Empty lines before the request are skipped (RFC 9112, 2.2)."""
+        if not self._has_begun:
+            data = data.lstrip(b"\r\n")
+            self._has_begun = bool(data)
+        super().receive_data(data)
 
     def fail(self, code: CloseCode | int, reason: str = "") -> None:
         """Ends the connection because the peer broke the protocol."""
@@ -96,6 +115,7 @@ class StreamProtocol(ServerProtocol):
 
     def accept(self, request: Request) -> Response:
         """The answer to a handshake: where the library refuses it, a problem that says why."""
+        _decline_others(request.headers)
         response = super().accept(request)
         if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
             return response
