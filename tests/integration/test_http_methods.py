@@ -155,7 +155,9 @@ HOSTLESS = {
 
 @pytest.mark.parametrize("service", SERVICES)
 @pytest.mark.parametrize("hosts", HOSTLESS.values(), ids=HOSTLESS)
-async def test_a_request_needs_one_host(urls: Mapping[str, str], service: str, hosts: tuple[str, ...]) -> None:
+async def test_a_request_needs_one_host(
+    urls: Mapping[str, str], service: str, hosts: tuple[str, ...]
+) -> None:
     data = "\r\n".join(["GET /healthz HTTP/1.1", *hosts, "", ""]).encode()
     answer = await exchange(urls[service], data)
     assert (answer.status, answer.slug) == (400, "malformed-request")
