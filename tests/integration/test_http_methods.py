@@ -1,4 +1,4 @@
-"""HTTP as others speak it: HEAD wherever there is a GET, hosts, targets, versions, and fields of every answer."""
+"""HTTP as others speak it: HEAD wherever there is a GET, hosts, targets, versions, what every answer has."""
 
 import asyncio
 import secrets

@@ -130,8 +130,8 @@ GUIDE: dict[str, Guidance] = {
         "Drop what you have kept and read from the beginning, without a cursor.",
     ),
     "precondition-failed": Guidance(
-        "The request has an `If-Match`, and the order has moved on since it was read with that `ETag`; or the tag"
-        " is none of an order.",
+        "The request has an `If-Match`, and the order has moved on since it was read with that `ETag`; or the"
+        " tag is none of an order.",
         "Read the order again, decide again, and send that with its new `ETag` and a new `Idempotency-Key`.",
         members=("version", "expected_version", "update_id"),
     ),
