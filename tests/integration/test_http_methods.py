@@ -1,23 +1,28 @@
-"""HEAD wherever there is a GET, paths with a slash too many, and what `Allow` names."""
+"""HTTP as others speak it: HEAD wherever there is a GET, hosts, targets, versions, what every answer has."""
 
 import asyncio
 import secrets
 import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import pytest
+from aiohttp import ClientSession
 from query_stack import QueryClient, random_world, running_query, store
 from query_stack import token as reader_token
 
 from answers import Answer
+from callers import Caller, token
 from raw_http import RawConnection, exchange
 from servers import Broker, new_environment
 from tracking.service_process import ServiceProcess
 
 SERVICES = ("order_state", "ingest", "query", "notifier")
 WAIT_SECONDS = 20
+DESK = "https://desk.example"
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +30,7 @@ async def urls(
     broker_node: Broker, mongodb_url: str, tmp_path_factory: pytest.TempPathFactory
 ) -> AsyncIterator[Mapping[str, str]]:
     """One of each service, by its name."""
-    environment = await new_environment(broker_node, mongodb_url)
+    environment = await new_environment(broker_node, mongodb_url) | {"ALLOWED_ORIGINS": DESK}
     logs: Path = tmp_path_factory.mktemp("methods")
     async with AsyncExitStack() as started:
         services = {name: ServiceProcess(name, environment=environment, logs=logs) for name in SERVICES}
@@ -137,3 +142,98 @@ async def test_head_of_the_log_does_not_wait(query: QueryClient) -> None:
     )
     assert (asked.status, asked.body) == (200, b"")
     assert time.monotonic() - started < WAIT_SECONDS / 2
+
+
+HOSTLESS = {
+    "without one": (),
+    "with two": ("Host: a", "Host: a"),
+    "with two names": ("Host: a", "Host: b"),
+    "with what is none": ("Host: a b",),
+    "with a user": ("Host: user@a",),
+}
+
+
+@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize("hosts", HOSTLESS.values(), ids=HOSTLESS)
+async def test_a_request_needs_one_host(
+    urls: Mapping[str, str], service: str, hosts: tuple[str, ...]
+) -> None:
+    data = "\r\n".join(["GET /healthz HTTP/1.1", *hosts, "", ""]).encode()
+    answer = await exchange(urls[service], data)
+    assert (answer.status, answer.slug) == (400, "malformed-request")
+    assert "Host" in answer.json["detail"]
+
+
+@pytest.mark.parametrize("service", SERVICES)
+async def test_a_target_in_the_absolute_form_is_taken(urls: Mapping[str, str], service: str) -> None:
+    answer = await exchange(urls[service], request("GET", "http://elsewhere.example:80/healthz?x=1"))
+    assert (answer.status, answer.json) == (200, {"status": "ok"})
+
+
+async def test_a_stream_opens_at_a_target_in_the_absolute_form(urls: Mapping[str, str]) -> None:
+    upgrade = ("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13")
+    key = "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="
+    data = request("GET", "http://notifier.example/v1/stream", *upgrade, key)
+    assert (await exchange(urls["notifier"], data)).status == 101
+
+
+@pytest.mark.parametrize("service", SERVICES)
+@pytest.mark.parametrize(
+    "data",
+    [
+        request("GET", "/healthz"),
+        request("GET", "/nothing"),
+        request("PUT", "/healthz"),
+        request("GET", "/healthz", "Host: b"),
+        b"GET / HTTP/9.9\r\nHost: a\r\n\r\n",
+    ],
+    ids=["good", "missing", "another method", "two hosts", "no HTTP"],
+)
+async def test_every_answer_has_a_date(urls: Mapping[str, str], service: str, data: bytes) -> None:
+    answer = await exchange(urls[service], data)
+    age = datetime.now(UTC) - parsedate_to_datetime(answer.headers["date"])
+    assert abs(age.total_seconds()) < WAIT_SECONDS
+
+
+async def some_orders(urls: Mapping[str, str]) -> str:
+    """A token for a merchant that has some."""
+    merchant = f"m-{secrets.token_hex(4)}"
+    customer = {"name": "Ada", "contact_ref": "c"}
+    created = {"op": "create", "merchant_id": merchant, "customer": customer}
+    async with Caller([urls["ingest"]]) as caller:
+        answer = await caller.post("/v1/batch", [created] * 3)
+    assert [result["outcome"] for result in answer.body["results"]] == ["applied"] * 3
+    return token(merchants=[merchant])
+
+
+@pytest.mark.parametrize("media_type", ["text/csv", "application/x-ndjson"])
+async def test_an_export_to_http_1_0_is_the_file_and_ends_with_the_connection(
+    urls: Mapping[str, str], media_type: str
+) -> None:
+    bearer = await some_orders(urls)
+    fields = f"Authorization: Bearer {bearer}\r\nAccept: {media_type}\r\n\r\n"
+    old = await exchange(urls["query"], f"GET /v1/orders HTTP/1.0\r\n{fields}".encode())
+    assert old.status == 200
+    assert old.headers["connection"] == "close"
+    assert not {"transfer-encoding", "content-length"} & old.headers.keys()
+    headers = {"Authorization": f"Bearer {bearer}", "Accept": media_type}
+    async with ClientSession(headers=headers) as session, session.get(f"{urls['query']}/v1/orders") as usual:
+        assert old.body == await usual.read()
+        assert usual.headers["Transfer-Encoding"] == "chunked"
+
+
+async def test_answers_of_known_length_to_http_1_0_stay_as_they_are(urls: Mapping[str, str]) -> None:
+    connection = await RawConnection.open(urls["query"])
+    await connection.send(f"GET /v1/orders HTTP/1.0\r\nAuthorization: Bearer {token()}\r\n\r\n".encode())
+    answer = await connection.rest()
+    assert len(answer.body) == int(answer.headers["content-length"])
+    connection.close()
+
+
+async def test_an_answer_of_its_own_kind_still_varies_with_the_origin(urls: Mapping[str, str]) -> None:
+    fields = (f"Authorization: Bearer {token()}", f"Origin: {DESK}")
+    answer = await exchange(urls["query"], request("GET", "/v1/orders", *fields))
+    assert answer.status == 200
+    varies = {name.strip().lower() for name in answer.headers["vary"].split(",")}
+    assert varies == {"accept", "accept-encoding", "origin"}
+    assert answer.headers["access-control-allow-origin"] == DESK

@@ -281,3 +281,53 @@ async def test_without_a_broker_the_answer_is_503_and_the_repeat_is_safe(
     assert int(answer.headers["Retry-After"]) > 0
     spine.caller.urls = [spine.ingest.url]
     assert (await spine.caller.post("/v1/orders", ORDER, Idempotency_Key="k-503")).status == 201
+
+
+ANY_DIGEST = "0123456789ab"
+
+
+async def test_a_stale_etag_is_not_applied_and_a_current_one_is(spine: Spine) -> None:
+    order_id = uuid4().hex
+    path = f"/v1/orders/{order_id}/updates"
+    await spine.caller.post("/v1/orders", ORDER | {"order_id": order_id})
+    stale = await spine.caller.post(
+        path, {"status": "cancelled"}, If_Match=f'"2-{ANY_DIGEST}"', Idempotency_Key="k"
+    )
+    assert (stale.status, slug(stale.body)) == (412, "precondition-failed")
+    assert (stale.body["version"], stale.body["expected_version"], stale.body["update_id"]) == (1, 2, "k")
+    current = await spine.caller.post(path, {"status": "picked_up"}, If_Match=f'"1-{ANY_DIGEST}"')
+    assert (current.status, current.body["version"]) == (200, 2)
+    existing = await spine.caller.post(path, {"status": "in_transit"}, If_Match="*")
+    assert (existing.status, existing.body["version"]) == (200, 3)
+    again = await spine.caller.post(
+        path, {"status": "cancelled"}, If_Match=f'"2-{ANY_DIGEST}"', Idempotency_Key="k"
+    )
+    assert (again.status, slug(again.body)) == (412, "precondition-failed")
+    assert again.headers["Idempotent-Replayed"] == "true"
+
+
+async def test_no_condition_is_ignored(spine: Spine) -> None:
+    order_id = uuid4().hex
+    await spine.caller.post("/v1/orders", ORDER | {"order_id": order_id})
+    path, body = f"/v1/orders/{order_id}/updates", {"status": "cancelled"}
+    tag, date = f'"1-{ANY_DIGEST}"', "Thu, 26 Nov 2026 10:00:00 GMT"
+    batch = [{"op": "update", "order_id": order_id, "status": "cancelled"}]
+    refused = [
+        (await spine.caller.post(path, body, If_Match=f"W/{tag}"), 412, "precondition-failed"),
+        (await spine.caller.post(path, body, If_Match='"somebody-elses"'), 412, "precondition-failed"),
+        (await spine.caller.post(path, body, If_Match=f'{tag}, "2-{ANY_DIGEST}"'), 422, "validation-failed"),
+        (await spine.caller.post(path, body, If_Match="1"), 422, "validation-failed"),
+        (
+            await spine.caller.post(path, body | {"expected_version": 2}, If_Match=tag),
+            422,
+            "validation-failed",
+        ),
+        (await spine.caller.post(path, body, If_Unmodified_Since=date), 422, "validation-failed"),
+        (await spine.caller.post("/v1/orders", ORDER, If_Match="*"), 422, "validation-failed"),
+        (await spine.caller.post("/v1/batch", batch, If_Match=tag), 422, "validation-failed"),
+        (await spine.caller.post("/v1/batch", batch, If_Unmodified_Since=date), 422, "validation-failed"),
+    ]
+    for answer, status, name in refused:
+        assert (answer.status, slug(answer.body)) == (status, name), answer.body
+    unchanged = await spine.caller.post(path, {"status": "picked_up"}, If_Match=tag)
+    assert unchanged.body["version"] == 2

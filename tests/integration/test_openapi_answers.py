@@ -118,6 +118,7 @@ def asked_of_ingest() -> Iterator[Request]:
     yield post(UPDATES, {"status": "picked_up"}, key="b")
     yield post(UPDATES, {"status": "picked_up"}, key="b")
     yield post(UPDATES, {"status": "cancelled", "expected_version": 1})
+    yield post(UPDATES, {"status": "cancelled"}, headers={"If-Match": '"1-0123456789ab"'})
     yield post(UPDATES, {"status": "cancelled"}, order_id="unseen")
     yield post(BATCH, [{"op": "update", "order_id": "unseen", "status": "cancelled"}, 7])
 

@@ -6,6 +6,8 @@ from shared.rate_limits import Standing, rate_limit_field
 
 RawHeaders = list[tuple[bytes, bytes]]
 
+_VARY = b"vary"
+
 STANDING_KEY = "tracking.standing"
 """Where the scope of a request keeps what its caller has left."""
 
@@ -24,13 +26,7 @@ class AnswerHeaders:
         if message["type"] == "http.response.start":
             self.begun = True
             self.status = message["status"]
-            own: RawHeaders = list(message["headers"])
-            names = {name for name, _ in own}
-            message["headers"] = [
-                *own,
-                *(header for header in self._extra if header[0] not in names),
-                *self._limits(),
-            ]
+            message["headers"] = [*_merged(list(message["headers"]), self._extra), *self._limits()]
         await self._send(message)
 
     def _limits(self) -> RawHeaders:
@@ -42,6 +38,16 @@ class AnswerHeaders:
             (b"ratelimit-policy", limiter.policy.encode()),
             (b"ratelimit", rate_limit_field(standing).encode()),
         ]
+
+
+def _merged(own: RawHeaders, extra: RawHeaders) -> RawHeaders:
+    """`own`, and what of `extra` it does not have. What an answer varies with adds up (RFC 9110, 12.5.5)."""
+    names = {name for name, _ in own}
+    added = [header for header in extra if header[0] not in names]
+    if _VARY not in names:
+        return own + added
+    varies = [value for name, value in (*own, *extra) if name == _VARY]
+    return [*(header for header in own if header[0] != _VARY), *added, (_VARY, b", ".join(varies))]
 
 
 def always_sent(hsts_seconds: int) -> RawHeaders:

@@ -7,14 +7,16 @@ import asyncio
 import logging
 from collections.abc import Iterable
 from contextlib import suppress
+from email.utils import formatdate
 from typing import Any
 from urllib.parse import unquote
 
 import orjson
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from shared.answer_headers import RawHeaders, always_sent
 from shared.edges import HEAD_BYTES, STALL_SECONDS, Edges
+from shared.http_1_0 import ended_by_closing
 from shared.logs import PacedLog
 from shared.problems import PROBLEM_MEDIA_TYPE, Problem
 from shared.request_parser import UpgradeIgnoringParser
@@ -89,6 +91,11 @@ class BoundedProtocol(HttpToolsProtocol):
         if self.parser.get_http_version() == "1.0":
             self.expect_100_continue = False  # to be ignored then (RFC 9110, 10.1.1)
         super().on_headers_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
+        if cycle.scope["http_version"] == "1.0":
+            app = ended_by_closing(app, cycle)
+        super()._start_asgi_task(cycle, app)
 
     def on_url(self, url: bytes) -> None:
         """Called by the parser."""
@@ -227,6 +234,7 @@ def _trace_id(headers: RawHeaders) -> str:
 def _encoded(problem: Problem, document: dict[str, Any], hsts_seconds: int) -> bytes:
     body = orjson.dumps(document)
     headers = [
+        (b"date", formatdate(usegmt=True).encode()),
         (b"trace-id", document["trace_id"].encode()),
         *((name.encode(), value.encode()) for name, value in problem.headers().items()),
         *always_sent(hsts_seconds),

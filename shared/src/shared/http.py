@@ -25,6 +25,7 @@ from shared.logs import PacedLog, trace_id_var
 from shared.metrics import METRICS_MEDIA_TYPE, REQUEST_SECONDS, REQUESTS, render_metrics
 from shared.origins import cross_origin_headers, preflight_headers
 from shared.problems import PROBLEM_MEDIA_TYPE, Problem, ProblemError, validation_problem
+from shared.request_heads import host_fault
 from shared.settings import Settings
 from shared.tracing import trace_id_of
 
@@ -229,6 +230,9 @@ class _Plumbing:
             headers = preflight_headers(self._edges.origins, origin, asked)
             if headers is not None:
                 return Response(status_code=204, headers={k.decode(): v.decode() for k, v in headers})
+        fault = host_fault(scope["http_version"], _all(scope["headers"], b"host"))
+        if fault is not None:
+            return problem_response(Request(scope), Problem("malformed-request", fault))
         if self._in_hand > self._edges.max_requests and scope["path"] not in _NEVER_REFUSED:
             problem = Problem("overloaded", "Repeat the request a little later.")
             return problem_response(Request(scope), problem)
@@ -243,6 +247,10 @@ class _Plumbing:
             (b"trace-id", trace_id.encode()),
             *cross_origin_headers(self._edges.origins, origin),
         ]
+
+
+def _all(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> list[str]:
+    return [value.decode("latin-1") for key, value in headers if key == name]
 
 
 def _header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> str | None:

@@ -47,7 +47,10 @@ _OWN = {
 }
 """Slug → the members that such a problem always has."""
 
-_POSSIBLE = {"order-exists": ("current_status", "version")}
+_POSSIBLE = {
+    "order-exists": ("current_status", "version"),
+    "precondition-failed": ("version", "expected_version"),
+}
 """Slug → the members that it has for some callers."""
 
 _OF_UPDATES = ("update_id", "order_id")
@@ -78,6 +81,10 @@ _EXAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
         },
     ),
     "version-conflict": (
+        "The order is at version 3, not 2.",
+        {"version": 3, "expected_version": 2, "update_id": "drop-1"},
+    ),
+    "precondition-failed": (
         "The order is at version 3, not 2.",
         {"version": 3, "expected_version": 2, "update_id": "drop-1"},
     ),

@@ -129,6 +129,12 @@ GUIDE: dict[str, Guidance] = {
         "The cursor belongs to a log that was replaced, for example by a restored database.",
         "Drop what you have kept and read from the beginning, without a cursor.",
     ),
+    "precondition-failed": Guidance(
+        "The request has an `If-Match`, and the order has moved on since it was read with that `ETag`; or the"
+        " tag is none of an order.",
+        "Read the order again, decide again, and send that with its new `ETag` and a new `Idempotency-Key`.",
+        members=("version", "expected_version", "update_id"),
+    ),
     "payload-too-large": Guidance(
         "What was sent is longer than is allowed here: a body of 64 KiB, or 1 MiB for a batch; a message of"
         " 64 KiB on a stream.",

@@ -21,6 +21,7 @@ CATALOGUE: dict[str, tuple[int, str]] = {
     "invalid-transition": (409, "The order cannot go to this status from where it stands"),
     "version-conflict": (409, "The order is not at the expected version"),
     "cursor-expired": (410, "The log no longer holds this position"),
+    "precondition-failed": (412, "The order is not as the request asks it to be"),
     "payload-too-large": (413, "The body is too large"),
     "unsupported-media-type": (415, "The media type of the body is not supported"),
     "validation-failed": (422, "The request breaks a rule"),

@@ -84,7 +84,6 @@ async def serve_http(
         log_config=None,
         access_log=False,
         server_header=False,
-        date_header=False,
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         lifespan="off",  # the parts live around the application, and what ends them is told once

@@ -68,6 +68,11 @@ _HEADERS = {
         " answer is 202. Anything else is ignored, parameters too.",
         "respond-async",
     ),
+    "If-Match": header(
+        "The `ETag` of the order as it was read: the change is made only if the order is still at that version,"
+        " as with `expected_version`. `*`: if there is the order.",
+        '"2-0123456789ab"',
+    ),
     "Location": header(
         "Of the order, or with 202 of the outcome: query serves both.", "/v1/orders/acme-1001"
     ),
@@ -82,7 +87,14 @@ _HEADERS = {
 _BODY_PROBLEMS = ("malformed-json", "payload-too-large", "unsupported-media-type", "validation-failed")
 _PROBLEMS = (*_BODY_PROBLEMS, "idempotency-key-reused", "broker-unavailable", "database-unavailable")
 
-_DECIDED = ("order-exists", "order-not-found", "invalid-transition", "version-conflict", "internal-error")
+_DECIDED = (
+    "order-exists",
+    "order-not-found",
+    "invalid-transition",
+    "version-conflict",
+    "precondition-failed",
+    "internal-error",
+)
 """Refusals that are kept: a repeat is answered with them again."""
 
 _ACCEPTED = Answer(
@@ -131,8 +143,8 @@ _OPERATIONS = {
             ),
             _ACCEPTED,
         ],
-        [*_PROBLEMS, "order-not-found", "invalid-transition", "version-conflict"],
-        headers=["Idempotency-Key", "Prefer"],
+        [*_PROBLEMS, "order-not-found", "invalid-transition", "version-conflict", "precondition-failed"],
+        headers=["Idempotency-Key", "If-Match", "Prefer"],
         bodies=[Content(UpdateBody, examples.UPDATE)],
         scope=WRITE,
     ),

@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request, Response
 from ingest import metrics
 from ingest.answers import accepted, batch_line, outcome_location, outcome_name, problem_of, result_of
 from ingest.bodies import CreateBody, CreateOperation, UpdateBody, UpdateOperation
+from ingest.conditions import as_failed_condition, refuse_conditions, version_asked_for
 from ingest.dispatcher import Dispatcher
 from ingest.parsing import MAX_BATCH_BYTES, MAX_BODY_BYTES, BadOperation, parse_batch, parse_body
 from ingest.pipeline import Submission
@@ -60,6 +61,7 @@ class Ingest:
         update_id = update_id_of(request.headers.getlist("idempotency-key"))
         with _naming(update_id):
             factory = self._factory(principal)
+            refuse_conditions(request.headers)
             body = parse_body(CreateBody, await _json_body(request))
             command = factory.create(body, update_id)
         return await self._answer(request, command, 201, {"Location": f"/v1/orders/{command.order_id}"})
@@ -73,6 +75,8 @@ class Ingest:
             if not is_identifier(order_id):
                 raise ProblemError("order-not-found", "There is no order with such an id.")
             body = parse_body(UpdateBody, await _json_body(request))
+            version = version_asked_for(request.headers, body.expected_version)
+            body = body.model_copy(update={"expected_version": version})
             command = factory.update(order_id, body, update_id)
         return await self._answer(request, command, 200, {})
 
@@ -80,6 +84,7 @@ class Ingest:
         """`POST /v1/batch`."""
         factory = self._factory(await self._caller(request))
         key = batch_key_of(request.headers.getlist("idempotency-key"))
+        refuse_conditions(request.headers)
         wishes = preferences_of(request.headers.getlist("prefer"))
         media_type = media_type_of(request, JSON_TYPE, LINES_TYPE)
         operations = parse_batch(await read_body(request, MAX_BATCH_BYTES), lines=media_type == LINES_TYPE)
@@ -124,7 +129,9 @@ class Ingest:
             return JsonResponse(accepted(command), 202, location | _applied_preference(wishes))
         metrics.ANSWERS.labels(outcome_name(outcome)).inc()
         if outcome["outcome"] == "rejected":
-            response = problem_response(request, problem_of(outcome))
+            problem = problem_of(outcome)
+            told = as_failed_condition(problem) if "if-match" in request.headers else problem
+            response = problem_response(request, told)
         else:
             response = JsonResponse(result_of(outcome), status, headers)
         if outcome["replayed"]:

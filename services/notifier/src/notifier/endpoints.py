@@ -1,6 +1,7 @@
 """Health, readiness, metrics and the description of the stream over plain HTTP, on its port."""
 
 import asyncio
+from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any
 
@@ -69,5 +70,6 @@ def _response(status: HTTPStatus, content_type: str, body: bytes, **headers: str
         "Content-Type": content_type,
         "Content-Length": str(len(body)),
         "Connection": "close",
+        "Date": formatdate(usegmt=True),
     } | _ALWAYS
     return Response(status.value, status.phrase, Headers(always | headers), body)

@@ -18,6 +18,7 @@ from notifier.session import CLOSE_SECONDS, Session
 from shared.health import Check
 from shared.origins import is_foreign
 from shared.problems import Problem
+from shared.request_heads import host_fault, origin_form
 from shared.serving import PortInUse
 
 log = logging.getLogger(__name__)
@@ -103,6 +104,10 @@ class StreamServer:
             del self._sessions[connection]
 
     async def _answer(self, _connection: ServerConnection, request: Request) -> Response | None:
+        fault = host_fault("1.1", request.headers.get_all("Host"))  # the library takes no other version
+        if fault is not None:
+            return refusal(Problem("malformed-request", fault), request)
+        request.path = origin_form(request.path)
         if request.path.partition("?")[0] == STREAM_PATH:
             if len(handshake_tokens(request.headers)) > 1:
                 return refusal(Problem("unauthenticated", "Send one token."), request)
