@@ -24,8 +24,8 @@ def refuse_conditions(headers: Headers) -> None:
 
 
 def version_asked_for(headers: Headers, expected_version: int | None) -> int | None:
-    """The version at which an order must be for an update: that of `If-Match`, or else `expected_version`, which
-    stands in the body; None: at any. `If-Match: *` asks only that there is the order.
+    """The version at which an order must be for an update: that of `If-Match`, or else `expected_version`,
+    which stands in the body; None: at any. `If-Match: *` asks only that there is the order.
 
     Raises:
         ProblemError: `precondition-failed`: the tag belongs to no version of any order. `validation-failed`:

@@ -69,8 +69,8 @@ _HEADERS = {
         "respond-async",
     ),
     "If-Match": header(
-        "The `ETag` of the order as it was read: the change is made only if the order is still at that version,"
-        " as with `expected_version`. `*`: if there is the order.",
+        "The `ETag` of the order as it was read: the change is made only if the order is still at that"
+        " version, as with `expected_version`. `*`: if there is the order.",
         '"2-0123456789ab"',
     ),
     "Location": header(
