@@ -217,3 +217,23 @@ async def test_a_link_to_another_order_or_to_none_says_so(desk: Desk) -> None:
         await expect(page.get_by_test_id("track-title")).to_have_text("There is no order in this link")
     async with desk.page("track.html#order=%3Cimg src=x onerror=alert(1)%3E&token=a.b.c", size=PHONE) as page:
         await expect(page.get_by_test_id("track-title")).to_have_text("This link has expired")
+
+
+# The timeline: versions are its order, whatever the times say.
+
+
+async def test_steps_recorded_in_the_same_millisecond_stand_in_the_order_of_their_versions(desk: Desk) -> None:
+    order_id, merchant = await one_order(desk)
+    scans = [update(order_id, status) for status in ("picked_up", *["in_transit"] * 20, "delivered")]
+    await desk.report(scans)
+    bearer = token(merchants=[merchant])
+    await desk.caller.post("/v1/batch", [update(order_id, "picked_up")], bearer=bearer)
+    async with desk.page(f"?order={order_id}", bearer) as page:
+        await stands_at(page, "delivered", version=23)
+        await expect(page.get_by_test_id("refusal")).to_have_count(1)
+        versions = await page.get_by_test_id("step").evaluate_all(
+            "(steps) => steps.map((step) => Number(step.dataset.version))"
+        )
+        assert versions == list(range(23, 0, -1))
+        first = page.get_by_test_id("timeline").locator("li.step").first
+        await expect(first).to_have_attribute("data-testid", "refusal")
