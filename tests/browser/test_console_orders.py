@@ -65,6 +65,19 @@ async def test_a_refused_update_is_explained_and_stands_beside_the_accepted_ones
         await stands_at(page, "created", version=1)
 
 
+async def test_the_buttons_of_a_form_name_what_they_do(desk: Desk) -> None:
+    order_id, merchant = await one_order(desk)
+    async with desk.page(f"?order={order_id}", token(merchants=[merchant])) as page:
+        await page.get_by_test_id("action-cancelled").click()
+        form = page.get_by_test_id("update-form")
+        await expect(form.get_by_role("button", name="Cancel", exact=True)).to_have_count(0)
+        await form.get_by_role("button", name="Keep it as it is").click()
+        await stands_at(page, "created", version=1)
+        await page.get_by_test_id("action-cancelled").click()
+        await form.get_by_role("button", name="Cancel this order").click()
+        await stands_at(page, "cancelled", version=2)
+
+
 async def test_an_update_that_somebody_was_faster_with_is_refused(desk: Desk) -> None:
     order_id, merchant = await one_order(desk)
     async with desk.page(f"?order={order_id}", token(merchants=[merchant])) as page:
@@ -194,7 +207,6 @@ async def test_a_customer_follows_the_order_and_sees_nobodys_name(desk: Desk) ->
     address = f"track.html#order={order_id}&token={narrowed(order_id)}"
     async with desk.page(address, size=PHONE) as page:
         await is_live(page)
-        await expect(page).to_have_url(f"{desk.console}track.html")
         await expect(page.get_by_test_id("track-title")).to_have_text("We have your order")
         for status in ("picked_up", "in_transit", "in_transit", "delivered"):
             await desk.report([update(order_id, status, metadata={"place": "hub 9"})], sub="dora")
@@ -205,6 +217,9 @@ async def test_a_customer_follows_the_order_and_sees_nobodys_name(desk: Desk) ->
             assert private not in text
         assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         await page.reload()
+        await expect(page.get_by_test_id("track-step")).to_have_count(5)
+        bookmark = page.url
+    async with desk.page(bookmark.removeprefix(desk.console), size=PHONE) as page:
         await expect(page.get_by_test_id("track-step")).to_have_count(5)
 
 
