@@ -8,6 +8,7 @@
  */
 
 import { Api, Refusal } from "./api.js";
+import { awaitConfiguration } from "./configuration.js";
 import { byId, h, icon, setText } from "./dom.js";
 import { ago, fullTime, statusIcon, statusName, when } from "./format.js";
 import { LiveOrders } from "./tracking-live.js";
@@ -163,12 +164,4 @@ function say(title, words) {
 addEventListener("hashchange", () => location.reload()); // another link was put into the address
 const link = readLink();
 if (link === null) say("There is no order in this link", "Open the whole link that the shop sent you.");
-else {
-  try {
-    const response = await fetch("config.json");
-    if (!response.ok) throw new Error(String(response.status));
-    new TrackPage(await response.json(), link);
-  } catch {
-    say("We cannot look right now", "Please try again in a moment.");
-  }
-}
+else new TrackPage(await awaitConfiguration(), link);
