@@ -65,6 +65,19 @@ async def test_a_refused_update_is_explained_and_stands_beside_the_accepted_ones
         await stands_at(page, "created", version=1)
 
 
+async def test_the_buttons_of_a_form_name_what_they_do(desk: Desk) -> None:
+    order_id, merchant = await one_order(desk)
+    async with desk.page(f"?order={order_id}", token(merchants=[merchant])) as page:
+        await page.get_by_test_id("action-cancelled").click()
+        form = page.get_by_test_id("update-form")
+        await expect(form.get_by_role("button", name="Cancel", exact=True)).to_have_count(0)
+        await form.get_by_role("button", name="Keep it as it is").click()
+        await stands_at(page, "created", version=1)
+        await page.get_by_test_id("action-cancelled").click()
+        await form.get_by_role("button", name="Cancel this order").click()
+        await stands_at(page, "cancelled", version=2)
+
+
 async def test_an_update_that_somebody_was_faster_with_is_refused(desk: Desk) -> None:
     order_id, merchant = await one_order(desk)
     async with desk.page(f"?order={order_id}", token(merchants=[merchant])) as page:
@@ -194,7 +207,6 @@ async def test_a_customer_follows_the_order_and_sees_nobodys_name(desk: Desk) ->
     address = f"track.html#order={order_id}&token={narrowed(order_id)}"
     async with desk.page(address, size=PHONE) as page:
         await is_live(page)
-        await expect(page).to_have_url(f"{desk.console}track.html")
         await expect(page.get_by_test_id("track-title")).to_have_text("We have your order")
         for status in ("picked_up", "in_transit", "in_transit", "delivered"):
             await desk.report([update(order_id, status, metadata={"place": "hub 9"})], sub="dora")
@@ -205,6 +217,9 @@ async def test_a_customer_follows_the_order_and_sees_nobodys_name(desk: Desk) ->
             assert private not in text
         assert await page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         await page.reload()
+        await expect(page.get_by_test_id("track-step")).to_have_count(5)
+        bookmark = page.url
+    async with desk.page(bookmark.removeprefix(desk.console), size=PHONE) as page:
         await expect(page.get_by_test_id("track-step")).to_have_count(5)
 
 
@@ -217,3 +232,23 @@ async def test_a_link_to_another_order_or_to_none_says_so(desk: Desk) -> None:
         await expect(page.get_by_test_id("track-title")).to_have_text("There is no order in this link")
     async with desk.page("track.html#order=%3Cimg src=x onerror=alert(1)%3E&token=a.b.c", size=PHONE) as page:
         await expect(page.get_by_test_id("track-title")).to_have_text("This link has expired")
+
+
+# The timeline: versions are its order, whatever the times say.
+
+
+async def test_steps_recorded_in_the_same_millisecond_stand_in_the_order_of_their_versions(desk: Desk) -> None:
+    order_id, merchant = await one_order(desk)
+    scans = [update(order_id, status) for status in ("picked_up", *["in_transit"] * 20, "delivered")]
+    await desk.report(scans)
+    bearer = token(merchants=[merchant])
+    await desk.caller.post("/v1/batch", [update(order_id, "picked_up")], bearer=bearer)
+    async with desk.page(f"?order={order_id}", bearer) as page:
+        await stands_at(page, "delivered", version=23)
+        await expect(page.get_by_test_id("refusal")).to_have_count(1)
+        versions = await page.get_by_test_id("step").evaluate_all(
+            "(steps) => steps.map((step) => Number(step.dataset.version))"
+        )
+        assert versions == list(range(23, 0, -1))
+        first = page.get_by_test_id("timeline").locator("li.step").first
+        await expect(first).to_have_attribute("data-testid", "refusal")

@@ -19,7 +19,7 @@ from desk import (
     shows_as_listed,
     update,
 )
-from playwright.async_api import CDPSession, Page, ViewportSize, expect
+from playwright.async_api import CDPSession, Page, Route, ViewportSize, expect
 
 from callers import eventually, token
 
@@ -313,3 +313,42 @@ async def test_the_readers_choice_of_colours_is_kept(desk: Desk) -> None:
         await page.reload()
         await expect(page.locator("html")).to_have_attribute("data-theme", "dark")
         assert await page.evaluate("getComputedStyle(document.body).backgroundColor") != light
+
+
+# Parts of the page that cannot be loaded at first.
+
+
+async def refuse_at_first(page: Page, part: str, times: int = 1) -> None:
+    """The first requests for this file are answered 503, the others as always."""
+    statuses = iter([503] * times)
+
+    async def answer(route: Route) -> None:
+        status = next(statuses, None)
+        await (route.continue_() if status is None else route.fulfill(status=status))
+
+    await page.route(f"**/{part}", answer)
+
+
+# A module is asked for twice: ahead, as the page says, and when it is imported.
+@pytest.mark.parametrize(("part", "times"), [("config.json", 2), ("format.js", 2), ("app.css", 1)])
+async def test_a_part_that_cannot_be_loaded_is_said_and_tried_again(
+    desk: Desk, part: str, times: int
+) -> None:
+    _, bearer, ids = await lively(desk)
+    async with desk.page("favicon.svg", bearer) as page:
+        await refuse_at_first(page, part, times)
+        await page.goto(desk.console)
+        await expect(page.get_by_test_id("load-fault")).to_contain_text("tried again")
+        await is_live(page)
+        await expect(page.get_by_test_id("load-fault")).to_be_hidden()
+        await expect(row_of(page, ids[-1])).to_be_visible()
+
+
+async def test_a_customers_page_without_its_configuration_says_so_and_goes_on_by_itself(desk: Desk) -> None:
+    _, _, ids = await lively(desk)
+    narrowed = token(scope="orders:read", merchants=[], orders=[ids[0]], source_type="customer")
+    async with desk.page("favicon.svg", size=PHONE) as page:
+        await refuse_at_first(page, "config.json")
+        await page.goto(f"{desk.console}track.html#order={ids[0]}&token={narrowed}")
+        await expect(page.get_by_test_id("load-fault")).to_contain_text("tried again")
+        await is_live(page)

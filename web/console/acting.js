@@ -5,7 +5,7 @@
  */
 
 import { Refusal, Unreachable } from "./api.js";
-import { byId, h, icon, toast } from "./dom.js";
+import { byId, h, icon, setText, toast } from "./dom.js";
 import { field } from "./filter_form.js";
 import { byProgress, statusIcon, statusName } from "./format.js";
 import { problemView } from "./problem.js";
@@ -72,6 +72,12 @@ class Notes {
   }
 }
 
+/** What a button does that takes an order to this status; null: it is not chosen yet. */
+function actName(status) {
+  if (status === "cancelled") return "Cancel this order";
+  return status ? `Mark as ${statusName(status).toLowerCase()}` : "Mark";
+}
+
 const occurredField = () =>
   field("Happened at", h("input", { type: "datetime-local", name: "occurred_at", step: 1 }), "Leave it empty if it happened now.");
 
@@ -101,7 +107,7 @@ export class UpdateForm {
     const order = this.#use.order();
     const buttons = order.allowed_next.map((status) => this.#choice(status));
     const other = h("button", { class: "button quiet-button", type: "button", "data-testid": "action-other", onclick: () => this.#ask(null) }, "Other…");
-    this.element.replaceChildren(h("h3", {}, "Report"), h("div", { class: "choices" }, buttons, other));
+    this.element.replaceChildren(h("h3", {}, "Next step"), h("div", { class: "choices" }, buttons, other));
   }
 
   close() {
@@ -122,10 +128,11 @@ export class UpdateForm {
     const notes = new Notes();
     const order = this.#use.order();
     this.#version = order.version;
+    const send = h("button", { class: "button primary", type: "submit", "data-testid": "update-send" }, actName(status));
     const form = h(
       "form",
       { class: "stack", "data-testid": "update-form" },
-      status === null ? this.#anyStatus(order) : h("h3", {}, `Report: ${statusName(status)}`),
+      status === null ? this.#anyStatus(order, send) : h("h3", {}, actName(status)),
       occurredField(),
       notes.element,
       h(
@@ -138,8 +145,8 @@ export class UpdateForm {
       h(
         "div",
         { class: "form-end" },
-        h("button", { class: "button", type: "button", onclick: () => this.close() }, "Cancel"),
-        h("button", { class: "button primary", type: "submit", "data-testid": "update-send" }, "Report it"),
+        h("button", { class: "button", type: "button", onclick: () => this.close() }, "Keep it as it is"),
+        send,
       ),
     );
     form.addEventListener("submit", (event) => this.#send(event, form, status, notes));
@@ -147,18 +154,19 @@ export class UpdateForm {
     form.querySelector("select, input")?.focus();
   }
 
-  #anyStatus(order) {
+  #anyStatus(order, send) {
     const others = byProgress(this.#use.statuses()).filter((status) => !order.allowed_next.includes(status));
     const options = (statuses) => statuses.map((status) => h("option", { value: status }, statusName(status)));
-    return field(
-      "New status",
-      h(
-        "select",
-        { name: "status" },
-        order.allowed_next.length ? h("optgroup", { label: "May follow" }, options(order.allowed_next)) : null,
-        h("optgroup", { label: "Will be refused from here" }, options(others)),
-      ),
+    const select = h(
+      "select",
+      { name: "status" },
+      order.allowed_next.length ? h("optgroup", { label: "May follow" }, options(order.allowed_next)) : null,
+      h("optgroup", { label: "Will be refused from here" }, options(others)),
     );
+    const name = () => setText(send, actName(select.value));
+    select.addEventListener("change", name);
+    name();
+    return field("New status", select);
   }
 
   async #send(event, form, chosen, notes) {
@@ -213,7 +221,7 @@ export class CreateDialog {
       occurredField(),
       notes.element,
       h("div", { class: "answer" }),
-      h("div", { class: "form-end" }, h("button", { class: "button", type: "button", onclick: () => this.#dialog.close() }, "Cancel"), h("button", { class: "button primary", type: "submit", "data-testid": "create-send" }, "Create it")),
+      h("div", { class: "form-end" }, h("button", { class: "button", type: "button", onclick: () => this.#dialog.close() }, "Discard"), h("button", { class: "button primary", type: "submit", "data-testid": "create-send" }, "Create this order")),
     );
     form.addEventListener("submit", (event) => this.#send(event, form, notes));
     this.#dialog.replaceChildren(form);

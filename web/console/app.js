@@ -7,8 +7,9 @@
 import { CreateDialog } from "./acting.js";
 import { Api, Refusal } from "./api.js";
 import { Board, connectSearch } from "./board.js";
+import { awaitConfiguration, readConfiguration } from "./configuration.js";
 import { Connection } from "./connection.js";
-import { byId, closeMenus, h, icon, setText, toast } from "./dom.js";
+import { byId, closeMenus, setText, toast } from "./dom.js";
 import { readFilter, writeFilter } from "./filters.js";
 import { Latency } from "./latency.js";
 import { OrderPanel } from "./order.js";
@@ -26,12 +27,6 @@ const SEEN_STATUSES = ["created", "picked_up", "in_transit", "delivered", "cance
 const narrow = matchMedia("(width < 760px)");
 
 const latency = new Latency();
-
-async function readConfiguration() {
-  const response = await fetch("config.json");
-  if (!response.ok) throw new Error(`${response.status} from config.json`);
-  return response.json();
-}
 
 /** By an answer of its own: the first one was asked for before this script ran. */
 async function compareClocks() {
@@ -250,10 +245,4 @@ class App {
 connectThemeSwitch(byId("theme"));
 closeMenus();
 addEventListener("unhandledrejection", ({ reason }) => toast(`Something went wrong in this page: ${reason?.message ?? reason}`, "bad"));
-try {
-  new App(await readConfiguration());
-} catch (error) {
-  byId("main").replaceChildren(
-    h("div", { class: "empty" }, icon("alert"), h("strong", {}, "The console cannot start"), h("span", {}, error.message)),
-  );
-}
+new App(await awaitConfiguration());

@@ -8,6 +8,7 @@ import { UpdateForm } from "./acting.js";
 import { Refusal } from "./api.js";
 import { h, icon, setIcon, setText, toast } from "./dom.js";
 import { ago, duration, fullTime, statusIcon, statusName, timeOfDay, when } from "./format.js";
+import { timelineOf } from "./timeline.js";
 import { orderAfter } from "./tracking-live.js";
 
 /** Pages of a long history that are read. */
@@ -213,11 +214,9 @@ export class OrderPanel {
   }
 
   #drawTimeline() {
-    const steps = this.#history.map((item, index) => ({ at: Date.parse(item.recorded_at), item, before: this.#history[index - 1] }));
-    const refused = this.#refusals.map((update) => ({ at: Date.parse(update.recorded_at), update }));
-    const all = [...steps, ...refused].sort((a, b) => a.at - b.at || (a.item ? -1 : 1)).reverse();
+    const newestFirst = timelineOf(this.#history, this.#refusals).reverse();
     this.#parts.timeline.replaceChildren(
-      ...all.map(({ item, before, update }) => (item ? stepView(item, before) : refusalView(update))),
+      ...newestFirst.map(({ item, before, update }) => (item ? stepView(item, before) : refusalView(update))),
     );
   }
 

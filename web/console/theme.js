@@ -1,5 +1,5 @@
 /**
- * Light or dark: as the system says, until the reader says otherwise. early.js applies the choice at the start.
+ * Light or dark: as the system says, until the reader says otherwise. page_start.js applies the choice at the start.
  *
  * @module theme
  */

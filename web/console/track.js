@@ -1,18 +1,18 @@
 /**
  * The customer's page: one order, by a token that is narrowed to it.
  *
- * The link is `track.html#order=…&token=…`. What is behind the # never leaves the browser, and is taken out of the
- * address at once: neither a screenshot nor the history shows the token.
+ * The link is `track.html#order=…&token=…`. What is behind the # is not sent to any server. It stays in the address, so
+ * that the page can be loaded again, bookmarked and passed on; the token reads this one order and ends by itself.
  *
  * @module track
  */
 
 import { Api, Refusal } from "./api.js";
+import { awaitConfiguration } from "./configuration.js";
 import { byId, h, icon, setText } from "./dom.js";
 import { ago, fullTime, statusIcon, statusName, when } from "./format.js";
 import { LiveOrders } from "./tracking-live.js";
 
-const LINK = "tracking.link";
 const RETRY_MS = 3000;
 
 const STATIONS = [
@@ -32,14 +32,10 @@ const WORDS = {
 
 const STORY = { created: "Ordered", picked_up: "Picked up", in_transit: "On its way", delivered: "Delivered", cancelled: "Cancelled" };
 
-/** What the link says; kept in this tab, so that the page can be loaded again. */
+/** The order and token that the address names, or null. */
 function readLink() {
   const given = new URLSearchParams(location.hash.slice(1));
-  if (given.has("token")) {
-    history.replaceState(null, "", location.pathname + location.search);
-    sessionStorage.setItem(LINK, JSON.stringify({ order: given.get("order") ?? "", token: given.get("token") }));
-  }
-  return JSON.parse(sessionStorage.getItem(LINK) ?? "null");
+  return given.get("token") ? { order: given.get("order") ?? "", token: given.get("token") } : null;
 }
 
 class TrackPage {
@@ -165,14 +161,7 @@ function say(title, words) {
   setText(byId("news"), "");
 }
 
+addEventListener("hashchange", () => location.reload()); // another link was put into the address
 const link = readLink();
 if (link === null) say("There is no order in this link", "Open the whole link that the shop sent you.");
-else {
-  try {
-    const response = await fetch("config.json");
-    if (!response.ok) throw new Error(String(response.status));
-    new TrackPage(await response.json(), link);
-  } catch {
-    say("We cannot look right now", "Please try again in a moment.");
-  }
-}
+else new TrackPage(await awaitConfiguration(), link);
