@@ -45,7 +45,9 @@ def test_what_is_no_duration(text: str) -> None:
 @pytest.mark.parametrize(
     ("claims", "said"),
     [
-        ({"subject": "no spaces"}, "--sub"),
+        ({"subject": "no\ncontrols"}, "--sub"),
+        ({"subject": "x" * 256}, "--sub"),
+        ({"subject": "half a pair \ud800"}, "--sub"),
         ({"merchants": ["*", "a/b"]}, "--merchants"),
         ({"orders": [""]}, "--orders"),
         ({"scope": "orders:read orders:fly"}, "orders:fly is none of"),

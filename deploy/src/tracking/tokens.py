@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from shared.identifiers import is_identifier
+from shared.identifiers import SUBJECT_RULE, is_identifier, is_subject
 from shared.keys import MIN_RSA_BITS
 from shared.settings import MIN_SECRET_BYTES
 
@@ -97,7 +97,7 @@ def mint_token(
     """
     if isinstance(key, str) and len(key.encode()) < MIN_SECRET_BYTES:
         raise InvalidClaims(f"JWT_SECRET: has less than {MIN_SECRET_BYTES} bytes; the services refuse it")
-    check_identifiers("--sub", [subject])
+    check_subject("--sub", subject)
     check_identifiers("--merchants", [merchant for merchant in merchants if merchant != "*"])
     check_identifiers("--orders", orders or [])
     unknown = set(scope.split()) - set(get_args(Scope))
@@ -126,6 +126,12 @@ def mint_token(
 def named_places(settings: Mapping[str, str]) -> dict[str, str]:
     """The claims of `PLACES` that these settings ask for, by claim."""
     return {claim: settings[name] for claim, name in PLACES.items() if settings.get(name)}
+
+
+def check_subject(option: str, text: str) -> None:
+    """Raises `InvalidClaims`, naming the option, if the text can be nobody's `sub`."""
+    if not is_subject(text):
+        raise InvalidClaims(f"{option} {text!r}: write {SUBJECT_RULE}")
 
 
 def check_identifiers(option: str, texts: list[str]) -> None:
