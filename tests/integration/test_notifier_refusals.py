@@ -15,7 +15,8 @@ from notifier_stack import (
     subscribed,
 )
 
-from shared.cursors import Position, decode_cursor, encode_cursor
+from positions import position_of
+from shared.cursors import Position, encode_cursor
 
 MAX_CLIENT_MESSAGE_BYTES = 64 * 1024
 
@@ -132,7 +133,7 @@ async def test_cursors_of_another_log_or_of_the_future_are_resynchronised(stage:
     async with subscribed(stage.url, stage.token()) as client:
         await stage.stub.commit((order, "acme", "picked_up"))
         cursor = (await client.receive())["cursor"]
-    epoch = decode_cursor(cursor).epoch
+    epoch = (await position_of(stage.stub.database, cursor)).epoch
     for position, reason in (
         (Position("0" * 12, (0, 0, 0, 0)), "epoch-changed"),
         (Position(epoch, (0, 0, 0)), "epoch-changed"),
@@ -178,7 +179,8 @@ async def test_a_live_client_is_told_that_it_is_even_when_nothing_happens(
         async def beat() -> bool:
             message = await watcher.receive()
             assert (message["type"], message["events"]) == ("events", [])
-            return decode_cursor(message["cursor"]).seqs[event["partition"]] == event["seq"]
+            position = await position_of(stage.stub.database, message["cursor"])
+            return position.seqs[event["partition"]] == event["seq"]
 
         await eventually(beat)
 

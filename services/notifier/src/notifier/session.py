@@ -24,7 +24,7 @@ from notifier.protocol import (
     parse_message,
 )
 from shared.challenges import invalid_token
-from shared.cursors import InvalidCursor, Position, decode_cursor
+from shared.cursors import InvalidCursor, Position
 from shared.problems import Problem
 
 SUBSCRIBE_SECONDS = 5
@@ -137,12 +137,19 @@ class Session:
             principal = self._identity.prove(message.token or self._handshake_token, beside=beside)
         self._handshake_token = ""
         wanted = filter_of(message.filter, self._parts.workflow.statuses)
-        after = _position(message.after)
+        after = self._position(message.after)
         audience = Audience(principal.grant, wanted)
         subscription = Subscription(
             audience, after, message.wants_snapshot, heartbeat=bool(message.heartbeat)
         )
         self._delivery.start(subscription)
+
+    def _position(self, cursor: str | None) -> Position | None:
+        try:
+            return None if cursor is None else self._parts.cursors.decode(cursor)
+        except InvalidCursor as error:
+            problem = Problem("invalid-cursor", f"The cursor is not one of ours: {error}.")
+            raise Refusal(BAD_MESSAGE, "invalid cursor", problem) from None
 
     def _refresh(self, message: Refresh) -> None:
         try:
@@ -176,13 +183,3 @@ class Session:
     def _release(self) -> None:
         self._delivery.release()
         self._identity.release()
-
-
-def _position(cursor: str | None) -> Position | None:
-    if cursor is None:
-        return None
-    try:
-        return decode_cursor(cursor)
-    except InvalidCursor as error:
-        problem = Problem("invalid-cursor", f"The cursor is not one of ours: {error}.")
-        raise Refusal(BAD_MESSAGE, "invalid cursor", problem) from None

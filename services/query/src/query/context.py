@@ -11,6 +11,7 @@ from shared.access import Principal, may_ask_for_outcomes, may_read, reaches
 from shared.audit_trail import AuditTrail
 from shared.authentication import authenticated, refuse_revoked
 from shared.challenges import insufficient_scope
+from shared.cursor_seals import CursorSeals
 from shared.database import Database
 from shared.documents import OrderDocument
 from shared.identifiers import is_identifier
@@ -32,6 +33,7 @@ class Context:
     cursor_key: bytes
     log_watch: LogWatch
     audit: AuditTrail
+    cursors: CursorSeals
 
     async def reader(self, request: Request) -> Principal:
         """The caller of a request.
