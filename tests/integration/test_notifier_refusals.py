@@ -76,6 +76,19 @@ async def test_only_valid_tokens_with_the_scope_are_served(stage: Stage) -> None
     assert await refused(stage, type="subscribe", token=forbidden) == (4403, "forbidden")
 
 
+async def test_a_refused_token_is_told_why(stage: Stage) -> None:
+    past, endless = stage.token(ttl=-1), stage.token(ttl=60 * 60 * 24 * 365 * 300)
+    for bearer, told in (
+        (stage.token(sub="a\nb"), "sub: 1 to 255 characters without controls."),
+        (past, "exp: the token has expired."),
+        (endless, "exp: is beyond the year 2200; it counts seconds, this looks like milliseconds."),
+        (f"{past[:-4]}AAAA", "The token is not valid."),
+    ):
+        async with raw_client(stage.url) as client:
+            await client.send(type="subscribe", token=bearer)
+            assert (await client.receive())["problem"]["detail"] == told
+
+
 async def test_messages_that_are_too_big_are_refused(stage: Stage) -> None:
     for size in (MAX_CLIENT_MESSAGE_BYTES + 1, 3 * 1024 * 1024):
         assert await refused(stage, "x" * size) == (4413, "payload-too-large")
@@ -103,6 +116,28 @@ async def test_a_connection_stays_its_principals(stage: Stage) -> None:
             await client.send(**second, token=stage.token(sub="another"))
             code, _, messages = await client.closed()
         assert (code, messages[-1]["problem"]["type"]) == (4403, "/problems/forbidden")
+
+
+@pytest.mark.parametrize("way", ["header", "subprotocol"])
+async def test_a_token_of_another_than_that_of_the_handshake_is_refused(stage: Stage, way: str) -> None:
+    def handshake(bearer: str) -> dict[str, Any]:
+        if way == "header":
+            return {"additional_headers": {"Authorization": f"Bearer {bearer}"}}
+        return {"subprotocols": ["tracking.v1", f"bearer.{bearer}"]}
+
+    async with raw_client(stage.url, **handshake(stage.token())) as client:
+        await client.send(type="subscribe", token=stage.token(sub="another"))
+        code, _, messages = await client.closed()
+        assert (code, [m["problem"]["type"] for m in messages]) == (4403, ["/problems/forbidden"])
+    for first in (stage.token(scope="orders:write"), stage.token(ttl=-1)):
+        async with raw_client(stage.url, **handshake(first)) as client:
+            await client.send(type="subscribe", token=stage.token())
+            await client.until("live")
+    async with raw_client(stage.url, **handshake(stage.token())) as client:
+        await client.send(type="subscribe")
+        await client.until("live")
+        await client.send(type="refresh", token=stage.token(sub="another"))
+        assert (await client.receive())["problem"]["type"] == "/problems/forbidden"
 
 
 async def test_a_thousand_subscribes_are_too_many(stage: Stage) -> None:

@@ -69,6 +69,7 @@ def test_merchants_orders_and_source_type_are_read_by_name_and_path() -> None:
 @pytest.mark.parametrize("text", ["acme bravo", "acme,bravo", " acme, bravo ", "acme\tbravo"])
 def test_one_text_is_a_list_where_the_claim_was_named(text: str) -> None:
     assert read({"custom:merchants": text}, merchants="custom:merchants").merchants == ["acme", "bravo"]
+    assert read({"extn.merchants": [text]}, merchants="extn.merchants").merchants == ["acme", "bravo"]
     assert read({"o": text}, orders="o").orders == ["acme", "bravo"]
     with pytest.raises(ClaimFault, match=r"^merchants: "):
         read({"merchants": text})

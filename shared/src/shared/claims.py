@@ -56,7 +56,8 @@ class ClaimNames:
     orders: str = "orders"
     source_type: str = "source_type"
     joined: frozenset[str] = frozenset()
-    """The fields that may also be one text, with blanks or commas between: no identifier holds either."""
+    """The fields whose texts may hold several, with blanks or commas between: no identifier holds either. They
+    may be one text, too."""
     role_scopes: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """What else a value of the scope claim stands for, beside itself."""
 
@@ -152,9 +153,10 @@ def _value_at(document: Mapping[str, Any], name: str) -> Any:
 
 
 def _listed(value: Any) -> Any:
-    if not isinstance(value, str):
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
         return value
-    return [part for part in _SEPARATORS.split(value) if part]
+    return [part for text in texts for part in _SEPARATORS.split(text) if part]
 
 
 def claim_names(
