@@ -66,7 +66,8 @@ class SubjectRevocation:
         return Act("revocation.subject", self.subject, details)
 
     def __str__(self) -> str:
-        return f"the tokens of {terminal_text(self.subject)} that were issued before {format_time(self.issued_before)}"
+        whose = terminal_text(self.subject)
+        return f"the tokens of {whose} that were issued before {format_time(self.issued_before)}"
 
 
 Revocation = TokenRevocation | SubjectRevocation

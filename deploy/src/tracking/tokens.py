@@ -95,7 +95,7 @@ def mint_token(
 ) -> str:
     """A token with these claims and an id of its own (`jti`), valid from now for `ttl_seconds`.
 
-    `key`: the secret, or a private key. `places`: the claims of `PLACES`; `claims_at`: the names of the others.
+    `key`: the secret, or a private key. `places`: the claims of `PLACES`; `claims_at`: the names of others.
     None: what the environment says.
 
     Raises:

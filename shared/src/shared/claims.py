@@ -56,8 +56,8 @@ class ClaimNames:
     orders: str = "orders"
     source_type: str = "source_type"
     joined: frozenset[str] = frozenset()
-    """The fields whose texts may hold several, with blanks or commas between: no identifier holds either. They
-    may be one text, too."""
+    """The fields whose texts may hold several, with blanks or commas between: no identifier holds either. One
+    text may stand for the list, too."""
     role_scopes: Mapping[str, frozenset[str]] = field(default_factory=dict)
     """What else a value of the scope claim stands for, beside itself."""
 
