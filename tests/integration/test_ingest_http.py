@@ -4,8 +4,6 @@ import time
 from typing import Any
 from uuid import uuid4
 
-import pytest
-
 from callers import token
 from fixtures import Spine, StartService
 
@@ -184,18 +182,16 @@ async def test_a_bad_body_gets_a_clear_problem(spine: Spine) -> None:
             assert [error["pointer"] for error in answer.body["errors"]] == [pointer], name
 
 
-@pytest.mark.parametrize(
-    "subject", ["auth0|5f7c8ec7c33c6c004bbafe82", "ann.smith@example.com", "=cmd|' /C calc'!A0", "ü" * 255]
-)
-async def test_any_subject_of_an_issuer_is_the_source_of_its_updates(spine: Spine, subject: str) -> None:
-    bearer = token(sub=subject)
-    created = await spine.caller.post("/v1/orders", ORDER, bearer=bearer, Idempotency_Key="k")
-    assert (created.status, created.body["order"]["source"]["id"]) == (201, subject)
-    again = await spine.caller.post("/v1/orders", ORDER, bearer=bearer, Idempotency_Key="k")
-    assert (again.headers["Idempotent-Replayed"], again.body) == ("true", created.body)
-    path = f"/v1/orders/{created.body['order_id']}/updates"
-    picked_up = await spine.caller.post(path, {"status": "picked_up"}, bearer=bearer)
-    assert picked_up.body["order"]["source"]["id"] == subject
+async def test_any_subject_of_an_issuer_is_the_source_of_its_updates(spine: Spine) -> None:
+    for subject in ("auth0|5f7c8ec7c33c6c004bbafe82", "ann@example.com", "=cmd|' /C calc'!A0", "ü" * 255):
+        bearer = token(sub=subject)
+        created = await spine.caller.post("/v1/orders", ORDER, bearer=bearer, Idempotency_Key="k")
+        assert (created.status, created.body["order"]["source"]["id"]) == (201, subject)
+        again = await spine.caller.post("/v1/orders", ORDER, bearer=bearer, Idempotency_Key="k")
+        assert (again.headers["Idempotent-Replayed"], again.body["order"]) == ("true", created.body["order"])
+        path = f"/v1/orders/{created.body['order_id']}/updates"
+        picked_up = await spine.caller.post(path, {"status": "picked_up"}, bearer=bearer)
+        assert picked_up.body["order"]["source"]["id"] == subject
 
 
 async def test_bad_requests_get_a_clear_problem(spine: Spine) -> None:
