@@ -5,7 +5,7 @@ unlike all others: whatever a caller receives, it can be told from the bare byte
 import asyncio
 import re
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,7 +23,8 @@ from websockets.exceptions import ConnectionClosed
 
 from answers import Answer
 from callers import JWT_SECRET, eventually
-from shared.cursors import Position, decode_cursor
+from positions import position_of
+from shared.cursors import Position
 from shared.database import Database, open_database
 from shared.documents import EventDocument, OrderDocument, UpdateDocument
 from tracking.service_process import ServiceProcess
@@ -148,7 +149,7 @@ class Scene:
         return Position(heads[0]["epoch"], tuple(head["seq"] for head in heads))
 
     def viewer(self, token: str) -> "Viewer":
-        return Viewer(self.services["notifier"].stream_url, token)
+        return Viewer(self.services["notifier"].stream_url, token, partial(position_of, self.database))
 
 
 @dataclass
@@ -157,11 +158,13 @@ class Viewer:
 
     url: str
     token: str
+    opened: Callable[[str], Awaitable[Position]] | None = None
+    """What its cursors stand for."""
     snapshot: bytes = b""
     events: bytes = b""
     live: asyncio.Event = field(default_factory=asyncio.Event)
     close_code: int | None = None
-    position: Position | None = None
+    cursor: str = ""
 
     async def run(self) -> None:
         request = {
@@ -182,7 +185,7 @@ class Viewer:
     def _take(self, data: bytes) -> None:
         message = orjson.loads(data)
         if "cursor" in message:
-            self.position = decode_cursor(message["cursor"])
+            self.cursor = message["cursor"]
         if message["type"] == "live":
             self.live.set()
         elif self.live.is_set():
@@ -195,9 +198,10 @@ class Viewer:
         await eventually(partial(self._is_through, end))
 
     async def _is_through(self, end: Position) -> bool:
-        if self.close_code is not None or self.position is None:
+        if self.close_code is not None or not self.cursor or self.opened is None:
             return self.close_code is not None
-        return all(seq >= last for seq, last in zip(self.position.seqs, end.seqs, strict=True))
+        position = await self.opened(self.cursor)
+        return all(seq >= last for seq, last in zip(position.seqs, end.seqs, strict=True))
 
 
 @asynccontextmanager

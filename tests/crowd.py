@@ -18,7 +18,7 @@ from benchmarks.socket_client import Door, SocketClient
 from callers import eventually
 from judge import Fault, History, Record, Sighting, faults_of, orders_due
 from message_checks import check_server_message
-from shared.cursors import decode_cursor
+from shared.cursors import Position
 from tracking.live_view import Gap, OrderView, Snapshot, Told
 from viewers import Viewer
 
@@ -85,7 +85,7 @@ class Member(SocketClient):
             self.is_live = True
             self._failures = 0
             if self.record.live is None:
-                self.record.live = decode_cursor(message["cursor"])
+                self.record.live = self._crowd.opened(message["cursor"])
 
     def lost(self, reason: str) -> None:
         self._ended.set()
@@ -116,11 +116,17 @@ class Member(SocketClient):
 
 
 class Crowd:
-    """All viewers, and what befell them. `token`: makes one of its claims."""
+    """All viewers, and what befell them. `token`: makes one of its claims. `opened`: what a cursor says."""
 
     def __init__(
-        self, url: str, viewers: Sequence[Viewer], token: Callable[..., str], random: Random
+        self,
+        url: str,
+        viewers: Sequence[Viewer],
+        token: Callable[..., str],
+        opened: Callable[[str], Position],
+        random: Random,
     ) -> None:
+        self.opened = opened
         self.random = random
         address = urlsplit(url)
         # Each member says its first words itself: they change with its cursor.
@@ -222,10 +228,14 @@ class Crowd:
 
 @contextmanager
 def crowd_of(
-    url: str, viewers: Sequence[Viewer], token: Callable[..., str], random: Random
+    url: str,
+    viewers: Sequence[Viewer],
+    token: Callable[..., str],
+    opened: Callable[[str], Position],
+    random: Random,
 ) -> Iterator[Crowd]:
     """A crowd in which nobody has come yet."""
-    crowd = Crowd(url, viewers, token, random)
+    crowd = Crowd(url, viewers, token, opened, random)
     try:
         yield crowd
     finally:

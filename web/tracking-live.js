@@ -589,10 +589,19 @@ export function refreshIn(token, again = false) {
   return Math.max(MIN_REFRESH_SECONDS, left - ahead);
 }
 
-/** Whose token it is, and for what; tokens that agree in this are shown the same orders. */
+/** Claims that issuers give each token anew, and that say nothing of what it is for. */
+const OF_ONE_TOKEN = new Set([
+  ...["exp", "iat", "nbf", "jti", "auth_time", "nonce", "at_hash", "sid", "session_state"],
+  ...["origin_jti", "event_id", "uti", "aio", "rh"],
+]);
+
+/**
+ * Whose token it is, and for what; tokens that agree in this are shown the same orders. Which claims say so, only
+ * the services know: all are compared that tokens of one login have in common.
+ */
 function entitlement(token) {
-  const { sub, merchants, orders } = claimsOf(token);
-  return JSON.stringify([sub, merchants, orders]);
+  const claims = Object.entries(claimsOf(token)).filter(([name]) => !OF_ONE_TOKEN.has(name));
+  return JSON.stringify(claims.sort(([one], [another]) => (one < another ? -1 : 1)));
 }
 
 /** What a token says, without verifying it: that is for the server. */

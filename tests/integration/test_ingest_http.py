@@ -182,12 +182,24 @@ async def test_a_bad_body_gets_a_clear_problem(spine: Spine) -> None:
             assert [error["pointer"] for error in answer.body["errors"]] == [pointer], name
 
 
+async def test_any_subject_of_an_issuer_is_the_source_of_its_updates(spine: Spine) -> None:
+    for subject in ("auth0|5f7c8ec7c33c6c004bbafe82", "ann@example.com", "=cmd|' /C calc'!A0", "ü" * 255):
+        bearer = token(sub=subject)
+        created = await spine.caller.post("/v1/orders", ORDER, bearer=bearer, Idempotency_Key="k")
+        assert (created.status, created.body["order"]["source"]["id"]) == (201, subject)
+        again = await spine.caller.post("/v1/orders", ORDER, bearer=bearer, Idempotency_Key="k")
+        assert (again.headers["Idempotent-Replayed"], again.body["order"]) == ("true", created.body["order"])
+        path = f"/v1/orders/{created.body['order_id']}/updates"
+        picked_up = await spine.caller.post(path, {"status": "picked_up"}, bearer=bearer)
+        assert picked_up.body["order"]["source"]["id"] == subject
+
+
 async def test_bad_requests_get_a_clear_problem(spine: Spine) -> None:
     post = spine.caller.post
     past = token(exp=time.time() - 1)
     reader = token(scope="orders:read")
     foreign = token(merchants=["m-2"])
-    listed = token(scope=["orders:write"])
+    listed = token(scope={"orders:write": True})
     unnarrowed = token(orders=None)
     cases = [
         (await post("/v1/orders", ORDER, Content_Type="text/plain"), 415, "unsupported-media-type"),
@@ -220,7 +232,20 @@ async def test_bad_requests_get_a_clear_problem(spine: Spine) -> None:
         (await post("/v1/batch", b"[" + b" " * 1024 * 1024 + b"]"), 413, "payload-too-large"),
     ]
     assert [(answer.status, slug(answer.body)) for answer, _, _ in cases] == [case[1:] for case in cases]
-    assert cases[3][0].headers["WWW-Authenticate"].startswith("Bearer")
+    told = [answer.headers.get("WWW-Authenticate") for answer, _, _ in cases]
+    bearer = 'Bearer realm="tracking", error='
+    assert told[2:8] == [
+        bearer + '"invalid_token", error_description="The token is not valid."',
+        bearer + '"invalid_token", error_description="exp: the token has expired."',
+        bearer + '"invalid_token", error_description="scope: must be a text with spaces between,'
+        ' or a list of texts."',
+        bearer + '"invalid_token", error_description="orders: must be a list of at most 1,000 order ids."',
+        bearer + '"insufficient_scope", scope="orders:write",'
+        ' error_description="The token does not have the scope orders:write."',
+        bearer + '"insufficient_scope", scope="orders:write",'
+        ' error_description="The token may not create this order for merchant m-1."',
+    ]
+    assert set(told[:2] + told[8:]) == {None}
 
 
 async def test_who_lacks_the_scope_is_told_with_the_id_of_the_update(spine: Spine) -> None:

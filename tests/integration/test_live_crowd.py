@@ -21,6 +21,7 @@ from fixtures import Spine, StartService
 from judge import KINDS, history_of
 from listeners import examine
 from nuisances import nuisances
+from positions import cursor_opener
 from shared.database import open_database
 from tracking.broker_node import BrokerNode
 from tracking.service_process import ServiceProcess
@@ -109,7 +110,9 @@ async def scene(
     known = {life.order_id: life.merchant_id for life in lives[:known_orders]}
     affordable = min(clients, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - OTHER_FILES)
     viewers = random_viewers(affordable, known, random)
-    with crowd_of(notifier.stream_url, viewers, token, random) as crowd:
+    environment = spine.environment
+    opened = await cursor_opener(environment["MONGODB_URL"], environment["MONGODB_DATABASE"])
+    with crowd_of(notifier.stream_url, viewers, token, opened, random) as crowd:
         async with (
             traffic(spine.caller, lives, per_second) as load,
             nuisances(notifier.stream_url, token(sub="nuisance")) as pests,

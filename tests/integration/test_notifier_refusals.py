@@ -15,7 +15,8 @@ from notifier_stack import (
     subscribed,
 )
 
-from shared.cursors import Position, decode_cursor, encode_cursor
+from positions import position_of
+from shared.cursors import Position, encode_cursor
 
 MAX_CLIENT_MESSAGE_BYTES = 64 * 1024
 
@@ -75,6 +76,19 @@ async def test_only_valid_tokens_with_the_scope_are_served(stage: Stage) -> None
     assert await refused(stage, type="subscribe", token=forbidden) == (4403, "forbidden")
 
 
+async def test_a_refused_token_is_told_why(stage: Stage) -> None:
+    past, endless = stage.token(ttl=-1), stage.token(ttl=60 * 60 * 24 * 365 * 300)
+    for bearer, told in (
+        (stage.token(sub="a\nb"), "sub: 1 to 255 characters without controls."),
+        (past, "exp: the token has expired."),
+        (endless, "exp: is beyond the year 2200; it counts seconds, this looks like milliseconds."),
+        (f"{past[:-4]}AAAA", "The token is not valid."),
+    ):
+        async with raw_client(stage.url) as client:
+            await client.send(type="subscribe", token=bearer)
+            assert (await client.receive())["problem"]["detail"] == told
+
+
 async def test_messages_that_are_too_big_are_refused(stage: Stage) -> None:
     for size in (MAX_CLIENT_MESSAGE_BYTES + 1, 3 * 1024 * 1024):
         assert await refused(stage, "x" * size) == (4413, "payload-too-large")
@@ -102,6 +116,28 @@ async def test_a_connection_stays_its_principals(stage: Stage) -> None:
             await client.send(**second, token=stage.token(sub="another"))
             code, _, messages = await client.closed()
         assert (code, messages[-1]["problem"]["type"]) == (4403, "/problems/forbidden")
+
+
+@pytest.mark.parametrize("way", ["header", "subprotocol"])
+async def test_a_token_of_another_than_that_of_the_handshake_is_refused(stage: Stage, way: str) -> None:
+    def handshake(bearer: str) -> dict[str, Any]:
+        if way == "header":
+            return {"additional_headers": {"Authorization": f"Bearer {bearer}"}}
+        return {"subprotocols": ["tracking.v1", f"bearer.{bearer}"]}
+
+    async with raw_client(stage.url, **handshake(stage.token())) as client:
+        await client.send(type="subscribe", token=stage.token(sub="another"))
+        code, _, messages = await client.closed()
+        assert (code, [m["problem"]["type"] for m in messages]) == (4403, ["/problems/forbidden"])
+    for first in (stage.token(scope="orders:write"), stage.token(ttl=-1)):
+        async with raw_client(stage.url, **handshake(first)) as client:
+            await client.send(type="subscribe", token=stage.token())
+            await client.until("live")
+    async with raw_client(stage.url, **handshake(stage.token())) as client:
+        await client.send(type="subscribe")
+        await client.until("live")
+        await client.send(type="refresh", token=stage.token(sub="another"))
+        assert (await client.receive())["problem"]["type"] == "/problems/forbidden"
 
 
 async def test_a_thousand_subscribes_are_too_many(stage: Stage) -> None:
@@ -132,7 +168,7 @@ async def test_cursors_of_another_log_or_of_the_future_are_resynchronised(stage:
     async with subscribed(stage.url, stage.token()) as client:
         await stage.stub.commit((order, "acme", "picked_up"))
         cursor = (await client.receive())["cursor"]
-    epoch = decode_cursor(cursor).epoch
+    epoch = (await position_of(stage.stub.database, cursor)).epoch
     for position, reason in (
         (Position("0" * 12, (0, 0, 0, 0)), "epoch-changed"),
         (Position(epoch, (0, 0, 0)), "epoch-changed"),
@@ -178,7 +214,8 @@ async def test_a_live_client_is_told_that_it_is_even_when_nothing_happens(
         async def beat() -> bool:
             message = await watcher.receive()
             assert (message["type"], message["events"]) == ("events", [])
-            return decode_cursor(message["cursor"]).seqs[event["partition"]] == event["seq"]
+            position = await position_of(stage.stub.database, message["cursor"])
+            return position.seqs[event["partition"]] == event["seq"]
 
         await eventually(beat)
 

@@ -98,8 +98,8 @@ async def test_an_order_exists_only_for_those_entitled(
         ({"scope": "orders:write"}, 403, "forbidden"),
         ({"scope": ""}, 403, "forbidden"),
         ({"exp": 1}, 401, "unauthenticated"),
-        ({"sub": "no good"}, 401, "unauthenticated"),
-        ({"scope": ["orders:read"]}, 401, "unauthenticated"),
+        ({"sub": "no\ngood"}, 401, "unauthenticated"),
+        ({"scope": {"orders:read": True}}, 401, "unauthenticated"),
     ],
 )
 async def test_a_token_that_may_not_read_is_refused(
@@ -113,9 +113,13 @@ async def test_a_token_that_may_not_read_is_refused(
     ):
         answer = await query.get(path, token=token(**claims))
         assert (answer.status, answer.slug) == (status, slug)
+        error = 'insufficient_scope", scope="orders:read"' if status == 403 else 'invalid_token"'
+        assert answer.headers["www-authenticate"] == (
+            f'Bearer realm="tracking", error="{error}, error_description="{answer.json["detail"]}"'
+        )
     missing = await query.get("/v1/orders/o-1")
     assert missing.slug == "unauthenticated"
-    assert missing.headers["www-authenticate"].startswith("Bearer")
+    assert missing.headers["www-authenticate"] == 'Bearer realm="tracking"'
 
 
 async def test_an_order_is_shown_as_it_stood_then(query: QueryClient) -> None:

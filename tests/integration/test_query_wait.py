@@ -23,10 +23,10 @@ from query_stack import (
 from answers import Answer
 from callers import eventually
 from fixtures import StartService
+from positions import position_of
 from query.log_reader import LogFilter
 from query.log_watch import MAX_LOOKED_AT, MAX_WAITERS
 from query.reach import Reach
-from shared.cursors import decode_cursor
 from shared.database import Database
 from shared.documents import EventDocument
 from tracking.database_node import DatabaseNode
@@ -82,7 +82,8 @@ async def test_the_answer_comes_with_the_next_event(query: QueryClient, world: W
     await commit(query.database, event)
     answer = await asyncio.wait_for(asked, 20)
     assert [event["subject"] for event in answer.json["events"]] == ["o-new"]
-    assert decode_cursor(answer.json["cursor"]).seqs == tuple(world.seqs)
+    position = await position_of(query.database, answer.json["cursor"])
+    assert position.seqs == tuple(world.seqs)
 
 
 async def test_what_is_there_already_comes_at_once(query: QueryClient) -> None:
@@ -182,7 +183,7 @@ async def no_poll() -> bool:
 async def test_what_came_between_the_read_and_the_wait_is_not_missed(
     query: QueryClient, world: World
 ) -> None:
-    end = decode_cursor(await end_of_log(query))
+    end = await position_of(query.database, await end_of_log(query))
     nothing = LogFilter(Reach(frozenset({"m-none"}), None), frozenset())
     others = asyncio.create_task(query.log_watch.wait(end, nothing, 25))
     seen = asyncio.create_task(query.log_watch.wait(end, EVERYTHING, 25))
@@ -197,10 +198,8 @@ async def test_what_came_between_the_read_and_the_wait_is_not_missed(
 
 async def test_the_number_of_waiters_is_bounded(query: QueryClient) -> None:
     cursor = await end_of_log(query)
-    crowd = [
-        asyncio.create_task(query.log_watch.wait(decode_cursor(cursor), EVERYTHING, 25))
-        for _ in range(MAX_WAITERS)
-    ]
+    end = await position_of(query.database, cursor)
+    crowd = [asyncio.create_task(query.log_watch.wait(end, EVERYTHING, 25)) for _ in range(MAX_WAITERS)]
     await waiting(query, MAX_WAITERS)
     answer = await ask(query, cursor, 25)
     assert (answer.status, answer.slug) == (429, "too-many-requests")

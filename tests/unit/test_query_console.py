@@ -143,6 +143,21 @@ async def test_the_page_is_told_where_everything_is() -> None:
         "ingest": "https://ingest.example:8443",
         "query": "..",
         "stream": "wss://stream.example/v1/stream",
+        "claims": {
+            "scope": ["scope", "scp"],
+            "merchants": "merchants",
+            "writing": ["orders:admin", "orders:write"],
+        },
+    }
+
+
+async def test_the_page_is_told_where_tokens_have_their_claims() -> None:
+    roles = '{"dispatcher": "orders:read orders:write", "viewer": "orders:read"}'
+    names = {"claim_scope": "realm_access/roles", "claim_merchants": "m", "role_scopes": roles}
+    assert (await get("/console/config.json", settings(**names))).json["claims"] == {
+        "scope": ["realm_access/roles"],
+        "merchants": "m",
+        "writing": ["orders:admin", "orders:write", "dispatcher"],
     }
 
 

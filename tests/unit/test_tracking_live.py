@@ -223,6 +223,8 @@ def test_the_life_of_a_token_counts_where_the_clock_is_wrong(monkeypatch: pytest
 def test_tokens_of_one_principal_for_the_same_are_one_entitlement() -> None:
     first, second = bearer(sub="a", merchants=["m"], exp=1), bearer(sub="a", merchants=["m"], exp=2)
     assert entitlement(first) == entitlement(second)
+    assert entitlement(bearer(sub="a", merchants=["m"], jti="x", iat=3, uti="y")) == entitlement(first)
+    assert entitlement(bearer(sub="a", merchants=["m"], realm_access={"roles": ["r"]})) != entitlement(first)
     for other in (bearer(sub="b", merchants=["m"]), bearer(sub="a"), bearer(sub="a", merchants=["m", "n"])):
         assert entitlement(other) != entitlement(first)
 

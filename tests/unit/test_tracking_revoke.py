@@ -49,7 +49,8 @@ def test_a_token_by_its_id_for_good_or_until_it_expires() -> None:
     [
         (("", "", "", ""), "--sub, or"),
         (("ann", "", "x", ""), "--sub, or"),
-        (("no spaces", "", "", ""), "--sub"),
+        (("no\ncontrols", "", "", ""), "--sub"),
+        (("x" * 256, "", "", ""), "--sub"),
         (("", LATER, "x", ""), "--issued-before goes with --sub"),
         (("", "", "x" * 257, ""), "--jti"),
         (("", "", "x", "2026-01-31T08:15:00Z"), "past"),

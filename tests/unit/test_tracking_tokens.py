@@ -45,7 +45,9 @@ def test_what_is_no_duration(text: str) -> None:
 @pytest.mark.parametrize(
     ("claims", "said"),
     [
-        ({"subject": "no spaces"}, "--sub"),
+        ({"subject": "no\ncontrols"}, "--sub"),
+        ({"subject": "x" * 256}, "--sub"),
+        ({"subject": "half a pair \ud800"}, "--sub"),
         ({"merchants": ["*", "a/b"]}, "--merchants"),
         ({"orders": [""]}, "--orders"),
         ({"scope": "orders:read orders:fly"}, "orders:fly is none of"),
@@ -93,3 +95,30 @@ def test_a_token_is_for_whom_the_environment_names(monkeypatch: pytest.MonkeyPat
     place = {"jwt_issuer": "ours", "jwt_audience": "tracking"}
     settings = Settings(amqp_url="amqp://x", mongodb_url="mongodb://x", jwt_secret=SECRET, **place)
     assert TokenVerifier(settings).verify(token).subject == "ann"
+
+
+def test_claims_go_where_the_services_look_for_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    renamed = {
+        "claim_scope": "realm_access/roles",
+        "claim_merchants": "https://example.com/merchants",
+        "claim_orders": "o/list",
+        "claim_source_type": "kind",
+    }
+    for name, value in renamed.items():
+        monkeypatch.setenv(name.upper(), value)
+    token = mint_token(
+        SECRET,
+        subject="auth0|5f7c",
+        scope="orders:read",
+        merchants=["acme"],
+        orders=["o-1"],
+        source_type="driver",
+    )
+    settings = Settings(amqp_url="amqp://x", mongodb_url="mongodb://x", jwt_secret=SECRET, **renamed)
+    principal = TokenVerifier(settings).verify(token)
+    assert (principal.subject, principal.source_type) == ("auth0|5f7c", "driver")
+    assert principal.scopes == {"orders:read"}
+    assert (principal.grant.merchants, principal.grant.orders) == ({"acme"}, {"o-1"})
+    monkeypatch.setenv("CLAIM_SCOPE", "/")
+    with pytest.raises(InvalidClaims, match="CLAIM_SCOPE"):
+        mint_token(SECRET, subject="ann", scope="orders:read", merchants=["acme"])

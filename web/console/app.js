@@ -52,7 +52,7 @@ class App {
 
   constructor(configuration) {
     const query = new URL(configuration.query, location.href).href.replace(/\/$/, "");
-    this.#session = new Session(configuration.token);
+    this.#session = new Session(configuration.token, configuration.claims);
     this.#api = new Api({ query, ingest: configuration.ingest }, this.#session, (problem) => this.#expired(problem));
     this.#store = new Store(configuration.stream, () => this.#session.token);
     this.#build();

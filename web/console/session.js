@@ -10,11 +10,17 @@ const LEFT = "tracking.signed-out";
 /** Events: `change`, when another token is there or none. */
 export class Session extends EventTarget {
   #offered;
+  #names;
 
-  /** @param {string} [offered]  A token for whoever comes; only demonstrations have one. */
-  constructor(offered) {
+  /**
+   * @param {string} [offered]  A token for whoever comes; only demonstrations have one.
+   * @param {{scope: string[], merchants: string, writing: string[]}} names  Where tokens say what they are for, and
+   *   which values of their scope allow to write.
+   */
+  constructor(offered, names) {
     super();
     this.#offered = offered ?? null;
+    this.#names = names;
   }
 
   /** Whether this stack signs readers in by itself. */
@@ -34,18 +40,19 @@ export class Session extends EventTarget {
   }
 
   get canWrite() {
-    return this.#scopes.some((scope) => scope === "orders:write" || scope === "orders:admin");
+    return this.#scopes.some((scope) => this.#names.writing.includes(scope));
   }
 
   /** The merchants that the token names; empty where it is for all of them. */
   get merchants() {
-    const { merchants } = this.claims;
-    return Array.isArray(merchants) ? merchants.filter((merchant) => merchant !== "*").map(String) : [];
+    const merchants = claimAt(this.claims, this.#names.merchants);
+    const texts = typeof merchants === "string" ? [merchants] : Array.isArray(merchants) ? merchants.map(String) : [];
+    return texts.flatMap((text) => text.split(/[\s,]+/)).filter((merchant) => merchant !== "" && merchant !== "*");
   }
 
   get #scopes() {
-    const { scope } = this.claims;
-    return typeof scope === "string" ? scope.split(" ") : [];
+    const scope = this.#names.scope.map((name) => claimAt(this.claims, name)).find((value) => value !== undefined);
+    return typeof scope === "string" ? scope.split(" ") : Array.isArray(scope) ? scope : [];
   }
 
   signIn(token) {
@@ -66,6 +73,12 @@ export class Session extends EventTarget {
     sessionStorage.setItem(LEFT, "1");
     this.dispatchEvent(new Event("change"));
   }
+}
+
+/** The claim of that name, or at the end of that path; undefined where there is none. */
+function claimAt(claims, name) {
+  if (Object.hasOwn(claims, name)) return claims[name];
+  return name.split("/").reduce((value, part) => (Object.hasOwn(Object(value), part) ? value[part] : undefined), claims);
 }
 
 /** The claims of a token, unverified; {} for what is none. */

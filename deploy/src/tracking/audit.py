@@ -22,7 +22,8 @@ from shared.documents import AuditDocument
 from shared.timestamps import format_time, now, to_milliseconds
 from tracking.examination import read_partitions
 from tracking.instants import parse_instant
-from tracking.tokens import InvalidClaims, parse_ttl
+from tracking.terminal_text import terminal_text
+from tracking.tokens import InvalidClaims, claim_names_in, parse_ttl
 
 
 class NotRecorded(Exception):
@@ -64,7 +65,8 @@ async def record_token(mongodb_url: str, name: str, actor: Actor, token: str) ->
         NothingToCheck: the database holds no installation.
     """
     claims = jwt.decode(token, options={"verify_signature": False})
-    details = {name: claims.get(name) for name in ("jti", "scope")}
+    scope = next((claims[name] for name in claim_names_in(os.environ).scope if name in claims), None)
+    details = {"jti": claims.get("jti"), "scope": scope}
     try:
         async with open_database(mongodb_url, name) as database:
             await read_partitions(database)
@@ -98,8 +100,8 @@ def describe(entry: AuditDocument) -> str:
     details = " ".join(f"{name}={_word(value)}" for name, value in entry["details"].items())
     actor = entry["actor"]
     return (
-        f"{format_time(entry['at'])}  {actor['sub']} ({actor['via']})  {entry['action']}"
-        f"  {entry['subject']}  {details}".rstrip()
+        f"{format_time(entry['at'])}  {terminal_text(actor['sub'])} ({actor['via']})  {entry['action']}"
+        f"  {terminal_text(entry['subject'])}  {details}".rstrip()
     )
 
 

@@ -5,6 +5,8 @@ from typing import Any
 
 from rich.text import Text
 
+from tracking.terminal_text import terminal_text
+
 LATE = timedelta(minutes=2)
 """An event that is recorded this long after it happened is marked."""
 
@@ -29,7 +31,8 @@ def event_line(event: dict[str, Any]) -> Text:
     if data["previous_status"] is not None:
         line.append(f"{data['previous_status']} → ", "dim")
     line.append(data["status"], _STYLES.get(data["status"], "bold"))
-    line.append(f"  v{data['version']} by {data['source']['type']} {data['source']['id']}", "dim")
+    source = data["source"]
+    line.append(f"  v{data['version']} by {source['type']} {terminal_text(source['id'])}", "dim")
     line.append(lateness(data), "yellow")
     return line
 

@@ -32,10 +32,18 @@ def refresh_in(token: str, *, again: bool = False) -> float | None:
     return max(MIN_REFRESH_SECONDS, left - min(REFRESH_SECONDS, left / 4) * random.uniform(0.5, 1.0))
 
 
+_OF_ONE_TOKEN = frozenset(
+    {"exp", "iat", "nbf", "jti", "auth_time", "nonce", "at_hash", "sid", "session_state"}
+    | {"origin_jti", "event_id", "uti", "aio", "rh"}
+)
+"""Claims that issuers give each token anew, and that say nothing of what it is for."""
+
+
 def entitlement(token: str) -> dict[str, Any]:
-    """Whose token it is, and for what; tokens that agree in this are shown the same orders."""
-    claims = _claims(token)
-    return {name: claims.get(name) for name in ("sub", "merchants", "orders")}
+    """Whose token it is, and for what; tokens that agree in this are shown the same orders. Which claims say
+    so, only the services know: all are compared that tokens of one login have in common.
+    """
+    return {name: value for name, value in _claims(token).items() if name not in _OF_ONE_TOKEN}
 
 
 def _claims(token: str) -> dict[str, Any]:

@@ -10,7 +10,8 @@ from shared.timestamps import format_optional_time, format_time, now
 from tracking.audit import trail_of
 from tracking.examination import read_partitions
 from tracking.instants import parse_instant
-from tracking.tokens import InvalidClaims, check_identifiers
+from tracking.terminal_text import terminal_text
+from tracking.tokens import InvalidClaims, check_subject
 
 MAX_TOKEN_ID_CHARACTERS = 256
 """Far more than the ids that issuers make."""
@@ -65,7 +66,8 @@ class SubjectRevocation:
         return Act("revocation.subject", self.subject, details)
 
     def __str__(self) -> str:
-        return f"the tokens of {self.subject} that were issued before {format_time(self.issued_before)}"
+        whose = terminal_text(self.subject)
+        return f"the tokens of {whose} that were issued before {format_time(self.issued_before)}"
 
 
 Revocation = TokenRevocation | SubjectRevocation
@@ -83,7 +85,7 @@ def parse_revocation(sub: str, issued_before: str, jti: str, until: str) -> Revo
     if ends is not None and ends <= now():
         raise InvalidClaims("--until: that is past; what has expired need not be revoked")
     if sub:
-        check_identifiers("--sub", [sub])
+        check_subject("--sub", sub)
         return SubjectRevocation(sub, _time("--issued-before", issued_before) or now(), ends)
     if issued_before:
         raise InvalidClaims("--issued-before goes with --sub")

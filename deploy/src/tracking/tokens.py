@@ -16,7 +16,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from shared.identifiers import is_identifier
+from shared.claims import BadClaimSetting, ClaimNames, claim_names
+from shared.identifiers import SUBJECT_RULE, is_identifier, is_subject
 from shared.keys import MIN_RSA_BITS
 from shared.settings import MIN_SECRET_BYTES
 
@@ -29,6 +30,9 @@ _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 
 PLACES = {"iss": "JWT_ISSUER", "aud": "JWT_AUDIENCE"}
 """Claim → the setting of the services that it must be equal to, where that is set."""
+
+
+_RENAMED = ("scope", "merchants", "orders", "source_type")
 
 
 class InvalidClaims(ValueError):
@@ -87,35 +91,38 @@ def mint_token(
     orders: list[str] | None = None,
     ttl_seconds: int = 3600,
     places: Mapping[str, str] | None = None,
+    claims_at: ClaimNames | None = None,
 ) -> str:
     """A token with these claims and an id of its own (`jti`), valid from now for `ttl_seconds`.
 
-    `key`: the secret, or a private key. `places`: the claims of `PLACES`; None: what the environment says.
+    `key`: the secret, or a private key. `places`: the claims of `PLACES`; `claims_at`: the names of others.
+    None: what the environment says.
 
     Raises:
         InvalidClaims: the services would refuse it.
     """
     if isinstance(key, str) and len(key.encode()) < MIN_SECRET_BYTES:
         raise InvalidClaims(f"JWT_SECRET: has less than {MIN_SECRET_BYTES} bytes; the services refuse it")
-    check_identifiers("--sub", [subject])
+    check_subject("--sub", subject)
     check_identifiers("--merchants", [merchant for merchant in merchants if merchant != "*"])
     check_identifiers("--orders", orders or [])
     unknown = set(scope.split()) - set(get_args(Scope))
     if unknown:
         raise InvalidClaims(f"--scope: {', '.join(sorted(unknown))} is none of {', '.join(get_args(Scope))}")
+    names = claims_at or claim_names_in(os.environ)
     issued_at = time()
     claims: dict[str, Any] = {
         "sub": subject,
-        "source_type": source_type,
-        "scope": scope,
-        "merchants": merchants,
+        names.source_type: source_type,
+        names.scope[0]: scope,
+        names.merchants: merchants,
         "exp": int(issued_at) + ttl_seconds,
         # With milliseconds, so that a token made right after a revocation is not taken for an earlier one.
         "iat": round(issued_at, 3),
         "jti": secrets.token_hex(16),
     }
     if orders is not None:
-        claims["orders"] = orders
+        claims[names.orders] = orders
     claims |= named_places(os.environ) if places is None else places
     if isinstance(key, str):
         return jwt.encode(claims, key, algorithm="HS256")
@@ -126,6 +133,25 @@ def mint_token(
 def named_places(settings: Mapping[str, str]) -> dict[str, str]:
     """The claims of `PLACES` that these settings ask for, by claim."""
     return {claim: settings[name] for claim, name in PLACES.items() if settings.get(name)}
+
+
+def claim_names_in(settings: Mapping[str, str]) -> ClaimNames:
+    """Where the services with these settings look for the claims of a token.
+
+    Raises:
+        InvalidClaims: they would not start.
+    """
+    names = {name: settings.get(f"CLAIM_{name.upper()}", "") for name in _RENAMED}
+    try:
+        return claim_names(**names, role_scopes=settings.get("ROLE_SCOPES", ""))
+    except BadClaimSetting as error:
+        raise InvalidClaims(str(error)) from None
+
+
+def check_subject(option: str, text: str) -> None:
+    """Raises `InvalidClaims`, naming the option, if the text can be nobody's `sub`."""
+    if not is_subject(text):
+        raise InvalidClaims(f"{option} {text!r}: write {SUBJECT_RULE}")
 
 
 def check_identifiers(option: str, texts: list[str]) -> None:

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.identifiers import Identifier
+from shared.identifiers import Identifier, Subject
 
 MAX_GRANTED = 1000
 """Merchants or orders that one token may name."""
@@ -34,7 +34,7 @@ class Principal(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    subject: Identifier
+    subject: Subject
     source_type: SourceType
     scopes: frozenset[str]
     grant: Grant

@@ -3,13 +3,14 @@
 from fastapi import Request
 
 from shared.access import Principal
+from shared.challenges import invalid_token, no_token
 from shared.edges import charge
 from shared.key_ring import KeysUnavailable
 from shared.problems import Problem, ProblemError
 from shared.revocations import Revocations
-from shared.tokens import TokenError, TokenVerifier, bearer_token
+from shared.tokens import NoToken, TokenError, TokenVerifier, bearer_token
 
-REVOKED = Problem("unauthenticated", "The token has been revoked.")
+REVOKED = invalid_token("The token has been revoked.")
 """What the holder of a revoked token is told, by every service."""
 
 KEYS_UNAVAILABLE = Problem("keys-unavailable", "The keys to verify tokens with are not known yet.")
@@ -24,15 +25,17 @@ async def authenticated(request: Request, verifier: TokenVerifier) -> Principal:
     """
     headers = request.headers.getlist("authorization")
     if len(headers) > 1:
-        raise ProblemError("unauthenticated", "Send one Authorization header.")
+        raise ProblemError.of(invalid_token("Send one Authorization header."))
     try:
         token = bearer_token(headers[0] if headers else None)
         await verifier.learn_key_of(token)
         principal = verifier.verify(token)
+    except NoToken as error:
+        raise ProblemError.of(no_token(str(error))) from None
     except TokenError as error:
-        raise ProblemError("unauthenticated", str(error)) from None
+        raise ProblemError.of(invalid_token(str(error))) from None
     except KeysUnavailable:
-        raise ProblemError(KEYS_UNAVAILABLE.slug, KEYS_UNAVAILABLE.detail) from None
+        raise ProblemError.of(KEYS_UNAVAILABLE) from None
     charge(request, principal)
     return principal
 
@@ -40,4 +43,4 @@ async def authenticated(request: Request, verifier: TokenVerifier) -> Principal:
 def refuse_revoked(principal: Principal, revocations: Revocations) -> None:
     """Raises `ProblemError` (`unauthenticated`) if the caller's token is revoked."""
     if revocations.include(principal):
-        raise ProblemError(REVOKED.slug, REVOKED.detail)
+        raise ProblemError.of(REVOKED)

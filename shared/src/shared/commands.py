@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from shared.access import Grant, SourceType
 from shared.documents import Metadata
-from shared.identifiers import Identifier
+from shared.identifiers import Identifier, Subject
 from shared.timestamps import Timestamp
 
 MAX_COMMANDS_PER_MESSAGE = 500
@@ -25,7 +25,7 @@ class Source(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     type: SourceType
-    id: Identifier
+    id: Subject
 
 
 class Customer(BaseModel):

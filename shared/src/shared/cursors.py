@@ -1,15 +1,24 @@
-"""Cursors: a position in the event log as opaque text that callers keep and hand back.
+"""Cursors: a position in the event log as opaque text that callers keep and hand back. Pure.
 
-The text is base64url without padding over compact JSON ``{"e": epoch, "s": [seq of partition 0, …]}``.
-It holds no secret and needs no signature: a forged one gives nobody more than their token does.
+A position tells how many events there are in all, which is no affair of those who see only some of them. So
+it is sealed: base64url without padding over one byte for the form, four that name the key, and the positions,
+all of one width, encrypted with AES-SIV (RFC 5297). Equal positions give equal texts, which tells nothing.
+
+The clear form is base64url over compact JSON ``{"e": epoch, "s": [seq of partition 0, …]}``. It is written
+where there is no key yet. It needs no signature: a forged one gives nobody more than their token does.
 """
 
 import binascii
+import hashlib
 import re
+import struct
 from base64 import urlsafe_b64decode, urlsafe_b64encode
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import orjson
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
 MAX_PARTITIONS = 1024
 
@@ -18,6 +27,18 @@ MAX_SEQ = 2**40 - 1
 
 MAX_CURSOR_CHARACTERS = 20_000
 """The longest one within the bounds above: 1,024 numbers of 13 digits, and a third for base64."""
+
+CURSOR_KEY_BYTES = 32
+"""Two keys of AES-128: one for the synthetic nonce, one for the text."""
+
+NO_EPOCH = "?"
+"""The epoch of no log: that of a position which another log's key has sealed."""
+
+_SEALED = 1
+_NAME_BYTES = 4
+_SEAL_BYTES = 16
+_SEQ_BYTES = 8
+_CONTENT_AT = 1 + _NAME_BYTES
 
 _EPOCH = re.compile(r"[0-9A-Za-z]{1,32}")
 _BASE64URL = re.compile(r"[0-9A-Za-z_-]+")
@@ -38,10 +59,86 @@ class Position:
     """By partition; 0 = nothing yet."""
 
 
+class CursorSeal:
+    """Seals the positions of one log, and opens them again."""
+
+    __slots__ = ("_bound", "_cipher", "_head", "epoch", "sealed_from")
+
+    def __init__(self, epoch: str, key: bytes, sealed_from: float) -> None:
+        """`sealed_from`: since when every reader of the log can open what is sealed, seconds since 1970."""
+        self.epoch = epoch
+        self.sealed_from = sealed_from
+        self._cipher = AESSIV(key)
+        name = hashlib.blake2b(key, digest_size=_NAME_BYTES, person=b"cursor-key").digest()
+        self._head = bytes([_SEALED]) + name
+        self._bound = [self._head, epoch.encode()]
+
+    def seal(self, seqs: Sequence[int]) -> str:
+        """The position of the log with these `seqs` as text."""
+        content = self._cipher.encrypt(struct.pack(f">{len(seqs)}Q", *seqs), self._bound)
+        return _text_of(self._head + content)
+
+    def has_sealed(self, content: bytes) -> bool:
+        """Whether this is said to be sealed with this key."""
+        return content.startswith(self._head)
+
+    def open(self, content: bytes) -> Position:
+        """The position of the log that was sealed.
+
+        Raises:
+            InvalidCursor: the seal does not hold.
+        """
+        try:
+            packed = self._cipher.decrypt(content[_CONTENT_AT:], self._bound)
+        except (InvalidTag, ValueError):
+            raise InvalidCursor("not sealed by us") from None
+        return Position(self.epoch, struct.unpack(f">{len(packed) // _SEQ_BYTES}Q", packed))
+
+
+def cursor_content(text: str) -> bytes:
+    """What the text of a cursor stands for.
+
+    Raises:
+        InvalidCursor: it is no text of a cursor.
+    """
+    if len(text) > MAX_CURSOR_CHARACTERS or not _BASE64URL.fullmatch(text):
+        raise InvalidCursor("not base64url text of a cursor's length")
+    try:
+        return urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except binascii.Error as error:
+        raise InvalidCursor("not base64url text") from error
+
+
+def is_sealed(content: bytes) -> bool:
+    """Whether this has the form of a sealed position."""
+    length = len(content) - _CONTENT_AT - _SEAL_BYTES
+    return content[0] == _SEALED and length > 0 and length % _SEQ_BYTES == 0
+
+
+def open_cursor(text: str, seal: CursorSeal | None) -> Position:
+    """The position that was sealed, given the seal of the log, or written in the clear. What another key has
+    sealed is a position of another log: of the epoch `NO_EPOCH`.
+
+    Raises:
+        InvalidCursor: anything else; whether the position exists in the log is not checked.
+    """
+    content = cursor_content(text)
+    if not is_sealed(content):
+        return decode_cursor(text)
+    if _text_of(content) != text:
+        raise InvalidCursor("not base64url text as it is written")
+    if seal is None or not seal.has_sealed(content):
+        return Position(NO_EPOCH, (0,))
+    return seal.open(content)
+
+
 def encode_cursor(position: Position) -> str:
-    """The position as text."""
-    document = orjson.dumps({"e": position.epoch, "s": position.seqs})
-    return urlsafe_b64encode(document).rstrip(b"=").decode("ascii")
+    """The position as text, in the clear."""
+    return _text_of(orjson.dumps({"e": position.epoch, "s": position.seqs}))
+
+
+def _text_of(content: bytes) -> str:
+    return urlsafe_b64encode(content).rstrip(b"=").decode("ascii")
 
 
 def decode_cursor(text: str) -> Position:
@@ -50,11 +147,9 @@ def decode_cursor(text: str) -> Position:
     Raises:
         InvalidCursor: anything else; whether the position exists in the log is not checked.
     """
-    if len(text) > MAX_CURSOR_CHARACTERS or not _BASE64URL.fullmatch(text):
-        raise InvalidCursor("not base64url text of a cursor's length")
     try:
-        document = orjson.loads(urlsafe_b64decode(text + "=" * (-len(text) % 4)))
-    except (binascii.Error, orjson.JSONDecodeError) as error:
+        document = orjson.loads(cursor_content(text))
+    except orjson.JSONDecodeError as error:
         raise InvalidCursor("not JSON inside") from error
     if not isinstance(document, dict) or set(document) != {"e", "s"}:
         raise InvalidCursor("not a position inside")

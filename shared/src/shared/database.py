@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
+import secrets
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
-from datetime import UTC
+from datetime import UTC, timedelta
 from typing import Any, cast
 
 import pymongo
@@ -24,6 +25,7 @@ from pymongo.write_concern import WriteConcern
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_never, wait_random_exponential
 from uuid_utils import uuid4
 
+from shared.cursors import CURSOR_KEY_BYTES
 from shared.documents import (
     AuditDocument,
     EventDocument,
@@ -32,7 +34,9 @@ from shared.documents import (
     PartitionDocument,
     RevocationDocument,
     UpdateDocument,
+    cursor_key_id,
 )
+from shared.timestamps import now
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +55,11 @@ MAX_RETRY_WAIT_SECONDS = 5
 
 UPDATES_TTL_SECONDS = 30 * 24 * 3600
 """How long outcomes are kept, and so how long a repeated update id is recognised."""
+
+SEALING_GRACE = timedelta(days=1)
+"""How long an installation has to bring all its services to a release that opens sealed cursors. Until then
+cursors are written in the clear: an earlier release would end a stream for good over one that it cannot read.
+"""
 
 DURABLE = WriteConcern("majority", j=True)
 
@@ -176,6 +185,8 @@ class Database:
                 if indexes:
                     await self._create_indexes(name, indexes)
             await self._drop_obsolete_indexes()
+            # Before the partitions: whoever finds a log to read finds its key, too.
+            await self._create_cursor_key()
             await self._create_partitions(partitions)
 
     async def check_partition_count(self, partitions: int) -> bool:
@@ -209,7 +220,7 @@ class Database:
         await self.check_partition_count(partitions)
         try:
             await self.raw["settings"].insert_one(
-                {"_id": "partitions", "count": partitions, "epoch": uuid4().hex[:12]}
+                {"_id": "partitions", "count": partitions, "epoch": uuid4().hex[:12], "sealed_cursors": True}
             )
         except DuplicateKeyError:
             await self.check_partition_count(partitions)
@@ -242,11 +253,27 @@ class Database:
                 with suppress(OperationFailure):  # another process was faster
                     await self.raw[collection].drop_index(name)
 
-    async def _create_partitions(self, partitions: int) -> None:
-        stored = await self.raw["settings"].find_one({"_id": "partitions"})
+    async def _stored_settings(self) -> dict[str, Any]:
+        stored: dict[str, Any] | None = await self.raw["settings"].find_one({"_id": "partitions"})
         if stored is None:
             raise DatabaseUnavailable("the settings were removed while the service was starting")
-        epoch = stored["epoch"]
+        return stored
+
+    async def _create_cursor_key(self) -> None:
+        stored = await self._stored_settings()
+        key_id = cursor_key_id(stored["epoch"])
+        if await self.raw["settings"].find_one({"_id": key_id}, {"_id": 1}) is not None:
+            return
+        # A log that was begun by this release or a later one has no reader that cannot open sealed cursors.
+        grace = timedelta() if stored.get("sealed_cursors") else SEALING_GRACE
+        key = {"key": secrets.token_bytes(CURSOR_KEY_BYTES), "sealed_from": now() + grace}
+        try:
+            await self.raw["settings"].insert_one({"_id": key_id, **key})
+        except DuplicateKeyError:
+            log.debug("the key of the cursors was made by another process")
+
+    async def _create_partitions(self, partitions: int) -> None:
+        epoch = (await self._stored_settings())["epoch"]
         present = {document["_id"] async for document in self.partitions.find({})}
         for partition in set(range(partitions)) - present:
             try:

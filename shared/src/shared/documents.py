@@ -187,6 +187,11 @@ def update_key(order_id: str, update_id: str) -> str:
     return f"{order_id}/{update_id}"
 
 
+def cursor_key_id(epoch: str) -> str:
+    """`_id` of the key (collection `settings`) that seals the cursors of the log with this epoch."""
+    return f"cursor_key/{epoch}"
+
+
 def project(event: EventDocument) -> OrderDocument:
     """The order as it stands after `event`."""
     return {

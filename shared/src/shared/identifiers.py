@@ -20,10 +20,27 @@ _IDENTIFIER = re.compile(IDENTIFIER_PATTERN[1:-1])
 
 Identifier = Annotated[str, StringConstraints(pattern=IDENTIFIER_PATTERN)]
 
+MAX_SUBJECT_CHARACTERS = 255
+"""As much as issuers give (OpenID Connect Core, section 2)."""
+
+SUBJECT_RULE = f"1 to {MAX_SUBJECT_CHARACTERS} characters without controls"
+SUBJECT_PATTERN = rf"^[^\x00-\x1f\x7f-\x9f]{{1,{MAX_SUBJECT_CHARACTERS}}}$"
+_SUBJECT = re.compile(rf"[^\x00-\x1f\x7f-\x9f\ud800-\udfff]{{1,{MAX_SUBJECT_CHARACTERS}}}")
+
+Subject = Annotated[str, StringConstraints(pattern=SUBJECT_PATTERN)]
+"""Who a token stands for, and so who reports a change: any StringOrURI of RFC 7519, such as `auth0|5f7c`,
+a mail address or a UUID. Compared character by character.
+"""
+
 
 def is_identifier(text: str) -> bool:
     """Whether `text` is 1 to 64 of ``A-Z a-z 0-9 . _ : -`` with a letter or digit first."""
     return _IDENTIFIER.fullmatch(text) is not None
+
+
+def is_subject(text: str) -> bool:
+    """Whether `text` can be a subject: 1 to 255 characters without controls."""
+    return _SUBJECT.fullmatch(text) is not None
 
 
 def new_update_id() -> str:

@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 from shared.access import SourceType
 from shared.cursors import MAX_CURSOR_CHARACTERS
 from shared.documents import CustomerDocument, Metadata
-from shared.identifiers import Identifier
+from shared.identifiers import Identifier, Subject
 from shared.problems import CATALOGUE
 from shared.workflow import STATUS_PATTERN
 
@@ -46,7 +46,7 @@ class SourceView(TypedDict):
     """Who reported a change."""
 
     type: SourceType
-    id: NotRequired[Identifier]
+    id: NotRequired[Subject]
     """The `sub` of the token that reported it. Like `customer` for tokens with `merchants` that are not
     narrowed to `orders`.
     """

@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from shared.challenges import invalid_token
 from shared.json_schemas import Document
-from shared.problems import RETRY_AFTER_SECONDS, Problem
+from shared.problems import RETRY_AFTER_SECONDS
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 """The trace of all examples."""
@@ -24,8 +25,8 @@ SHARED_HEADERS: dict[str, Document] = {
         {"type": "string", "pattern": "^[0-9a-f]{32}$"},
     ),
     "WWW-Authenticate": header(
-        "What to authenticate with.",
-        Problem("unauthenticated", "").headers()["WWW-Authenticate"],
+        "What to authenticate with; where a token was refused, why (RFC 6750, section 3).",
+        invalid_token("exp: the token has expired.").headers()["WWW-Authenticate"],
         required=True,
     ),
     "Retry-After": header(

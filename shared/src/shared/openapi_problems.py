@@ -59,7 +59,7 @@ _OF_UPDATES = ("update_id", "order_id")
 _EXAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
     "malformed-json": ("Invalid JSON: EOF while parsing an object at line 1 column 1.", {}),
     "invalid-cursor": ("The cursor does not belong to a list with this filter and sort.", {}),
-    "unauthenticated": ("The token has expired.", {}),
+    "unauthenticated": ("exp: the token has expired.", {}),
     "forbidden": ("The token does not have the scope that this needs.", {}),
     "order-not-found": ("There is no order acme-1001.", {}),
     "update-not-found": ("It is not known, or not decided yet.", {}),
@@ -188,5 +188,5 @@ def problem_example(slug: str, path: str = "/v1/orders/acme-1001") -> Document:
 def problem_headers(slug: str) -> list[str]:
     """The headers that an answer with this problem may have."""
     problem = Problem(slug, "")
-    own = {405: ["Allow"], 415: ["Accept-Encoding"]}
+    own = {403: ["WWW-Authenticate"], 405: ["Allow"], 415: ["Accept-Encoding"]}
     return ["Trace-Id", "RateLimit-Policy", "RateLimit", *problem.headers(), *own.get(problem.status, [])]

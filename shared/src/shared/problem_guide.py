@@ -63,13 +63,16 @@ GUIDE: dict[str, Guidance] = {
     ),
     "unauthenticated": Guidance(
         "There is no token, or it is not valid: expired, not valid yet, revoked, signed with another key, or"
-        " made for somebody else. Which of these it is stays untold where that would help a forger.",
+        " made for somebody else. Where its signature was right, `detail` names the claim and the rule that"
+        " it breaks; else nothing is told that would help a forger. `WWW-Authenticate` says the same.",
         "Get a fresh token and send it in one header, `Authorization: Bearer <JWT>`; never in the address."
-        " A clock that is wrong makes a good token look expired.",
+        " A clock that is wrong makes a good token look expired. The settings say in which claims the"
+        " services look.",
         members=("update_id",),
     ),
     "forbidden": Guidance(
-        "The token is good and does not allow this: a scope or a merchant is missing in it.",
+        "The token is good and does not allow this: a scope or a merchant is missing in it. The `scope` of"
+        " `WWW-Authenticate` is the one that the request needs.",
         "Ask whoever issues the tokens for one that may.",
         members=("update_id",),
     ),

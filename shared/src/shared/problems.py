@@ -1,7 +1,7 @@
 """Problem documents (RFC 9457): the one catalogue of everything that can be refused."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 PROBLEM_MEDIA_TYPE = "application/problem+json"
 
@@ -36,6 +36,9 @@ CATALOGUE: dict[str, tuple[int, str]] = {
     "overloaded": (503, "Too much is in hand already"),
 }
 """Slug → (HTTP status, title)."""
+
+CHALLENGE = 'Bearer realm="tracking"'
+"""What to authenticate with (RFC 6750, section 3)."""
 
 RETRY_AFTER_SECONDS = 2
 """What a 429 or 503 asks callers to wait: longer than the first reconnects take."""
@@ -75,7 +78,7 @@ class Problem:
         """The HTTP headers that the status requires: a challenge for 401, a wait for 429 and 503."""
         headers: dict[str, str] = {}
         if self.status == 401:
-            headers["WWW-Authenticate"] = 'Bearer realm="tracking"'
+            headers["WWW-Authenticate"] = CHALLENGE
         if self.status in (429, 503):
             headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
         return headers | self.own_headers
@@ -89,6 +92,11 @@ class ProblemError(Exception):
     ) -> None:
         super().__init__(detail)
         self.problem = Problem(slug, detail, members, headers or {})
+
+    @classmethod
+    def of(cls, problem: Problem) -> Self:
+        """The error that tells this problem."""
+        return cls(problem.slug, problem.detail, headers=problem.own_headers, **problem.members)
 
 
 def validation_problem(errors: list[dict[str, str]]) -> Problem:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared.claims import BadClaimSetting, ClaimNames, claim_names
 from shared.origins import BadOrigin, parse_origins
 
 MIN_SECRET_BYTES = 32
@@ -38,6 +39,14 @@ class Settings(BaseSettings):
     jwt_issuer: str = ""
     jwt_audience: str = ""
     jwt_leeway_seconds: Annotated[float, Field(ge=0, le=60)] = 5.0
+
+    claim_scope: str = ""
+    """Names of claims, or paths into them with `/` between: see `shared.claims`."""
+    claim_merchants: str = ""
+    claim_orders: str = ""
+    claim_source_type: str = ""
+    role_scopes: str = ""
+    """A JSON object from roles to scopes."""
 
     workflow_file: Path | None = None
 
@@ -77,8 +86,27 @@ def load_settings(kind: type[S]) -> S:
         faults = "; ".join(f"{str(e['loc'][0]).upper()}: {e['msg']}" for e in error.errors() if e["loc"])
         raise SettingsError(faults) from None
     check_token_settings(settings)
+    claim_names_of(settings)
     check_origins(settings)
     return settings
+
+
+def claim_names_of(settings: Settings) -> ClaimNames:
+    """Where tokens have their claims.
+
+    Raises:
+        SettingsError: one of the settings is no name of a claim, or not a map from roles to scopes.
+    """
+    try:
+        return claim_names(
+            scope=settings.claim_scope,
+            merchants=settings.claim_merchants,
+            orders=settings.claim_orders,
+            source_type=settings.claim_source_type,
+            role_scopes=settings.role_scopes,
+        )
+    except BadClaimSetting as error:
+        raise SettingsError(str(error)) from None
 
 
 def check_origins(settings: Settings) -> None:

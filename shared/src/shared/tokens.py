@@ -1,17 +1,19 @@
 """Tokens: from the text of a JWT to a verified `Principal`. Every service verifies with this."""
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from time import time
-from typing import Annotated
+from typing import Any
 
 import jwt
-from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, StrictStr, ValidationError
+from jwt.exceptions import InvalidJTIError, InvalidSubjectError
 
-from shared.access import MAX_GRANTED, Grant, Principal, SourceType
-from shared.identifiers import Identifier
+from shared.access import Grant, Principal
+from shared.claims import ClaimFault, ClaimNames, Claims, read_claims
+from shared.identifiers import SUBJECT_RULE
 from shared.key_ring import KeyRing, KeysUnavailable
 from shared.keys import PUBLIC_KEY_ALGORITHMS, Key
-from shared.settings import Settings
+from shared.settings import Settings, claim_names_of
 
 MAX_TOKEN_BYTES = 8192
 """Servers cap request headers near 16 KiB; a longer token would not travel."""
@@ -24,26 +26,27 @@ CACHED_CHARACTERS = 8 * 1024 * 1024
 
 
 class TokenError(Exception):
-    """The token is missing, malformed, forged or no longer valid. The message holds no part of it."""
+    """The token is missing, malformed, forged or no longer valid. The message holds no part of it, and says
+    why only where the signature was right.
+    """
+
+
+class NoToken(TokenError):
+    """The request has none."""
 
 
 class UnknownKey(TokenError):
     """The token names a key that is none of ours, or not yet."""
 
 
-class _Claims(BaseModel):
-    # Strict: a claim of another type than the contract's is a token of somebody else's.
-    model_config = ConfigDict(strict=True)
-
-    sub: Identifier
-    source_type: SourceType = "system"
-    scope: str = ""
-    merchants: Annotated[list[Annotated[str, Field(max_length=64)]], Field(max_length=MAX_GRANTED)] = []
-    orders: Annotated[list[Identifier], Field(max_length=MAX_GRANTED)] = []
-    """Narrows if it is there, also if it is empty. null is refused: its issuer may have meant to narrow."""
-    exp: FiniteFloat
-    jti: StrictStr | None = None
-    iat: FiniteFloat | None = None
+_FAULTS: Mapping[type[jwt.PyJWTError], tuple[str, str]] = {
+    jwt.InvalidIssuerError: ("iss", "is not the issuer whose tokens this service takes"),
+    jwt.InvalidAudienceError: ("aud", "is not this service"),
+    jwt.InvalidIssuedAtError: ("iat", "must be a number of seconds since 1970"),
+    InvalidSubjectError: ("sub", SUBJECT_RULE),
+    InvalidJTIError: ("jti", "must be a text"),
+}
+"""What the library says of a claim, all of it after it has verified the signature: the claim and its rule."""
 
 
 class TokenVerifier:
@@ -53,9 +56,10 @@ class TokenVerifier:
         """Without `keys`: those of the settings.
 
         Raises:
-            SettingsError: `JWKS_FILE` cannot be read as a key set.
+            SettingsError: `JWKS_FILE` cannot be read as a key set, or a setting names no claim.
         """
         self.ring = keys or KeyRing(settings)
+        self._names = claim_names_of(settings)
         self._issuer = settings.jwt_issuer or None
         self._audience = settings.jwt_audience or None
         self._leeway_seconds = settings.jwt_leeway_seconds
@@ -76,7 +80,7 @@ class TokenVerifier:
         principal = known or self._decode(token)
         if principal.expires_at <= time():
             self._forget(token)
-            raise TokenError("The token has expired.")
+            raise TokenError("exp: the token has expired.")
         if known is None:
             self._remember(token, principal)
         else:
@@ -102,8 +106,10 @@ class TokenVerifier:
         invalid: Exception | None = None
         for key in self._candidates(token):
             try:
-                return _principal(_Claims.model_validate(self._claims_of(token, key)))
-            except (jwt.PyJWTError, ValidationError, ValueError, TypeError, RecursionError) as error:
+                return _principal(self._claims_of(token, key), self._names)
+            except ClaimFault as fault:
+                raise TokenError(f"{fault}.") from None
+            except (jwt.PyJWTError, ValueError, TypeError, RecursionError) as error:
                 invalid = error
         raise TokenError("The token is not valid.") from invalid
 
@@ -119,7 +125,23 @@ class TokenVerifier:
             raise KeysUnavailable("the key set has not been read yet")
         raise UnknownKey("The token is not valid.")
 
-    def _claims_of(self, token: str, key: Key) -> object:
+    def _claims_of(self, token: str, key: Key) -> Claims:
+        try:
+            document = self._verified_document(token, key)
+        except tuple(_FAULTS) as error:
+            claim, rule = _FAULTS[type(error)]
+            raise ClaimFault(claim, rule) from None
+        except jwt.MissingRequiredClaimError as error:
+            raise ClaimFault(error.claim, "is missing") from None
+        except jwt.ImmatureSignatureError as error:
+            raise ClaimFault("iat" if "(iat)" in str(error) else "nbf", "is in the future") from None
+        except jwt.DecodeError as error:
+            if "(nbf)" in str(error):
+                raise ClaimFault("nbf", "must be a number of seconds since 1970") from None
+            raise
+        return read_claims(document, self._names)
+
+    def _verified_document(self, token: str, key: Key) -> dict[str, Any]:
         return jwt.decode(
             token,
             key.material,
@@ -155,25 +177,22 @@ def bearer_token(authorization: str | None) -> str:
     """The token in an `Authorization` header.
 
     Raises:
-        TokenError: there is none.
+        NoToken: there is none.
     """
     scheme, _, token = (authorization or "").partition(" ")
     if scheme.lower() != "bearer" or not token.strip():
-        raise TokenError("Send a token: Authorization: Bearer <JWT>.")
+        raise NoToken("Send a token: Authorization: Bearer <JWT>.")
     return token.strip()
 
 
-def _principal(claims: _Claims) -> Principal:
-    scopes = frozenset(claims.scope.split())
-    merchants = frozenset(claims.merchants)
-    if "orders:admin" in scopes:
-        merchants = frozenset({"*"})
-    narrows = "orders" in claims.model_fields_set
+def _principal(claims: Claims, names: ClaimNames) -> Principal:
+    scopes = claims.scopes(names.role_scopes)
+    merchants = frozenset({"*"} if "orders:admin" in scopes else claims.merchants)
     return Principal(
         subject=claims.sub,
         source_type=claims.source_type,
         scopes=scopes,
-        grant=Grant(merchants=merchants, orders=frozenset(claims.orders) if narrows else None),
+        grant=Grant(merchants=merchants, orders=frozenset(claims.orders) if claims.narrows else None),
         expires_at=claims.exp,
         token_id=claims.jti,
         issued_at=claims.iat,

@@ -7,6 +7,7 @@ from typing import Any
 
 from ingest.bodies import CreateBody, CreateOperation, UpdateBody, UpdateOperation
 from shared.access import Principal, may_create_for
+from shared.challenges import insufficient_scope
 from shared.commands import CreateOrder, Customer, Source, UpdateOrder, fingerprint_of
 from shared.identifiers import (
     MAX_IDENTIFIER_CHARACTERS,
@@ -113,10 +114,8 @@ class CommandFactory:
         """Raises `ProblemError` (`forbidden`) if the caller may not create for that merchant."""
         order_id = body.order_id or derived_order_id(self.principal.subject, update_id)
         if not may_create_for(self.principal.grant, order_id, body.merchant_id):
-            raise ProblemError(
-                "forbidden",
-                f"The token may not create this order for merchant {body.merchant_id}.",
-            )
+            detail = f"The token may not create this order for merchant {body.merchant_id}."
+            raise ProblemError.of(insufficient_scope(detail, "orders:write"))
         customer = Customer.model_construct(name=body.customer.name, contact_ref=body.customer.contact_ref)
         return CreateOrder.model_construct(
             op="create",

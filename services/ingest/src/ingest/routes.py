@@ -27,6 +27,7 @@ from ingest.settling import settle
 from shared.access import Principal, may_write
 from shared.authentication import authenticated, refuse_revoked
 from shared.broker import BrokerUnavailable
+from shared.challenges import insufficient_scope
 from shared.commands import CreateOrder, UpdateOrder
 from shared.direct_routes import DirectRoutes, Handler
 from shared.edges import charge
@@ -108,7 +109,8 @@ class Ingest:
 
     def _factory(self, principal: Principal) -> CommandFactory:
         if not may_write(principal):
-            raise ProblemError("forbidden", "The token does not have the scope orders:write.")
+            detail = "The token does not have the scope orders:write."
+            raise ProblemError.of(insufficient_scope(detail, "orders:write"))
         return CommandFactory(principal, self.workflow, trace_id_var.get() or "")
 
     async def _answer(

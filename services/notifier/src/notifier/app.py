@@ -11,6 +11,7 @@ from notifier.parts import Parts
 from notifier.server import StreamServer
 from notifier.settings import NotifierSettings
 from shared.broker import serve_connections
+from shared.cursor_seals import CursorSeals
 from shared.database import Database, open_database, retrying_database
 from shared.health import Check
 from shared.origins import parse_origins
@@ -29,13 +30,14 @@ async def serve(settings: NotifierSettings) -> None:
     gc.set_threshold(*COLLECT_AFTER)
     workflow = load_workflow(settings.workflow_file)
     partitions = settings.partitions
-    hub = Hub(partitions, settings.notifier_window_bytes)
     async with (
         open_database(settings.mongodb_url, settings.mongodb_database) as database,
         stop_signal() as stop,
     ):
         # A log of its own for the feed: it must not queue behind clients that catch up.
-        feed = Feed(hub, EventLog(database, workflow, partitions), workflow, partitions)
+        cursors = CursorSeals(database)
+        hub = Hub(partitions, settings.notifier_window_bytes, cursors.encode)
+        feed = Feed(hub, EventLog(database, workflow, partitions), workflow, partitions, cursors.learn)
         revocations = RevocationList(database)
         event_log = EventLog(database, workflow, partitions)
         verifier = TokenVerifier(settings)
@@ -49,6 +51,7 @@ async def serve(settings: NotifierSettings) -> None:
             admission=Admission(
                 settings.notifier_max_connections, settings.notifier_max_connections_per_principal
             ),
+            cursors=cursors,
             queue_bytes=settings.notifier_queue_bytes,
             drain_seconds=settings.notifier_drain_seconds,
         )
@@ -64,6 +67,7 @@ async def serve(settings: NotifierSettings) -> None:
             _feed(settings, database, revocations, feed),
             revocations.follow(server.end_revoked),
             verifier.ring.follow(),
+            cursors.follow(),
         ):
             await server.serve(settings.host, settings.notifier_port, stop, settings.notifier_stop_seconds)
 

@@ -50,11 +50,20 @@ _SHORT_WAITS = wait_random_exponential(multiplier=0.1, max=1)
 class Feed:
     """Keeps the hub at the end of the log while there is a broker and a database."""
 
-    def __init__(self, hub: Hub, event_log: EventLog, workflow: Workflow, partitions: int) -> None:
+    def __init__(
+        self,
+        hub: Hub,
+        event_log: EventLog,
+        workflow: Workflow,
+        partitions: int,
+        prepare: Callable[[str], Awaitable[None]],
+    ) -> None:
+        """`prepare` is called with the epoch of a log before the hub begins with it."""
         self._hub = hub
         self._log = event_log
         self._workflow = workflow
         self._partitions = partitions
+        self._prepare = prepare
         self._pace = Pace()
         self._connected = False
         self._obstacle: DatabaseUnavailable | None = None
@@ -152,12 +161,16 @@ class Feed:
         """Brings the hub to the end of the log; to that of another log, if it was replaced."""
         heads = await self._patiently(self._log.heads)
         if not self._hub.started:
-            self._hub.start(heads)
+            await self._begin(heads)
         elif unjoinable_because(self._hub.head, heads) is not None:
             log.error("the log was replaced or set back: every client starts anew")
-            self._hub.start(heads)
+            await self._begin(heads)
         else:
             await self._fill_through(heads)
+
+    async def _begin(self, position: Position) -> None:
+        await self._patiently(partial(self._prepare, position.epoch))
+        self._hub.start(position)
 
     async def _heed(self, watch: LogWatch) -> None:
         if watch.replaced:

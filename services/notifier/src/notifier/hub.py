@@ -4,7 +4,7 @@ Everything here runs without waiting: a connection that cannot take its events h
 """
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from notifier.events import Event
 from notifier.filters import Audience
@@ -18,12 +18,16 @@ from shared.cursors import Position, encode_cursor
 class Hub:
     """What was handed out so far (`position`), the recent events, and who listens."""
 
-    def __init__(self, partitions: int, window_bytes: int) -> None:
+    def __init__(
+        self, partitions: int, window_bytes: int, encode: Callable[[Position], str] = encode_cursor
+    ) -> None:
+        """`encode` makes cursors of positions."""
         self.window = Window(partitions, window_bytes)
         self.position: list[int] = []
         """Newest event handed out, by partition. Empty until `start`."""
         self.generation = 0
         """Grows when the log is replaced: a reader of an earlier generation must begin anew."""
+        self._encode = encode
         self._epoch = ""
         self._cursor: str | None = None
         self._topics = TopicIndex()
@@ -50,7 +54,7 @@ class Hub:
 
     def cursor_of(self, seqs: Iterable[int]) -> str:
         """The cursor of another position in the same log."""
-        return encode_cursor(Position(self._epoch, tuple(seqs)))
+        return self._encode(Position(self._epoch, tuple(seqs)))
 
     def start(self, position: Position) -> None:
         """Begins at a position. If there was one before, the log was replaced: every live

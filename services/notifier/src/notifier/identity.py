@@ -10,8 +10,8 @@ from notifier.admission import Admission
 from notifier.protocol import BEARER_PREFIX, FORBIDDEN, NOT_AUTHENTICATED, OVERLOADED, Refusal
 from shared.access import Principal, may_read
 from shared.authentication import KEYS_UNAVAILABLE, REVOKED
+from shared.challenges import insufficient_scope, invalid_token, no_token
 from shared.key_ring import KeysUnavailable
-from shared.problems import Problem
 from shared.revocation_list import RevocationList
 from shared.tokens import TokenError, TokenVerifier
 
@@ -38,8 +38,9 @@ class Identity:
         self._timer: asyncio.TimerHandle | None = None
         self.principal: Principal | None = None
 
-    def prove(self, token: str) -> Principal:
-        """Takes on what the token says. Later tokens must be the same principal's.
+    def prove(self, token: str, *, beside: str = "") -> Principal:
+        """Takes on what the token says. Later tokens must be the same principal's, and so must the one that
+        came `beside` it, if it is good.
 
         Raises:
             Refusal: not a valid token, a revoked one, no right to read, another principal, or too many
@@ -50,6 +51,8 @@ class Identity:
             raise revoked()
         if not may_read(principal):
             raise _forbidden("The token lacks the scope orders:read.")
+        if beside and self._subject_of(beside) not in (None, principal.subject):
+            raise _forbidden("The token is another principal's than that of the handshake.")
         if self.principal is None:
             self._admission.enter(principal.subject)
         elif principal.subject != self.principal.subject:
@@ -71,13 +74,21 @@ class Identity:
             self._admission.leave(self.principal.subject)
 
     def _verified(self, token: str) -> Principal:
+        if not token:
+            detail = "Send a token, in the handshake or in the first message."
+            raise Refusal(NOT_AUTHENTICATED, "not authenticated", no_token(detail))
         try:
             return self._verifier.verify(token)
         except TokenError as error:
-            problem = Problem("unauthenticated", str(error))
-            raise Refusal(NOT_AUTHENTICATED, "not authenticated", problem) from None
+            raise Refusal(NOT_AUTHENTICATED, "not authenticated", invalid_token(str(error))) from None
         except KeysUnavailable:
             raise Refusal(OVERLOADED, "keys unavailable", KEYS_UNAVAILABLE) from None
+
+    def _subject_of(self, token: str) -> str | None:
+        try:
+            return self._verifier.verify(token).subject
+        except (TokenError, KeysUnavailable):
+            return None  # it proves nobody: as if it had not been sent
 
     def _await_expiry(self, principal: Principal) -> None:
         if self._timer is not None:
@@ -111,4 +122,4 @@ def handshake_tokens(headers: Headers) -> list[str]:
 
 
 def _forbidden(detail: str) -> Refusal:
-    return Refusal(FORBIDDEN, "forbidden", Problem("forbidden", detail))
+    return Refusal(FORBIDDEN, "forbidden", insufficient_scope(detail, "orders:read"))

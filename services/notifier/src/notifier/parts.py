@@ -6,6 +6,7 @@ from notifier.admission import Admission
 from notifier.hub import Hub
 from notifier.log import EventLog
 from notifier.pages import Pages
+from shared.cursor_seals import CursorSeals
 from shared.revocation_list import RevocationList
 from shared.tokens import TokenVerifier
 from shared.workflow import Workflow
@@ -22,5 +23,6 @@ class Parts:
     revocations: RevocationList
     workflow: Workflow
     admission: Admission
+    cursors: CursorSeals
     queue_bytes: int
     drain_seconds: float

@@ -15,6 +15,7 @@ from notifier.metrics import CLOSED
 from notifier.parts import Parts
 from notifier.protocol import RESTARTING, STREAM_PATH
 from notifier.session import CLOSE_SECONDS, Session
+from shared.challenges import invalid_token
 from shared.health import Check
 from shared.origins import is_foreign
 from shared.problems import Problem
@@ -110,7 +111,7 @@ class StreamServer:
         request.path = origin_form(request.path)
         if request.path.partition("?")[0] == STREAM_PATH:
             if len(handshake_tokens(request.headers)) > 1:
-                return refusal(Problem("unauthenticated", "Send one token."), request)
+                return refusal(invalid_token("Send one token."), request)
             if is_foreign(self._origins, request.headers.get_all("Origin")):
                 return refusal(Problem("forbidden", "Pages of this origin may not connect."), request)
             return None

@@ -23,7 +23,8 @@ from notifier.protocol import (
     filter_of,
     parse_message,
 )
-from shared.cursors import InvalidCursor, Position, decode_cursor
+from shared.challenges import invalid_token
+from shared.cursors import InvalidCursor, Position
 from shared.problems import Problem
 
 SUBSCRIBE_SECONDS = 5
@@ -120,7 +121,8 @@ class Session:
 
     async def _message(self) -> Subscribe | Refresh:
         message = parse_message(await self._receive())
-        await self._parts.verifier.learn_key_of(message.token or self._handshake_token)
+        for token in filter(None, (message.token, self._handshake_token)):
+            await self._parts.verifier.learn_key_of(token)
         return message
 
     async def _receive(self) -> bytes:
@@ -131,15 +133,23 @@ class Session:
     def _subscribe(self, message: Subscribe) -> None:
         principal = self._identity.principal
         if principal is None or message.token is not None:
-            principal = self._identity.prove(message.token or self._handshake_token)
+            beside = self._handshake_token if message.token is not None else ""
+            principal = self._identity.prove(message.token or self._handshake_token, beside=beside)
         self._handshake_token = ""
         wanted = filter_of(message.filter, self._parts.workflow.statuses)
-        after = _position(message.after)
+        after = self._position(message.after)
         audience = Audience(principal.grant, wanted)
         subscription = Subscription(
             audience, after, message.wants_snapshot, heartbeat=bool(message.heartbeat)
         )
         self._delivery.start(subscription)
+
+    def _position(self, cursor: str | None) -> Position | None:
+        try:
+            return None if cursor is None else self._parts.cursors.decode(cursor)
+        except InvalidCursor as error:
+            problem = Problem("invalid-cursor", f"The cursor is not one of ours: {error}.")
+            raise Refusal(BAD_MESSAGE, "invalid cursor", problem) from None
 
     def _refresh(self, message: Refresh) -> None:
         try:
@@ -152,7 +162,7 @@ class Session:
         self._delivery.regrant(grant)
 
     def _expire(self) -> None:
-        self.end(NOT_AUTHENTICATED, "expired", Problem("unauthenticated", "The token has expired."))
+        self.end(NOT_AUTHENTICATED, "expired", invalid_token("exp: the token has expired."))
 
     def _tell(self, problem: Problem) -> None:
         self._connection.send_now(traced_problem(problem))
@@ -173,13 +183,3 @@ class Session:
     def _release(self) -> None:
         self._delivery.release()
         self._identity.release()
-
-
-def _position(cursor: str | None) -> Position | None:
-    if cursor is None:
-        return None
-    try:
-        return decode_cursor(cursor)
-    except InvalidCursor as error:
-        problem = Problem("invalid-cursor", f"The cursor is not one of ours: {error}.")
-        raise Refusal(BAD_MESSAGE, "invalid cursor", problem) from None

@@ -14,6 +14,7 @@ from query.sealed_cursors import cursor_key
 from query.settings import QuerySettings
 from shared.api_pages import add_api_pages
 from shared.audit_trail import AuditTrail
+from shared.cursor_seals import CursorSeals
 from shared.database import Database, open_database
 from shared.direct_routes import DirectRoutes
 from shared.http import NO_TELEMETRY, install_plumbing
@@ -60,6 +61,7 @@ def create_app(
         cursor_key=cursor_key(settings.sealing_secret),
         log_watch=log_watch,
         audit=AuditTrail(database, settings.audit_days),
+        cursors=CursorSeals(database),
     )
     app = FastAPI(
         title="query",

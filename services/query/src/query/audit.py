@@ -14,6 +14,7 @@ from query.paging import next_link, refuse_cursor
 from query.parameters import Parameters, Time, WholeNumber
 from shared.access import Principal, may_administer
 from shared.audit_trail import Act, Action, Actor, AuditTrail, audit_view
+from shared.challenges import insufficient_scope
 from shared.cursors import InvalidCursor
 from shared.database import Database
 from shared.documents import AuditDocument
@@ -61,7 +62,8 @@ def routes(context: Context) -> APIRouter:
         parameters: Annotated[AuditParameters, Query()],
     ) -> Response:
         if not may_administer(principal):
-            raise ProblemError("forbidden", "The token does not have the scope orders:admin.")
+            detail = "The token does not have the scope orders:admin."
+            raise ProblemError.of(insufficient_scope(detail, "orders:admin"))
         after = _place(context, parameters)
         found = await _read(context.database, parameters, after)
         return _answer(context, request, parameters, found)

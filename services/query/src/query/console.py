@@ -2,8 +2,10 @@
 
 import gzip
 import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Request, Response
@@ -11,9 +13,10 @@ from starlette.responses import RedirectResponse
 
 from query.negotiation import prefers_gzip
 from query.settings import QuerySettings
+from shared.claims import ClaimNames
 from shared.http import JsonResponse
 from shared.problems import ProblemError
-from shared.settings import SettingsError
+from shared.settings import SettingsError, claim_names_of
 from shared.timestamps import format_time, now
 
 MEDIA_TYPES = {
@@ -134,20 +137,34 @@ def _origin(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""
 
 
-def configuration(settings: QuerySettings) -> dict[str, str | None]:
+def configuration(settings: QuerySettings) -> dict[str, Any]:
     """Where the services are, and what time it is here: the page compares its own clock with it.
 
     `query` is relative to the console, which query itself serves.
     """
-    document: dict[str, str | None] = {
+    names = claim_names_of(settings)
+    document: dict[str, Any] = {
         "ingest": settings.public_ingest_url.rstrip("/") or None,
         "query": "..",
         "stream": settings.public_stream_url,
         "time": format_time(now()),
+        "claims": {
+            "scope": names.scope,
+            "merchants": names.merchants,
+            "writing": [value for value, scopes in _values(names) if scopes & _WRITING],
+        },
     }
     if settings.console_demo_token:
         document["token"] = settings.console_demo_token
     return document
+
+
+_WRITING = frozenset({"orders:write", "orders:admin"})
+
+
+def _values(names: ClaimNames) -> Iterable[tuple[str, frozenset[str]]]:
+    """The values of the scope claim that are known, and what each stands for."""
+    return [*((scope, frozenset({scope})) for scope in sorted(_WRITING)), *sorted(names.role_scopes.items())]
 
 
 def _answer(request: Request, file: ConsoleFile, headers: dict[str, str]) -> Response:

@@ -10,6 +10,8 @@ from query.order_by_id import order_by_id
 from shared.access import Principal, may_ask_for_outcomes, may_read, reaches
 from shared.audit_trail import AuditTrail
 from shared.authentication import authenticated, refuse_revoked
+from shared.challenges import insufficient_scope
+from shared.cursor_seals import CursorSeals
 from shared.database import Database
 from shared.documents import OrderDocument
 from shared.identifiers import is_identifier
@@ -31,6 +33,7 @@ class Context:
     cursor_key: bytes
     log_watch: LogWatch
     audit: AuditTrail
+    cursors: CursorSeals
 
     async def reader(self, request: Request) -> Principal:
         """The caller of a request.
@@ -41,7 +44,9 @@ class Context:
         """
         principal = await self._caller(request)
         if not may_read(principal):
-            raise ProblemError("forbidden", "The token does not have the scope orders:read.")
+            raise ProblemError.of(
+                insufficient_scope("The token does not have the scope orders:read.", "orders:read")
+            )
         return principal
 
     async def sender_or_reader(self, request: Request) -> Principal:
@@ -54,7 +59,7 @@ class Context:
         principal = await self._caller(request)
         if not may_ask_for_outcomes(principal):
             detail = "The token has neither the scope orders:read nor orders:write."
-            raise ProblemError("forbidden", detail)
+            raise ProblemError.of(insufficient_scope(detail, "orders:read"))
         return principal
 
     async def _caller(self, request: Request) -> Principal:

@@ -8,12 +8,13 @@ from pydantic import Field
 
 from query.context import Context
 from query.departure import left_by_client, unless
+from query.limits import bounded_read
 from query.log_page import LogPage
 from query.log_reader import ExpiredPosition, LogFilter, UnknownPosition, read_log
 from query.parameters import Identifiers, Parameters, Statuses, WholeNumber, check_statuses
 from query.reach import narrow
 from shared.access import Grant, Principal, sees_customer
-from shared.cursors import InvalidCursor, Position, decode_cursor, encode_cursor
+from shared.cursors import InvalidCursor, Position
 from shared.http import JsonResponse, head_only
 from shared.problems import ProblemError
 from shared.views import cloud_event, without_customer
@@ -57,9 +58,11 @@ def routes(context: Context) -> APIRouter:
         check_statuses(parameters.status, context.workflow)
         reach = narrow(principal.grant, parameters.merchant_id, parameters.order_id)
         wanted = LogFilter(reach, frozenset(parameters.status))
-        page = await _read(context, wanted, _position(parameters.after), parameters.limit)
+        page = await _read(context, wanted, await _position(context, parameters.after), parameters.limit)
         if parameters.wait and not head_only(request):
             page = await _wait(context, request, wanted, parameters, page)
+        with bounded_read():
+            await context.cursors.look_for(page.position.epoch)
         return _answer(context, principal.grant, page)
 
     return router
@@ -89,9 +92,13 @@ async def _read(context: Context, wanted: LogFilter, after: Position | None, lim
         ) from None
 
 
-def _position(cursor: str | None) -> Position | None:
+async def _position(context: Context, cursor: str | None) -> Position | None:
+    if cursor is None:
+        return None
     try:
-        return None if cursor is None else decode_cursor(cursor)
+        with bounded_read():
+            await context.cursors.look_for_key_of(cursor)
+        return context.cursors.decode(cursor)
     except InvalidCursor as error:
         raise ProblemError("invalid-cursor", f"The cursor is {error}.") from None
 
@@ -103,7 +110,7 @@ def _answer(context: Context, grant: Grant, page: LogPage) -> Response:
     return JsonResponse(
         {
             "events": events,
-            "cursor": encode_cursor(page.position),
+            "cursor": context.cursors.encode(page.position),
             "has_more": page.has_surplus or not page.at_head,
         }
     )

