@@ -1,0 +1,66 @@
+"""In which order the records of one order are sent. Pure."""
+
+from collections.abc import Iterator
+from operator import itemgetter
+
+from shared.workflow import Workflow
+from tracking.load.records import Record
+
+
+def arranged(records: list[Record], workflow: Workflow) -> list[Record]:
+    """The records of one order in the sequence in which they happened.
+
+    Creates go first. Then by time; a record without one goes with the one before it in the files. Those of
+    the same moment stay as the files have them, but for a step that the workflow does not allow before
+    another one of that moment.
+    """
+    creates = _first_creates([record for record in records if record.creates])
+    steps = [record for record in records if not record.creates]
+    return creates + list(_in_time(steps, workflow))
+
+
+def _first_creates(creates: list[Record]) -> list[Record]:
+    # Of rows that each repeat whose order it is, the earliest makes it. Another customer is not a repetition.
+    first: dict[object, Record] = {}
+    for record in sorted(creates, key=lambda each: (each.time is None, each.time or 0.0)):
+        operation = record.operation
+        said = repr((operation.get("merchant_id"), operation.get("customer")))
+        first.setdefault(said if record.kind == "may_exist" else record.place, record)
+    return list(first.values())
+
+
+def _in_time(steps: list[Record], workflow: Workflow) -> Iterator[Record]:
+    timed: list[tuple[float, Record]] = []
+    latest = float("-inf")
+    for record in steps:
+        latest = latest if record.time is None else record.time
+        timed.append((latest, record))
+    timed.sort(key=itemgetter(0))
+    status = workflow.initial
+    start = 0
+    while start < len(timed):
+        end = start
+        while end < len(timed) and timed[end][0] == timed[start][0]:
+            end += 1
+        # Without any time the files' own sequence is all that is known.
+        moment = [record for _, record in timed[start:end]]
+        for record in moment if timed[start][0] == float("-inf") else _legal_first(moment, status, workflow):
+            yield record
+            status = str(record.operation.get("status"))
+        start = end
+
+
+def _legal_first(moment: list[Record], status: str, workflow: Workflow) -> Iterator[Record]:
+    left = list(moment)
+    while len(left) > 1:
+        allowed = workflow.allowed_next(status)
+
+        def rank(record: Record, allowed: tuple[str, ...] = allowed) -> tuple[bool, bool]:
+            target = str(record.operation.get("status"))
+            return target not in allowed, not workflow.is_active(target)
+
+        following = min(left, key=rank)
+        left.remove(following)
+        status = str(following.operation.get("status"))
+        yield following
+    yield from left
