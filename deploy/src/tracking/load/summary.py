@@ -15,6 +15,10 @@ MAX_SHOWN = 20
 """Of what was not sent or was refused, by its place in the files; what is beyond is counted."""
 
 
+Entry = tuple[int, int, str]
+"""Number of the file, line, and what is told of it."""
+
+
 @dataclass(slots=True)
 class Summary:
     """Counts. What is not applied, a duplicate or there already was refused, left out, or is not decided."""
@@ -40,8 +44,11 @@ class Summary:
     undecided: int = 0
     """Read, and neither sent nor decided because the load ended before."""
     headers: Mapping[int, Header] = field(default_factory=dict)
-    shown: list[tuple[int, int, str]] = field(default_factory=list)
-    """File, line, and what is told of it; sorted, at most `MAX_SHOWN`."""
+    shown: list[Entry] = field(default_factory=list)
+    """Sorted, at most `MAX_SHOWN`."""
+    merged: int = 0
+    """Refusals that say the same of the same row as another one that is shown."""
+    last_left_out: Entry | None = None
     started: float = field(default_factory=monotonic)
 
     @property
@@ -65,9 +72,12 @@ class Summary:
             self.add_left_out(record.place, record.fault.reason, record.fault.line())
 
     def add_left_out(self, place: Place, reason: str, told: str) -> None:
-        """Counts what is not sent, by its reason."""
-        self.left_out[reason] += 1
-        self._show(place, told)
+        """Counts what is not sent, by its reason. A fault that both operations of a row have is one."""
+        entry = (place.file_number, place.line, f"{place}: {told}")
+        if entry != self.last_left_out:
+            self.left_out[reason] += 1
+            self._show(entry)
+        self.last_left_out = entry
 
     def add_existing(self, record: Record) -> None:
         """Counts an order, or a status of it, that was there already."""
@@ -100,10 +110,12 @@ class Summary:
         if result.get("replayed"):
             self.replayed += 1
             said = f"refused before, and not decided again: {said}"
-        self._show(record.place, said)
+        place = record.place
+        self._show((place.file_number, place.line, f"{place}: {said}"))
 
-    def _show(self, place: Place, said: str) -> None:
-        entry = (place.file_number, place.line, f"{place}: {said}")
-        if len(self.shown) < MAX_SHOWN or entry < self.shown[-1]:
+    def _show(self, entry: Entry) -> None:
+        if entry in self.shown:
+            self.merged += 1
+        elif len(self.shown) < MAX_SHOWN or entry < self.shown[-1]:
             insort(self.shown, entry)
             del self.shown[MAX_SHOWN:]

@@ -80,11 +80,12 @@ def describe_check(summary: Summary) -> str:
 
 
 def _by_reason(counts: Counter[str]) -> str:
-    told = ", ".join(f"{count:,} {reason}" for reason, count in counts.most_common())
+    most_first = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    told = ", ".join(f"{count:,} {reason}" for reason, count in most_first)
     return f" ({told})" if told else ""
 
 
 def _examples(summary: Summary) -> list[str]:
     lines = [f"  {line}" for _, _, line in summary.shown]
-    more = summary.rejected.total() + summary.left_out.total() - len(lines)
+    more = summary.rejected.total() + summary.left_out.total() - summary.merged - len(lines)
     return [*lines, f"  and {more:,} more"] if more > 0 else lines
