@@ -50,7 +50,7 @@ def test_faults_are_told_with_line_column_and_value(tmp_path: Path) -> None:
     places = [told.partition(": ")[2] for _, _, told in summary.shown]
     assert places == [
         'order_id "#1": must be 1 to 64 of letters, digits and . _ : -, a letter or digit first',
-        'Tel "": String should have at least 1 character',
+        'Tel "": must have at least 1 character',
         'occurred_at "2199-01-31T08:15:00Z": must not be more than 5 minutes in the future',
         'status "lost": unknown status; known are created, picked_up, in_transit, delivered, cancelled',
         "metadata: a key must not start with $ nor hold a dot or NUL",
@@ -58,4 +58,4 @@ def test_faults_are_told_with_line_column_and_value(tmp_path: Path) -> None:
         "the order would be created by then; it cannot become delivered",
     ]
     assert summary.left_out == {"not valid": 5, "unknown status": 1, "invalid-transition": 1}
-    assert "faults 7 (5 not valid, 1 unknown status, 1 invalid-transition)" in describe_check(summary)
+    assert "faults 7 (5 not valid, 1 invalid-transition, 1 unknown status)" in describe_check(summary)

@@ -1,5 +1,6 @@
 """What a service or a model says is wrong, in the words of the file that it came from. Pure."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,6 +21,7 @@ _PATTERNS = {
     "/customer/name": "must not hold control characters",
     "/customer/contact_ref": "must not hold control characters",
 }
+_LIBRARY_SUBJECT = re.compile(r"^(String|Input|Value|List|Dictionary) should")
 _PLAINER = {"Field required": "is missing", "Extra inputs are not permitted": "has no place here"}
 
 
@@ -37,7 +39,8 @@ def plain_message(message: str, pointer: str) -> str:
     """The message without a library's manners: no class of an error, no regular expression."""
     if "pattern" in message:
         return _PATTERNS.get(pointer, _IDENTIFIER)
-    return printable(_PLAINER.get(message, message.removeprefix("Value error, ")))
+    plain = _PLAINER.get(message, message.removeprefix("Value error, "))
+    return printable(_LIBRARY_SUBJECT.sub("must", plain))
 
 
 def problem_text(problem: Mapping[str, Any], operation: Operation, header: Header | None) -> str:
