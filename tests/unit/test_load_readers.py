@@ -268,6 +268,10 @@ def test_broken_compression_is_told(tmp_path: Path, content: bytes) -> None:
 
 
 def test_a_folder_and_a_missing_file_are_told(tmp_path: Path) -> None:
-    for path in (tmp_path, tmp_path / "none"):
-        with pytest.raises(UnreadableFile, match="directory"):
-            list(read_files(Files([path], print)))
+    good = tmp_path / "good.csv"
+    good.write_text("order_id,status\n")
+    for path, fault in ((tmp_path, "is a directory"), (tmp_path / "none", "there is no such file")):
+        said: list[str] = []
+        with pytest.raises(UnreadableFile, match=fault):
+            list(read_files(Files([good, path], said.append)))
+        assert not said, "it is told before the others are read"

@@ -59,7 +59,7 @@ async def ingest() -> AsyncIterator[Ingest]:
 
 async def _send(ingest: Ingest, orders: list[list[Record]], lanes: int = 2) -> Summary:
     summary = Summary()
-    through: list[int] = []
+    seen: list[int] = []
     await send(
         orders,
         ingest_url=ingest.url,
@@ -67,9 +67,10 @@ async def _send(ingest: Ingest, orders: list[list[Record]], lanes: int = 2) -> S
         lanes=lanes,
         workflow=DEFAULT_WORKFLOW,
         summary=summary,
-        on_decided=through.append,
+        on_decided=lambda: seen.append(summary.decided),
     )
-    assert sum(through) == summary.decided
+    assert seen == sorted(seen)
+    assert seen[-1] == summary.decided
     return summary
 
 

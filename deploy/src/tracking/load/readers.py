@@ -11,7 +11,7 @@ from tracking.load.faults import UnreadableFile, UnreadableRecord, bad, quoted
 from tracking.load.header import ColumnMap, Header, read_header
 from tracking.load.operations import Parsed, Reading, operations_of_line, operations_of_row
 from tracking.load.records import Place, Record, record_of
-from tracking.load.sources import Source, open_source
+from tracking.load.sources import Source, open_source, refuse_missing
 
 Format = Literal["auto", "ndjson", "csv", "olist"]
 
@@ -44,6 +44,8 @@ def read_files(files: Files) -> Iterator[Record]:
     Raises:
         UnreadableFile: one cannot be read, or `--map` names a column that none has.
     """
+    for path in files.paths:
+        refuse_missing(path)
     for number, path in enumerate(files.paths):
         with open_source(path, files.encoding) as source:
             if _format_of(path, source, files.file_format) == "ndjson":

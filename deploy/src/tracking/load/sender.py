@@ -18,8 +18,8 @@ BATCH_RECORDS = 500
 BATCH_BYTES = 900_000
 """Below the server's bounds: 1,000 operations and 1 MiB."""
 
-OnDecided = Callable[[int], None]
-"""Takes how many records more are through."""
+OnDecided = Callable[[], None]
+"""Called when the summary has more than before."""
 
 
 class Window:
@@ -126,10 +126,9 @@ class Lane:
             batch = await self._take_batch()
             if batch:
                 results = await self._client.decide([record.body for _, record in batch])
-                before = self._summary.decided
                 for (order, _), result in zip(batch, results, strict=True):
                     order.work.take(result, self._summary)
-                self._on_decided(self._summary.decided - before)
+                self._on_decided()
             elif self._has_ended and not self._waiting:
                 return
 
@@ -147,9 +146,7 @@ class Lane:
     async def _take_batch(self) -> list[tuple[Order, Record]]:
         """The next record of each order, within the bounds of one batch. Drops orders that are through."""
         through: list[Order] = []
-        before = self._summary.decided
         batch = list(self._next_records(through))
-        self._on_decided(self._summary.decided - before)
         if through:
             gone = set(map(id, through))
             self._waiting = [order for order in self._waiting if id(order) not in gone]

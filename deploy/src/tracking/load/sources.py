@@ -72,6 +72,13 @@ class Source:
         return f"{self.name}:{self.line}"
 
 
+def refuse_missing(path: Path) -> None:
+    """Raises `UnreadableFile` if there is no such file, or it is a folder."""
+    if path != STDIN and (path.is_dir() or not path.exists()):
+        what = "is a directory" if path.is_dir() else "there is no such file"
+        raise UnreadableFile(f"{printable(str(path))}: {what}")
+
+
 @contextmanager
 def open_source(path: Path, encoding: str = "") -> Iterator[Source]:
     """The file, `-` for standard input. What is gzipped is unpacked.

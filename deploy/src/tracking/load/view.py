@@ -32,7 +32,7 @@ class _Rate(ProgressColumn):
 
 @contextmanager
 def progress_bar(total: int, summary: Summary) -> Iterator[OnDecided]:
-    """Shows a bar on the terminal while the body runs. Give it how many records more are through."""
+    """Shows a bar on the terminal while the body runs: how much of `total` the summary has."""
     columns = (
         TextColumn("loading"),
         BarColumn(),
@@ -42,7 +42,8 @@ def progress_bar(total: int, summary: Summary) -> Iterator[OnDecided]:
     )
     with Progress(*columns, console=Console(stderr=True)) as progress:
         task = progress.add_task("load", total=total)
-        yield lambda number: progress.advance(task, number)
+        yield lambda: progress.update(task, completed=summary.decided + summary.repeated)
+        progress.update(task, completed=summary.decided + summary.repeated)
 
 
 def describe(summary: Summary) -> str:
