@@ -166,6 +166,10 @@ def test_what_the_options_say_is_not_guessed(tmp_path: Path) -> None:
     assert said[0].endswith('separated by "#", UTF-16')
     with pytest.raises(UnreadableFile, match="--encoding klingon"):
         _read(tmp_path / "a", b"", encoding="klingon")
+    with pytest.raises(UnreadableFile, match="--encoding hex"):
+        _read(tmp_path / "a", b"", encoding="hex")
+    records, _ = _read(tmp_path / "a", b'\xef\xbb\xbf"order_id","status"\no-1,picked_up\n', encoding="utf-8")
+    assert _operations(records) == [UPDATE]
 
 
 def test_columns_are_named_put_into_the_metadata_or_left_out(tmp_path: Path) -> None:
@@ -251,6 +255,17 @@ def test_a_file_that_is_no_table_of_ours_is_told_in_a_sentence(
     assert str(raised.value).isprintable()
 
 
+def test_of_an_exported_order_is_loaded_what_was_said_of_it(tmp_path: Path) -> None:
+    line = (
+        '{"order_id":"o-1","merchant_id":"acme","customer":{"name":"Ada","contact_ref":"crm-1"},'
+        '"status":"created","version":1,"active":true,"created_at":"2026-01-31T08:15:00.000Z",'
+        '"updated_at":"2026-02-01T08:15:00.000Z","source":{"type":"system","id":"x"},"metadata":{},'
+        '"allowed_next":["picked_up"],"something_later":null}\n'
+    )
+    records, _ = _read(tmp_path / "orders.ndjson", line)
+    assert _operations(records) == [CREATE | {"metadata": {}, "occurred_at": "2026-01-31T08:15:00.000Z"}]
+
+
 def test_a_json_array_is_told_from_lines(tmp_path: Path) -> None:
     with pytest.raises(UnreadableFile, match="one object a line"):
         _read(tmp_path / "a.json", b'[{"op":"update"}]')
@@ -261,7 +276,10 @@ def test_a_column_that_is_mapped_and_is_not_there_is_told(tmp_path: Path) -> Non
         _read(tmp_path / "a.csv", "order_id,status\no,picked_up\n", maps=["Bestellnr=order_id"])
 
 
-@pytest.mark.parametrize("content", [b"plain", gzip.compress(b'{"op":"update"}\n' * 50, mtime=0)[:-12]])
+PACKED = gzip.compress(b'{"op":"update"}\n' * 50, mtime=0)
+
+
+@pytest.mark.parametrize("content", [b"plain", PACKED[:-12], PACKED[:12] + b"\xff\xff" + PACKED[14:]])
 def test_broken_compression_is_told(tmp_path: Path, content: bytes) -> None:
     with pytest.raises(UnreadableFile, match=r"a\.ndjson\.gz"):
         _read(tmp_path / "a.ndjson.gz", content)

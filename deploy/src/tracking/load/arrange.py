@@ -1,10 +1,14 @@
 """In which order the records of one order are sent. Pure."""
 
 from collections.abc import Iterator
+from itertools import groupby
 from operator import itemgetter
 
 from shared.workflow import Workflow
 from tracking.load.records import Record
+
+MAX_MOMENT_RECORDS = 64
+"""Of one order and time, of which the sequence is looked for; more stay as the files have them."""
 
 
 def arranged(records: list[Record], workflow: Workflow) -> list[Record]:
@@ -37,30 +41,24 @@ def _in_time(steps: list[Record], workflow: Workflow) -> Iterator[Record]:
         timed.append((latest, record))
     timed.sort(key=itemgetter(0))
     status = workflow.initial
-    start = 0
-    while start < len(timed):
-        end = start
-        while end < len(timed) and timed[end][0] == timed[start][0]:
-            end += 1
-        # Without any time the files' own sequence is all that is known.
-        moment = [record for _, record in timed[start:end]]
-        for record in moment if timed[start][0] == float("-inf") else _legal_first(moment, status, workflow):
+    for time, group in groupby(timed, key=itemgetter(0)):
+        moment = [record for _, record in group]
+        # Without any time, the files' own sequence is all that is known.
+        is_known = time > float("-inf") and len(moment) <= MAX_MOMENT_RECORDS
+        for record in _legal_first(moment, status, workflow) if is_known else moment:
             yield record
-            status = str(record.operation.get("status"))
-        start = end
+            status = _status(record)
 
 
 def _legal_first(moment: list[Record], status: str, workflow: Workflow) -> Iterator[Record]:
-    left = list(moment)
-    while len(left) > 1:
+    left = [(_status(record), record) for record in moment]
+    while left:
         allowed = workflow.allowed_next(status)
+        # Of equal ones the first; what the order could not leave again comes last.
+        ranks = [(target not in allowed, not workflow.is_active(target)) for target, _ in left]
+        status, record = left.pop(ranks.index(min(ranks)))
+        yield record
 
-        def rank(record: Record, allowed: tuple[str, ...] = allowed) -> tuple[bool, bool]:
-            target = str(record.operation.get("status"))
-            return target not in allowed, not workflow.is_active(target)
 
-        following = min(left, key=rank)
-        left.remove(following)
-        status = str(following.operation.get("status"))
-        yield following
-    yield from left
+def _status(record: Record) -> str:
+    return str(record.operation.get("status"))

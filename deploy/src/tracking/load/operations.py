@@ -25,8 +25,10 @@ _TRIMMED = frozenset(
 )
 """Not what is kept as it was written: names and contacts."""
 
-_DERIVED = frozenset({"version", "active", "created_at", "updated_at", "source", "allowed_next"})
-"""What an order in an export has beyond what was said of it."""
+_ORDER_FIELDS = frozenset(
+    {"order_id", "merchant_id", "customer", "status", "metadata", "created_at", "updated_at"}
+)
+"""What is loaded of an order in an export. The rest is derived, or of the installation that it comes from."""
 
 _FORMULA_STARTS = "=+-@\t\r\n＝＋－＠"  # noqa: RUF001 - as the export has them
 """Before these, an export in CSV puts an apostrophe."""
@@ -94,8 +96,7 @@ def operations_of_line(text: str, reading: Reading) -> list[Parsed]:
     line = json_object(text)
     is_order = "op" not in line and "status" in line and {"version", "allowed_next"} <= line.keys()
     if is_order:
-        times = {name: line[name] for name in ("created_at", "updated_at") if name in line}
-        line = {name: value for name, value in line.items() if name not in _DERIVED} | times
+        line = {name: value for name, value in line.items() if name in _ORDER_FIELDS}
     return operations_of(line, reading, lambda name: name)
 
 

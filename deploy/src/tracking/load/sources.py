@@ -6,6 +6,7 @@ import io
 import shutil
 import sys
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -18,12 +19,18 @@ from tracking.terminal_text import printable
 MAX_LINE_CHARACTERS = 64 * 1024
 """As many as the services take bytes as one operation."""
 
+MAX_LINE_BYTES = 4 * MAX_LINE_CHARACTERS
+"""The same in the longest that UTF-8 makes of it."""
+
 COPY_MEMORY_BYTES = 16 * 1024**2
 """Of a copied pipe; what is longer goes to a temporary file."""
 
 STDIN = Path("-")
 
 _GZIP = b"\x1f\x8b"
+
+BROKEN = (OSError, EOFError, zlib.error)
+"""What reading a file raises, packed or not."""
 
 
 class Source:
@@ -52,7 +59,7 @@ class Source:
                 yield line
         except UnicodeError:
             raise UnreadableFile(f"{self.name}: not {self.encoding} after line {self.line}") from None
-        except (OSError, EOFError) as error:
+        except BROKEN as error:
             raise UnreadableFile(f"{self.name}: {error}") from None
 
     def first_character(self) -> str:
@@ -97,7 +104,7 @@ def open_source(path: Path, encoding: str = "") -> Iterator[Source]:
             data.seek(0)
         except UnknownEncoding as error:
             raise UnreadableFile(f"{name} {error}") from None
-        except (OSError, EOFError) as error:
+        except BROKEN as error:
             raise UnreadableFile(f"{name}: {getattr(error, 'strerror', None) or error}") from None
         # With newline="" the lines keep their ends, as the csv module wants them.
         text = stack.enter_context(io.TextIOWrapper(data, encoding=found, newline=""))
@@ -106,9 +113,11 @@ def open_source(path: Path, encoding: str = "") -> Iterator[Source]:
 
 def _codec(encoding: str) -> str:
     try:
-        return codecs.lookup(encoding).name
-    except LookupError:
+        b"".decode(encoding)  # also refuses what is a codec and none of text, such as hex
+        name = codecs.lookup(encoding).name
+    except (LookupError, UnicodeError):
         raise UnreadableFile(f"--encoding {printable(encoding)}: there is no such encoding") from None
+    return "utf-8-sig" if name == "utf-8" else name
 
 
 @contextmanager
@@ -145,4 +154,4 @@ def _find_encoding(data: IO[bytes]) -> str:
     if found is not None:
         return found
     data.seek(0)
-    return by_lines(iter(lambda: data.readline(MAX_LINE_CHARACTERS), b""))
+    return by_lines(iter(lambda: data.readline(MAX_LINE_BYTES), b""))
