@@ -113,9 +113,9 @@ def open_source(path: Path, encoding: str = "") -> Iterator[Source]:
 
 def _codec(encoding: str) -> str:
     try:
-        b"".decode(encoding)  # also refuses what is a codec and none of text, such as hex
-        name = codecs.lookup(encoding).name
-    except (LookupError, UnicodeError):
+        # Also refuses what is a codec, but none of text, such as hex.
+        name = codecs.lookup(io.TextIOWrapper(io.BytesIO(), encoding=encoding).encoding).name
+    except LookupError:
         raise UnreadableFile(f"--encoding {printable(encoding)}: there is no such encoding") from None
     return "utf-8-sig" if name == "utf-8" else name
 
