@@ -10,8 +10,9 @@ import typer
 from pages import blocks, read, section, tables
 
 from tracking.cli import app
+from tracking.load.arrange import MAX_MOMENT_RECORDS
 from tracking.load.header import COLUMNS
-from tracking.load.spool import CACHE_KIB, MAX_ORDER_RECORDS
+from tracking.load.spool import MAX_ORDER_RECORDS
 from tracking.load.summary import MAX_SHOWN
 
 PAGE = read("docs/load.md")
@@ -33,7 +34,8 @@ def test_the_options_are_those_of_the_command() -> None:
 
 def test_the_bounds_are_those_of_the_code() -> None:
     assert f"the first {MAX_SHOWN} of what" in PAGE
-    assert f"{CACHE_KIB // 1024} MiB of it, and the rows of one order, up to {MAX_ORDER_RECORDS:,}" in PAGE
+    assert f"the rows of one order, up to {MAX_ORDER_RECORDS:,}." in PAGE
+    assert f"the same time (up to {MAX_MOMENT_RECORDS})" in PAGE
 
 
 def test_the_example_says_what_is_printed_below_it(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """All records of a load on disk, so that those of one order come together, however large the files are.
 
-A private, temporary SQLite database: it holds up to `CACHE_KIB` in memory, sorts what is larger in temporary
+A private, temporary SQLite database: it holds some `CACHE_KIB` in memory, sorts what is larger in temporary
 files, and is gone with the process. Memory then holds the records of one order at a time.
 """
 
@@ -14,7 +14,7 @@ from tracking.load.faults import UnreadableFile
 from tracking.load.records import Kind, Place, Record
 
 CACHE_KIB = 64 * 1024
-"""Some 150,000 records."""
+"""In each of the three steps that sort; some 150,000 records."""
 
 MAX_ORDER_RECORDS = 50_000
 """Of one order: they are in memory together, at about 1 KB each."""
