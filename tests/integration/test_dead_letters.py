@@ -107,8 +107,9 @@ async def test_what_cannot_be_read_is_not_sent_and_can_be_removed(spine: Spine) 
     assert lines[0].endswith(f"  cannot be read, {len(body):,} bytes, trace {TRACE_ID}")
     assert lines[1].endswith("  cannot be read, 9 bytes")
     assert lines[2].endswith("  not by order-state  cannot be read, 7 bytes")
-    [first] = await listed(spine, 3, limit=1)
+    [first, more] = await listed(spine, 3, limit=1)
     assert first in lines
+    assert more == "and 2 more that are not shown; --limit shows up to 200"
 
     name = lines[1].split()[0]
     with pytest.raises(NotMoved, match="cannot be read; it would come back"):

@@ -1,6 +1,7 @@
 """Exports: the whole list as a file, whatever its size, and never a part that looks like the whole."""
 
 import asyncio
+import codecs
 import csv
 import gzip
 import tracemalloc
@@ -135,6 +136,21 @@ async def test_what_is_not_offered_is_refused(query: QueryClient, accept: str) -
     answer = await query.get("/v1/orders", token=token(), headers={"Accept": accept})
     assert (answer.status, answer.slug) == (406, "not-acceptable")
     assert "text/csv" in answer.json["offered"]
+
+
+async def test_a_csv_for_excel_begins_with_a_byte_order_mark(query: QueryClient) -> None:
+    plain = await query.get("/v1/orders", token=token(), headers=CSV)
+    marked = await query.get("/v1/orders", {"bom": "true"}, token=token(), headers=CSV)
+    assert marked.body == codecs.BOM_UTF8 + plain.body
+    unmarked = await query.get("/v1/orders", {"bom": "false"}, token=token(), headers=CSV)
+    assert unmarked.body == plain.body
+
+
+@pytest.mark.parametrize("accept", ["application/json", "application/x-ndjson"])
+async def test_only_csv_has_a_byte_order_mark(query: QueryClient, accept: str) -> None:
+    answer = await query.get("/v1/orders", {"bom": "true"}, token=token(), headers={"Accept": accept})
+    assert (answer.status, answer.slug) == (422, "validation-failed")
+    assert [error["pointer"] for error in answer.json["errors"]] == ["/query/bom"]
 
 
 @pytest.mark.parametrize("name", ["limit", "cursor"])

@@ -25,20 +25,26 @@ class Finished:
     errors: str
 
 
-async def run(*arguments: str, seconds: float = 50, environment: Mapping[str, str] | None = None) -> Finished:
-    """Runs `tracking` to its end."""
+async def run(
+    *arguments: str,
+    seconds: float = 50,
+    environment: Mapping[str, str] | None = None,
+    stdin: bytes | None = None,
+) -> Finished:
+    """Runs `tracking` to its end. `stdin`: what stands in its standard input."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
         "tracking",
         *arguments,
         env={**os.environ, **(environment or {})},
+        stdin=None if stdin is None else asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
     try:
         async with asyncio.timeout(seconds):
-            output, errors = await process.communicate()
+            output, errors = await process.communicate(stdin)
     except TimeoutError:
         process.kill()
         await process.wait()

@@ -1,12 +1,15 @@
 """`token`, `revoke`, `load`, `tail`, `check` and `demo` against a stack that runs."""
 
 import asyncio
+import csv
 import gzip
 import json
 import os
 import sys
 from collections.abc import AsyncIterator
+from io import StringIO
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import jwt
@@ -82,25 +85,112 @@ async def test_a_load_can_be_repeated_and_changes_nothing_then(stack: RunningSta
     ]
 
 
-async def test_refusals_are_decisions_and_unreadable_lines_are_not(
+async def test_what_is_refused_or_left_out_is_named_and_decides_the_exit_code(
     stack: RunningStack, tmp_path: Path
 ) -> None:
     order_id = uuid4().hex
     path = tmp_path / "a.csv"
     path.write_text(
         f"order_id,merchant_id,customer_name,customer_contact_ref,status\n{order_id},m,A,r,\n"
-        f"{order_id},,,,delivered\n"
+        f"{order_id},,,,delivered\n#{order_id},,,,delivered\n{order_id},,,,picked_up,x\n"
     )
-    finished = await run("load", str(path), "--data-dir", str(stack.data))
-    assert finished.exit_code == 0, finished
-    assert "rejected 1 (1 invalid-transition)" in finished.output
-    assert f"{path}:3: The order is created; it cannot become delivered." in finished.output
+    command = ("load", str(path), "--data-dir", str(stack.data))
 
-    path = tmp_path / "b.ndjson"
-    path.write_text("nonsense\n")
-    finished = await run("load", str(path), "--data-dir", str(stack.data))
-    assert finished.exit_code == 1
-    assert "not readable, not sent: 1" in finished.output
+    finished = await run(*command)
+    assert finished.exit_code == 2, finished
+    assert "rejected 2 (1 invalid-transition, 1 validation-failed)" in finished.output
+    assert "not sent: 1 (1 more fields than the header)" in finished.output
+    assert f"{path}:3: The order is created; it cannot become delivered." in finished.output
+    assert f'{path}:4: order_id "#{order_id}": must be 1 to 64 of letters, digits' in finished.output
+    assert f'{path}:5: "x": more fields than the header' in finished.output
+    assert (await run(*command, "--allow-refused")).exit_code == 0
+
+    checked = await run("load", str(path), "--dry-run")
+    assert checked.exit_code == 2, checked
+    assert "dry run, nothing was sent: orders 1, updates 2: faults 3" in checked.output
+
+
+async def test_a_delivery_that_came_too_early_is_applied_when_a_later_file_has_all_steps(
+    stack: RunningStack, tmp_path: Path
+) -> None:
+    order_id = uuid4().hex
+    header = "order_id;merchant_id;customer_name;customer_contact_ref;status;occurred_at"
+    create, delivered = (
+        f"{order_id};acme;J\u00fcrgen;crm-1;;1.11.2026 08:00",
+        f"{order_id};;;;delivered;04.11.2026",
+    )
+    steps = [f"{order_id};;;;picked_up;2.11.2026 08:00", f"{order_id};;;;in_transit;3.11.2026 08:00"]
+    command = ("load", "-", "--time-zone", "Europe/Berlin", "--data-dir", str(stack.data))
+
+    first = await run(*command, stdin="\r\n".join([header, create, delivered]).encode("cp1252"))
+    assert first.exit_code == 2, first
+    assert "standard input: CSV separated by semicolons, Windows-1252" in first.errors
+    newest_first = [header, delivered, *reversed(steps), create]
+    last = await run(*command, stdin="\r\n".join(newest_first).encode("utf-16"))
+
+    assert last.exit_code == 0, last
+    assert "applied 3, duplicate 1, rejected 0" in last.output
+    history = ["created", "picked_up", "in_transit", "delivered"]
+    assert await _history(stack, order_id, await _token(stack)) == history
+
+
+@pytest.mark.parametrize(("accept", "suffix"), [("text/csv", "csv"), ("application/x-ndjson", "ndjson")])
+async def test_an_export_can_be_loaded_where_its_orders_are_not(
+    stack: RunningStack, tmp_path: Path, accept: str, suffix: str
+) -> None:
+    first, second = f"x{uuid4().hex[:8]}", f"y{uuid4().hex[:8]}"
+    header = "order_id,merchant_id,customer_name,customer_contact_ref,status,metadata\n"
+    rows = [f'{first}-{n},{first},"Beck, {n}",+49 {n},,"{{""parcels"": {n}}}"\n' for n in range(4)]
+    steps = [f"{first}-{n},,,,{status},\n" for n, status in enumerate(["picked_up", "cancelled"])]
+    (tmp_path / "a.csv").write_text("".join([header, *rows, *steps, f"{first}-0,,,,in_transit,\n"]))
+    to_stack = ("--data-dir", str(stack.data))
+    assert (await run("load", str(tmp_path / "a.csv"), *to_stack)).exit_code == 0
+
+    exported = await _export(stack, first, accept)
+    copy = tmp_path / f"copy.{suffix}"
+    copy.write_text(exported.replace(first, second))
+    finished = await run("load", str(copy), *to_stack)
+
+    assert finished.exit_code == 0, finished
+    assert "orders 4, updates 2: applied 6" in finished.output
+    assert "steps inferred on the way to a status: 1" in finished.output
+    again = await _export(stack, second, accept)
+    assert _told(again.replace(second, first), suffix) == _told(exported, suffix)
+    for path in (copy, tmp_path / "own"):
+        path.write_text(again if path.name == "own" else path.read_text())
+        repeated = await run("load", str(path), *to_stack)
+        assert repeated.exit_code == 0, repeated
+        assert "applied 0," in repeated.output
+
+
+async def _export(stack: RunningStack, merchant: str, accept: str) -> str:
+    headers = {"Authorization": f"Bearer {await _token(stack)}", "Accept": accept}
+    query = {"merchant_id": merchant} | ({"bom": "true"} if accept == "text/csv" else {})
+    url = f"{stack.document['query']}/v1/orders"
+    async with ClientSession() as session, session.get(url, headers=headers, params=query) as response:
+        assert response.status == 200, await response.text()
+        return (await response.read()).decode()
+
+
+def _told(exported: str, suffix: str) -> list[Any]:
+    """What an export says of orders, but for when and by whom it was recorded here."""
+    if suffix == "csv":
+        rows = list(csv.DictReader(StringIO(exported.removeprefix("\ufeff"))))
+        orders = [row | {"metadata": json.loads(row["metadata"])} for row in rows]
+    else:
+        orders = [json.loads(line) for line in exported.splitlines()]
+    for order in orders:
+        order["metadata"].pop("steps_inferred", None)
+    shown = (
+        "order_id",
+        "merchant_id",
+        "customer",
+        "customer_name",
+        "customer_contact_ref",
+        "status",
+        "metadata",
+    )
+    return sorted(repr([order.get(name) for name in shown]) for order in orders)
 
 
 async def test_a_load_with_a_wrong_token_is_told_in_one_line(stack: RunningStack, tmp_path: Path) -> None:

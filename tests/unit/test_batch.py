@@ -11,6 +11,7 @@ from order_state.decided import AnyCommand, Decided, Known
 from shared.access import Grant
 from shared.commands import Source
 from shared.documents import EventDocument, OrderDocument, UpdateDocument
+from shared.identifiers import content_update_id
 from shared.workflow import DEFAULT_WORKFLOW
 from tracking.checker import Records, find_faults
 
@@ -114,6 +115,33 @@ def test_who_asks_for_an_order_before_it_is_there_is_answered_alike_when_it_is_t
     early = update_command(update_id="u")
     first = batch([early, create_command()])
     assert summary(batch([early], known_after(first), seq=1)) == [("rejected", True, None, "order-not-found")]
+
+
+def test_an_id_that_is_derived_from_content_does_not_pin_a_refusal_that_depends_on_the_order() -> None:
+    early = update_command(status="in_transit", update_id=content_update_id(b"in transit"))
+    missing = update_command("o-2", update_id=content_update_id(b"missing"))
+    first = batch([create_command(), early, missing])
+    assert summary(first)[1:] == [
+        ("rejected", False, None, "invalid-transition"),
+        ("rejected", False, None, "order-not-found"),
+    ]
+    again = batch([early, missing], known_after(first), seq=1)
+    assert [outcome["replayed"] for outcome in again.outcomes if outcome] == [False, False]
+
+    later = batch(
+        [update_command(), early, create_command("o-2", update_id="c2"), missing], known_after(first), 1
+    )
+    assert summary(later) == [("applied", False, version, None) for version in (2, 3, 1, 2)]
+    once_more = batch([early, missing], known_after(first, later), seq=5)
+    assert summary(once_more) == [("applied", True, 3, None), ("applied", True, 2, None)]
+    assert once_more.is_empty
+
+
+def test_an_id_that_is_derived_from_content_still_names_that_content_alone() -> None:
+    name = content_update_id(b"some row")
+    first = batch([create_command(), update_command(status="in_transit", update_id=name)])
+    other = batch([update_command(status="picked_up", update_id=name)], known_after(first), seq=1)
+    assert summary(other) == [("rejected", False, None, "idempotency-key-reused")]
 
 
 def test_a_token_for_single_orders_is_not_shown_the_customer() -> None:

@@ -87,6 +87,12 @@ async def test_what_would_never_be_taken_is_told_at_once(server: Server, status:
         await _decide(server, _status(status))
 
 
+async def test_a_refusal_is_told_in_the_words_of_its_problem_document(server: Server) -> None:
+    problem = {"type": "/problems/unauthenticated", "title": "Not authenticated", "detail": "It has expired."}
+    with pytest.raises(BatchRefused, match=r"answers 401: Not authenticated: It has expired\.$"):
+        await _decide(server, lambda _: web.json_response(problem, status=401))
+
+
 async def test_an_update_that_an_operator_gave_up_is_decided(server: Server) -> None:
     problem = {"type": "/problems/internal-error", "status": 500, "title": "Our fault"}
     results = [{"update_id": f"u-{n}", "outcome": "rejected", "problem": problem} for n in range(3)]

@@ -22,7 +22,7 @@ from shared.documents import AuditDocument
 from shared.timestamps import format_time, now, to_milliseconds
 from tracking.examination import read_partitions
 from tracking.instants import parse_instant
-from tracking.terminal_text import terminal_text
+from tracking.terminal_text import printable
 from tracking.tokens import InvalidClaims, claim_names_in, parse_ttl
 
 
@@ -100,8 +100,8 @@ def describe(entry: AuditDocument) -> str:
     details = " ".join(f"{name}={_word(value)}" for name, value in entry["details"].items())
     actor = entry["actor"]
     return (
-        f"{format_time(entry['at'])}  {terminal_text(actor['sub'])} ({actor['via']})  {entry['action']}"
-        f"  {terminal_text(entry['subject'])}  {details}".rstrip()
+        f"{format_time(entry['at'])}  {printable(actor['sub'])} ({actor['via']})  {entry['action']}"
+        f"  {printable(entry['subject'])}  {details}".rstrip()
     )
 
 

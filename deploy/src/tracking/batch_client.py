@@ -112,10 +112,19 @@ async def _results_of(response: ClientResponse) -> list[Result]:
     if response.status == 200:
         results: list[Result] = orjson.loads(await response.read())["results"]
         return results
-    text = (await response.text())[:500]
+    text = _said(await response.read())
     if response.status in _TRANSIENT_STATUSES:
         raise Undecided(f"{response.status} {text}", _retry_after(response))
     raise BatchRefused(f"{response.url} answers {response.status}: {text}")
+
+
+def _said(body: bytes) -> str:
+    """What an answer says for a person: the words of its problem document, or the beginning of its text."""
+    try:
+        problem = orjson.loads(body)
+        return f"{problem['title']}: {problem['detail']}"
+    except (orjson.JSONDecodeError, KeyError, TypeError):
+        return " ".join(body[:200].decode(errors="replace").split())
 
 
 def _retry_after(response: ClientResponse) -> float:

@@ -13,14 +13,16 @@ from tracking.data_folder import FolderUnusable
 from tracking.dead import NotMoved
 from tracking.examination import NothingToCheck
 from tracking.live import StreamRefused
+from tracking.load.faults import UnreadableFile
+from tracking.load_command import load
 from tracking.local_stack import NoStack
-from tracking.order_commands import load, report, tail
+from tracking.order_commands import report, tail
 from tracking.parked import NotReleased
-from tracking.records import UnreadableFile
 from tracking.report import NoReport
 from tracking.revoke import NotRevoked
 from tracking.stack import StackFailed
 from tracking.stack_commands import demo, up
+from tracking.terminal_text import printable
 from tracking.token_commands import audit, revoke, token
 from tracking.tokens import InvalidClaims
 from tracking.upkeep_commands import check, dead_app, parked_app
@@ -74,5 +76,6 @@ def main() -> None:
 
 
 def _leave(line: str, code: int) -> None:
-    typer.echo(f"tracking: {line}", err=True)
+    shown = "\n".join(map(printable, line.split("\n")))
+    typer.echo(f"tracking: {shown}", err=True)
     sys.exit(code)

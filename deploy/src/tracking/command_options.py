@@ -9,6 +9,8 @@ from typing import Annotated, Any, TypeVar
 
 import typer
 
+from shared.workflow import Workflow, load_workflow
+
 EXIT_INTERRUPTED = 130
 
 Result = TypeVar("Result")
@@ -45,6 +47,16 @@ def say(line: str) -> None:
 def database_name() -> str:
     """The database of the services."""
     return os.environ.get("MONGODB_DATABASE", "tracking")
+
+
+def workflow_here() -> Workflow:
+    """That of `WORKFLOW_FILE` in the environment, else the default one.
+
+    Raises:
+        SettingsError: the file cannot be read.
+    """
+    path = os.environ.get("WORKFLOW_FILE")
+    return load_workflow(Path(path) if path else None)
 
 
 def checked_url(url: str, scheme: str) -> str:

@@ -81,7 +81,7 @@ def describe(letter: DeadLetter) -> str:
 
 
 async def list_dead(amqp_url: str, limit: int) -> list[str]:
-    """How many there are, and a line for each of the first `limit`.
+    """How many there are, a line for each of the first `limit`, and how many are not shown.
 
     Raises:
         NotMoved: the broker does not answer.
@@ -92,7 +92,11 @@ async def list_dead(amqp_url: str, limit: int) -> list[str]:
             letters = [letter_of(delivery) for delivery in await _look(connection, limit)]
     except BrokerUnavailable as error:
         raise NotMoved(f"the broker does not answer: {error}") from None
-    return [f"{depth:,} dead letters", *map(describe, letters)]
+    lines = [f"{depth:,} dead letters", *map(describe, letters)]
+    if depth > len(letters):
+        more = f"{depth - len(letters):,} more that are not shown"
+        lines.append(f"and {more}; --limit shows up to {MAX_LETTERS}")
+    return lines
 
 
 async def move(

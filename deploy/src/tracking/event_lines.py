@@ -5,7 +5,7 @@ from typing import Any
 
 from rich.text import Text
 
-from tracking.terminal_text import terminal_text
+from tracking.terminal_text import printable
 
 LATE = timedelta(minutes=2)
 """An event that is recorded this long after it happened is marked."""
@@ -32,7 +32,7 @@ def event_line(event: dict[str, Any]) -> Text:
         line.append(f"{data['previous_status']} → ", "dim")
     line.append(data["status"], _STYLES.get(data["status"], "bold"))
     source = data["source"]
-    line.append(f"  v{data['version']} by {source['type']} {terminal_text(source['id'])}", "dim")
+    line.append(f"  v{data['version']} by {source['type']} {printable(source['id'])}", "dim")
     line.append(lateness(data), "yellow")
     return line
 

@@ -1,8 +1,7 @@
-"""The commands that send orders, follow them and report on them."""
+"""The commands that follow orders and report on them."""
 
 import shutil
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -10,9 +9,6 @@ import typer
 from tracking.command_options import DataDir, TokenOption, checked_url, run, say
 from tracking.data_folder import DEFAULT_FOLDER
 from tracking.live import LiveOrders
-from tracking.load import Summary
-from tracking.load import load as send_records
-from tracking.load_view import Format, describe, input_bytes, progress_bar, records_in
 from tracking.local_stack import address_of, own_token
 from tracking.report import Question, Report, fetch_report, time_of_option
 from tracking.report_view import report_text
@@ -42,64 +38,6 @@ def tail(
         snapshot=False,
     )
     run(print_events(live, json_lines=json_lines))
-
-
-def load(
-    files: Annotated[list[Path], typer.Argument(help="Files, plain or .gz.", show_default=False)],
-    *,
-    file_format: Annotated[
-        Format, typer.Option("--format", help="By the file's name, if not said.")
-    ] = "auto",
-    lanes: Annotated[int, typer.Option(min=1, max=64, help="Batches under way at once.")] = 8,
-    url: Annotated[str, typer.Option(help="Base URL of ingest; else that of the running stack.")] = "",
-    bearer: TokenOption = "",
-    data_dir: DataDir = DEFAULT_FOLDER,
-) -> None:
-    """Sends orders and updates from files, and says what became of them.
-
-    Safe to repeat: an update without an update_id gets one that is derived from its content, so that
-    a second run changes nothing. Two lines that say exactly the same are one update; occurred_at
-    tells them apart. The updates of one order are sent in the order of the files.
-
-    \b
-    ndjson: a line is an operation as POST /v1/batch takes it:
-      {"op": "create", "order_id": "o-1", "merchant_id": "acme",
-       "customer": {"name": "Ada Abel", "contact_ref": "crm-1"}}
-      {"op": "update", "order_id": "o-1", "status": "picked_up",
-       "occurred_at": "2026-01-31T08:15:00+01:00"}
-    \b
-    csv: the first row names the columns, any of:
-      op, order_id, merchant_id, customer_name, customer_contact_ref, status,
-      occurred_at, metadata (a JSON object), expected_version, update_id
-      Without op, a row with a status is an update and any other one a create.
-      An empty field is not given.
-    \b
-    olist: the three files of the public Olist data set:
-      orders, order items and customers, in any order
-
-    Exit code 0: everything was decided (a refusal is a decision). 1: something was not; run it again.
-    """
-    summary = Summary()
-    address = checked_url(url, "http") or address_of(data_dir, "ingest")
-    bearer = bearer or own_token(data_dir, "load", "orders:write")
-    try:
-        records = records_in(files, file_format)
-        with progress_bar(input_bytes(files, file_format), summary) as on_decided:
-            run(
-                send_records(
-                    records,
-                    ingest_url=address,
-                    token=bearer,
-                    lanes=lanes,
-                    summary=summary,
-                    on_decided=on_decided,
-                )
-            )
-    finally:
-        if summary.decided or summary.unreadable:
-            say(describe(summary))
-    if summary.unreadable:
-        raise typer.Exit(1)
 
 
 def report(

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tracking.terminal_text import terminal_text
+from tracking.terminal_text import printable
 
 Row = dict[str, Any]
 
@@ -81,7 +81,7 @@ def _cell(name: str, value: Any) -> str:
         return "…"
     if name in _SECONDS:
         return duration_text(value)
-    return f"{value:,}" if isinstance(value, int) else terminal_text(str(value))
+    return f"{value:,}" if isinstance(value, int) else printable(str(value))
 
 
 def _bars(chart: Chart, rows: Sequence[Row], width: int) -> Iterator[str]:
@@ -100,7 +100,7 @@ def _bars(chart: Chart, rows: Sequence[Row], width: int) -> Iterator[str]:
 
 
 def _label(row: Row) -> str:
-    texts = [terminal_text(value) for value in row.values() if isinstance(value, str)]
+    texts = [printable(value) for value in row.values() if isinstance(value, str)]
     if "leg_to" in row:
         texts[-2:] = [f"{texts[-2]} → {texts[-1]}"]
     if "age_to" in row:

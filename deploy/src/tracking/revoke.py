@@ -10,7 +10,7 @@ from shared.timestamps import format_optional_time, format_time, now
 from tracking.audit import trail_of
 from tracking.examination import read_partitions
 from tracking.instants import parse_instant
-from tracking.terminal_text import terminal_text
+from tracking.terminal_text import printable
 from tracking.tokens import InvalidClaims, check_subject
 
 MAX_TOKEN_ID_CHARACTERS = 256
@@ -66,7 +66,7 @@ class SubjectRevocation:
         return Act("revocation.subject", self.subject, details)
 
     def __str__(self) -> str:
-        whose = terminal_text(self.subject)
+        whose = printable(self.subject)
         return f"the tokens of {whose} that were issued before {format_time(self.issued_before)}"
 
 

@@ -1,17 +1,15 @@
 """The commands that look after what was recorded: is it whole, what waits for an operator, what is dead."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from shared.audit_trail import Actor
-from shared.workflow import load_workflow
 from tracking.audit import actor_of
 from tracking.check import Target, describe
 from tracking.check import check as check_records
-from tracking.command_options import AsOption, DataDir, database_name, run, say
+from tracking.command_options import AsOption, DataDir, database_name, run, say, workflow_here
 from tracking.data_folder import DEFAULT_FOLDER
 from tracking.dead import MAX_LETTERS, list_dead, move
 from tracking.local_stack import server_url
@@ -32,12 +30,11 @@ def check(*, data_dir: DataDir = DEFAULT_FOLDER) -> None:
 
     Exit code 0: no faults. 1: faults, or it could not be checked.
     """
-    workflow_file = os.environ.get("WORKFLOW_FILE")
     target = Target(
         amqp_url=server_url(data_dir, "AMQP_URL"),
         mongodb_url=server_url(data_dir, "MONGODB_URL"),
         database=database_name(),
-        workflow=load_workflow(Path(workflow_file) if workflow_file else None),
+        workflow=workflow_here(),
     )
     report = run(check_records(target))
     say(describe(report))

@@ -17,6 +17,7 @@ def identifier_pattern(most: int) -> str:
 
 IDENTIFIER_PATTERN = identifier_pattern(MAX_IDENTIFIER_CHARACTERS)
 _IDENTIFIER = re.compile(IDENTIFIER_PATTERN[1:-1])
+_CONTENT_UPDATE_ID = re.compile(r"load-[0-9a-f]{32}")
 
 Identifier = Annotated[str, StringConstraints(pattern=IDENTIFIER_PATTERN)]
 
@@ -46,6 +47,18 @@ def is_subject(text: str) -> bool:
 def new_update_id() -> str:
     """A fresh UUIDv7 (RFC 9562): unique without coordination, and sorted by time."""
     return str(uuid_utils.uuid7())
+
+
+def content_update_id(content: bytes) -> str:
+    """The update id of a row or line of a file that names none: the same content always gives the same id."""
+    return f"load-{hashlib.blake2b(content, digest_size=16).hexdigest()}"
+
+
+def is_content_update_id(update_id: str) -> bool:
+    """Whether it was derived from content. It names what happened, not one attempt to report it: whoever made
+    it cannot choose another one once the order stands where the update can follow.
+    """
+    return _CONTENT_UPDATE_ID.fullmatch(update_id) is not None
 
 
 def derived_order_id(subject: str, update_id: str) -> str:

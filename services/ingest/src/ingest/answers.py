@@ -66,5 +66,6 @@ def batch_line(
         named = {} if update_id is None else {"update_id": update_id}
         return line | {"outcome": "rejected", "problem": told.document(instance, trace_id) | named}
     if told["outcome"] == "rejected":
-        return line | {"outcome": "rejected", "problem": problem_of(told).document(instance, trace_id)}
+        rejected = {"outcome": "rejected", "problem": problem_of(told).document(instance, trace_id)}
+        return line | rejected | ({"replayed": True} if told["replayed"] else {})
     return line | {"outcome": outcome_name(told), "version": told["version"]}

@@ -52,6 +52,8 @@ class Line(TypedDict):
     """Of the order after an applied update."""
     problem: NotRequired[ProblemDetails]
     """Why it was rejected."""
+    replayed: NotRequired[Literal[True]]
+    """It was rejected before, under this update id, and was not decided again."""
 
 
 @with_config(DESCRIBED)

@@ -22,8 +22,15 @@ from order_state.parking import wait_behind
 from shared.access import reaches
 from shared.commands import CreateOrder
 from shared.documents import EventDocument, ProblemDocument, UpdateDocument, update_key
+from shared.identifiers import is_content_update_id
 from shared.outcomes import Outcome
 from shared.workflow import Workflow
+
+DEPENDS_ON_THE_ORDER = frozenset(
+    {"invalid-transition", "order-not-found", "order-exists", "version-conflict"}
+)
+"""Refusals that would have been an effect in another state of the order. Under an update id that is derived
+from content they are decided again: whoever loads a file again has no other id for what it says."""
 
 
 def decide_batch(
@@ -76,11 +83,14 @@ def _hidden(command: AnyCommand) -> ProblemDocument:
 
 
 def _gives_way(stored: UpdateDocument, command: AnyCommand) -> bool:
+    problem = stored["problem"]
+    if problem is None:
+        return False
+    if is_content_update_id(command.update_id) and stored["fingerprint"] == command.fingerprint:
+        return problem["slug"] in DEPENDS_ON_THE_ORDER
     # Where there is no order anybody may ask, and would take the id away from those whose order it becomes.
     # For its own sender the outcome holds: a repeat is answered alike.
-    problem = stored["problem"]
-    is_open = problem is not None and problem["slug"] == "order-not-found"
-    return is_open and stored["source"]["id"] != command.source.id
+    return problem["slug"] == "order-not-found" and stored["source"]["id"] != command.source.id
 
 
 def _repeated(

@@ -82,7 +82,7 @@ async def record_export(
     """
     if not may_administer(principal):
         return
-    used = parameters.model_dump(mode="json", exclude_defaults=True)
+    used = parameters.model_dump(mode="json", exclude_defaults=True, exclude={"bom"})
     filters = {name: True if name in _PERSONAL else value for name, value in used.items() if value}
     details = {"media_type": media_type, "filters": filters}
     await trail.record(Actor(principal.subject, "api"), Act("orders.exported", "orders", details))

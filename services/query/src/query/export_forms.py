@@ -1,5 +1,6 @@
 """The forms of an export: orders as lines of CSV and NDJSON, or as Parquet where that is installed. Pure."""
 
+import codecs
 from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Protocol
@@ -73,12 +74,14 @@ class CsvForm:
     extension = "csv"
     packed = False
 
-    def __init__(self, *, with_customer: bool) -> None:
+    def __init__(self, *, with_customer: bool, with_bom: bool = False) -> None:
         self._with_customer = with_customer
+        self._with_bom = with_bom
 
     def start(self) -> bytes:
-        """The names of the columns."""
-        return csv_lines([column_names(with_customer=self._with_customer)])
+        """The names of the columns; before them, if it is wanted, the mark by which Excel knows UTF-8."""
+        names = csv_lines([column_names(with_customer=self._with_customer)])
+        return codecs.BOM_UTF8 + names if self._with_bom else names
 
     def chunk(self, orders: Sequence[OrderDocument]) -> bytes:
         """One line an order."""
@@ -98,12 +101,17 @@ def missing_types() -> frozenset[str]:
     return frozenset() if find_spec("pyarrow") else frozenset({PARQUET_MEDIA_TYPE})
 
 
-def export_form(media_type: str, workflow: Workflow, *, with_customer: bool) -> ExportForm:
-    """The form for one of `EXPORTED_TYPES` that is not missing. The first as Parquet takes half a second."""
+def export_form(
+    media_type: str, workflow: Workflow, *, with_customer: bool, with_bom: bool = False
+) -> ExportForm:
+    """The form for one of `EXPORTED_TYPES` that is not missing. The first as Parquet takes half a second.
+
+    `with_bom`: a byte order mark before a CSV; the other forms have none.
+    """
     if media_type == PARQUET_MEDIA_TYPE:
         from query.parquet_form import ParquetForm  # noqa: PLC0415 - what it imports may not be installed
 
         return ParquetForm(with_customer=with_customer)
     if media_type == CSV_MEDIA_TYPE:
-        return CsvForm(with_customer=with_customer)
+        return CsvForm(with_customer=with_customer, with_bom=with_bom)
     return NdjsonForm(workflow, with_customer=with_customer)

@@ -41,6 +41,7 @@ class ListParameters(Parameters):
     sort: Literal["-created_at", "created_at", "-updated_at", "updated_at"] = "-created_at"
     limit: Annotated[WholeNumber, Field(ge=1, le=MAX_ORDERS)] = 50
     cursor: str | None = None
+    bom: Flag = False
 
     @field_validator("created_to", "updated_to")
     @classmethod
@@ -58,8 +59,8 @@ class ListParameters(Parameters):
 
     @property
     def binding(self) -> bytes:
-        """What a cursor is bound to: everything but the page."""
-        fields = self.model_dump(mode="json", exclude={"cursor", "limit"})
+        """What a cursor is bound to: everything but the page and the form of a file."""
+        fields = self.model_dump(mode="json", exclude={"cursor", "limit", "bom"})
         fields |= {name: sorted(set(fields[name])) for name in ("status", "merchant_id")}
         return orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
 

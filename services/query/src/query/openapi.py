@@ -72,6 +72,7 @@ _PARAMETERS: dict[str, Document] = {
     "updated_to": {"description": "Last changed before this time."},
     "sort": {"description": "By which time; with `-`, the newest first."},
     "limit": {"description": "At most so many on a page."},
+    "bom": {"description": "Only with `text/csv`: a byte order mark in front, by which Excel knows UTF-8."},
     "cursor": {"description": "The `next_cursor` of the page before, for the same request."},
     "from": {"description": "At this time or later."},
     "to": {"description": "Before this time."},

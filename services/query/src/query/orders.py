@@ -13,6 +13,7 @@ from fastapi.responses import StreamingResponse
 
 from query.audit import record_export
 from query.context import Context, entitled
+from query.csv_text import CSV_MEDIA_TYPE
 from query.export_forms import EXPORTED_TYPES, export_form, missing_types
 from query.exports import Exports, export_headers
 from query.limits import bounded_read
@@ -44,8 +45,9 @@ LIST_DESCRIPTION = (
     " `Link`. As `text/csv` or `application/x-ndjson` (header `Accept`) the whole list as it stands at one"
     " moment, without `limit` and `cursor`; with `Accept-Encoding: gzip` compressed. A file that cannot be"
     " finished is cut off together with its connection. In CSV, a text that a spreadsheet would take for a"
-    " formula has an apostrophe in front, and `metadata` is JSON. As `application/vnd.apache.parquet`, where"
-    " the extra `parquet` of the package is installed, the columns of the CSV in types of their own."
+    " formula has an apostrophe in front, and `metadata` is JSON; with `bom=true` it begins with the byte"
+    " order mark by which Excel knows UTF-8. As `application/vnd.apache.parquet`, where the extra `parquet`"
+    " of the package is installed, the columns of the CSV in types of their own."
 )
 
 
@@ -90,13 +92,21 @@ def routes(context: Context) -> APIRouter:
         parameters: Annotated[ListParameters, Query()],
     ) -> Response:
         media_type = _media_type(request, missing)
+        if parameters.bom and media_type != CSV_MEDIA_TYPE:
+            raise invalid_parameter("bom", "is for text/csv; this media type has no byte order mark")
         _check_filter(context, principal.grant, parameters)
         if media_type == JSON_MEDIA_TYPE:
             page = await _page(context, principal.grant, parameters)
             return _list_answer(request, context, principal.grant, parameters, page)
         query = _export_query(principal.grant, parameters)
         with_customer = sees_customer(principal.grant)
-        form = await asyncio.to_thread(export_form, media_type, context.workflow, with_customer=with_customer)
+        form = await asyncio.to_thread(
+            export_form,
+            media_type,
+            context.workflow,
+            with_customer=with_customer,
+            with_bom=parameters.bom,
+        )
         gzip = prefers_gzip(_joined(request, "accept-encoding"))
         if head_only(request):
             return StreamingResponse(iter(()), headers=export_headers(form, gzip=gzip))

@@ -1,23 +1,44 @@
-"""Texts of others, as a terminal shows them."""
+"""Text that a terminal would act on, or not show, is written as escapes."""
 
 from datetime import UTC, datetime
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tracking.audit import describe
 from tracking.event_lines import event_line
 from tracking.revoke import SubjectRevocation
-from tracking.terminal_text import terminal_text
+from tracking.terminal_text import printable
 
 HOSTILE = "ann\u202e\u2066x\u200b"
 ESCAPED = "ann\\u202e\\u2066x\\u200b"
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("Jürgen Groß 東京 🚚", "Jürgen Groß 東京 🚚"),
+        ("\x1b[31m\x07\x9b", "\\u001b[31m\\u0007\\u009b"),
+        ("a\u202eb\u2066c\u200fd\u061ce", "a\\u202eb\\u2066c\\u200fd\\u061ce"),
+        ("a\r\nb\u2028c\u2029", "a\\u000d\\u000ab\\u2028c\\u2029"),
+        ("\ud800", "\\ud800"),
+        ("\u200b\u3164\u2800\u00ad\ufeff", "\\u200b\\u3164\\u2800\\u00ad\\ufeff"),
+        ("\U000e0041", "\\U000e0041"),
+    ],
+)
+def test_hidden_characters_become_escapes_and_all_others_stay(text: str, shown: str) -> None:
+    assert printable(text) == shown
+
+
 @given(st.text())
-def test_what_is_shown_can_be_printed(text: str) -> None:
-    assert terminal_text(text).isprintable()
-    assert not text.isprintable() or terminal_text(text) == text
+def test_what_is_shown_is_shown_again_as_it_is(text: str) -> None:
+    assert printable(printable(text)) == printable(text)
+
+
+@given(st.text())
+def test_all_that_is_shown_but_spaces_can_be_printed(text: str) -> None:
+    assert all(character.isprintable() or character.isspace() for character in printable(text))
 
 
 def test_a_subject_cannot_reorder_the_line_that_it_is_in() -> None:

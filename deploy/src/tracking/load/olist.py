@@ -7,13 +7,18 @@ sellers becomes one order per seller, `<order_id>.<n>`.
 
 from collections import defaultdict
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from tracking.records import Input, Operation, Record, UnreadableFile, UnreadableRecord, csv_rows, record_of
+from tracking.load.faults import Fault, UnreadableFile, UnreadableRecord, bad
+from tracking.load.operations import Operation, Parsed
+from tracking.load.readers import table_rows
+from tracking.load.records import Place, Record, record_of
+from tracking.load.sources import Source, open_source
 
 TIME_ZONE = ZoneInfo("America/Sao_Paulo")
 """The set's times are local and carry no offset."""
@@ -36,6 +41,12 @@ _COLUMNS = {
 }
 """What is read of each of the three files."""
 
+_NEEDED_TIMES = {
+    "shipped": ("order_delivered_carrier_date",),
+    "delivered": ("order_delivered_carrier_date", "order_delivered_customer_date"),
+}
+"""The times of the steps that a status says have happened."""
+
 Row = dict[str, str]
 
 
@@ -54,53 +65,93 @@ class Catalogue:
 
     parts: dict[str, dict[str, _Part]] = field(default_factory=lambda: defaultdict(dict))
     """By order id, then by seller, in the order of the items."""
+    item_places: dict[str, Place] = field(default_factory=dict)
+    """Of the first item of each order."""
     customers: dict[str, Row] = field(default_factory=dict)
 
-    def add_item(self, row: Row) -> None:
-        """Counts an item to its order and seller."""
+    def add_item(self, row: Row, place: Place | None = None) -> None:
+        """Counts an item to its order and seller.
+
+        Raises:
+            UnreadableRecord: price or freight is no number.
+        """
+        price, freight = _number(row, "price"), _number(row, "freight_value")
         part = self.parts[row["order_id"]].setdefault(row["seller_id"], _Part())
         part.items += 1
-        part.price += _number(row["price"])
-        part.freight += _number(row["freight_value"])
+        part.price += price
+        part.freight += freight
+        if place is not None:
+            self.item_places.setdefault(row["order_id"], place)
 
     def add_customer(self, row: Row) -> None:
         """Remembers who stands behind the customer id of an order."""
         self.customers[row["customer_id"]] = row
 
 
-def read_olist(paths: list[Path]) -> Iterator[Record]:
-    """The operations of the set, order by order.
+def read_olist(paths: list[Path], encoding: str = "") -> Iterator[Record]:
+    """The operations of the set, order by order, and what is left out of it.
 
     Raises:
         UnreadableFile: the three files are not all there.
     """
-    by_role = {_role_of(path): path for path in paths}
-    if set(by_role) != set(_COLUMNS) or len(paths) != len(by_role):
-        raise UnreadableFile("give the three files of the Olist set: orders, order items and customers")
-    catalogue = Catalogue()
-    for _, row in csv_rows(by_role["items"]):
-        catalogue.add_item(row)
-    for _, row in csv_rows(by_role["customers"]):
-        catalogue.add_customer(row)
-    for source, row in csv_rows(by_role["orders"]):
-        yield from _records_of(source, row, catalogue)
+    with ExitStack() as stack:
+        tables: dict[str, _Table] = {}
+        for number, path in enumerate(paths):
+            table = _Table(stack.enter_context(open_source(path, encoding)), number)
+            tables[table.role] = table
+        if set(tables) != set(_COLUMNS) or len(paths) != len(tables):
+            raise UnreadableFile("give the three files of the Olist set: orders, order items and customers")
+        catalogue = Catalogue()
+        for row in tables["items"]:
+            try:
+                catalogue.add_item(row, tables["items"].place)
+            except UnreadableRecord as error:
+                yield Record(tables["items"].place, fault=error.fault)
+        for row in tables["customers"]:
+            catalogue.add_customer(row)
+        for row in tables["orders"]:
+            yield from _records_of(tables["orders"].place, row, catalogue)
+            catalogue.item_places.pop(row["order_id"], None)
+    for order_id, place in catalogue.item_places.items():
+        detail = f"{order_id} is not in the orders file; nothing of it is sent"
+        yield Record(place, fault=Fault("items without their order", "order_id", order_id, detail))
 
 
-def orders_file(paths: list[Path]) -> Path:
-    """The one of the files that is read order by order."""
-    return next((path for path in paths if _role_of(path) == "orders"), paths[0])
+class _Table:
+    """One of the files: its rows by column, and where the last one stood."""
+
+    def __init__(self, source: Source, number: int) -> None:
+        self._source = source
+        self._number = number
+        _, self._rows = table_rows(source, frozenset().union(*_COLUMNS.values()).__contains__)
+        self._names = [name.strip() for name in next(self._rows, [])]
+        self.role = next((role for role, columns in _COLUMNS.items() if columns <= set(self._names)), "")
+        if not self.role:
+            raise UnreadableFile(f"{source.name}: not a file of the Olist set")
+
+    def __iter__(self) -> Iterator[Row]:
+        for cells in self._rows:
+            yield dict(zip_longest(self._names, cells[: len(self._names)], fillvalue=""))
+
+    @property
+    def place(self) -> Place:
+        return Place(self._source.name, self._source.line, self._number)
 
 
 def operations_of(row: Row, catalogue: Catalogue) -> list[Operation]:
     """The operations of one row of the orders, in the order of the workflow whatever the times say.
 
     Raises:
-        UnreadableRecord: its customer is missing, or a time cannot be read.
+        UnreadableRecord: its customer or its items are missing, or a time cannot be read.
     """
     customer = catalogue.customers.get(row["customer_id"])
     if customer is None:
-        raise UnreadableRecord(f"customer {row['customer_id']} is not in the customers file")
+        raise bad("no customer", "customer_id", row["customer_id"], "it is not in the customers file")
     parts = catalogue.parts.get(row["order_id"], {})
+    if not parts:
+        raise bad(
+            "no items", "order_id", row["order_id"], "the items say whose order it is; there are none of it"
+        )
     operations: list[Operation] = []
     for number, (seller, part) in enumerate(parts.items(), 1):
         order_id = row["order_id"] if len(parts) == 1 else f"{row['order_id']}.{number}"
@@ -109,23 +160,18 @@ def operations_of(row: Row, catalogue: Catalogue) -> list[Operation]:
     return operations
 
 
-def _records_of(source: Input, row: Row, catalogue: Catalogue) -> Iterator[Record]:
+def _records_of(place: Place, row: Row, catalogue: Catalogue) -> Iterator[Record]:
     try:
         operations = operations_of(row, catalogue)
     except UnreadableRecord as error:
-        yield Record(source.place, source.take_progress(), fault=str(error))
+        yield Record(place, fault=error.fault)
         return
     for operation in operations:
-        yield record_of(source, partial(dict, operation))
-
-
-def _role_of(path: Path) -> str:
-    for _, row in csv_rows(path):
-        for role, columns in _COLUMNS.items():
-            if columns <= row.keys():
-                return role
-        break
-    raise UnreadableFile(f"{path}: not a file of the Olist set")
+        yield record_of(place, Parsed(operation), in_file_order=True)
+    for column in _NEEDED_TIMES.get(row["order_status"], ()):
+        if not row[column]:
+            detail = f"the order is {row['order_status']}; the step is not sent"
+            yield Record(place, fault=Fault("a step without its time", column, None, detail))
 
 
 def _creation(order_id: str, seller: str, part: _Part, row: Row, customer: Row) -> Operation:
@@ -167,11 +213,11 @@ def _update(order_id: str, status: str) -> Operation:
     return {"op": "update", "order_id": order_id, "status": status}
 
 
-def _number(text: str) -> float:
+def _number(row: Row, column: str) -> float:
     try:
-        return float(text or 0)
+        return float(row[column] or 0)
     except ValueError:
-        raise UnreadableFile(f"order items: {text!r} is not a number") from None
+        raise bad("not a number", column, row[column]) from None
 
 
 def with_offset(local: str) -> str:
@@ -183,5 +229,5 @@ def with_offset(local: str) -> str:
     try:
         time = datetime.fromisoformat(local)
     except ValueError:
-        raise UnreadableRecord(f"{local!r} is not a time") from None
+        raise bad("not a time", "", local) from None
     return time.replace(tzinfo=TIME_ZONE).isoformat()

@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 import pytest
 
-from tracking.olist import Catalogue, operations_of, read_olist, with_offset
-from tracking.records import UnreadableFile, UnreadableRecord
+from tracking.load.faults import UnreadableFile, UnreadableRecord
+from tracking.load.olist import Catalogue, operations_of, read_olist, with_offset
 
 ORDER = {
     "order_id": "order1",
@@ -109,7 +109,7 @@ def test_the_offset_is_that_of_the_day() -> None:
 def test_what_cannot_be_understood_is_told() -> None:
     with pytest.raises(UnreadableRecord, match="not a time"):
         with_offset("yesterday")
-    with pytest.raises(UnreadableRecord, match="customer c9"):
+    with pytest.raises(UnreadableRecord, match="no customer"):
         operations_of(ORDER | {"customer_id": "c9"}, _catalogue("s1"))
 
 
@@ -138,3 +138,32 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
 
     with pytest.raises(UnreadableFile, match="three files"):
         list(read_olist([orders, orders]))
+
+
+def test_whatever_is_not_sent_is_told_with_its_line_and_reason(tmp_path: Path) -> None:
+    customers = _write(tmp_path / "a.csv", [CUSTOMER])
+    undated = ORDER | {"order_id": "order2", "order_delivered_customer_date": ""}
+    orders = _write(tmp_path / "b.csv", [ORDER, undated, ORDER | {"order_id": "bare"}])
+    items = [_item("s1"), _item("s1", "order2"), _item("s1", "gone"), _item("s1", "gone") | {"price": "free"}]
+
+    records = list(read_olist([customers, orders, _write(tmp_path / "c.csv", items)]))
+
+    told = [f"{record.place}: {record.fault.line()}" for record in records if record.fault]
+    assert told == [
+        f'{tmp_path}/c.csv:5: price "free": not a number',
+        f"{tmp_path}/b.csv:3: order_delivered_customer_date: a step without its time;"
+        " the order is delivered; the step is not sent",
+        f'{tmp_path}/b.csv:4: order_id "bare": no items; '
+        "the items say whose order it is; there are none of it",
+        f'{tmp_path}/c.csv:4: order_id "gone": items without their order;'
+        " gone is not in the orders file; nothing of it is sent",
+    ]
+    assert [record.operation.get("status") for record in records if not record.fault] == [
+        None,
+        "picked_up",
+        "in_transit",
+        "delivered",
+        None,
+        "picked_up",
+        "in_transit",
+    ]

@@ -1,0 +1,157 @@
+"""From the names of a file's columns to ours. Pure."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from tracking.load.faults import UnreadableFile, quoted
+
+COLUMNS = (
+    "op",
+    "order_id",
+    "merchant_id",
+    "customer_name",
+    "customer_contact_ref",
+    "status",
+    "occurred_at",
+    "created_at",
+    "updated_at",
+    "metadata",
+    "expected_version",
+    "update_id",
+)
+"""What is loaded."""
+
+METADATA_PREFIX = "metadata."
+"""`--map weight=metadata.weight`: a column as one key of the metadata."""
+
+IGNORED = ""
+"""Where a column goes that is not loaded."""
+
+EXPORT_COLUMNS = frozenset(
+    {"order_id", "merchant_id", "status", "version", "active", "created_at", "updated_at", "metadata"}
+)
+"""A file with all of these is an export of query; what else it has is not loaded, as it is derived."""
+
+_BLANKS = re.compile(r"[\s_\-]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The columns of one file."""
+
+    names: Sequence[str]
+    """As the file has them."""
+    targets: Sequence[str]
+    """Ours for each, `metadata.KEY`, or `IGNORED`."""
+    is_export: bool = False
+
+    @property
+    def ignored(self) -> list[str]:
+        """The names of the columns that are not loaded."""
+        return [
+            name for name, target in zip(self.names, self.targets, strict=True) if not target and name.strip()
+        ]
+
+    def theirs(self, target: str) -> str:
+        """What the file calls one of our columns; our name where it has none."""
+        return dict(zip(self.targets, self.names, strict=True)).get(target, target).strip()
+
+
+@dataclass(slots=True)
+class ColumnMap:
+    """What `--map` says: theirs, normalised, to ours."""
+
+    targets: dict[str, str] = field(default_factory=dict)
+    used: set[str] = field(default_factory=set)
+    """Those of them that a file has."""
+
+    @property
+    def ignores_others(self) -> bool:
+        """Whether `*=` was said."""
+        return self.targets.get("*") == IGNORED
+
+    def target_of(self, name: str) -> str | None:
+        """Ours; None for a column that is not known."""
+        key = normalised(name)
+        if key in self.targets:
+            self.used.add(key)
+            return self.targets[key]
+        if key in COLUMNS:
+            return key
+        return IGNORED if not key or self.ignores_others else None
+
+    def unused(self) -> list[str]:
+        """What was mapped and is in no file."""
+        return sorted(set(self.targets) - self.used - {"*"})
+
+
+def normalised(name: str) -> str:
+    """A name without regard to case and blanks: ` Order ID` is `order_id`."""
+    return _BLANKS.sub("_", name.strip().strip("\ufeff").strip().casefold())
+
+
+def parse_map(texts: Iterable[str]) -> ColumnMap:
+    """The map that `theirs=ours` of each option makes.
+
+    Raises:
+        ValueError: one of them is not of this form, or names a column that is none of ours.
+    """
+    found = ColumnMap()
+    for text in texts:
+        theirs, equals, ours = (part.strip() for part in text.rpartition("="))
+        is_key = ours.startswith(METADATA_PREFIX) and ours != METADATA_PREFIX
+        if not equals or not theirs or (theirs == "*" and ours):
+            raise ValueError(f"write theirs=ours, not {quoted(text)}")
+        if ours and not is_key and ours not in COLUMNS:
+            raise ValueError(f"{quoted(ours)} is none of ours: {', '.join(COLUMNS)}, metadata.KEY")
+        if normalised(theirs) in found.targets:
+            raise ValueError(f"{quoted(theirs)} is mapped twice")
+        found.targets[normalised(theirs)] = ours
+    return found
+
+
+def read_header(name: str, names: Sequence[str], column_map: ColumnMap) -> Header:
+    """The header of the file `name`.
+
+    Raises:
+        UnreadableFile: a column is there twice, is not known, or none of ours is there.
+    """
+    is_export = {normalised(each) for each in names} >= EXPORT_COLUMNS
+    targets = [column_map.target_of(each) for each in names]
+    if is_export:
+        targets = [target or IGNORED for target in targets]
+    keys = [
+        normalised(each) if target is None else target for each, target in zip(names, targets, strict=True)
+    ]
+    twice = [key for key, number in Counter(filter(None, keys)).items() if number > 1]
+    if twice:
+        raise UnreadableFile(f"{name}: two columns for {_listed(twice)}; it has {_listed(names)}")
+    unknown = [each.strip() for each, target in zip(names, targets, strict=True) if target is None]
+    if unknown:
+        raise UnreadableFile(_unknown(name, unknown, names))
+    header = Header(list(names), [target or IGNORED for target in targets], is_export)
+    if not {"order_id", "merchant_id"} & set(header.targets):
+        raise UnreadableFile(
+            f"{name}: no column order_id; it has {_listed(names)}. Name it with --map theirs=order_id"
+        )
+    return header
+
+
+def _unknown(name: str, unknown: Sequence[str], names: Sequence[str]) -> str:
+    if len(unknown) == len([each for each in names if each.strip()]):
+        return (
+            f"{name}: the first line names no column of ours; it has {_listed(names)}."
+            f" Ours are {', '.join(COLUMNS)}; name theirs with --map theirs=ours"
+        )
+    return (
+        f"{name}: unknown columns {_listed(unknown)}. Say what they are with --map theirs=ours,"
+        " leave one out with --map theirs= or all of them with --map '*='."
+        f" Ours are {', '.join(COLUMNS)}, metadata.KEY"
+    )
+
+
+def _listed(names: Iterable[str]) -> str:
+    shown = [quoted(name) for name in names]
+    return ", ".join(shown[:12]) + (f" and {len(shown) - 12} more" if len(shown) > 12 else "")

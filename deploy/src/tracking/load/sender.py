@@ -1,0 +1,167 @@
+"""Sending: operations go out in several lanes, those of one order always through the same lane."""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+
+from aiohttp import ClientSession
+
+from shared.workflow import Workflow
+from tracking.batch_client import BatchClient
+from tracking.load.order_work import OrderWork
+from tracking.load.records import Record
+from tracking.load.summary import Summary
+
+WINDOW_RECORDS = 2000
+"""Of one lane, read ahead so that a batch finds enough different orders. About 1 KB each."""
+
+BATCH_RECORDS = 500
+BATCH_BYTES = 900_000
+"""Below the server's bounds: 1,000 operations and 1 MiB."""
+
+OnDecided = Callable[[], None]
+"""Called when the summary has more than before."""
+
+
+class Window:
+    """How many records may be in memory at once. An order with more than that has the window for itself."""
+
+    def __init__(self, records: int) -> None:
+        self._size = records
+        self._free = records
+        self._change = asyncio.Condition()
+
+    async def enter(self, records: int) -> None:
+        """Waits until there is room."""
+        wanted = min(records, self._size)
+        async with self._change:
+            await self._change.wait_for(lambda: self._free >= wanted)
+            self._free -= wanted
+
+    async def leave(self, records: int) -> None:
+        """Makes room."""
+        async with self._change:
+            self._free += min(records, self._size)
+            self._change.notify_all()
+
+
+class Order:
+    """The work on one order, and how many records it came with."""
+
+    def __init__(self, records: list[Record], workflow: Workflow) -> None:
+        self.work = OrderWork(records, workflow)
+        self.size = len(records)
+
+
+async def send(
+    orders: Iterable[list[Record]],
+    *,
+    ingest_url: str,
+    token: str,
+    lanes: int,
+    workflow: Workflow,
+    summary: Summary,
+    on_decided: OnDecided,
+) -> None:
+    """Sends all records, order by order, bounded, and counts into `summary` what became of them.
+
+    Raises:
+        BatchRefused: the server does not take such batches.
+        Undecided: the server was away for too long; what was decided so far stays decided.
+        UnreadableFile: the records cannot be read on.
+    """
+    window = Window(WINDOW_RECORDS * lanes)
+    queue: asyncio.Queue[Order | None] = asyncio.Queue()
+    async with ClientSession() as session:
+        client = BatchClient(session, ingest_url, token)
+        running = [Lane(queue, window, client, summary, on_decided) for _ in range(lanes)]
+        tasks = [asyncio.ensure_future(lane.run()) for lane in running]
+        tasks.append(asyncio.ensure_future(_feed(orders, queue, window, workflow, lanes)))
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
+            for task in done:
+                task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _feed(
+    orders: Iterable[list[Record]],
+    queue: asyncio.Queue[Order | None],
+    window: Window,
+    workflow: Workflow,
+    lanes: int,
+) -> None:
+    for records in orders:
+        await window.enter(len(records))
+        queue.put_nowait(Order(records, workflow))
+    for _ in range(lanes):
+        queue.put_nowait(None)
+
+
+class Lane:
+    """Sends one batch after another, with at most one record of each order in it."""
+
+    def __init__(
+        self,
+        queue: asyncio.Queue[Order | None],
+        window: Window,
+        client: BatchClient,
+        summary: Summary,
+        on_decided: OnDecided,
+    ) -> None:
+        self._queue = queue
+        self._window = window
+        self._client = client
+        self._summary = summary
+        self._on_decided = on_decided
+        self._waiting: list[Order] = []
+        self._has_ended = False
+
+    async def run(self) -> None:
+        """Works until the queue has ended and everything is decided."""
+        while True:
+            await self._fill()
+            batch = await self._take_batch()
+            if batch:
+                results = await self._client.decide([record.body for _, record in batch])
+                for (order, _), result in zip(batch, results, strict=True):
+                    order.work.take(result, self._summary)
+                self._on_decided()
+            elif self._has_ended and not self._waiting:
+                return
+
+    async def _fill(self) -> None:
+        """Takes over orders for a whole batch, waiting if there is nothing at all."""
+        while len(self._waiting) < BATCH_RECORDS and not self._has_ended:
+            if self._waiting and self._queue.empty():
+                return
+            order = await self._queue.get()
+            if order is None:
+                self._has_ended = True
+            else:
+                self._waiting.append(order)
+
+    async def _take_batch(self) -> list[tuple[Order, Record]]:
+        """The next record of each order, within the bounds of one batch. Drops orders that are through."""
+        through: list[Order] = []
+        batch = list(self._next_records(through))
+        if through:
+            gone = set(map(id, through))
+            self._waiting = [order for order in self._waiting if id(order) not in gone]
+            await self._window.leave(sum(order.size for order in through))
+        return batch
+
+    def _next_records(self, through: list[Order]) -> Iterator[tuple[Order, Record]]:
+        room, number = BATCH_BYTES, 0
+        for order in self._waiting:
+            record = order.work.next(self._summary)
+            if record is None:
+                through.append(order)
+                continue
+            if number == BATCH_RECORDS or (number and len(record.body) >= room):
+                return
+            number += 1
+            room -= len(record.body) + 1
+            yield order, record
