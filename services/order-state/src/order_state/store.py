@@ -18,6 +18,7 @@ from shared.database import (
     DURABLE,
     OPERATION_TIMEOUT_MS,
     Database,
+    DatabaseUnavailable,
     driver_errors,
     follow_session,
 )
@@ -55,6 +56,14 @@ class Store:
         self._ownership = Ownership(database, self._session)
         self._beside = database.client.start_session()
         """For the second one of two reads at once: a session serves one at a time."""
+
+    async def answers(self) -> bool:
+        """Whether the database answers at all. Bounded in time."""
+        try:
+            await self._database.ping()
+        except DatabaseUnavailable:
+            return False
+        return True
 
     async def claim(self, partition: int) -> PartitionPosition:
         """Makes this worker the only one that can write to the partition, and tells where it stands.
