@@ -1,6 +1,5 @@
 """Who owns a partition: how a worker claims it, finds itself again, and learns that it is somebody else's."""
 
-import logging
 from contextlib import nullcontext
 from typing import NoReturn
 
@@ -13,8 +12,6 @@ from pymongo.errors import PyMongoError
 from order_state.faults import Fenced
 from shared.database import Database, DatabaseUnavailable, driver_errors, follow_session
 from shared.documents import PartitionDocument
-
-log = logging.getLogger(__name__)
 
 FIRST_CLAIM_SECONDS = 2.0
 """A claim takes a millisecond, unless somebody's transaction is in its way, or the majority lags. After this

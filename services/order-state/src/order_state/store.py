@@ -1,9 +1,9 @@
 """The store: what a micro-batch reads, and the one transaction that writes it."""
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import pymongo
 from pymongo import DeleteOne, ReadPreference, ReplaceOne, UpdateOne
@@ -23,6 +23,9 @@ from shared.database import (
     follow_session,
 )
 from shared.documents import EventDocument, ParkedDocument, PartitionDocument, update_key
+
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +97,7 @@ class Store:
         database = self._database
         follow_session(self._beside, self._session)
         with driver_errors():
-            orders, updates = await asyncio.gather(
+            orders, updates = await _beside(
                 database.orders.find({"_id": {"$in": order_ids}}, session=self._session).to_list(),
                 database.updates.find({"_id": {"$in": keys}}, session=self._beside).to_list(),
             )
@@ -231,6 +234,16 @@ class Store:
         parking = [operation for _, decided in writes for operation in _parking(decided)]
         if parking:
             await database.parked.bulk_write(parking, ordered=True, session=session)
+
+
+async def _beside(first: Awaitable[A], second: Awaitable[B]) -> tuple[A, B]:
+    """What both return. Also if one of them fails, both are at their end: their sessions are free again."""
+    one, other = await asyncio.gather(first, second, return_exceptions=True)
+    if isinstance(one, BaseException):
+        raise one
+    if isinstance(other, BaseException):
+        raise other
+    return one, other
 
 
 def _parking(decided: Decided) -> list[Any]:

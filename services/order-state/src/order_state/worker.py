@@ -180,7 +180,7 @@ class Worker:
             self._in_hand.clear()  # whatever is left comes again, to whomever
 
     def _take(self) -> list[_Taken]:
-        taken = []
+        taken: list[_Taken] = []
         room = PASS_BYTES
         while self._queue and room > 0:
             is_held = self._queue[0].subscription.held is not None
