@@ -10,7 +10,6 @@ from typing import Any, cast
 import pymongo
 from bson.codec_options import CodecOptions
 from pymongo import ASCENDING, DESCENDING, AsyncMongoClient, IndexModel, ReadPreference
-from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import (
@@ -58,11 +57,6 @@ DURABLE = WriteConcern("majority", j=True)
 NAMESPACE_EXISTS = 48
 """MongoDB's code: somebody else has created the collection since the driver looked."""
 MAJORITY = ReadConcern("majority")
-
-LINEARIZABLE = ReadConcern("linearizable")
-"""Sees every write that was acknowledged before: the server confirms with a majority that it is still the
-primary, and answers then. `majority` alone does not say that: right after an election it may answer from
-before the newest acknowledged writes. The server takes it without a causal session only."""
 
 INDEXES: dict[str, list[IndexModel]] = {
     # Each ends in `_id`: lists are sorted by a time and then by id, and an index serves a sort only whole.
@@ -166,31 +160,6 @@ class Database:
         with driver_errors(), pymongo.timeout(PING_SECONDS):
             await self.client.admin.command("ping")
 
-    async def newest_partitions(self, session: AsyncClientSession | None = None) -> list[PartitionDocument]:
-        """The documents of all partitions, not older than any commit that was acknowledged before. What
-        `session` reads afterwards is not older, either.
-
-        It costs the servers a round among them, so ask only where a wrong answer would last. Errors of the
-        driver are the caller's.
-        """
-        return await self._newest({}, session)
-
-    async def newest_partition(
-        self, partition: int, session: AsyncClientSession | None = None
-    ) -> PartitionDocument | None:
-        """The same of one partition."""
-        return next(iter(await self._newest({"_id": partition}, session)), None)
-
-    async def _newest(
-        self, which: dict[str, Any], session: AsyncClientSession | None
-    ) -> list[PartitionDocument]:
-        partitions = self.partitions.with_options(read_concern=LINEARIZABLE)
-        async with self.client.start_session(causal_consistency=False) as own:
-            documents = await partitions.find(which, session=own).to_list()
-            if session is not None:
-                follow_session(session, own)
-        return documents
-
     async def prepare(self, partitions: int) -> None:
         """Creates collections, indexes and partition documents where missing. Idempotent, safe to run at once
         from many processes. Takes as long as the indexes take, minutes where there are many documents.
@@ -291,37 +260,6 @@ class Database:
                 log.debug("partition %d was created by another process", partition)
         # Those that were created before anything could be parked.
         await self.partitions.update_many({"parked": {"$exists": False}}, {"$set": {"parked": []}})
-
-
-def follow_session(session: AsyncClientSession, other: AsyncClientSession) -> None:
-    """Has what `session` reads from now on be no older than what `other` has read or written."""
-    if other.cluster_time is not None:
-        session.advance_cluster_time(other.cluster_time)
-    if other.operation_time is not None:
-        session.advance_operation_time(other.operation_time)
-
-
-class CausalReads:
-    """Reads none of which is older than one before it, though each has a session of its own, so that they may
-    run beside one another. What was seen once is never unseen, also after the database has elected another
-    primary.
-    """
-
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._latest: AsyncClientSession | None = None
-        """Holds the time of the newest read; nothing runs in it."""
-
-    @asynccontextmanager
-    async def session(self) -> AsyncIterator[AsyncClientSession]:
-        """A session for reads one after the other."""
-        latest = self._latest = self._latest or self._database.client.start_session()
-        async with self._database.client.start_session() as session:
-            follow_session(session, latest)
-            try:
-                yield session
-            finally:
-                follow_session(latest, session)
 
 
 @asynccontextmanager

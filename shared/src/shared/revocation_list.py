@@ -10,7 +10,8 @@ from typing import Any
 import pymongo
 from uuid_utils import uuid4
 
-from shared.database import CausalReads, Database, DatabaseUnavailable, driver_errors
+from shared.causal_reads import CausalReads
+from shared.database import Database, DatabaseUnavailable, driver_errors
 from shared.revocations import Revocations, revocations_of
 from shared.timestamps import to_milliseconds
 

@@ -6,8 +6,9 @@ from collections.abc import AsyncIterator
 from notifier.events import Event, event_of
 from notifier.filters import Audience, order_query
 from notifier.positions import unjoinable_because
+from shared.causal_reads import CausalReads, newest_partitions
 from shared.cursors import Position
-from shared.database import CausalReads, Database, DatabaseUnavailable, driver_errors
+from shared.database import Database, DatabaseUnavailable, driver_errors
 from shared.documents import EventDocument, OrderDocument, PartitionDocument, position_key
 from shared.workflow import Workflow
 
@@ -66,7 +67,7 @@ class EventLog:
     async def _newest_heads(self) -> Position:
         with driver_errors():
             async with self._causal.session() as session:
-                return self._heads_of(await self._database.newest_partitions(session))
+                return self._heads_of(await newest_partitions(self._database, session))
 
     def _heads_of(self, documents: list[PartitionDocument]) -> Position:
         documents.sort(key=lambda document: document["_id"])

@@ -10,7 +10,8 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import PyMongoError
 
 from order_state.faults import Fenced
-from shared.database import Database, DatabaseUnavailable, driver_errors, follow_session
+from shared.causal_reads import follow_session, newest_partition
+from shared.database import Database, DatabaseUnavailable, driver_errors
 from shared.documents import PartitionDocument
 
 FIRST_CLAIM_SECONDS = 2.0
@@ -86,7 +87,7 @@ class Ownership:
             DatabaseUnavailable: no answer.
         """
         with driver_errors():
-            document = await self._database.newest_partition(partition, self._session)
+            document = await newest_partition(self._database, partition, self._session)
         if document is None or document["worker"] != self._worker:
             raise Fenced(f"partition {partition} was claimed by another worker")
         return document

@@ -14,13 +14,13 @@ from order_state.decided import AnyCommand, Decided, Known
 from order_state.lines import Lines, decode_lines, encode_lines, lines_after
 from order_state.ownership import Ownership
 from order_state.refusals import refusals
+from shared.causal_reads import follow_session
 from shared.database import (
     DURABLE,
     OPERATION_TIMEOUT_MS,
     Database,
     DatabaseUnavailable,
     driver_errors,
-    follow_session,
 )
 from shared.documents import EventDocument, ParkedDocument, PartitionDocument, update_key
 

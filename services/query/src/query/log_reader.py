@@ -11,6 +11,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from query.limits import bounded_read
 from query.log_page import LogPage, keys_of
 from query.reach import Reach
+from shared.causal_reads import newest_partitions
 from shared.cursors import Position
 from shared.database import Database, DatabaseUnavailable
 from shared.documents import EventDocument, PartitionDocument
@@ -102,7 +103,7 @@ async def _head_to_join(
         return head
     # A primary that was just elected may answer from before the newest commits. A caller who is told that
     # its cursor is bad drops what it has, so this is asked once more, surely.
-    return _head_of(await database.newest_partitions(session), partitions)
+    return _head_of(await newest_partitions(database, session), partitions)
 
 
 def _head_of(documents: list[PartitionDocument], partitions: int) -> Position:
