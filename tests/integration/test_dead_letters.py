@@ -135,6 +135,44 @@ async def test_what_came_back_too_often_is_sent_again_and_decided(spine: Spine) 
     await examine(spine.environment, spine.caller.acknowledged)
 
 
+async def test_a_step_that_was_applied_so_long_ago_that_its_outcome_is_forgotten_is_not_applied_twice(
+    spine: Spine,
+) -> None:
+    order_id = order_id_in(lambda p: p == 1)
+    steps = [
+        create_command(order_id, update_id="create"),
+        update_command(order_id, update_id="step"),
+        update_command(order_id, "in_transit", update_id="scan"),
+    ]
+    url = spine.environment["AMQP_URL"]
+    await publish(url, join_commands([encode_command(one) for one in steps]), routing_key(1))
+    database_url, name = spine.environment["MONGODB_URL"], spine.environment["MONGODB_DATABASE"]
+    async with open_database(database_url, name) as database:
+
+        async def version() -> int:
+            order = await database.orders.find_one({"_id": order_id})
+            return order["version"] if order else 0
+
+        async def is_applied() -> bool:
+            return await version() == 3
+
+        await eventually(is_applied)
+        await database.updates.delete_many({"order_id": order_id})  # as after 30 days
+        late = update_command(order_id, "in_transit", update_id="late")
+        await publish(url, join_commands([encode_command(one) for one in (steps[2], late)]))  # not its queue
+        [line] = await listed(spine, 1)
+        sent = await act(spine, line.split()[0], again=True)
+        assert sent.endswith(": 1 commands sent, 1 left out that were applied before")
+
+        async def late_is_applied() -> bool:
+            return await database.updates.count_documents({"order_id": order_id}) == 1
+
+        await eventually(late_is_applied)
+        assert await version() == 4
+        history = await database.order_events.find({"order_id": order_id}).sort("version").to_list()
+        assert [event["update_id"] for event in history] == ["create", "step", "scan", "late"]
+
+
 async def take_and_die(connection: Connection) -> None:
     """As an order-state that ends with a message in hand."""
     consumer = await connection.consumer(partition_queue_name(0), prefetch=1)

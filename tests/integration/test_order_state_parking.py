@@ -274,7 +274,11 @@ async def test_a_partition_with_too_many_parked_orders_waits_and_the_others_do_n
         async with Caller([ingest.url]) as caller:
             await poisoned_order(caller, first)
             await poisoned_order(caller, second)
-            await eventually(lambda: says(faulty, "holding partition 0: 1 orders of partition 0 are parked"))
+            await eventually(
+                lambda: says(
+                    faulty, "partition 0 is stalled, next attempt in 1 s: 1 orders of partition 0 are parked"
+                )
+            )
             for _ in range(8):
                 order_id = next(name for name in (uuid4().hex for _ in range(200)) if not in_0(name))
                 assert [answer.status for answer in await caller.live(order_id, ["picked_up"])] == [201, 200]

@@ -97,6 +97,15 @@ async def test_order_state_is_not_ready_while_indexes_are_built_and_does_not_beg
     assert builds == [name for name, indexes in INDEXES.items() if indexes]
 
 
+async def test_an_index_is_there_when_a_majority_has_built_it_and_a_member_that_is_down_is_not_waited_for(
+    mongodb_url: str, database_name: str
+) -> None:
+    async with tap_database(mongodb_url) as tap, open_database(tap.url, database_name) as database:
+        await database.prepare(PARTITIONS)
+        quorums = {command["commitQuorum"] for command in tap.commands if "createIndexes" in command}
+        assert quorums == {"majority"}
+
+
 async def failing(service: ServiceProcess) -> dict[str, str]:
     """What `/readyz` says is away."""
     async with ClientSession() as session, session.get(f"{service.url}/readyz") as response:

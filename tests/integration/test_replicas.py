@@ -87,3 +87,15 @@ async def test_a_short_secret_is_refused(start_service: StartService) -> None:
     for module in ("order_state", "ingest", "query", "notifier"):
         service = await start_service(module, wait=False, JWT_SECRET="short")
         await ends_with(service, 78, "JWT_SECRET: has 5 bytes, needs 32 or more")
+
+
+async def test_an_address_under_which_decisions_would_be_read_from_a_secondary_is_refused(
+    service_environment: dict[str, str], start_service: StartService
+) -> None:
+    url = service_environment["MONGODB_URL"] + "&readPreference=secondaryPreferred"
+    services = [
+        await start_service(module, wait=False, MONGODB_URL=url)
+        for module in ("order_state", "ingest", "query", "notifier")
+    ]
+    for service in services:
+        await ends_with(service, 78, "MONGODB_URL: readPreference: leave it out")

@@ -59,6 +59,12 @@ class LogInMemory:
         await asyncio.sleep(0)
         return heads
 
+    async def heads_to_join(self, position: Position) -> Position:
+        return await self.heads()
+
+    async def reach(self, position: Position) -> None:
+        await asyncio.sleep(0)
+
     async def page(self, partition: int, after: int, through: int) -> list[Event]:
         await asyncio.sleep(0)
         self.pages_read += 1

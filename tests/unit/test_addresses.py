@@ -1,5 +1,6 @@
 """Addresses of broker and database are checked at the start, and never quoted."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,8 @@ def test_a_good_broker_url_passes(url: str) -> None:
         "mongodb://u:p@a.example:1,b.example:2/?replicaSet=rs0&authSource=tracking",
         f"mongodb://a.example/?tls=true&tlsCAFile={__file__}",
         "mongodb+srv://u:p@cluster.example/",
+        "mongodb+srv://u:p@cluster.example/?retryWrites=true&w=majority&appName=a",
+        "mongodb://a.example/?readPreference=primary&journal=true&readConcernLevel=majority",
     ],
 )
 def test_a_good_database_url_passes(url: str) -> None:
@@ -64,6 +67,38 @@ BAD_DATABASES = [
     f"mongodb://u:{PASSWORD}@db/?tls=true&tlsAllowInvalidCertificates=true",
     f"mongodb+srv://u:{PASSWORD}@db/?tlsAllowInvalidHostnames=true",
 ]
+
+
+WEAKENING = [
+    "readPreference=secondaryPreferred",
+    "readPreference=primary&readPreference=nearest",
+    "replicaSet=rs0;readPreference=secondary",
+    "READPREFERENCE=primaryPreferred",
+    "readPreferenceTags=dc:eu",
+    "maxStalenessSeconds=120",
+    "w=1",
+    "w=0",
+    "w=2",
+    "journal=false",
+    "j=false",
+    "readConcernLevel=local",
+    "readConcernLevel=available",
+    "retryWrites=false",
+]
+
+
+@pytest.mark.parametrize("scheme", ["mongodb", "mongodb+srv"])
+@pytest.mark.parametrize("options", WEAKENING)
+def test_an_option_that_would_weaken_reads_or_writes_is_refused_by_its_name(
+    scheme: str, options: str
+) -> None:
+    name = re.split("[&;]", options)[-1].partition("=")[0]
+    with pytest.raises(SettingsError, match=f"MONGODB_URL: {name}: leave it out") as refused:
+        check_addresses(
+            Settings(amqp_url="amqp://a", mongodb_url=f"{scheme}://u:{PASSWORD}@db.example/?{options}")
+        )
+    assert PASSWORD not in str(refused.value)
+    assert "db.example" not in str(refused.value)
 
 
 @pytest.mark.parametrize("url", BAD_BROKERS)

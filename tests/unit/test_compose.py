@@ -158,7 +158,7 @@ def test_the_broker_waits_longer_for_an_acknowledgement_than_the_database_may_be
     lines = (ROOT / "deploy/rabbitmq/rabbitmq.conf").read_text().splitlines()
     settings = dict(line.split(" = ", 1) for line in lines if line and not line.startswith("#"))
     assert int(settings["consumer_timeout"]) == 2 * 3600 * 1000
-    assert int(settings["max_message_size"]) == 64 * 1024 * 1024
+    assert int(settings["max_message_size"]) == 16 * 1024 * 1024
 
 
 def test_the_start_script_of_the_database_is_valid() -> None:

@@ -26,12 +26,14 @@ from ingest.settings import IngestSettings
 from notifier import admission, pages, protocol
 from notifier.settings import NotifierSettings
 from order_state.consumer import PREFETCH_MESSAGES
+from order_state.ownership import FIRST_CLAIM_SECONDS
 from order_state.parking import MAX_WAITING
+from order_state.recording import MAX_FAILURES
 from order_state.settings import OrderStateSettings
-from order_state.worker import HOLD_SECONDS, PASS_BYTES
+from order_state.worker import FIRST_STALL_SECONDS, MAX_STALL_SECONDS, PASS_BYTES
 from query.settings import QuerySettings
 from shared.commands import MAX_COMMANDS_PER_MESSAGE, MAX_MESSAGE_BYTES
-from shared.database import INDEXES, UPDATES_TTL_SECONDS
+from shared.database import INDEXES, OPERATION_TIMEOUT_MS, UPDATES_TTL_SECONDS
 from shared.documents import (
     AuditDocument,
     EventDocument,
@@ -233,7 +235,14 @@ def test_every_close_code_is_in_its_table() -> None:
         ("concurrency", f"| `orders.dead` | {DEAD_MAX_MESSAGES:,} messages |"),
         ("concurrency", f"returned {DELIVERY_LIMIT} times"),
         ("concurrency", f"| parked updates of one order | {MAX_WAITING:,}, "),
-        ("concurrency", f"tries again every {HOLD_SECONDS} seconds"),
+        ("concurrency", f"tries again after {FIRST_STALL_SECONDS:.0f} s, then twice as long each time"),
+        (
+            "concurrency",
+            f"waits between attempts grow from {FIRST_STALL_SECONDS:.0f} to {MAX_STALL_SECONDS:.0f} s",
+        ),
+        ("concurrency", f"has failed {MAX_FAILURES} times"),
+        ("concurrency", f"the first attempt gets {FIRST_CLAIM_SECONDS:.0f} s"),
+        ("concurrency", f"all of it ends within {OPERATION_TIMEOUT_MS // 1000} s"),
         ("concurrency", f"| parked orders of a partition | {MAX_PARKED_ORDERS} (`MAX_PARKED_ORDERS`)"),
         ("concurrency", f"kept for {UPDATES_TTL_SECONDS // 86400} days"),
         ("operations", f"| {UPDATES_TTL_SECONDS // 86400} days |"),

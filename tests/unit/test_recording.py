@@ -49,6 +49,9 @@ class MemoryStore:
         [partition] = self.records.partitions
         return PartitionPosition(0, partition["seq"], partition["commits"], decode_lines(partition["parked"]))
 
+    async def answers(self) -> bool:
+        return True
+
     async def claim(self, partition: int) -> PartitionPosition:
         return self._position()
 

@@ -8,6 +8,7 @@ import asyncio
 import hashlib
 from dataclasses import dataclass
 from secrets import token_hex
+from typing import Any
 
 from shared.audit_trail import Act, Actor
 from shared.broker import BrokerUnavailable, Connection, Death, Delivery, connect
@@ -21,7 +22,7 @@ from shared.commands import (
     encode_command,
     join_commands,
 )
-from shared.database import DatabaseUnavailable, open_database
+from shared.database import Database, DatabaseUnavailable, driver_errors, open_database
 from shared.partitioning import partition_of
 from shared.timestamps import format_time
 from shared.topology import COMMANDS_EXCHANGE, DEAD_QUEUE, routing_key
@@ -104,6 +105,10 @@ async def move(
 ) -> str:
     """Sends what a dead letter holds to its partitions, or not, and removes it. The audit trail has it first.
 
+    Updates that are in the history of their orders are left out. While their outcomes are kept they would
+    have no effect anyway; but a letter may be older than that, and a step that may repeat, a scan, would be
+    applied twice.
+
     Raises:
         NotMoved: there is none of that name, it cannot be read, or there was no answer.
     """
@@ -117,14 +122,38 @@ async def move(
             if again and not letter.commands:
                 raise NotMoved(f"dead letter {name} cannot be read; it would come back")
             await trail_of(database).record(actor, _act(letter, again=again))
-            if again:
-                await _send(broker, letter.commands, partitions)
+            unapplied = await _unapplied(database, letter.commands) if again else []
+            await _send(broker, unapplied, partitions)
             await delivery.acknowledge()
     except DatabaseUnavailable as error:
         raise NotMoved(f"the database does not answer: {error}") from None
     except BrokerUnavailable as error:
         raise NotMoved(f"the broker does not answer: {error}") from None
-    return f"dead letter {name}: {f'{len(letter.commands):,} commands sent' if again else 'removed'}"
+    return f"dead letter {name}: {_sent(letter, len(unapplied)) if again else 'removed'}"
+
+
+def _sent(letter: DeadLetter, sent: int) -> str:
+    left_out = len(letter.commands) - sent
+    return f"{sent:,} commands sent" + (
+        f", {left_out:,} left out that were applied before" if left_out else ""
+    )
+
+
+async def _unapplied(database: Database, commands: Commands) -> Commands:
+    """Those whose updates are not in the history of their orders."""
+    stages: list[dict[str, Any]] = [
+        {"$match": {"order_id": {"$in": list({command.order_id for command in commands})}}},
+        {"$match": {"update_id": {"$in": list({_update_id(command) for command in commands})}}},
+        {"$project": {"order_id": 1, "update_id": 1}},
+    ]
+    with driver_errors():
+        events = await (await database.order_events.aggregate(stages)).to_list()
+    applied = {(event["order_id"], event["update_id"]) for event in events}
+    return [command for command in commands if (command.order_id, _update_id(command)) not in applied]
+
+
+def _update_id(command: CreateOrder | UpdateOrder | ReleaseOrder) -> str | None:
+    return None if isinstance(command, ReleaseOrder) else command.update_id
 
 
 def _act(letter: DeadLetter, *, again: bool) -> Act:

@@ -113,7 +113,7 @@ def dead(context: typer.Context, *, limit: Limit = 20, data_dir: DataDir = DEFAU
 def send(letter: LetterName, *, acting: AsOption = "", data_dir: DataDir = DEFAULT_FOLDER) -> None:
     """Sends the commands of a dead letter to their partitions again, and removes it.
 
-    What was decided meanwhile is not applied again. What was sent for the same order since then goes before.
+    What was applied before is left out. What was sent for the same order since then goes before.
     """
     _move(data_dir, letter, actor_of(acting), again=True)
 

@@ -18,6 +18,20 @@ _UNVERIFIED = frozenset(
 )
 """Options under which anybody between could pretend to be the server."""
 
+_WEAKENING = {
+    "readpreference": ("primary", "every decision is read from the primary"),
+    "readpreferencetags": ("", "every decision is read from the primary"),
+    "maxstalenessseconds": ("-1", "every decision is read from the primary"),
+    "w": ("majority", "every write is confirmed by a majority"),
+    "journal": ("true", "every write is confirmed from the journal"),
+    "j": ("true", "every write is confirmed from the journal"),
+    "fsync": ("", "every write is confirmed by a majority"),
+    "readconcernlevel": ("majority", "every read is of what a majority has"),
+    "retrywrites": ("true", "a write is repeated where a primary steps down"),
+}
+"""Options of the database under which reads miss what was acknowledged, or acknowledged writes may be lost.
+With each the one value that says what is done anyway, and why there is no other."""
+
 _CREDENTIALS = re.compile(r"(://)[^/@\s]*@")
 _TOKEN = re.compile(r"\beyJ[\w-]*\.[\w-]*\.[\w-]*")
 
@@ -69,7 +83,9 @@ def check_database_url(url: str) -> None:
     """
     if not url.startswith(("mongodb://", "mongodb+srv://")):
         raise BadAddress("must begin with mongodb:// or mongodb+srv://")
-    _check_options(_options(url.partition("?")[2]), _DATABASE_FILES)
+    query = url.partition("?")[2].replace(";", "&")  # the driver takes either between options
+    _check_options(_options(query), _DATABASE_FILES)
+    _check_strength(query)
     if url.startswith("mongodb+srv://"):
         return  # to read it, the driver asks the name service
     try:
@@ -94,6 +110,13 @@ def _check_options(options: dict[str, str], files: tuple[str, ...]) -> None:
     for name in files:
         if name in options and not _is_readable(Path(options[name])):
             raise BadAddress(f"{name}: there is no such file, or it may not be read")
+
+
+def _check_strength(query: str) -> None:
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        needed, reason = _WEAKENING.get(name.lower(), (value, ""))
+        if value.lower() != needed.lower():
+            raise BadAddress(f"{name}: leave it out; {reason}, in all services alike")
 
 
 def _is_readable(path: Path) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import pymongo
 from bson.codec_options import CodecOptions
-from pymongo import ASCENDING, DESCENDING, AsyncMongoClient, IndexModel
+from pymongo import ASCENDING, DESCENDING, AsyncMongoClient, IndexModel, ReadPreference
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import (
@@ -154,6 +154,7 @@ class Database:
             codec_options=CodecOptions(tz_aware=True, tzinfo=UTC),
             write_concern=DURABLE,
             read_concern=MAJORITY,
+            read_preference=ReadPreference.PRIMARY,  # whatever the address says
         )
         self.orders = cast(AsyncCollection[OrderDocument], self.raw["orders"])
         self.order_events = cast(AsyncCollection[EventDocument], self.raw["order_events"])
@@ -242,7 +243,9 @@ class Database:
         )
         try:
             with pymongo.timeout(0):
-                await self.raw[name].create_indexes(indexes)
+                # Votes of a majority are enough: by default it waits for every member that holds data, and
+                # one that is down would hold up the start.
+                await self.raw[name].create_indexes(indexes, commitQuorum="majority")
         finally:
             told.cancel()
 

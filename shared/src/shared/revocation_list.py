@@ -10,6 +10,7 @@ from typing import Any
 import pymongo
 from uuid_utils import uuid4
 
+from shared.causal_reads import CausalReads
 from shared.database import Database, DatabaseUnavailable, driver_errors
 from shared.revocations import Revocations, revocations_of
 from shared.timestamps import to_milliseconds
@@ -37,6 +38,7 @@ class RevocationList:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._causal = CausalReads(database)
         self._state: str | None = None
         self._looked_at = -LOOK_SECONDS
         self._looking: asyncio.Task[bool] | None = None
@@ -50,13 +52,17 @@ class RevocationList:
             DatabaseUnavailable: what was known before still holds.
         """
         started = time.monotonic()
+        # Causally after every look before: what was seen to be revoked is not unseen after an election.
         with driver_errors():
-            # The state first, then the list: a revocation in between is read now and noticed again later.
-            document = await self._database.raw["settings"].find_one({"_id": _STATE})
-            state = None if document is None else str(document["state"])
-            changed = state != self._state
-            if changed:
-                self.known = revocations_of(await self._database.revocations.find({}).to_list(None))
+            async with self._causal.session() as session:
+                # The state first, then the list, which is so not older: a revocation in between is read now
+                # and noticed again later.
+                document = await self._database.raw["settings"].find_one({"_id": _STATE}, session=session)
+                state = None if document is None else str(document["state"])
+                changed = state != self._state
+                if changed:
+                    found = self._database.revocations.find({}, session=session)
+                    self.known = revocations_of(await found.to_list(None))
         self._state = state
         self._looked_at = started
         return changed

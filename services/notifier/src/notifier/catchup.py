@@ -94,9 +94,12 @@ class CatchUp:
         # Usually the client is behind this replica, and the database need not be asked.
         if unjoinable_because(after, self.hub.head) is None:
             return None
-        return unjoinable_because(after, await self._heads())
+        heads = self._of_this_log(await self.log.heads_to_join(after))
+        return unjoinable_because(after, heads)
 
     async def _snapshot(self) -> AsyncGenerator[bytes, None]:
+        # The hub's position is the broker's news; orders from before it would never be made good.
+        await self.log.reach(self.hub.head)
         parts: list[bytes] = []
         size = 0
         async for page in self.log.orders(self.subscription.audience):
@@ -108,7 +111,7 @@ class CatchUp:
                     parts, size = [], 0
         yield snapshot_message(parts, more=False)
         # What was read may be ahead of the hub. Up to here events may repeat what the snapshot holds.
-        self._target = (await self._heads()).seqs
+        self._target = self._of_this_log(await self.log.heads()).seqs
 
     def _shown(self, order: OrderDocument) -> bytes:
         self._seen[order["_id"]] = max(order["version"], self._seen.get(order["_id"], 0))
@@ -165,8 +168,7 @@ class CatchUp:
         REPLAYED.inc(len(parts))
         return events_message(parts, self.hub.cursor_of(self._position))
 
-    async def _heads(self) -> Position:
-        heads = await self.log.heads()
+    def _of_this_log(self, heads: Position) -> Position:
         if heads.epoch != self.hub.head.epoch:
             raise LogReplaced("the log was replaced, and the hub will notice in a moment")
         return heads

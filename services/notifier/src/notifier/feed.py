@@ -146,7 +146,7 @@ class Feed:
         for step in plan(self._hub.position[partition], [event.seq for event in events]):
             if isinstance(step, Fetch):
                 self._hub.flush()
-                heads = await self._patiently(self._log.heads)
+                heads = await self._patiently(partial(self._heads_at, partition, step.through))
                 if step.through > heads.seqs[partition]:
                     # Only what is committed is ever announced, so this message is none of order-state's.
                     log.error("partition %d: the log has no event %d", partition, step.through)
@@ -157,12 +157,19 @@ class Feed:
                 TAKEN.labels("broker").inc(step.stop - step.start)
                 self._hub.publish(events[step.start : step.stop])
 
+    async def _heads_at(self, partition: int, seq: int) -> Position:
+        """The end of the log, surely so if it is before this event."""
+        seqs = list(self._hub.position)
+        seqs[partition] = seq
+        return await self._log.heads_to_join(Position(self._hub.head.epoch, tuple(seqs)))
+
     async def _align(self) -> None:
         """Brings the hub to the end of the log; to that of another log, if it was replaced."""
-        heads = await self._patiently(self._log.heads)
         if not self._hub.started:
-            await self._begin(heads)
-        elif unjoinable_because(self._hub.head, heads) is not None:
+            await self._begin(await self._patiently(self._log.heads))
+            return
+        heads = await self._patiently(partial(self._log.heads_to_join, self._hub.head))
+        if unjoinable_because(self._hub.head, heads) is not None:
             log.error("the log was replaced or set back: every client starts anew")
             await self._begin(heads)
         else:

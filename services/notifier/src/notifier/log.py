@@ -5,9 +5,11 @@ from collections.abc import AsyncIterator
 
 from notifier.events import Event, event_of
 from notifier.filters import Audience, order_query
+from notifier.positions import unjoinable_because
+from shared.causal_reads import CausalReads, newest_partitions
 from shared.cursors import Position
 from shared.database import Database, DatabaseUnavailable, driver_errors
-from shared.documents import OrderDocument, position_key
+from shared.documents import EventDocument, OrderDocument, PartitionDocument, position_key
 from shared.workflow import Workflow
 
 PAGE_EVENTS = 500
@@ -29,6 +31,7 @@ class EventLog:
         self._workflow = workflow
         self._partitions = partitions
         self._reads = asyncio.Semaphore(CONCURRENT_READS)
+        self._causal = CausalReads(database)
 
     async def heads(self) -> Position:
         """The newest position of every partition.
@@ -37,7 +40,36 @@ class EventLog:
             DatabaseUnavailable: also while the database is not set up yet.
         """
         with driver_errors():
-            documents = await self._database.partitions.find({}).to_list(None)
+            async with self._causal.session() as session:
+                documents = await self._database.partitions.find({}, session=session).to_list(None)
+        return self._heads_of(documents)
+
+    async def heads_to_join(self, position: Position) -> Position:
+        """The same. If `position` cannot be joined there, that is asked once more, surely: a primary that was
+        just elected may answer from before the newest commits, and a reader who is told that its position
+        is none of this log's begins anew.
+
+        Raises:
+            DatabaseUnavailable: as `heads`.
+        """
+        heads = await self.heads()
+        return heads if unjoinable_because(position, heads) is None else await self._newest_heads()
+
+    async def reach(self, position: Position) -> None:
+        """Whatever is read from now on is not from before the events up to `position`, which may have come
+        from the broker.
+
+        Raises:
+            DatabaseUnavailable: as `heads`.
+        """
+        await self.heads_to_join(position)
+
+    async def _newest_heads(self) -> Position:
+        with driver_errors():
+            async with self._causal.session() as session:
+                return self._heads_of(await newest_partitions(self._database, session))
+
+    def _heads_of(self, documents: list[PartitionDocument]) -> Position:
         documents.sort(key=lambda document: document["_id"])
         if [document["_id"] for document in documents] != list(range(self._partitions)):
             raise DatabaseUnavailable("the log is not set up yet: order-state does that when it starts")
@@ -51,17 +83,21 @@ class EventLog:
             LogIncomplete: the log has a hole there.
         """
         last = min(through, after + PAGE_EVENTS)
-        first_key, last_key = position_key(partition, after + 1), position_key(partition, last)
+        events = await self._between(partition, after + 1, last)
+        if len(events) < last - after:
+            await self._newest_heads()  # what is read then cannot be from before they were committed
+            events = await self._between(partition, after + 1, last)
+        if [event["seq"] for event in events] != list(range(after + 1, last + 1)):
+            raise LogIncomplete(f"events {after + 1} to {last} of partition {partition} are not all there")
+        return [event_of(event, self._workflow) for event in events]
+
+    async def _between(self, partition: int, first: int, last: int) -> list[EventDocument]:
+        keys = {"$gte": position_key(partition, first), "$lte": position_key(partition, last)}
         async with self._reads:
             with driver_errors():
-                documents = (
-                    await self._database.order_events.find({"_id": {"$gte": first_key, "$lte": last_key}})
-                    .sort("_id", 1)
-                    .to_list(None)
-                )
-        if [document["seq"] for document in documents] != list(range(after + 1, last + 1)):
-            raise LogIncomplete(f"events {after + 1} to {last} of partition {partition} are not all there")
-        return [event_of(document, self._workflow) for document in documents]
+                async with self._causal.session() as session:
+                    found = self._database.order_events.find({"_id": keys}, session=session)
+                    return await found.sort("_id", 1).to_list(None)
 
     async def orders(self, audience: Audience) -> AsyncIterator[list[OrderDocument]]:
         """Pages of the orders that a snapshot for this audience holds.
@@ -71,8 +107,12 @@ class EventLog:
         Raises:
             DatabaseUnavailable: the database did not answer.
         """
+        query = order_query(audience)
         with driver_errors():
-            async with self._database.orders.find(order_query(audience), batch_size=PAGE_ORDERS) as cursor:
+            async with (
+                self._causal.session() as session,
+                self._database.orders.find(query, batch_size=PAGE_ORDERS, session=session) as cursor,
+            ):
                 while cursor.alive:
                     async with self._reads:
                         documents = await cursor.to_list(PAGE_ORDERS)

@@ -38,7 +38,7 @@ class LogWatch:
             # The hub moves on while the database answers, so the answer is compared with where it was before.
             before = self._hub.head
             try:
-                heads = await self._log.heads()
+                heads = await self._log.heads_to_join(before)
             except DatabaseUnavailable as error:
                 log.warning("the end of the log is not known: %s", error)
             else:

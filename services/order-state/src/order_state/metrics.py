@@ -25,3 +25,9 @@ ANNOUNCEMENTS_REFUSED = Counter(
 FENCED = Counter("tracking_fenced_total", "Writes refused because another worker owns the partition")
 PARKED_ORDERS = Gauge("tracking_parked_orders", "Orders that wait for an operator", ["partition"])
 SEQ = Gauge("tracking_partition_seq", "Newest event committed by this process", ["partition"])
+STALLED_PARTITIONS = Gauge(
+    "tracking_stalled_partitions", "Partitions of this process that cannot go on and are tried again"
+)
+OLDEST_BATCH_SECONDS = Gauge(
+    "tracking_oldest_batch_seconds", "Age of the oldest batch that this process has in hand; 0: none"
+)

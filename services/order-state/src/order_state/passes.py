@@ -47,6 +47,15 @@ class Passes:
     recorder: Recorder
     announcer: Announcer
 
+    async def claim(self, share: Share) -> None:
+        """Claims the partition of a share, whatever becomes of the others.
+
+        Raises:
+            CannotGoOn: the database fails at it although it answers.
+            BrokerUnavailable: the deliveries are somebody else's by now.
+        """
+        await self.recorder.locate(share)
+
     async def record(self, shares: Sequence[Share]) -> Recorded:
         """Decides and commits everything in `shares`, and brings their positions up to date.
 

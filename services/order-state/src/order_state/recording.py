@@ -17,7 +17,7 @@ from order_state.parking import MAX_WAITING, fail_again, give_up, leave_line, pa
 from order_state.share import Share
 from order_state.store import PartitionPosition, Store
 from shared.commands import ReleaseOrder, decode_command
-from shared.database import retrying_database
+from shared.database import DatabaseUnavailable, retrying_database
 from shared.documents import ParkedDocument
 from shared.timestamps import now
 from shared.tracing import traces_in
@@ -26,6 +26,10 @@ from shared.workflow import Workflow
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+MAX_FAILURES = 3
+"""Attempts that may fail although the database answers, before each partition is tried alone. An election or
+a write conflict passes within one or two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,8 @@ class Recorder:
             Fenced: another worker owns one of the partitions.
             BrokerUnavailable: the deliveries are somebody else's by now.
             TooManyParked: one more order would have to be parked than may be.
-            CannotGoOn: our own code fails at parking, too.
+            CannotGoOn: our own code fails at parking, too; or the database has failed `MAX_FAILURES` times at
+                this although it answers, perhaps for one of the partitions only.
         """
         fault = await fault_of(self._record(shares))
         if fault is not None:
@@ -55,7 +60,7 @@ class Recorder:
 
     async def _record(self, shares: Sequence[Share]) -> None:
         busy = [share for share in shares if share.commands]
-        if busy and await fault_of(_retried(busy, partial(self._decide_and_commit, busy))):
+        if busy and await fault_of(self._retried(busy, partial(self._decide_and_commit, busy))):
             for share in busy:
                 await self._isolate(share)
         for share in shares:
@@ -74,6 +79,16 @@ class Recorder:
         await self._commit(shares, positions, decided)
         for share in shares:
             share.known_events.update(known.events)
+
+    async def locate(self, share: Share) -> PartitionPosition:
+        """Where the partition of the share stands; it is claimed if it was not yet.
+
+        Raises:
+            Fenced: another worker owns the partition.
+            BrokerUnavailable: the deliveries are somebody else's by now.
+            CannotGoOn: the database has failed `MAX_FAILURES` times at this although it answers.
+        """
+        return await self._retried([share], partial(self._locate, share))
 
     async def _locate(self, share: Share) -> PartitionPosition:
         if share.position is None:
@@ -113,11 +128,11 @@ class Recorder:
         among them that takes 20 transactions.
         """
         share.again = True
-        fault = await fault_of(_retried([share], partial(self._decide_and_commit, [share])))
+        fault = await fault_of(self._retried([share], partial(self._decide_and_commit, [share])))
         if fault is None:
             return
         if len(share.commands) == 1:
-            await _retried([share], partial(self._park, share, share.commands[0], fault))
+            await self._retried([share], partial(self._park, share, share.commands[0], fault))
             return
         middle = len(share.commands) // 2
         for half in (share.commands[:middle], share.commands[middle:]):
@@ -141,16 +156,15 @@ class Recorder:
         fault = None
         while fault is None and await self._is_parked(share, release.order_id):
             with share.part([]) as part:
-                fault = await fault_of(_retried([part], partial(self._decide_first, part, release)))
+                fault = await fault_of(self._retried([part], partial(self._decide_first, part, release)))
                 if fault is not None:
-                    await fault_of(_retried([part], partial(self._keep_first, part, release, fault)))
+                    await fault_of(self._retried([part], partial(self._keep_first, part, release, fault)))
         if share.is_repeat:  # a release does not name the updates whose events may not be announced yet
             newest = partial(self.store.newest_events, release.order_id, MAX_WAITING)
-            share.known_events.update({event["_id"]: event for event in await _retried([share], newest)})
+            share.known_events.update({event["_id"]: event for event in await self._retried([share], newest)})
 
     async def _is_parked(self, share: Share, order_id: str) -> bool:
-        position = await _retried([share], partial(self._locate, share))
-        return order_id in position.lines
+        return order_id in (await self.locate(share)).lines
 
     async def _decide_first(self, share: Share, release: ReleaseOrder) -> None:
         position = await self._locate(share)
@@ -171,6 +185,35 @@ class Recorder:
         parked = await self.store.parked_at(release.order_id, position.lines[release.order_id].first)
         await self._commit([share], [position], [fail_again(parked, fault)])
 
+    async def _retried(self, shares: Sequence[Share], step: Callable[[], Awaitable[T]]) -> T:
+        """What `step` returns once the database answers. From the second attempt on, what is known may be our
+        own doing, committed though the answer was lost.
+
+        Retried in process: a delivery that is given back and taken again would count towards the delivery
+        limit, and an hour's outage would dead-letter it.
+
+        Raises:
+            CannotGoOn: `MAX_FAILURES` attempts have failed although the database answers.
+        """
+        async for attempt in retrying_database():
+            with attempt:
+                for share in shares:
+                    share.again |= attempt.retry_state.attempt_number > 1
+                try:
+                    return await step()
+                except DatabaseUnavailable as error:
+                    await self._count_failure(shares, error)
+                    raise
+        raise AssertionError("retried without end")
+
+    async def _count_failure(self, shares: Sequence[Share], error: DatabaseUnavailable) -> None:
+        if not await self.store.answers():
+            return
+        for share in shares:
+            share.failures += 1
+        if any(share.failures >= MAX_FAILURES for share in shares):
+            raise CannotGoOn(f"partitions {[share.partition for share in shares]}: {error}") from error
+
 
 def _tell_parked(parked: ParkedDocument) -> None:
     log.error(
@@ -180,18 +223,3 @@ def _tell_parked(parked: ParkedDocument) -> None:
         parked["error"] or "it waits for an earlier one",
         extra={"trace_id": next(iter(traces_in(parked["command"].encode())), None)},
     )
-
-
-async def _retried(shares: Sequence[Share], step: Callable[[], Awaitable[T]]) -> T:
-    """What `step` returns once the database answers. From the second attempt on, what is known may be our own
-    doing, committed though the answer was lost.
-
-    Retried in process: a delivery that is given back and taken again would count towards the delivery
-    limit, and an hour's outage would dead-letter it.
-    """
-    async for attempt in retrying_database():
-        with attempt:
-            for share in shares:
-                share.again |= attempt.retry_state.attempt_number > 1
-            return await step()
-    raise AssertionError("retried without end")

@@ -35,6 +35,8 @@ class Share:
     """Whether a commit on `position` may have happened without an answer."""
     again: bool = False
     """Whether updates that are known may be our own doing, committed and not announced."""
+    failures: int = 0
+    """Attempts that failed although the database answered."""
 
     @property
     def is_repeat(self) -> bool:
@@ -57,6 +59,7 @@ class Share:
         finally:
             self.position, self.uncertain = part.position, part.uncertain
             self.again |= part.again
+            self.failures = part.failures
             self.decided.outcomes.extend(part.decided.outcomes)
             self.decided.events.extend(part.decided.events)
             self.known_events.update(part.known_events)

@@ -1,26 +1,31 @@
 """The store: what a micro-batch reads, and the one transaction that writes it."""
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Awaitable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import pymongo
-from bson.binary import UUID_SUBTYPE, Binary
-from pymongo import DeleteOne, ReplaceOne, ReturnDocument, UpdateOne
+from pymongo import DeleteOne, ReadPreference, ReplaceOne, UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
-from pymongo.errors import PyMongoError
 from pymongo.read_concern import ReadConcern
 
 from order_state.decided import AnyCommand, Decided, Known
-from order_state.faults import Fenced
 from order_state.lines import Lines, decode_lines, encode_lines, lines_after
+from order_state.ownership import Ownership
 from order_state.refusals import refusals
-from shared.database import DURABLE, Database, DatabaseUnavailable, driver_errors
+from shared.causal_reads import follow_session
+from shared.database import (
+    DURABLE,
+    OPERATION_TIMEOUT_MS,
+    Database,
+    DatabaseUnavailable,
+    driver_errors,
+)
 from shared.documents import EventDocument, ParkedDocument, PartitionDocument, update_key
 
-CLAIM_TIMEOUT_SECONDS = 2
-"""A claim takes a millisecond, unless somebody's transaction is in its way."""
+A = TypeVar("A")
+B = TypeVar("B")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,42 +45,36 @@ class Store:
 
     All its transactions run in one session, one after the other, and every partition that it claims
     names that session: so whoever takes over can end a transaction that was left open.
+
+    What a decision stands on is read causally after every claim and commit of this worker. Whatever was
+    acknowledged to anybody before a claim precedes it in the database, so nothing of that is missed, also
+    right after the database has elected another primary.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, commit_seconds: float = OPERATION_TIMEOUT_MS / 1000) -> None:
+        """`commit_seconds`: how long a commit may take with everything that the driver repeats of it."""
         self._database = database
+        self._commit_seconds = commit_seconds
         self._session = database.client.start_session()
-        self._worker = self._session.session_id["id"].hex()
+        self._ownership = Ownership(database, self._session)
+        self._beside = database.client.start_session()
+        """For the second one of two reads at once: a session serves one at a time."""
+
+    async def answers(self) -> bool:
+        """Whether the database answers at all. Bounded in time."""
+        try:
+            await self._database.ping()
+        except DatabaseUnavailable:
+            return False
+        return True
 
     async def claim(self, partition: int) -> PartitionPosition:
         """Makes this worker the only one that can write to the partition, and tells where it stands.
 
         Raises:
-            DatabaseUnavailable: no answer, or somebody's transaction is in the way; it has been ended,
-                try again.
+            DatabaseUnavailable: no answer, or somebody's transaction is in the way and could not be ended.
         """
-        mine = {"$inc": {"commits": 1}, "$set": {"worker": self._worker}}
-        try:
-            # Not a transaction: one that was left open here would be nobody's that we know of.
-            with pymongo.timeout(CLAIM_TIMEOUT_SECONDS):
-                document = await self._database.partitions.find_one_and_update(
-                    {"_id": partition}, mine, return_document=ReturnDocument.AFTER
-                )
-        except PyMongoError as error:
-            await self._end_open_transaction(partition)
-            raise DatabaseUnavailable(f"claim of partition {partition}: {type(error).__name__}") from error
-        if document is None:
-            raise DatabaseUnavailable(f"partition {partition} is not set up")
-        return _position(document)
-
-    async def _end_open_transaction(self, partition: int) -> None:
-        # A worker that died or froze within a transaction holds the partition until the server ends
-        # it: seconds on a server set up for it, a minute on others. A living one just runs it again.
-        with driver_errors():
-            document = await self._database.partitions.find_one({"_id": partition})
-            if document and document["worker"] not in ("", self._worker):
-                session = Binary(bytes.fromhex(document["worker"]), UUID_SUBTYPE)
-                await self._database.client.admin.command({"killSessions": [{"id": session}]})
+        return _position(await self._ownership.claim(partition))
 
     async def recover(self, position: PartitionPosition) -> PartitionPosition:
         """Where the partition stands after a commit on `position` whose answer was lost.
@@ -84,11 +83,7 @@ class Store:
             Fenced: another worker has claimed it meanwhile.
             DatabaseUnavailable: no answer.
         """
-        with driver_errors():
-            document = await self._database.partitions.find_one({"_id": position.partition})
-        if document is None or document["worker"] != self._worker:
-            raise Fenced(f"partition {position.partition} was claimed by another worker")
-        return _position(document)
+        return _position(await self._ownership.recover(position.partition))
 
     async def load(self, commands: Sequence[AnyCommand], parked_orders: Collection[str] = ()) -> Known:
         """What the database holds of the orders and updates that `commands` name.
@@ -100,15 +95,14 @@ class Store:
         keys = list({update_key(command.order_id, command.update_id) for command in commands})
         concerned = [c for c in commands if c.order_id in parked_orders] if parked_orders else []
         database = self._database
+        follow_session(self._beside, self._session)
         with driver_errors():
-            orders, updates = await asyncio.gather(
-                database.orders.find({"_id": {"$in": order_ids}}).to_list(),
-                database.updates.find({"_id": {"$in": keys}}).to_list(),
+            orders, updates = await _beside(
+                database.orders.find({"_id": {"$in": order_ids}}, session=self._session).to_list(),
+                database.updates.find({"_id": {"$in": keys}}, session=self._beside).to_list(),
             )
             positions = [update["position"] for update in updates if update["position"] is not None]
-            events = (
-                await database.order_events.find({"_id": {"$in": positions}}).to_list() if positions else []
-            )
+            events = await self._events_at(positions) if positions else []
         return Known(
             orders={order["_id"]: order for order in orders},
             updates={update["_id"]: update for update in updates},
@@ -116,10 +110,15 @@ class Store:
             parked=await self._parked_among(concerned) if concerned else {},
         )
 
+    async def _events_at(self, positions: list[int]) -> list[EventDocument]:
+        follow_session(self._session, self._beside)
+        found = self._database.order_events.find({"_id": {"$in": positions}}, session=self._session)
+        return await found.to_list()
+
     async def _parked_among(self, commands: Sequence[AnyCommand]) -> dict[str, ParkedDocument]:
         keys = list({update_key(command.order_id, command.update_id) for command in commands})
         with driver_errors():
-            parked = await self._database.parked.find({"_id": {"$in": keys}}).to_list()
+            parked = await self._database.parked.find({"_id": {"$in": keys}}, session=self._session).to_list()
         return {document["_id"]: document for document in parked}
 
     async def parked_command(self, command: AnyCommand) -> ParkedDocument | None:
@@ -130,7 +129,7 @@ class Store:
         """
         with driver_errors():
             return await self._database.parked.find_one(
-                {"_id": update_key(command.order_id, command.update_id)}
+                {"_id": update_key(command.order_id, command.update_id)}, session=self._session
             )
 
     async def parked_at(self, order_id: str, place: int) -> ParkedDocument:
@@ -140,7 +139,9 @@ class Store:
             DatabaseUnavailable: no answer.
         """
         with driver_errors():
-            found = await self._database.parked.find_one({"order_id": order_id, "place": place})
+            found = await self._database.parked.find_one(
+                {"order_id": order_id, "place": place}, session=self._session
+            )
         if found is None:
             raise LookupError(f"nothing is parked of order {order_id} at {place}")
         return found
@@ -152,7 +153,7 @@ class Store:
             DatabaseUnavailable: no answer.
         """
         with driver_errors():
-            found = self._database.order_events.find({"order_id": order_id})
+            found = self._database.order_events.find({"order_id": order_id}, session=self._session)
             return await found.sort("version", pymongo.DESCENDING).limit(limit).to_list()
 
     async def parked_orders(self) -> dict[int, int]:
@@ -171,13 +172,15 @@ class Store:
         """Writes all of `decided` or nothing, if every partition still stands at its position.
 
         The driver repeats the transaction on a write conflict (a paused worker may hold a fence
-        until the server ends its transaction) and the commit when its answer was lost, within the
-        client's operation timeout.
+        until the server ends its transaction) and the commit when its answer was lost. By itself it would
+        do so for 120 s, each call with the client's whole time-out; here all of it ends within
+        `commit_seconds`, and who called decides how to go on.
 
         Raises:
             Fenced: a partition has moved on; another worker owns it.
             Unwritable: the database refuses one of the documents for what is in it.
-            DatabaseUnavailable: no answer, or no room; whether it was written is unknown.
+            DatabaseUnavailable: no answer, or no room, or an earlier commit of this worker has come late:
+                whether it was written is unknown, `recover` tells.
         """
         writes = [pair for pair in zip(positions, decided, strict=True) if not pair[1].is_empty]
         if not writes:
@@ -187,9 +190,12 @@ class Store:
             with refusals():
                 await self._write(session, writes)
 
-        with driver_errors():
+        with driver_errors(), pymongo.timeout(self._commit_seconds):
             await self._session.with_transaction(
-                write, read_concern=ReadConcern("snapshot"), write_concern=DURABLE
+                write,
+                read_concern=ReadConcern("snapshot"),
+                write_concern=DURABLE,
+                read_preference=ReadPreference.PRIMARY,
             )
         return [_after(position, result) for position, result in zip(positions, decided, strict=True)]
 
@@ -200,8 +206,7 @@ class Store:
         fences: list[Any] = [_fence(position, decided) for position, decided in writes]
         fenced = await database.partitions.bulk_write(fences, ordered=True, session=session)
         if fenced.matched_count != len(writes):
-            partitions = [position.partition for position, _ in writes]
-            raise Fenced(f"another worker has claimed one of the partitions {partitions}")
+            await self._ownership.refuse(session, [position.partition for position, _ in writes])
         events = [event for _, decided in writes for event in decided.events]
         if events:
             await database.order_events.insert_many(events, ordered=True, session=session)
@@ -229,6 +234,16 @@ class Store:
         parking = [operation for _, decided in writes for operation in _parking(decided)]
         if parking:
             await database.parked.bulk_write(parking, ordered=True, session=session)
+
+
+async def _beside(first: Awaitable[A], second: Awaitable[B]) -> tuple[A, B]:
+    """What both return. Also if one of them fails, both are at their end: their sessions are free again."""
+    one, other = await asyncio.gather(first, second, return_exceptions=True)
+    if isinstance(one, BaseException):
+        raise one
+    if isinstance(other, BaseException):
+        raise other
+    return one, other
 
 
 def _parking(decided: Decided) -> list[Any]:

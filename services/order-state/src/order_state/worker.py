@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
+from time import monotonic
 
 from order_state import metrics
 from order_state.faults import CannotGoOn, Fenced
@@ -20,9 +21,11 @@ PASS_BYTES = 256 * 1024
 """Commands in one pass, give or take a message: about 900 of the usual size. Larger transactions gain
 little (80 µs a command at 400, 110 µs at 100) and delay everyone behind them."""
 
-HOLD_SECONDS = 10
-"""How long a partition rests that cannot go on, before it is tried again. Its deliveries stay in hand: given
-back, they would come closer to the delivery limit each time."""
+FIRST_STALL_SECONDS = 1.0
+MAX_STALL_SECONDS = 30.0
+"""How long a partition rests that cannot go on before it is tried again: twice as long each time, up to this.
+An attempt may keep the others waiting for as long as a call of the database takes, 8 s. Its deliveries stay
+in hand: given back, they would come closer to the delivery limit each time."""
 
 STOP_SECONDS = 5
 """How long the passes in work may take to end when the process is told to stop."""
@@ -66,8 +69,12 @@ class Subscription:
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
+    """A batch in hand, from when something arrived until it is acknowledged."""
+
     subscription: Subscription
-    recorded: asyncio.Future[None]
+    begun: float = field(default_factory=monotonic)
+    recorded: asyncio.Future[None] = field(init=False)
+    """Of its newest pass."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +98,8 @@ class Worker:
     _queue: deque[_Waiting] = field(default_factory=deque)
     _asked: asyncio.Event = field(default_factory=asyncio.Event)
     _telling: asyncio.Task[None] | None = None
+    _in_hand: set[_Waiting] = field(default_factory=set)
+    _stalled: set[Subscription] = field(default_factory=set)
 
     async def handle(self, subscription: Subscription) -> None:
         """Returns when what has arrived on the subscription (or as much as fits a pass) is recorded.
@@ -99,19 +108,55 @@ class Worker:
             Fenced: another worker owns the partition; give the subscription up.
             BrokerUnavailable: the connection is gone.
         """
+        waiting = _Waiting(subscription)
+        self._in_hand.add(waiting)
+        is_recorded = False
+        try:
+            is_recorded = await self._handle(waiting)
+        finally:
+            self._stalled.discard(subscription)
+            if not is_recorded:
+                self._in_hand.discard(waiting)
+
+    async def _handle(self, waiting: _Waiting) -> bool:
+        """Whether it was recorded; else the subscription has ended while its partition was stalled."""
+        subscription = waiting.subscription
+        rest_seconds = FIRST_STALL_SECONDS
         while True:
-            waiting = _Waiting(subscription, asyncio.get_running_loop().create_future())
-            self._queue.append(waiting)
-            self._asked.set()
             try:
-                await waiting.recorded
+                await self._claim(subscription)
+                await self._join_pass(waiting)
             except CannotGoOn as error:
-                log.error("holding partition %d: %s", subscription.partition, error)  # noqa: TRY400 - no bug
-                await asyncio.sleep(HOLD_SECONDS)
+                self._stalled.add(subscription)
+                log.error(  # noqa: TRY400 - no bug
+                    "partition %d is stalled, next attempt in %.0f s: %s",
+                    subscription.partition,
+                    rest_seconds,
+                    error,
+                )
+                await asyncio.sleep(rest_seconds)
+                rest_seconds = min(2 * rest_seconds, MAX_STALL_SECONDS)
             else:
-                return
+                return True
             if subscription.consumer.is_closed:
-                return
+                return False
+
+    async def _claim(self, subscription: Subscription) -> None:
+        # Not within a pass: a claim may be held up, and would hold up the other partitions of the pass.
+        if subscription.position is None:
+            share = Share(subscription.partition, None, [], subscription.consumer.check)
+            await self.passes.claim(share)
+            subscription.position = share.position
+
+    async def _join_pass(self, waiting: _Waiting) -> None:
+        waiting.recorded = asyncio.get_running_loop().create_future()
+        self._queue.append(waiting)
+        self._asked.set()
+        await waiting.recorded
+
+    def oldest_batch_seconds(self) -> float:
+        """The age of the oldest batch in hand; 0: there is none."""
+        return max((monotonic() - waiting.begun for waiting in self._in_hand), default=0.0)
 
     async def run(self) -> None:
         """Runs passes until cancelled; what is in work then is brought to its end.
@@ -119,6 +164,8 @@ class Worker:
         Raises:
             BrokerUnavailable: the connection is gone.
         """
+        metrics.STALLED_PARTITIONS.set_function(lambda: len(self._stalled))
+        metrics.OLDEST_BATCH_SECONDS.set_function(self.oldest_batch_seconds)
         try:
             while True:
                 await self._asked.wait()
@@ -130,16 +177,21 @@ class Worker:
         finally:
             if self._telling is not None:
                 await asyncio.wait({self._telling}, timeout=STOP_SECONDS)
+            self._in_hand.clear()  # whatever is left comes again, to whomever
 
     def _take(self) -> list[_Taken]:
-        taken = []
+        taken: list[_Taken] = []
         room = PASS_BYTES
         while self._queue and room > 0:
+            is_held = self._queue[0].subscription.held is not None
+            if is_held and taken:
+                break
             waiting = self._queue.popleft()
-            subscription = waiting.subscription
-            share = subscription.take(room)
+            share = waiting.subscription.take(room)
             room -= sum(len(delivery.body) for delivery in share.deliveries)
             taken.append(_Taken(waiting, share))
+            if is_held:  # alone: it has failed before, and would have the others tried twice
+                break
         return taken
 
     async def _pass(self, taken: list[_Taken]) -> None:
@@ -174,6 +226,7 @@ class Worker:
         finally:
             for one in taken:
                 one.waiting.subscription.leave_pass()
+                self._in_hand.discard(one.waiting)
 
 
 def _give_up(taken: _Taken, error: Fenced | CannotGoOn) -> None:

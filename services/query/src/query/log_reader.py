@@ -11,9 +11,10 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from query.limits import bounded_read
 from query.log_page import LogPage, keys_of
 from query.reach import Reach
+from shared.causal_reads import newest_partitions
 from shared.cursors import Position
 from shared.database import Database, DatabaseUnavailable
-from shared.documents import EventDocument
+from shared.documents import EventDocument, PartitionDocument
 from shared.partitioning import partition_of
 
 log = logging.getLogger(__name__)
@@ -72,7 +73,7 @@ async def read_log(
     # One causal session: after a change of the primary the data must not be older than the positions.
     with bounded_read():
         async with database.client.start_session(causal_consistency=True) as session:
-            head = await read_head(database, partitions, session)
+            head = await _head_to_join(database, partitions, after, session)
             page = LogPage(limit, head, _start(after, head))
             orders = wanted.reach.orders
             if orders is None:
@@ -90,7 +91,22 @@ async def read_head(
     Raises:
         DatabaseUnavailable: no event log was set up. Errors of the driver are the caller's.
     """
-    documents = await database.partitions.find({}, session=session).to_list()
+    return _head_of(await database.partitions.find({}, session=session).to_list(), partitions)
+
+
+async def _head_to_join(
+    database: Database, partitions: int, after: Position | None, session: AsyncClientSession
+) -> Position:
+    """The end of the log, surely not from before `after` was given out."""
+    head = await read_head(database, partitions, session)
+    if after is None or _can_join(after, head):
+        return head
+    # A primary that was just elected may answer from before the newest commits. A caller who is told that
+    # its cursor is bad drops what it has, so this is asked once more, surely.
+    return _head_of(await newest_partitions(database, session), partitions)
+
+
+def _head_of(documents: list[PartitionDocument], partitions: int) -> Position:
     documents.sort(key=lambda document: document["_id"])
     if [document["_id"] for document in documents] != list(range(partitions)):
         raise DatabaseUnavailable(f"{len(documents)} of {partitions} partitions are set up")
@@ -102,9 +118,15 @@ def _start(after: Position | None, head: Position) -> list[int]:
         return [0] * len(head.seqs)
     if after.epoch != head.epoch:
         raise ExpiredPosition
-    if len(after.seqs) != len(head.seqs) or any(a > h for a, h in zip(after.seqs, head.seqs, strict=True)):
+    if not _can_join(after, head):
         raise UnknownPosition
     return list(after.seqs)
+
+
+def _can_join(after: Position, head: Position) -> bool:
+    if after.epoch != head.epoch or len(after.seqs) != len(head.seqs):
+        return False
+    return all(a <= h for a, h in zip(after.seqs, head.seqs, strict=True))
 
 
 async def _search(

@@ -1,0 +1,53 @@
+"""Messages to the broker stay well below what it takes, whatever is in them."""
+
+from pathlib import Path
+from typing import Any
+
+from builders import create_command
+from order_state.announcer import MAX_MESSAGE_BYTES, Announcer
+from order_state.batch import decide_batch
+from order_state.decided import Known
+from shared.commands import MAX_COMMANDS_PER_MESSAGE, Customer
+from shared.documents import EventDocument
+from shared.outcomes import Outcome, Reply
+from shared.timestamps import now
+from shared.workflow import DEFAULT_WORKFLOW
+
+CONF = Path(__file__).parents[2] / "deploy/rabbitmq/rabbitmq.conf"
+LARGEST_METADATA = {"a": "b" * 4088}
+LARGEST_CUSTOMER = Customer(name="\U0001f69a" * 200, contact_ref="\U0001f69a" * 128)
+
+
+class KeptMessages:
+    """A publisher to nobody."""
+
+    def __init__(self) -> None:
+        self.sizes: list[int] = []
+
+    async def publish(self, routing_key: str, body: bytes, **options: Any) -> None:
+        self.sizes.append(len(body))
+
+
+def largest() -> tuple[EventDocument, Outcome]:
+    """An event and an outcome with as much in them as there may be."""
+    command = create_command("o" * 64, "m" * 64, metadata=LARGEST_METADATA, customer=LARGEST_CUSTOMER)
+    nothing = Known(orders={}, updates={}, events={})
+    decided = decide_batch([command], nothing, partition=0, seq=0, time=now(), workflow=DEFAULT_WORKFLOW)
+    [outcome] = decided.outcomes
+    assert outcome is not None
+    return decided.events[0], outcome
+
+
+async def test_the_largest_answers_and_events_leave_in_messages_that_the_broker_takes() -> None:
+    event, outcome = largest()
+    events, replies = KeptMessages(), KeptMessages()
+    announcer = Announcer(events, replies, DEFAULT_WORKFLOW)  # type: ignore[arg-type]  # fakes
+    reply: Reply = {"message_id": "m", "outcomes": [outcome] * MAX_COMMANDS_PER_MESSAGE}
+    await announcer.announce([event] * 1000)
+    await announcer.reply("ingest", [reply] * 4)
+    [line] = [line for line in CONF.read_text().splitlines() if line.startswith("max_message_size")]
+    limit = int(line.rpartition("=")[2])
+    assert len(events.sizes) > 1
+    assert max(events.sizes) < MAX_MESSAGE_BYTES + 12 * 1024
+    assert len(replies.sizes) > 1
+    assert max(replies.sizes) < 4 * 1024 * 1024 < limit / 2
