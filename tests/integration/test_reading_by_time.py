@@ -1,6 +1,4 @@
-"""What has been read by recorded time stays so: nothing recorded before `as_of` appears later, whatever happens
-to order-state.
-"""
+"""What has been read by recorded time stays so: nothing recorded before `as_of` appears later."""
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
@@ -8,26 +6,29 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
+from random import Random
 from typing import Any
-from uuid import uuid4
 
 import pytest
 from aiohttp import ClientSession
 
-from callers import Caller, token
+from callers import Caller, eventually, token
 from fixtures import PARTITIONS, StartService
 from listeners import examine
+from shared.broker import connect
 from shared.database import open_database
 from shared.documents import EventDocument
 from shared.timestamps import format_time, now
+from shared.topology import DEAD_QUEUE, partition_queue_name
 from tracking.service_process import PORT_VARIABLES, ServiceProcess
+from traffic import Traffic, random_lives, traffic
 
 HERE = str(Path(__file__).parent.parent)
-WRITERS = 6
+REPORTS_PER_SECOND = 120
 REPLICAS = 3
 SLOW_COMMITS_SECONDS = 0.2
-LONGEST_PAUSE_SECONDS = 4.0
-"""Longer than the heartbeats of the broker allow: another one takes over."""
+PAUSES_SECONDS = (0.5, 3.0)
+"""The second is longer than the heartbeats of the broker allow: another one takes over."""
 
 PROMISED_SECONDS = 2
 FULL_PAGE = "500"
@@ -144,45 +145,41 @@ def late(listed: Listed, end: datetime, events: list[EventDocument]) -> Iterator
             yield f"{event['order_id']}:{event['version']}"
 
 
-async def write(caller: Caller, until: asyncio.Event) -> None:
-    while not until.is_set():
-        await caller.live(uuid4().hex, steps=("picked_up", "in_transit", "delivered"))
-
-
 async def all_events(environment: dict[str, str]) -> list[EventDocument]:
     async with open_database(environment["MONGODB_URL"], environment["MONGODB_DATABASE"]) as database:
         return await database.order_events.find({}).to_list()
 
 
-async def disturb(replicas: list[ServiceProcess]) -> None:
-    """Pauses, short ones and one with a take-over, and a kill."""
-    for replica, seconds in zip(replicas, (0.7, LONGEST_PAUSE_SECONDS, 0.7), strict=True):
+async def disturb(replicas: list[ServiceProcess], traffic: Traffic) -> None:
+    """A short pause, one with a take-over, and a kill."""
+    await traffic.goes_on()
+    for replica, seconds in zip(replicas, PAUSES_SECONDS, strict=False):
         replica.pause()
         await asyncio.sleep(seconds)  # the disturbance itself
         replica.resume()
-    await replicas[0].kill()
-    await asyncio.sleep(1)  # the others take over
-    await replicas[0].start()
-    await asyncio.sleep(1)  # and give back
+        await traffic.goes_on()
+    await replicas[-1].kill()
+    await traffic.goes_on()
+    await replicas[-1].start()
+    await traffic.goes_on()
 
 
+@pytest.mark.parametrize("rounds", [1, pytest.param(4, marks=pytest.mark.slow)])
 async def test_nothing_recorded_before_as_of_appears_later_whatever_happens_to_order_state(
-    environment: dict[str, str], start_service: StartService
+    rounds: int, environment: dict[str, str], start_service: StartService
 ) -> None:
     replicas = [
         await start_service("faulty_order_state", REPLICA_ORDINAL=str(number)) for number in range(REPLICAS)
     ]
     ingest, query = await start_service("ingest"), await start_service("query")
-    done = asyncio.Event()
+    lives = random_lives(10_000, 5, Random())
     async with Caller([ingest.url]) as caller, asking(query) as asked:
         readers = Readers(asked)
-        async with asyncio.TaskGroup() as group:
-            for _ in range(WRITERS):
-                group.create_task(write(caller, done))
+        async with asyncio.TaskGroup() as group, traffic(caller, lives, REPORTS_PER_SECOND) as load:
             for reading in (readers.follow("created"), readers.follow("updated"), readers.report()):
                 group.create_task(reading)
-            await disturb(replicas)
-            done.set()
+            for number in range(rounds):
+                await disturb(replicas[number % REPLICAS :] + replicas[: number % REPLICAS], load)
             readers.stopped = True
         await examine(environment, caller.acknowledged)
         events = await all_events(environment)
@@ -194,3 +191,51 @@ async def test_nothing_recorded_before_as_of_appears_later_whatever_happens_to_o
     ends = {listed.as_of for listed in readers.listed}
     assert len(ends) > 10
     assert len(readers.reports) > 5
+
+
+async def test_as_of_goes_on_where_nothing_was_ever_sent_and_stands_still_while_order_state_is_away(
+    environment: dict[str, str], start_service: StartService
+) -> None:
+    environment |= {"SLOW_COMMITS": "0", "REBALANCE_SECONDS": "30"}
+    replicas = [await start_service("order_state", REPLICA_ORDINAL=str(number)) for number in range(2)]
+    query = await start_service("query")
+    async with asking(query) as asked:
+
+        async def is_current() -> bool:
+            return now() - await asked.as_of() <= timedelta(seconds=PROMISED_SECONDS)
+
+        await eventually(is_current)
+        behind = [now() - await asked.as_of() for _ in range(300)]
+        assert max(behind) <= timedelta(seconds=PROMISED_SECONDS)
+
+        for replica in replicas:
+            replica.pause()
+        stands = await asked.as_of()
+        await asyncio.sleep(PROMISED_SECONDS)  # in which it would have gone on
+        assert await asked.as_of() == stands
+        for replica in replicas:
+            replica.resume()
+        await eventually(is_current)
+
+    async with connect(environment["AMQP_URL"], "test") as connection:
+        assert [await connection.depth(partition_queue_name(number)) for number in range(PARTITIONS)] == [
+            0 for _ in range(PARTITIONS)
+        ]
+        assert await connection.depth(DEAD_QUEUE) == 0
+
+
+async def test_a_take_over_of_a_partition_to_which_nothing_is_sent_lets_as_of_go_on(
+    environment: dict[str, str], start_service: StartService
+) -> None:
+    environment |= {"SLOW_COMMITS": "0", "REBALANCE_SECONDS": "30"}
+    replicas = [await start_service("order_state", REPLICA_ORDINAL=str(number)) for number in range(2)]
+    query = await start_service("query")
+    async with asking(query) as asked:
+        before = await eventually(lambda: later_than(asked, now() - timedelta(seconds=PROMISED_SECONDS)))
+        await replicas[0].kill()
+        await eventually(lambda: later_than(asked, before + timedelta(seconds=5)))
+
+
+async def later_than(asked: Query, time: datetime) -> datetime | None:
+    found = await asked.as_of()
+    return found if found > time else None

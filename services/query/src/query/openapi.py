@@ -58,8 +58,8 @@ _HEADERS = {
     ),
     "Content-Encoding": header("With a file, if asked for.", "gzip", {"const": "gzip"}),
     "As-Of": header(
-        "Nothing recorded before it can still appear, so the next list by time may begin here. 1970 where that"
-        " is not known.",
+        "Nothing recorded before it can still appear, so the next list by time may begin here. 1970 where"
+        " that is not known.",
         "2026-03-02T09:40:58.021Z",
     ),
     "Vary": header("The request headers that the answer depends on.", "Accept"),
