@@ -146,7 +146,8 @@ class FaultyAnnouncer(Announcer):
     """Fails around the announcement."""
 
     async def announce(self, events: Sequence[EventDocument]) -> None:
-        await reach("after-commit")
+        if events:
+            await reach("after-commit")
         await Announcer.announce(self, events)
 
     async def reply(self, reply_to: str, replies: list[Reply]) -> None:
