@@ -162,8 +162,8 @@ async def _page(context: Context, grant: Grant, parameters: ListParameters) -> P
         return page_of(await read_page(context.database, query, parameters.limit + 1), parameters)
     async with reading_as_of(context.database) as horizon:
         found = await read_page(context.database, query, parameters.limit + 1)
-    if after is not None:
-        horizon = after.as_of or UNIX_EPOCH  # a page before it was of the release before
+    if after is not None:  # without a horizon in its cursor, the page before was of an earlier release
+        horizon = min(after.as_of or UNIX_EPOCH, horizon)
     return page_of(found, parameters, horizon)
 
 
