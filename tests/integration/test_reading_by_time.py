@@ -193,7 +193,7 @@ async def test_nothing_recorded_before_as_of_appears_later_whatever_happens_to_o
     assert len(readers.reports) > 5
 
 
-async def test_as_of_goes_on_where_nothing_was_ever_sent_and_stands_still_while_order_state_is_away(
+async def test_where_nothing_is_sent_as_of_goes_on_also_after_a_take_over_and_stands_still_while_all_are_away(
     environment: dict[str, str], start_service: StartService
 ) -> None:
     environment |= {"SLOW_COMMITS": "0", "REBALANCE_SECONDS": "30"}
@@ -217,23 +217,15 @@ async def test_as_of_goes_on_where_nothing_was_ever_sent_and_stands_still_while_
             replica.resume()
         await eventually(is_current)
 
+        await replicas[0].kill()
+        killed_at = now()
+        await eventually(lambda: later_than(asked, killed_at + timedelta(seconds=1)))
+
     async with connect(environment["AMQP_URL"], "test") as connection:
         assert [await connection.depth(partition_queue_name(number)) for number in range(PARTITIONS)] == [
             0 for _ in range(PARTITIONS)
         ]
         assert await connection.depth(DEAD_QUEUE) == 0
-
-
-async def test_a_take_over_of_a_partition_to_which_nothing_is_sent_lets_as_of_go_on(
-    environment: dict[str, str], start_service: StartService
-) -> None:
-    environment |= {"SLOW_COMMITS": "0", "REBALANCE_SECONDS": "30"}
-    replicas = [await start_service("order_state", REPLICA_ORDINAL=str(number)) for number in range(2)]
-    query = await start_service("query")
-    async with asking(query) as asked:
-        before = await eventually(lambda: later_than(asked, now() - timedelta(seconds=PROMISED_SECONDS)))
-        await replicas[0].kill()
-        await eventually(lambda: later_than(asked, before + timedelta(seconds=5)))
 
 
 async def later_than(asked: Query, time: datetime) -> datetime | None:
