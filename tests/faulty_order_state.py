@@ -5,6 +5,8 @@ updates, always.
 written), `in-transaction` (all is written, nothing committed), `committed` (the database has it, and nothing
 else was done since), `after-commit` (not announced), `after-announce` (no reply, not acknowledged).
 
+``SLOW_COMMITS=0.3``: up to so many seconds pass between decision and commit.
+
 ``POISON=deciding``: updates whose ids begin with `poison` cannot be decided; `loading`: what is known of
 them cannot be read; `committing`: what they make cannot be encoded, which shows after the fence was
 written; `refused`: the database refuses it; `full`: it refuses it, and has no room for anything.
@@ -13,8 +15,9 @@ written; `refused`: the database refuses it; `full`: it refuses it, and has no r
 import asyncio
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from random import uniform
 from typing import Any
 
 from pymongo.errors import BulkWriteError
@@ -43,11 +46,17 @@ SLOW_SECONDS = 0.3
 _SIGNALS = {"kill": signal.SIGKILL, "freeze": signal.SIGSTOP, "stop": signal.SIGTERM}
 _how, _, _where = os.environ.get("FAULT", "").partition(":")
 _poison = os.environ.get("POISON", "")
+_slow_commits = float(os.environ.get("SLOW_COMMITS", "0"))
 
 OUT_OF_DISK_SPACE = 14031
 
 PERSONAL = "Ada Lovelace"
 """What an exception may quote, and nobody may log."""
+
+
+def decides(decided: Iterable[Decided]) -> bool:
+    """Whether commands were decided: a commit may also be there for the horizon alone."""
+    return any(one.updates for one in decided)
 
 
 def is_poisoned(update_id: str) -> bool:
@@ -74,16 +83,22 @@ def fails_at(step: str) -> bool:
 class FaultyCommits(CommandListener):
     """Fails at the database's answer to a commit: what is written apart from the transaction is not yet."""
 
+    decides = False
+    """Whether the transaction in work holds decisions."""
+
     def started(self, event: CommandStartedEvent) -> None:
         """Nothing."""
 
     def succeeded(self, event: CommandSucceededEvent) -> None:
         """The first one to be told."""
-        if event.command_name == "commitTransaction":
+        if event.command_name == "commitTransaction" and self.decides:
             fails_at("committed")
 
     def failed(self, event: CommandFailedEvent) -> None:
         """Nothing."""
+
+
+COMMITS = FaultyCommits()
 
 
 class Undecidable(dict[str, Any]):
@@ -107,7 +122,9 @@ class FaultyStore(Store):
     async def commit(
         self, positions: Sequence[PartitionPosition], decided: Sequence[Decided]
     ) -> list[PartitionPosition]:
-        await reach("before-commit")
+        if decides(decided):
+            await reach("before-commit")
+        await asyncio.sleep(uniform(0, _slow_commits))
         return await super().commit(positions, decided)
 
     async def _write(self, session: Any, writes: Any) -> None:
@@ -118,8 +135,10 @@ class FaultyStore(Store):
                 event["version"] = 1
             if _poison == "full" and is_poisoned(event["update_id"]):
                 raise BulkWriteError({"writeErrors": [{"index": 0, "code": OUT_OF_DISK_SPACE}]})
+        COMMITS.decides = decides(decided for _, decided in writes)
         await super()._write(session, writes)
-        await reach("in-transaction")
+        if COMMITS.decides:
+            await reach("in-transaction")
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +146,8 @@ class FaultyAnnouncer(Announcer):
     """Fails around the announcement."""
 
     async def announce(self, events: Sequence[EventDocument]) -> None:
-        await reach("after-commit")
+        if events:
+            await reach("after-commit")
         await Announcer.announce(self, events)
 
     async def reply(self, reply_to: str, replies: list[Reply]) -> None:
@@ -147,5 +167,5 @@ async def faulty(settings: OrderStateSettings) -> None:
 
 
 if __name__ == "__main__":
-    register(FaultyCommits())
+    register(COMMITS)
     run_service("order-state", OrderStateSettings, faulty)

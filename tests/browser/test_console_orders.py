@@ -237,7 +237,9 @@ async def test_a_link_to_another_order_or_to_none_says_so(desk: Desk) -> None:
 # The timeline: versions are its order, whatever the times say.
 
 
-async def test_steps_recorded_in_the_same_millisecond_stand_in_the_order_of_their_versions(desk: Desk) -> None:
+async def test_steps_recorded_in_the_same_millisecond_stand_in_the_order_of_their_versions(
+    desk: Desk,
+) -> None:
     order_id, merchant = await one_order(desk)
     scans = [update(order_id, status) for status in ("picked_up", *["in_transit"] * 20, "delivered")]
     await desk.report(scans)

@@ -308,7 +308,24 @@ async def test_a_report_says_what_it_is_of(query: QueryClient) -> None:
         "interval": None,
         "time_zone": "UTC",
         "clock": "recorded",
+        "as_of": "1970-01-01T00:00:00.000Z",
     }
+
+
+async def test_the_whole_way_takes_as_long_as_its_legs_together(query: QueryClient) -> None:
+    asked = ALL_TIME | {"per": "order"}
+    document = (await query.get("/v1/reports/durations", asked, token=token())).json
+    assert document["per"] == "order"
+    expected = Counter(
+        (event["status"], (event["recorded_at"] - event["created_at"]).total_seconds())
+        for event in WORLD.events
+        if not event["active"]
+    )
+    for row in document["rows"]:
+        taken = sorted(seconds for status, seconds in expected.elements() if status == row["leg_to"])
+        assert row["leg_from"] == "created"
+        assert (row["count"], row["p50"]) == (len(taken), taken[(len(taken) - 1) // 2])
+    assert {row["leg_to"] for row in document["rows"]} == {status for status, _ in expected}
 
 
 async def test_without_a_range_it_is_of_the_last_seven_days(query: QueryClient) -> None:

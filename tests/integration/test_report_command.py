@@ -31,6 +31,8 @@ async def report(query: QueryClient, *arguments: str) -> Result:
     ("arguments", "expected"),
     [
         (("durations", *RANGE, "--clock", "occurred"), "created → picked_up"),
+        (("durations", *RANGE, "--whole-way"), "created → cancelled"),
+        (("durations", *RANGE), "as_of 1970-01-01T00:00:00.000Z"),
         (("status-counts", *RANGE, "--interval", "day", "--by-merchant"), "2026-03-01"),
         (("status-counts", *RANGE, "--merchant", "m-1", "--merchant", "m-2"), "cancelled"),
         (("open-orders", "--since", "updated"), "picked_up  30.0 d to …"),

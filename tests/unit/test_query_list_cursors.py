@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from query.list_cursors import Place, decode_place, encode_place
 from query.listing import ListParameters
-from query.sealed_cursors import MAX_CURSOR_CHARACTERS, cursor_key
+from query.sealed_cursors import MAX_CURSOR_CHARACTERS, cursor_key, unseal
 from shared.cursors import InvalidCursor
 
 KEY = cursor_key("s" * 32)
@@ -23,6 +23,27 @@ def test_a_place_survives_its_text(time: datetime, order_id: str) -> None:
     text = encode_place(Place(time, order_id), b"filter", KEY)
     assert len(text) <= MAX_CURSOR_CHARACTERS
     assert decode_place(text, b"filter", KEY) == Place(time, order_id)
+
+
+ORDER_IDS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._:\-]{0,63}", fullmatch=True)
+
+
+@given(time=TIMES, order_id=ORDER_IDS, as_of=TIMES)
+def test_a_cursor_keeps_the_horizon_of_the_first_page(time: datetime, order_id: str, as_of: datetime) -> None:
+    text = encode_place(Place(time, order_id, as_of), b"filter", KEY)
+    assert len(text) <= MAX_CURSOR_CHARACTERS
+    assert decode_place(text, b"filter", KEY) == Place(time, order_id, as_of)
+
+
+@given(order_id=ORDER_IDS, others=st.lists(ORDER_IDS))
+def test_the_release_before_finds_the_same_next_page_by_a_cursor_with_a_horizon(
+    order_id: str, others: list[str]
+) -> None:
+    text = encode_place(Place(PLACE.time, order_id, PLACE.time), b"filter", KEY)
+    taken_for_the_id = unseal(text, b"filter", KEY).decode().partition("/")[2]
+    for other in others:
+        assert (other > taken_for_the_id) == (other > order_id)
+    assert order_id < taken_for_the_id
 
 
 @given(text=st.text(max_size=200))

@@ -68,6 +68,24 @@ def test_each_stay_in_a_status_is_a_leg_of_its_own_in_the_order_of_the_workflow(
     ]
 
 
+def test_the_whole_way_is_from_creation_to_the_final_status() -> None:
+    figures = Durations(REPAIRS, "order")
+    scrapped = history(("received", 0), ("scrapped", 7))
+    under_way = history(("received", 0), ("diagnosed", 3), ("waiting", 4))
+    for one in (
+        scrapped,
+        TWICE_WAITING,
+        under_way,
+        history(("received", 0), ("diagnosed", 1), ("repaired", 2)),
+    ):
+        for step in steps(one, "recorded"):
+            figures.add(0, "", step)
+    assert [cells for _, _, cells in figures.rows()] == [
+        ["received", "repaired", 2, 0, 120.0, 5760.0, 5760.0],
+        ["received", "scrapped", 1, 0, 420.0, 420.0, 420.0],
+    ]
+
+
 def test_who_comes_back_is_counted_again() -> None:
     figures = StatusCounts(REPAIRS)
     for step in steps(TWICE_WAITING, "recorded"):

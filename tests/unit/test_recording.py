@@ -20,6 +20,7 @@ from order_state.faults import (
     describe,
     fault_of,
 )
+from order_state.horizon import horizon_after, is_due
 from order_state.lines import decode_lines, encode_lines, lines_after
 from order_state.passes import events_to_announce
 from order_state.recording import Recorder
@@ -28,7 +29,7 @@ from order_state.store import PartitionPosition
 from shared.access import Grant
 from shared.commands import ReleaseOrder, Source, UpdateOrder
 from shared.database import DatabaseUnavailable
-from shared.documents import EventDocument, ParkedDocument, update_key
+from shared.documents import EventDocument, ParkedDocument, horizon_of, update_key
 from shared.workflow import DEFAULT_WORKFLOW
 from tracking.checker import Acknowledged, Records, find_faults
 
@@ -47,7 +48,8 @@ class MemoryStore:
 
     def _position(self) -> PartitionPosition:
         [partition] = self.records.partitions
-        return PartitionPosition(0, partition["seq"], partition["commits"], decode_lines(partition["parked"]))
+        lines = decode_lines(partition["parked"])
+        return PartitionPosition(0, partition["seq"], partition["commits"], lines, horizon_of(partition))
 
     async def answers(self) -> bool:
         return True
@@ -84,7 +86,7 @@ class MemoryStore:
             raise Unwritable("11000")
         if result.parked and not self.may_park:
             raise Unwritable("121")
-        if not result.is_empty:
+        if not result.is_empty or is_due(position.horizon, result.time):
             self._write(position, result)
             self.commits += 1
             if self.commits == self.lost_answer:
@@ -102,6 +104,7 @@ class MemoryStore:
         records.parked += decided.parked.values()
         records.partitions[0]["seq"] += len(decided.events)
         records.partitions[0]["commits"] += 1
+        records.partitions[0]["horizon"] = horizon_after(position.horizon, decided.time)
         records.partitions[0]["parked"] = encode_lines(lines_after(position.lines, decided.lines))
 
     async def parked_command(self, command: AnyCommand) -> ParkedDocument | None:

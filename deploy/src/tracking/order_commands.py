@@ -60,6 +60,9 @@ def report(
     since: Annotated[
         Literal["", "created", "updated"], typer.Option(help="What ages count from.  [default: created]")
     ] = "",
+    whole_way: Annotated[
+        bool, typer.Option("--whole-way", help="Durations from creation to the final status.")
+    ] = False,
     url: Annotated[str, typer.Option(help="Base URL of query; else that of the running stack.")] = "",
     bearer: TokenOption = "",
     data_dir: DataDir = DEFAULT_FOLDER,
@@ -67,7 +70,7 @@ def report(
     """Prints a report over many orders, as a table and a chart.
 
     \b
-    durations      how long orders take from status to status
+    durations      how long orders take from status to status, or --whole-way
     status-counts  how many orders came into each status, and left it
     open-orders    how many are open now, by status and age; takes --since, and no time
     refusals       how many updates were refused, by reason and source; takes no --clock
@@ -80,6 +83,7 @@ def report(
         "group_by": "merchant" if by_merchant else "",
         "clock": clock,
         "since": since,
+        "per": "order" if whole_way else "",
     }
     question: Question = [(parameter, value) for parameter, value in asked.items() if value]
     question += [("merchant_id", each) for each in merchant or []]

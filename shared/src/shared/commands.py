@@ -79,7 +79,8 @@ class UpdateOrder(_Command):
 class ReleaseOrder(BaseModel):
     """Asks that the parked commands of an order be decided, in their order, until one fails again.
 
-    An operator sends it (`tracking parked`); ingest makes none.
+    An operator sends it (`tracking parked`); ingest makes none. order-state sends one for an order of which
+    nothing is parked, to have a partition claimed by its active worker.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)

@@ -36,7 +36,7 @@ from shared.documents import (
     UpdateDocument,
     cursor_key_id,
 )
-from shared.timestamps import now
+from shared.timestamps import UNIX_EPOCH, now
 
 log = logging.getLogger(__name__)
 
@@ -281,12 +281,21 @@ class Database:
         for partition in set(range(partitions)) - present:
             try:
                 await self.partitions.insert_one(
-                    {"_id": partition, "seq": 0, "commits": 0, "worker": "", "epoch": epoch, "parked": []}
+                    {
+                        "_id": partition,
+                        "seq": 0,
+                        "commits": 0,
+                        "worker": "",
+                        "epoch": epoch,
+                        "parked": [],
+                        "horizon": UNIX_EPOCH,
+                    }
                 )
             except DuplicateKeyError:
                 log.debug("partition %d was created by another process", partition)
-        # Those that were created before anything could be parked.
-        await self.partitions.update_many({"parked": {"$exists": False}}, {"$set": {"parked": []}})
+        # Those that an earlier release created: before anything could be parked, or had a horizon.
+        for field, value in (("parked", []), ("horizon", UNIX_EPOCH)):
+            await self.partitions.update_many({field: {"$exists": False}}, {"$set": {field: value}})
 
 
 @asynccontextmanager

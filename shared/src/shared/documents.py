@@ -11,6 +11,7 @@ from typing import Any, Literal, NotRequired
 from typing_extensions import TypedDict
 
 from shared.access import SourceType
+from shared.timestamps import UNIX_EPOCH
 
 Metadata = dict[str, Any]
 
@@ -131,6 +132,8 @@ class PartitionDocument(TypedDict):
     `commits` counts claims and transactions: every commit compares and bumps it, so a worker that
     decided on an older state cannot write. `epoch` names this log: a cursor of another one (a
     restored or replaced database) is recognised by it. `parked` names the orders that wait for an operator.
+    `horizon`: nothing with an earlier `recorded_at` can be committed in the partition any more. Not there
+    until `Database.prepare` of a release that knows it has run.
     """
 
     _id: int
@@ -139,6 +142,7 @@ class PartitionDocument(TypedDict):
     worker: str
     epoch: str
     parked: list[ParkedLineDocument]
+    horizon: NotRequired[datetime]
 
 
 class RevocationDocument(TypedDict):
@@ -190,6 +194,11 @@ def update_key(order_id: str, update_id: str) -> str:
 def cursor_key_id(epoch: str) -> str:
     """`_id` of the key (collection `settings`) that seals the cursors of the log with this epoch."""
     return f"cursor_key/{epoch}"
+
+
+def horizon_of(partition: PartitionDocument) -> datetime:
+    """Before it, nothing can be recorded in the partition any more. 1970 where that is not known."""
+    return partition.get("horizon", UNIX_EPOCH)
 
 
 def project(event: EventDocument) -> OrderDocument:

@@ -16,7 +16,7 @@ PREFLIGHT_SECONDS = b"600"
 ALLOWED_METHODS = b"GET, POST"
 ALLOWED_HEADERS = b"Accept, Authorization, Content-Type, Idempotency-Key, If-None-Match, Prefer, Traceparent"
 EXPOSED_HEADERS = (
-    b"Content-Disposition, ETag, Idempotent-Replayed, Link, Location, Preference-Applied, RateLimit,"
+    b"As-Of, Content-Disposition, ETag, Idempotent-Replayed, Link, Location, Preference-Applied, RateLimit,"
     b" RateLimit-Policy, Retry-After, Trace-Id"
 )
 """What a script may read of an answer, beside its body, its status and its content type."""

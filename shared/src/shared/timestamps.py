@@ -13,6 +13,9 @@ _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-
 EARLIEST_TIME = datetime(1900, 1, 1, tzinfo=UTC)
 """No earlier one is taken from outside."""
 
+UNIX_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+"""Before everything that was ever recorded."""
+
 
 def now() -> datetime:
     """The current time in UTC, cut to milliseconds (what the database can hold)."""

@@ -9,6 +9,7 @@ from order_state.consumer import consume_partitions
 from order_state.passes import Passes
 from order_state.recording import Recorder
 from order_state.settings import OrderStateSettings
+from order_state.standstill import open_waker
 from order_state.store import Store
 from order_state.watch import watch_parked
 from order_state.worker import Worker
@@ -83,8 +84,10 @@ class _Partitions:
         announcer = await self._new_announcer(connection, self._workflow)
         recorder = Recorder(self._store, self._workflow, self._settings.max_parked_orders)
         worker = Worker(Passes(self._settings.partitions, recorder, announcer))
+        waker = await open_waker(connection, self._store, self._settings.partitions)
         self._connected = True
         try:
-            await consume_partitions(connection, self._settings, worker)
+            async with background(waker.run()):
+                await consume_partitions(connection, self._settings, worker)
         finally:
             self._connected = False

@@ -47,7 +47,7 @@ def decide_batch(
 
     Commands of the orders in `lines` are not decided: they wait behind what is parked of their order.
     """
-    decided = Decided()
+    decided = Decided(time=time)
     events = dict(known.events)
     for command in commands:
         order = decided.orders.get(command.order_id) or known.orders.get(command.order_id)

@@ -8,6 +8,7 @@ and steps back in line for those from time to time: so a returning replica gets 
 import asyncio
 import logging
 from contextlib import suppress
+from math import inf
 from random import uniform
 
 from order_state.faults import Fenced
@@ -17,6 +18,10 @@ from shared.broker import Connection
 from shared.topology import partition_queue_name
 
 log = logging.getLogger(__name__)
+
+TICK_SECONDS = 1
+"""How often the owner of a partition looks whether its horizon is to be moved on. All partitions of a process
+at the same moment, so that they share a transaction."""
 
 PREFETCH_MESSAGES = 20
 """In hand per partition. Each is a batch by itself; at the bounds of one message that is 10 MiB."""
@@ -59,11 +64,17 @@ async def _consume_partition(
 
 
 async def _take_turn(subscription: Subscription, worker: Worker, seconds: float | None) -> None:
-    """Has deliveries handled until the channel closes, or `seconds` have passed and none is in work."""
+    """Has deliveries handled until the channel closes, or `seconds` have passed and none is in work; between
+    them, and only of a partition that is ours, the horizon.
+    """
     loop = asyncio.get_running_loop()
-    end = None if seconds is None else loop.time() + seconds
-    with suppress(TimeoutError):
-        while not subscription.consumer.is_closed and (end is None or loop.time() < end):
-            async with asyncio.timeout_at(end):
+    end = inf if seconds is None else loop.time() + seconds
+    while not subscription.consumer.is_closed and loop.time() < end:
+        next_tick = (loop.time() // TICK_SECONDS + 1) * TICK_SECONDS
+        arrived = False
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(min(next_tick, end)):
                 await subscription.consumer.arrival()
+                arrived = True
+        if arrived or subscription.position is not None:
             await worker.handle(subscription)

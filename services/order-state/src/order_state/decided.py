@@ -17,6 +17,7 @@ from shared.documents import (
     update_key,
 )
 from shared.outcomes import Outcome
+from shared.timestamps import UNIX_EPOCH
 from shared.views import order_view
 from shared.workflow import Workflow
 
@@ -33,6 +34,9 @@ class Known:
     """The events that the known applied updates made, by position."""
     parked: dict[str, ParkedDocument] = field(default_factory=dict)
     """Those of the commands that are parked, by update key."""
+
+
+NOTHING_KNOWN = Known({}, {}, {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +59,8 @@ class Decided:
     """Keys of parked commands that are through."""
     lines: dict[str, Line] = field(default_factory=dict)
     """Of parked orders: the changed ones, as they stand after the batch."""
+    time: datetime = UNIX_EPOCH
+    """Nothing in it was recorded earlier, and once it is written nothing can be. 1970: it records nothing."""
 
     @property
     def is_empty(self) -> bool:

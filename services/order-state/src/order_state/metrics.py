@@ -24,6 +24,11 @@ ANNOUNCEMENTS_REFUSED = Counter(
 )
 FENCED = Counter("tracking_fenced_total", "Writes refused because another worker owns the partition")
 PARKED_ORDERS = Gauge("tracking_parked_orders", "Orders that wait for an operator", ["partition"])
+HORIZON = Gauge(
+    "tracking_horizon_timestamp_seconds",
+    "Time before which nothing can be recorded in the partition any more, in seconds since 1970",
+    ["partition"],
+)
 SEQ = Gauge("tracking_partition_seq", "Newest event committed by this process", ["partition"])
 STALLED_PARTITIONS = Gauge(
     "tracking_stalled_partitions", "Partitions of this process that cannot go on and are tried again"

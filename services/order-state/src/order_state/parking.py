@@ -52,7 +52,7 @@ def park(command: AnyCommand, parked: ParkedDocument | None, lines: Lines, slot:
     """Parks a command that failed with `error`. If it is `parked` already, it keeps its place."""
     if parked is not None:
         return fail_again(parked, error)
-    decided = Decided()
+    decided = Decided(time=slot.time)
     line = lines.get(command.order_id, NEW_LINE)
     _append(decided, command, line, slot, error)
     return decided
@@ -84,7 +84,7 @@ def fail_again(parked: ParkedDocument, error: str) -> Decided:
 def give_up(command: AnyCommand, time: datetime) -> Decided:
     """Refuses a parked command, without looking at its order: that may be what fails."""
     decided = Decided(
-        replaced={update_key(command.order_id, command.update_id)}
+        replaced={update_key(command.order_id, command.update_id)}, time=time
     )  # there may be one that gives way
     record_refusal(decided, command, None, GIVEN_UP, time)
     return decided

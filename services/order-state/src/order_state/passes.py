@@ -57,7 +57,8 @@ class Passes:
         await self.recorder.locate(share)
 
     async def record(self, shares: Sequence[Share]) -> Recorded:
-        """Decides and commits everything in `shares`, and brings their positions up to date.
+        """Decides and commits everything in `shares`, and brings their positions up to date. A share on
+        which nothing has arrived is there for its horizon.
 
         Raises:
             Fenced: another worker owns one of the partitions.
@@ -67,10 +68,11 @@ class Passes:
         started = perf_counter()
         for share in shares:
             await self._decode(share)
-        shares = [share for share in shares if share.deliveries]
+        shares = [share for share in shares if share.deliveries or share.position]
         if not shares:
             return Recorded()
         await self.recorder.record(shares)
+        shares = [share for share in shares if share.deliveries]
         events = [event for share in shares for event in events_to_announce(share)]
         return Recorded(shares, events, started)
 

@@ -5,12 +5,14 @@ parked, and released when an operator says so.
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
 from order_state.batch import decide_batch
-from order_state.decided import AnyCommand, Decided, Known
+from order_state.decided import NOTHING_KNOWN, AnyCommand, Decided, Known
 from order_state.faults import CannotGoOn, TooManyParked, fault_of
+from order_state.horizon import recording_time
 from order_state.lifecycle import Slot
 from order_state.lines import NO_LINES, Lines
 from order_state.parking import MAX_WAITING, fail_again, give_up, leave_line, park
@@ -40,10 +42,12 @@ class Recorder:
     workflow: Workflow
     max_parked_orders: int
     """Of one partition."""
+    clock: Callable[[], datetime] = now
 
     async def record(self, shares: Sequence[Share]) -> None:
         """Decides and commits all commands in one transaction, and brings positions up to date. If our own
         code fails at that, finds the commands that fail alone and parks them; the others are committed.
+        A share without commands only moves the horizon of its partition on, where that is due.
 
         Raises:
             Fenced: another worker owns one of the partitions.
@@ -59,9 +63,8 @@ class Recorder:
             raise CannotGoOn(f"partitions {[share.partition for share in shares]}: {fault}")
 
     async def _record(self, shares: Sequence[Share]) -> None:
-        busy = [share for share in shares if share.commands]
-        if busy and await fault_of(self._retried(busy, partial(self._decide_and_commit, busy))):
-            for share in busy:
+        if await fault_of(self._retried(shares, partial(self._decide_and_commit, shares))):
+            for share in shares:
                 await self._isolate(share)
         for share in shares:
             for release in share.releases:
@@ -71,7 +74,8 @@ class Recorder:
         # The positions first: whoever claims a partition after we have makes our commit fail.
         positions = [await self._locate(share) for share in shares]
         parked_orders = {order_id for position in positions for order_id in position.lines}
-        known = await self.store.load([c for share in shares for c in share.commands], parked_orders)
+        commands = [command for share in shares for command in share.commands]
+        known = await self.store.load(commands, parked_orders) if commands else NOTHING_KNOWN
         decided = [
             self._decide(share.commands, known, position, position.lines)
             for share, position in zip(shares, positions, strict=True)
@@ -107,10 +111,13 @@ class Recorder:
             known,
             partition=position.partition,
             seq=position.seq,
-            time=now(),
+            time=self._time(position),
             workflow=self.workflow,
             lines=lines,
         )
+
+    def _time(self, position: PartitionPosition) -> datetime:
+        return recording_time(position.horizon, self.clock())
 
     async def _commit(
         self, shares: Sequence[Share], positions: Sequence[PartitionPosition], decided: Sequence[Decided]
@@ -129,7 +136,7 @@ class Recorder:
         """
         share.again = True
         fault = await fault_of(self._retried([share], partial(self._decide_and_commit, [share])))
-        if fault is None:
+        if fault is None or not share.commands:
             return
         if len(share.commands) == 1:
             await self._retried([share], partial(self._park, share, share.commands[0], fault))
@@ -146,7 +153,7 @@ class Recorder:
             parked = await self.store.parked_command(command)
         elif len(position.lines) >= self.max_parked_orders:
             raise TooManyParked(f"{len(position.lines)} orders of partition {share.partition} are parked")
-        slot = Slot(position.partition, position.seq, now())
+        slot = Slot(position.partition, position.seq, self._time(position))
         await self._commit([share], [position], [park(command, parked, position.lines, slot, fault)])
 
     async def _release(self, share: Share, release: ReleaseOrder) -> None:
@@ -174,7 +181,7 @@ class Recorder:
         parked = await self.store.parked_at(release.order_id, line.first)
         command = decode_command(parked["command"])
         if release.skip == parked["update_id"]:
-            decided = give_up(command, now())
+            decided = give_up(command, self._time(position))
         else:
             decided = self._decide([command], await self.store.load([command]), position, NO_LINES)
         leave_line(decided, parked, line)

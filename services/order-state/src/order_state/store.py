@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeVar
 
 import pymongo
@@ -11,6 +12,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.read_concern import ReadConcern
 
 from order_state.decided import AnyCommand, Decided, Known
+from order_state.horizon import horizon_after, is_due
 from order_state.lines import Lines, decode_lines, encode_lines, lines_after
 from order_state.ownership import Ownership
 from order_state.refusals import refusals
@@ -22,7 +24,8 @@ from shared.database import (
     DatabaseUnavailable,
     driver_errors,
 )
-from shared.documents import EventDocument, ParkedDocument, PartitionDocument, update_key
+from shared.documents import EventDocument, ParkedDocument, PartitionDocument, horizon_of, update_key
+from shared.timestamps import UNIX_EPOCH
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -30,14 +33,15 @@ B = TypeVar("B")
 
 @dataclass(frozen=True, slots=True)
 class PartitionPosition:
-    """Where a partition stands: its newest event, how many claims and commits made it so, and the orders
-    that have something parked.
+    """Where a partition stands: its newest event, how many claims and commits made it so, the orders
+    that have something parked, and the time before which nothing may be recorded in it any more.
     """
 
     partition: int
     seq: int
     commits: int
     lines: Lines
+    horizon: datetime = UNIX_EPOCH
 
 
 class Store:
@@ -166,10 +170,23 @@ class Store:
             partitions = await self._database.partitions.find({}, {"parked": 1}).to_list()
         return {partition["_id"]: len(partition["parked"]) for partition in partitions}
 
+    async def horizons(self) -> dict[int, datetime]:
+        """The horizon of each partition.
+
+        Raises:
+            DatabaseUnavailable: no answer.
+        """
+        with driver_errors():
+            partitions = await self._database.partitions.find({}, {"horizon": 1}).to_list()
+        return {partition["_id"]: horizon_of(partition) for partition in partitions}
+
     async def commit(
         self, positions: Sequence[PartitionPosition], decided: Sequence[Decided]
     ) -> list[PartitionPosition]:
         """Writes all of `decided` or nothing, if every partition still stands at its position.
+
+        The horizon of each moves on to the time of what is written. Where there is nothing to write, it
+        moves on alone as soon as it is due.
 
         The driver repeats the transaction on a write conflict (a paused worker may hold a fence
         until the server ends its transaction) and the commit when its answer was lost. By itself it would
@@ -182,7 +199,7 @@ class Store:
             DatabaseUnavailable: no answer, or no room, or an earlier commit of this worker has come late:
                 whether it was written is unknown, `recover` tells.
         """
-        writes = [pair for pair in zip(positions, decided, strict=True) if not pair[1].is_empty]
+        writes = [pair for pair in zip(positions, decided, strict=True) if _is_written(*pair)]
         if not writes:
             return list(positions)
 
@@ -253,24 +270,32 @@ def _parking(decided: Decided) -> list[Any]:
     ]
 
 
+def _is_written(position: PartitionPosition, decided: Decided) -> bool:
+    return not decided.is_empty or is_due(position.horizon, decided.time)
+
+
 def _fence(position: PartitionPosition, decided: Decided) -> UpdateOne:
-    change: dict[str, Any] = {"$inc": {"commits": 1, "seq": len(decided.events)}}
+    fields: dict[str, Any] = {"horizon": horizon_after(position.horizon, decided.time)}
     if decided.lines:
-        change["$set"] = {"parked": encode_lines(lines_after(position.lines, decided.lines))}
+        fields["parked"] = encode_lines(lines_after(position.lines, decided.lines))
+    change = {"$inc": {"commits": 1, "seq": len(decided.events)}, "$set": fields}
     return UpdateOne({"_id": position.partition, "commits": position.commits}, change)
 
 
 def _after(position: PartitionPosition, decided: Decided) -> PartitionPosition:
-    if decided.is_empty:
+    if not _is_written(position, decided):
         return position
     return PartitionPosition(
         position.partition,
         position.seq + len(decided.events),
         position.commits + 1,
         lines_after(position.lines, decided.lines) if decided.lines else position.lines,
+        horizon_after(position.horizon, decided.time),
     )
 
 
 def _position(document: PartitionDocument) -> PartitionPosition:
     lines = decode_lines(document["parked"])
-    return PartitionPosition(document["_id"], document["seq"], document["commits"], lines)
+    return PartitionPosition(
+        document["_id"], document["seq"], document["commits"], lines, horizon_of(document)
+    )

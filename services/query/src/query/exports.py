@@ -3,10 +3,12 @@
 import zlib
 from collections.abc import AsyncGenerator
 from contextlib import AsyncExitStack, aclosing
+from datetime import datetime
 
 from starlette.types import Receive, Scope, Send
 
 from query.export_forms import ExportForm
+from query.horizon import as_of_header
 from query.list_reader import OrderChunks, opened_list
 from query.listing import ListQuery
 from query.metrics import EXPORTS
@@ -45,7 +47,7 @@ class Exports:
             first = await orders.next()
             chunks = _chunks(form, first, orders)
             body = _gzipped(chunks) if _is_gzipped(form, gzip) else chunks
-            held, headers = stack.pop_all(), export_headers(form, gzip=gzip)
+            held, headers = stack.pop_all(), export_headers(form, orders.as_of, gzip=gzip)
             return ExportResponse(body, held, headers, stall_seconds=self._stall_seconds)
 
 
@@ -69,13 +71,13 @@ class ExportResponse(Stream):
             await super().__call__(scope, receive, send)
 
 
-def export_headers(form: ExportForm, *, gzip: bool) -> dict[str, str]:
+def export_headers(form: ExportForm, as_of: datetime, *, gzip: bool) -> dict[str, str]:
     """What the head of an export says. `gzip`: the client would like it compressed."""
     headers = {
         "Content-Type": form.content_type,
         "Content-Disposition": f'attachment; filename="orders-{now():%Y%m%dT%H%M%SZ}.{form.extension}"',
         "Vary": "Accept, Accept-Encoding",
-    }
+    } | as_of_header(as_of)
     if _is_gzipped(form, gzip):
         headers["Content-Encoding"] = "gzip"
     return headers

@@ -1,11 +1,11 @@
 """Cursors of lists: where the next page starts, sealed together with the filter that they belong to. Pure."""
 
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from query.sealed_cursors import seal, unseal
+from shared.timestamps import UNIX_EPOCH
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 
 
@@ -19,10 +19,17 @@ class Place:
     order_id: str
     """Decides between equal times."""
 
+    as_of: datetime | None = None
+    """The horizon when the first page was read. A later one would not do for the list as a whole: an order
+    that is changed meanwhile can move from a page that is still to come to one that is past."""
+
 
 def encode_place(place: Place, binding: bytes, key: bytes) -> str:
     """The place as opaque text, for lists with this `binding` (filter and sort) only."""
-    return seal(f"{(place.time - _EPOCH) // _MILLISECOND}/{place.order_id}".encode(), binding, key)
+    # The horizon stands behind a NUL, which sorts before all that an id can go on with: the release before,
+    # which takes it for a part of the id, finds the same next page (or the last order once more).
+    as_of = "" if place.as_of is None else f"\0{_milliseconds(place.as_of)}"
+    return seal(f"{_milliseconds(place.time)}/{place.order_id}{as_of}".encode(), binding, key)
 
 
 def decode_place(text: str, binding: bytes, key: bytes) -> Place:
@@ -31,5 +38,14 @@ def decode_place(text: str, binding: bytes, key: bytes) -> Place:
     Raises:
         InvalidCursor: not one of ours, or of a list with another filter or sort.
     """
-    milliseconds, _, order_id = unseal(text, binding, key).decode().partition("/")
-    return Place(_EPOCH + int(milliseconds) * _MILLISECOND, order_id)
+    milliseconds, _, rest = unseal(text, binding, key).decode().partition("/")
+    order_id, _, as_of = rest.partition("\0")
+    return Place(_time(milliseconds), order_id, _time(as_of) if as_of else None)
+
+
+def _milliseconds(time: datetime) -> int:
+    return (time - UNIX_EPOCH) // _MILLISECOND
+
+
+def _time(milliseconds: str) -> datetime:
+    return UNIX_EPOCH + int(milliseconds) * _MILLISECOND

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager, suppress
+from datetime import datetime
 from typing import Any
 
 import pymongo
@@ -10,6 +11,7 @@ from pymongo.asynchronous.command_cursor import AsyncCommandCursor
 from pymongo.asynchronous.cursor import AsyncCursor
 from pymongo.errors import PyMongoError
 
+from query.horizon import read_horizon
 from query.limits import bounded_read
 from query.listing import ListQuery
 from shared.database import Database
@@ -38,10 +40,11 @@ async def read_page(database: Database, query: ListQuery, limit: int) -> list[Or
 
 
 class OrderChunks:
-    """An open list: everything, chunk by chunk."""
+    """An open list: everything, chunk by chunk. `as_of`: the horizon at its moment."""
 
-    def __init__(self, cursor: OrderCursor) -> None:
+    def __init__(self, cursor: OrderCursor, as_of: datetime) -> None:
         self._cursor = cursor
+        self.as_of = as_of
         self._seconds = SORT_SECONDS
 
     async def next(self) -> list[OrderDocument]:
@@ -67,9 +70,10 @@ async def opened_list(database: Database, query: ListQuery) -> AsyncIterator[Ord
         await database.ping()  # the driver would look for a lost database as long as a chunk may take
     async with database.client.start_session(snapshot=True) as session:
         with bounded_read(SORT_SECONDS):
+            as_of = await read_horizon(database, session)
             cursor = await _open(database, query, limit=0, session=session)
         try:
-            yield OrderChunks(cursor)
+            yield OrderChunks(cursor, as_of)
         finally:
             # Without the database there is nothing left to close.
             with suppress(PyMongoError), pymongo.timeout(1):

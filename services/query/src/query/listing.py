@@ -58,6 +58,12 @@ class ListParameters(Parameters):
         return cast(SortField, self.sort.removeprefix("-"))
 
     @property
+    def is_by_time(self) -> bool:
+        """Whether it is bounded by a time at which something was recorded."""
+        bounds = (self.created_from, self.created_to, self.updated_from, self.updated_to)
+        return any(bound is not None for bound in bounds)
+
+    @property
     def binding(self) -> bytes:
         """What a cursor is bound to: everything but the page and the form of a file."""
         fields = self.model_dump(mode="json", exclude={"cursor", "limit", "bom"})
@@ -71,6 +77,8 @@ class Page:
 
     orders: Sequence[OrderDocument]
     next_place: Place | None
+    as_of: datetime | None = None
+    """Of a list by time: the horizon when its first page was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,13 +108,15 @@ def list_query(parameters: ListParameters, reach: Reach, after: Place | None = N
     return ListQuery(stages, {field: direction, "_id": direction})
 
 
-def page_of(found: Sequence[OrderDocument], parameters: ListParameters) -> Page:
+def page_of(
+    found: Sequence[OrderDocument], parameters: ListParameters, as_of: datetime | None = None
+) -> Page:
     """The page in what the aggregation found."""
     orders = found[: parameters.limit]
     if len(found) <= parameters.limit:
-        return Page(orders, None)
+        return Page(orders, None, as_of)
     last = orders[-1]
-    return Page(orders, Place(last[parameters.sort_field], last["_id"]))
+    return Page(orders, Place(last[parameters.sort_field], last["_id"], as_of), as_of)
 
 
 def _direction(parameters: ListParameters) -> int:

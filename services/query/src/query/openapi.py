@@ -57,6 +57,11 @@ _HEADERS = {
         "With a file: its name.", 'attachment; filename="orders-20260302T094100Z.csv"'
     ),
     "Content-Encoding": header("With a file, if asked for.", "gzip", {"const": "gzip"}),
+    "As-Of": header(
+        "Nothing recorded before it can still appear, so the next list by time may begin here. 1970 where"
+        " that is not known.",
+        "2026-03-02T09:40:58.021Z",
+    ),
     "Vary": header("The request headers that the answer depends on.", "Accept"),
 }
 
@@ -93,7 +98,7 @@ def _report(name: str, shape: Any, example: dict[str, Any]) -> Operation:
     rows = example["rows"]
     table = csv_lines([list(rows[0]), *(list(row.values()) for row in rows)]).decode()
     contents = [Content(shape, example), Content({"type": "string"}, table, CSV_MEDIA_TYPE)]
-    answer = Answer(200, "The report", contents, always=["Vary"])
+    answer = Answer(200, "The report", contents, always=["Vary"], sometimes=["As-Of"])
     problems = [*_COMMON, "not-acceptable", "too-many-requests"]
     return Operation(name, [answer], problems, scope=READ)
 
@@ -117,7 +122,7 @@ _OPERATIONS = {
                 "A page of orders, or all of them as a file",
                 [Content(OrderPage, examples.PAGE), *map(_file, EXPORTED_TYPES)],
                 always=["Vary"],
-                sometimes=["Link", "Content-Disposition", "Content-Encoding"],
+                sometimes=["As-Of", "Link", "Content-Disposition", "Content-Encoding"],
             )
         ],
         [*_COMMON, "invalid-cursor", "not-acceptable", "too-many-requests"],

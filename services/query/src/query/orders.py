@@ -16,6 +16,7 @@ from query.context import Context, entitled
 from query.csv_text import CSV_MEDIA_TYPE
 from query.export_forms import EXPORTED_TYPES, export_form, missing_types
 from query.exports import Exports, export_headers
+from query.horizon import AS_OF, as_of_header, reading_as_of
 from query.limits import bounded_read
 from query.list_cursors import Place, decode_place, encode_place
 from query.list_reader import read_page
@@ -32,6 +33,7 @@ from shared.documents import OrderDocument, project
 from shared.http import JsonResponse, head_only
 from shared.identifiers import is_identifier
 from shared.problems import ProblemError
+from shared.timestamps import UNIX_EPOCH
 from shared.views import order_view
 
 JSON_MEDIA_TYPE = "application/json"
@@ -48,6 +50,10 @@ LIST_DESCRIPTION = (
     " formula has an apostrophe in front, and `metadata` is JSON; with `bom=true` it begins with the byte"
     " order mark by which Excel knows UTF-8. As `application/vnd.apache.parquet`, where the extra `parquet`"
     " of the package is installed, the columns of the CSV in types of their own."
+    "\n\nA list with `created_*` or `updated_*`, and every file, says `as_of`: nothing recorded before it can"
+    " still appear. All pages of a list say that of the first one. Who goes on with `updated_from` or"
+    " `created_from` = the `as_of` of the last list misses nothing; what was recorded at `as_of` or later may"
+    " be in the list already, and comes again."
 )
 
 
@@ -109,7 +115,8 @@ def routes(context: Context) -> APIRouter:
         )
         gzip = prefers_gzip(_joined(request, "accept-encoding"))
         if head_only(request):
-            return StreamingResponse(iter(()), headers=export_headers(form, gzip=gzip))
+            async with reading_as_of(context.database) as as_of:
+                return StreamingResponse(iter(()), headers=export_headers(form, as_of, gzip=gzip))
         await record_export(context.audit, principal, media_type, parameters)
         return await exports.answer(query, form, gzip=gzip)
 
@@ -163,7 +170,13 @@ def _check_filter(context: Context, grant: Grant, parameters: ListParameters) ->
 async def _page(context: Context, grant: Grant, parameters: ListParameters) -> Page:
     after = _place(context, parameters)
     query = list_query(parameters, narrow(grant, parameters.merchant_id, ()), after)
-    return page_of(await read_page(context.database, query, parameters.limit + 1), parameters)
+    if not parameters.is_by_time:
+        return page_of(await read_page(context.database, query, parameters.limit + 1), parameters)
+    async with reading_as_of(context.database) as horizon:
+        found = await read_page(context.database, query, parameters.limit + 1)
+    if after is not None:  # without a horizon in its cursor, the page before was of an earlier release
+        horizon = min(after.as_of or UNIX_EPOCH, horizon)
+    return page_of(found, parameters, horizon)
 
 
 def _place(context: Context, parameters: ListParameters) -> Place | None:
@@ -187,8 +200,12 @@ def _list_answer(
 ) -> Response:
     with_customer = sees_customer(grant)
     items = [order_view(order, context.workflow, with_customer=with_customer) for order in page.orders]
-    if page.next_place is None:
-        return JsonResponse({"items": items, "next_cursor": None}, headers=_VARY)
-    cursor = encode_place(page.next_place, parameters.binding, context.cursor_key)
-    headers = _VARY | {"Link": next_link(request, cursor)}
-    return JsonResponse({"items": items, "next_cursor": cursor}, headers=headers)
+    document: dict[str, Any] = {"items": items, "next_cursor": None}
+    headers = _VARY | as_of_header(page.as_of)
+    if page.as_of is not None:
+        document["as_of"] = headers[AS_OF]
+    if page.next_place is not None:
+        cursor = encode_place(page.next_place, parameters.binding, context.cursor_key)
+        document["next_cursor"] = cursor
+        headers["Link"] = next_link(request, cursor)
+    return JsonResponse(document, headers=headers)

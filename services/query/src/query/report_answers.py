@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo
 
@@ -10,11 +10,12 @@ from fastapi import Request, Response
 from pydantic import Field, field_validator
 
 from query.csv_text import CSV_CONTENT_TYPE, CSV_MEDIA_TYPE, Cell, csv_lines
+from query.horizon import AS_OF, as_of_header
 from query.negotiation import preferred_type
 from query.parameters import Identifiers, Parameters, Time, invalid_parameter
 from query.report_buckets import MAX_BUCKETS, Buckets, Interval, TooManyBuckets, cut, time_zones
 from query.report_counts import Since
-from query.report_figures import Clock
+from query.report_figures import Clock, Per
 from shared.http import JsonResponse
 from shared.problems import ProblemError
 from shared.timestamps import format_time, now
@@ -100,6 +101,17 @@ class StepsParameters(RangeParameters):
     ] = "recorded"
 
 
+class DurationsParameters(StepsParameters):
+    """What the report on durations takes."""
+
+    per: Annotated[
+        Per,
+        Field(
+            description="`leg`: from each status to the next. `order`: from its creation to its final status."
+        ),
+    ] = "leg"
+
+
 class OpenParameters(GroupParameters):
     """What the report on open orders takes."""
 
@@ -144,6 +156,8 @@ def range_frame(parameters: RangeParameters, buckets: Buckets) -> Frame:
     }
     if isinstance(parameters, StepsParameters):
         asked["clock"] = parameters.clock
+    if isinstance(parameters, DurationsParameters) and parameters.per != "leg":
+        asked["per"] = parameters.per
     return Frame(asked, buckets if parameters.interval else None, parameters.group_by is not None)
 
 
@@ -160,12 +174,17 @@ def wants_csv(request: Request) -> bool:
     return chosen == CSV_MEDIA_TYPE
 
 
-def report_answer(frame: Frame, own: Sequence[str], rows: Iterable[Row], *, as_csv: bool) -> Response:
-    """The report in the form that was asked for."""
+def report_answer(
+    frame: Frame, own: Sequence[str], rows: Iterable[Row], *, as_csv: bool, as_of: datetime | None
+) -> Response:
+    """The report in the form that was asked for. `as_of`: the horizon before it was read, where it tells of
+    recorded times.
+    """
     columns = frame.columns(own)
     lines: Iterator[list[Cell]] = (frame.cells(row) for row in rows)
+    headers = {"Vary": "Accept"} | as_of_header(as_of)
     if as_csv:
-        headers = {"Content-Type": CSV_CONTENT_TYPE, "Vary": "Accept"}
-        return Response(csv_lines([columns, *lines]), headers=headers)
-    document = frame.asked | {"rows": [dict(zip(columns, cells, strict=True)) for cells in lines]}
-    return JsonResponse(document, headers={"Vary": "Accept"})
+        return Response(csv_lines([columns, *lines]), headers=headers | {"Content-Type": CSV_CONTENT_TYPE})
+    horizon = {"as_of": headers[AS_OF]} if as_of else {}
+    document = frame.asked | horizon | {"rows": [dict(zip(columns, cells, strict=True)) for cells in lines]}
+    return JsonResponse(document, headers=headers)

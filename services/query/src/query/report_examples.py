@@ -12,16 +12,19 @@ _RANGE: Example = {
 }
 _BUCKET = {"start": "2026-03-01T23:00:00.000Z", "local_start": "2026-03-02T00:00:00+01:00"}
 _LEG = {"leg_from": "in_transit", "leg_to": "delivered"}
+_AS_OF = "2026-03-08T09:29:59.021Z"
 _PERCENTILES = {"p50": 64800.0, "p90": 172800.5, "p99": 345600.0}
 _SENDER = {"source_type": "driver", "source_id": "driver-17"}
 
 DURATIONS: Example = _RANGE | {
-    "clock": "occurred",
+    "clock": "recorded",
+    "as_of": _AS_OF,
     "rows": [_BUCKET | _LEG | {"count": 412, "negative": 0} | _PERCENTILES],
 }
 
 STATUS_COUNTS: Example = _RANGE | {
-    "clock": "occurred",
+    "clock": "recorded",
+    "as_of": _AS_OF,
     "rows": [
         _BUCKET | {"status": "in_transit", "entered": 431, "left": 412},
         _BUCKET | {"status": "delivered", "entered": 412, "left": 0},
@@ -31,6 +34,7 @@ STATUS_COUNTS: Example = _RANGE | {
 OPEN_ORDERS: Example = {
     "at": "2026-03-08T09:30:00.000Z",
     "since": "created",
+    "as_of": _AS_OF,
     "rows": [
         {"status": "created", "age_from": 0, "age_to": 3600, "count": 31},
         {"status": "in_transit", "age_from": 2592000, "age_to": None, "count": 2},
@@ -38,5 +42,6 @@ OPEN_ORDERS: Example = {
 }
 
 REFUSALS: Example = _RANGE | {
+    "as_of": _AS_OF,
     "rows": [_BUCKET | {"reason": "invalid-transition"} | _SENDER | {"count": 7}],
 }

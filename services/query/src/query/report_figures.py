@@ -13,6 +13,9 @@ from shared.workflow import Workflow
 Clock = Literal["recorded", "occurred"]
 """Which of an event's times counts: when it was decided, or when it happened out there."""
 
+Per = Literal["leg", "order"]
+"""What a duration is of: one change of status, or the whole way of an order, from its creation to its end."""
+
 MAX_ROWS = 50_000
 PERCENTILES = (50, 90, 99)
 
@@ -55,6 +58,8 @@ class Step(NamedTuple):
     """None: it was created."""
     seconds: float
     """How long it was in the previous status. Negative where its source told the times so; 0 if created."""
+    created_as: str
+    seconds_since_creation: float
 
 
 def time_of(event: EventDocument, clock: Clock) -> datetime:
@@ -67,12 +72,22 @@ def time_of(event: EventDocument, clock: Clock) -> datetime:
 def steps(history: Sequence[EventDocument], clock: Clock) -> Iterator[Step]:
     """The steps of one order, from its whole history by version."""
     since: datetime | None = None
+    created = history[0]
+    created_at = time_of(created, clock)
     for event in history:
         if event["status"] == event["previous_status"]:
             continue
         at = time_of(event, clock)
         seconds = 0.0 if since is None else (at - since).total_seconds()
-        yield Step(event["merchant_id"], at, event["status"], event["previous_status"], seconds)
+        yield Step(
+            event["merchant_id"],
+            at,
+            event["status"],
+            event["previous_status"],
+            seconds,
+            created["status"],
+            (at - created_at).total_seconds(),
+        )
         since = at
 
 
@@ -81,18 +96,26 @@ def _no_durations() -> "array[float]":
 
 
 class Durations:
-    """How long orders took from status to status. A leg belongs to the time at which it ended."""
+    """How long orders took from status to status, or from their creation to a final status. It belongs to the
+    time at which that ended.
+    """
 
     columns = ("leg_from", "leg_to", "count", "negative", *(f"p{percent}" for percent in PERCENTILES))
 
-    def __init__(self, workflow: Workflow) -> None:
-        self._rank = leg_ranks(workflow)
+    def __init__(self, workflow: Workflow, per: Per = "leg") -> None:
+        self._workflow = workflow
+        self._per = per
+        self._rank = leg_ranks(workflow) if per == "leg" else whole_way_ranks(workflow)
         self._rows: Rows[array[float]] = Rows(_no_durations)
 
     def add(self, bucket: int, merchant: str, step: Step) -> None:
         """Counts a step that is in a bucket."""
-        if step.previous_status is not None:
+        if step.previous_status is None:
+            return
+        if self._per == "leg":
             self._rows.at(bucket, merchant, step.previous_status, step.status).append(step.seconds)
+        elif not self._workflow.is_active(step.status):
+            self._rows.at(bucket, merchant, step.created_as, step.status).append(step.seconds_since_creation)
 
     def rows(self) -> Iterator[tuple[int, str, list[str | int | float]]]:
         """Bucket, merchant and cells of each row; legs in the order of the workflow's table."""
@@ -117,6 +140,11 @@ def leg_ranks(workflow: Workflow) -> dict[tuple[str, str], int]:
         if following != status
     ]
     return {leg: rank for rank, leg in enumerate(legs)}
+
+
+def whole_way_ranks(workflow: Workflow) -> dict[tuple[str, str], int]:
+    """The ways from creation to each final status, each with the place of that status in the table."""
+    return {(workflow.initial, status): rank for rank, status in enumerate(workflow.transitions)}
 
 
 def percentile(ordered: Sequence[float], percent: int) -> float:

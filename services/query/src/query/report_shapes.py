@@ -7,7 +7,7 @@ from typing_extensions import TypedDict
 
 from query.report_buckets import Interval
 from query.report_counts import Since
-from query.report_figures import Clock
+from query.report_figures import Clock, Per
 from shared.access import SourceType
 from shared.messages import DESCRIBED, StatusText, TimeText
 
@@ -84,6 +84,7 @@ Range = TypedDict("Range", {"from": TimeText, "to": TimeText, "interval": Interv
 class RefusalReport(Range):
     """Refused updates by reason and source."""
 
+    as_of: TimeText
     rows: list[RefusalRow]
 
 
@@ -91,6 +92,9 @@ class DurationReport(Range):
     """How long orders take from status to status."""
 
     clock: Clock
+    per: NotRequired[Per]
+    """Not there with `leg`, the default."""
+    as_of: NotRequired[TimeText]
     rows: list[DurationRow]
 
 
@@ -98,6 +102,7 @@ class StatusReport(Range):
     """How many orders came into each status, and left it."""
 
     clock: Clock
+    as_of: NotRequired[TimeText]
     rows: list[StatusRow]
 
 
@@ -106,4 +111,5 @@ class OpenReport(TypedDict):
 
     at: TimeText
     since: Since
+    as_of: TimeText
     rows: list[OpenRow]

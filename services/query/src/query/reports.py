@@ -8,10 +8,12 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from query.context import Context
+from query.horizon import reading_as_of
 from query.parameters import invalid_parameter
 from query.places import Places
 from query.reach import narrow
 from query.report_answers import (
+    DurationsParameters,
     Frame,
     OpenParameters,
     RangeParameters,
@@ -53,6 +55,8 @@ def routes(context: Context) -> APIRouter:
         description=(
             "A leg is a change of status; it took as long as the order was in the status before. Messages"
             " that leave an order in its status do not end a leg. It belongs to the time at which it ended."
+            " With `per=order` a row is the whole way of orders, from their creation to the final status in"
+            " `leg_to`; orders that are still open are in none."
             " Percentiles are nearest ranks, in seconds. `negative`: legs whose source told times that run"
             " backwards; they are among the others. Legs that no order took have no row."
         ),
@@ -60,9 +64,9 @@ def routes(context: Context) -> APIRouter:
     async def get_durations(
         request: Request,
         principal: Annotated[Principal, Depends(context.reader)],
-        parameters: Annotated[StepsParameters, Query()],
+        parameters: Annotated[DurationsParameters, Query()],
     ) -> Response:
-        figures = Durations(context.workflow)
+        figures = Durations(context.workflow, parameters.per)
         with places.taken(), within_bounds():
             return await _steps_report(request, context, principal.grant, parameters, figures)
 
@@ -154,8 +158,11 @@ async def _steps_report(
 
     reach = narrow(grant, parameters.merchant_id, ())
     selection = changed_orders(reach, buckets.start, buckets.end, parameters.clock)
-    await read_histories(context.database, selection, Deadline(), take)
-    return await to_thread(report_answer, frame, figures.columns, figures.rows(), as_csv=as_csv)
+    async with reading_as_of(context.database) as horizon:
+        await read_histories(context.database, selection, Deadline(), take)
+    # By the other clock, a message that comes late changes the past.
+    as_of = horizon if parameters.clock == "recorded" else None
+    return await to_thread(report_answer, frame, figures.columns, figures.rows(), as_csv=as_csv, as_of=as_of)
 
 
 async def _open_orders(
@@ -170,8 +177,9 @@ async def _open_orders(
         figures.add(order, by_merchant=frame.by_merchant)
 
     selection = open_orders(narrow(grant, parameters.merchant_id, ()))
-    await read_each(context.database, context.database.orders, selection, Deadline(), take)
-    return await to_thread(report_answer, frame, figures.columns, figures.rows(), as_csv=as_csv)
+    async with reading_as_of(context.database) as as_of:
+        await read_each(context.database, context.database.orders, selection, Deadline(), take)
+    return await to_thread(report_answer, frame, figures.columns, figures.rows(), as_csv=as_csv, as_of=as_of)
 
 
 async def _refusals(
@@ -187,5 +195,6 @@ async def _refusals(
             figures.add(update, buckets, by_merchant=frame.by_merchant)
 
     selection = refused_updates(buckets.start, buckets.end, parameters.merchant_id)
-    await read_each(context.database, context.database.updates, selection, Deadline(), take)
-    return await to_thread(report_answer, frame, figures.columns, figures.rows(), as_csv=as_csv)
+    async with reading_as_of(context.database) as as_of:
+        await read_each(context.database, context.database.updates, selection, Deadline(), take)
+    return await to_thread(report_answer, frame, figures.columns, figures.rows(), as_csv=as_csv, as_of=as_of)

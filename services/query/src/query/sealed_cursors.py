@@ -8,7 +8,7 @@ from base64 import urlsafe_b64decode, urlsafe_b64encode
 from shared.cursors import InvalidCursor
 
 MAX_CURSOR_CHARACTERS = 160
-"""The seal, a time and the longest order id in base64 take 124."""
+"""The seal, two times and the longest order id in base64 take 139."""
 
 _SEAL_BYTES = 12
 _BASE64URL = re.compile(r"[0-9A-Za-z_-]+")

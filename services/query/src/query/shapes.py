@@ -31,6 +31,8 @@ class OrderPage(TypedDict):
     items: list[OrderView]
     next_cursor: str | None
     """The `cursor` of the next page; `null` on the last one."""
+    as_of: NotRequired[TimeText]
+    """With `created_*` or `updated_*`: nothing recorded before can still appear. The same on all pages."""
 
 
 @with_config(DESCRIBED)
