@@ -1,14 +1,14 @@
 """Between the services and the database: keeps what is asked, passes it on or holds it, ends a connection."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from struct import unpack_from
+from struct import pack, unpack_from
 from typing import Any
 from urllib.parse import urlsplit
 
-from bson import decode, decode_all
+from bson import decode, decode_all, encode
 
 Document = dict[str, Any]
 
@@ -26,6 +26,8 @@ class WireTap:
     """The next command that holds this is not passed on: its connection ends, once."""
     held: dict[str, asyncio.Event] = field(default_factory=dict)
     """Commands of these names are passed on when the event is set."""
+    answer: Callable[[Document, Document], Document] | None = None
+    """Makes of a command and the database's answer the answer that is passed on."""
 
     def cuts(self, command: Document) -> bool:
         """Whether the connection ends here."""
@@ -47,10 +49,11 @@ async def tap_database(url: str) -> AsyncIterator[WireTap]:
         taken.add(task)
         with suppress(ConnectionError, asyncio.CancelledError):
             upstream_reader, upstream = await asyncio.open_connection(parts.hostname, parts.port)
+            open_commands: dict[int, Document] = {}
             try:
                 async with asyncio.TaskGroup() as group:
-                    back = group.create_task(_pass(upstream_reader, writer))
-                    await _listen(reader, upstream, tap)
+                    back = group.create_task(_pass(upstream_reader, writer, tap, open_commands))
+                    await _listen(reader, upstream, tap, open_commands)
                     back.cancel()
             finally:
                 upstream.close()
@@ -68,22 +71,41 @@ async def tap_database(url: str) -> AsyncIterator[WireTap]:
         await asyncio.gather(*taken, return_exceptions=True)
 
 
-async def _pass(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    with suppress(ConnectionError):
-        while data := await reader.read(65536):
-            writer.write(data)
+async def _pass(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    tap: WireTap,
+    open_commands: dict[int, Document],
+) -> None:
+    with suppress(ConnectionError, asyncio.IncompleteReadError):
+        while True:
+            head = await reader.readexactly(16)
+            length, request_id, response_to, operation = unpack_from("<iiii", head)
+            message = head + await reader.readexactly(length - 16)
+            command = open_commands.pop(response_to, None)
+            if tap.answer is not None and command is not None and operation == _OP_MSG:
+                answer = tap.answer(command, _command(message[16:]))
+                body = bytes(5) + encode(answer)
+                message = pack("<iiii", 16 + len(body), request_id, response_to, operation) + body
+            writer.write(message)
             await writer.drain()
     writer.close()
 
 
-async def _listen(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, tap: WireTap) -> None:
+async def _listen(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    tap: WireTap,
+    open_commands: dict[int, Document],
+) -> None:
     with suppress(ConnectionError, asyncio.IncompleteReadError):
         while True:
             head = await reader.readexactly(16)
-            length, _, _, operation = unpack_from("<iiii", head)
+            length, request_id, _, operation = unpack_from("<iiii", head)
             body = await reader.readexactly(length - 16)
             if operation == _OP_MSG:
                 tap.commands.append(_command(body))
+                open_commands[request_id] = tap.commands[-1]
                 if tap.cuts(tap.commands[-1]):
                     return
                 if gate := tap.held.get(next(iter(tap.commands[-1]))):

@@ -2,16 +2,21 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 from notifier.events import Event, event_of
-from notifier.filters import Audience, order_query
+from notifier.filters import Audience, order_query, snapshot_order
 from shared.cursors import Position
 from shared.database import Database, DatabaseUnavailable, driver_errors
 from shared.documents import OrderDocument, position_key
+from shared.key_pages import read_pages
 from shared.workflow import Workflow
 
 PAGE_EVENTS = 500
 PAGE_ORDERS = 200
+
+QUERY_ORDERS = 5_000
+"""Orders of a snapshot that one query reads. Its time is bounded, so that of the whole snapshot must not be."""
 
 CONCURRENT_READS = 16
 """Beyond this, readers wait for each other: clients that come back together must not drown the database."""
@@ -24,8 +29,11 @@ class LogIncomplete(DatabaseUnavailable):
 class EventLog:
     """The log as its readers see it. The pages asked for at once are bounded per instance."""
 
-    def __init__(self, database: Database, workflow: Workflow, partitions: int) -> None:
+    def __init__(
+        self, database: Database, workflow: Workflow, partitions: int, *, query_orders: int = QUERY_ORDERS
+    ) -> None:
         self._database = database
+        self._query_orders = query_orders
         self._workflow = workflow
         self._partitions = partitions
         self._reads = asyncio.Semaphore(CONCURRENT_READS)
@@ -71,9 +79,19 @@ class EventLog:
         Raises:
             DatabaseUnavailable: the database did not answer.
         """
-        with driver_errors():
-            async with self._database.orders.find(order_query(audience), batch_size=PAGE_ORDERS) as cursor:
-                while cursor.alive:
-                    async with self._reads:
-                        documents = await cursor.to_list(PAGE_ORDERS)
-                    yield [document for document in documents if audience.shows(document)]
+        wanted = order_query(audience)
+        pages = read_pages(
+            self._database.orders,
+            wanted,
+            snapshot_order(wanted),
+            batch=PAGE_ORDERS,
+            page=self._query_orders,
+        )
+        async with aclosing(pages):
+            while (documents := await self._next(pages)) is not None:
+                yield [document for document in documents if audience.shows(document)]
+
+    async def _next(self, pages: AsyncIterator[list[OrderDocument]]) -> list[OrderDocument] | None:
+        async with self._reads:
+            with driver_errors():
+                return await anext(pages, None)

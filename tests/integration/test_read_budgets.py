@@ -1,0 +1,107 @@
+"""Reads of any size: where each query of a read may take only so long, the read as a whole succeeds.
+
+The database's time is charged on the wire, document by document, to the bound that the service sent.
+"""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, aclosing
+from datetime import timedelta
+from typing import Any
+
+import orjson
+import pytest
+from query_stack import PARTITIONS, START, QueryClient, World, running_query, store, store_update, token
+
+from cursor_budgets import CursorBudgets
+from notifier.filters import Audience, Filter
+from notifier.log import EventLog
+from shared.access import Grant
+from shared.audit_trail import Act, Actor, AuditTrail
+from shared.database import OPERATION_TIMEOUT_MS, Database, open_database
+from shared.documents import OrderDocument
+from shared.workflow import DEFAULT_WORKFLOW
+from tracking.audit import audit_lines
+from tracking.examination import examine, read_partitions, read_records
+from wire_tap import tap_database
+
+ORDERS = 1_200
+PAGE = 500
+"""Documents that one query may read: their price is less than its bound, that of all is more."""
+
+
+def moved_orders() -> World:
+    """Orders of which one id is the beginning of another, many of the same time."""
+    world = World()
+    for number in range(ORDERS):
+        customer = {"name": "n", "contact_ref": "c"}
+        created = {"merchant_id": f"m-{number % 3}", "customer": customer}
+        world.apply(f"o-{number}", "created", START + timedelta(seconds=number // 7), created)
+    return world
+
+
+WORLD = moved_orders()
+
+
+@asynccontextmanager
+async def costly_database(
+    mongodb_url: str, name: str, *, bound_ms: float, documents: int = PAGE
+) -> AsyncIterator[tuple[str, CursorBudgets]]:
+    """The address of a database where `documents` documents and a few more cost `bound_ms`."""
+    async with open_database(mongodb_url, name) as database:
+        await store(database, WORLD)
+    async with tap_database(mongodb_url) as tap:
+        tap.answer = budgets = CursorBudgets(bound_ms / (1.5 * documents))
+        yield tap.url, budgets
+    async with open_database(mongodb_url, name) as database:
+        await database.client.drop_database(name)
+
+
+@pytest.mark.parametrize(
+    "wanted",
+    [
+        Filter(active=True),
+        Filter(statuses=frozenset({"created", "picked_up"})),
+        Filter(merchant_ids=frozenset({"m-0", "m-1", "m-2"})),
+        Filter(),
+    ],
+    ids=["active", "statuses", "merchants", "all"],
+)
+async def test_a_snapshot_of_many_orders_is_not_bounded_by_the_time_of_one_query(
+    mongodb_url: str, database_name: str, wanted: Filter
+) -> None:
+    audience = Audience(Grant(merchants=frozenset({"*"})), wanted)
+    async with (
+        costly_database(mongodb_url, database_name, bound_ms=OPERATION_TIMEOUT_MS) as (url, budgets),
+        open_database(url, database_name) as database,
+    ):
+        log = EventLog(database, DEFAULT_WORKFLOW, PARTITIONS, query_orders=PAGE)
+        found = [order["_id"] async for page in log.orders(audience) for order in page]
+    assert sorted(found) == sorted(WORLD.orders)
+    assert budgets.expired == 0
+
+
+async def test_an_examination_of_many_events_is_not_bounded_by_the_time_of_one_query(
+    mongodb_url: str, database_name: str
+) -> None:
+    async with (
+        costly_database(mongodb_url, database_name, bound_ms=OPERATION_TIMEOUT_MS) as (url, budgets),
+        open_database(url, database_name) as database,
+    ):
+        for number in range(ORDERS):
+            await store_update(database, f"o-{number}", f"u-o-{number}-1", outcome="rejected", position=None)
+        findings = await examine(database, await read_partitions(database), DEFAULT_WORKFLOW, page=PAGE)
+    assert (findings.orders, findings.events, findings.outcomes) == (ORDERS, ORDERS, ORDERS)
+    assert budgets.expired == 0
+
+
+async def test_the_audit_trail_is_printed_whatever_its_length(mongodb_url: str, database_name: str) -> None:
+    async with costly_database(
+        mongodb_url, database_name, bound_ms=OPERATION_TIMEOUT_MS, documents=10
+    ) as (url, budgets):
+        async with open_database(mongodb_url, database_name) as database:
+            trail = AuditTrail(database, 400)
+            for number in range(30):
+                await trail.record(Actor("ann", "api"), Act("orders.exported", f"orders-{number}", {}))
+        lines = [line async for line in audit_lines(url, database_name, None, as_json=False, page=10)]
+    assert len(lines) == 30
+    assert budgets.expired == 0
