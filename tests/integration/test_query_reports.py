@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from query_stack import (
     MERCHANTS,
+    PARTITIONS,
     START,
     QueryClient,
     World,
@@ -27,14 +28,17 @@ from query_stack import (
 )
 
 from query import report_figures, reports
+from query.log_range import MAX_DISORDER
 from query.reach import Reach
 from query.report_counts import OpenOrders, Since
 from query.report_figures import Clock
-from query.report_reading import Deadline, changed_orders, open_orders, refused_updates
+from query.report_reading import Changes, Deadline, changes_within, open_orders, read_histories
 from shared.access import Grant, reaches, sees_customer
+from shared.database import open_database
 from shared.documents import EventDocument
 from shared.timestamps import format_time
 from shared.workflow import DEFAULT_WORKFLOW
+from wire_tap import tap_database
 
 
 def report_world() -> World:
@@ -391,32 +395,63 @@ async def test_a_token_without_a_scope_to_read_gets_no_report(query: QueryClient
 
 @pytest.mark.parametrize("clock", ["recorded", "occurred"])
 @pytest.mark.parametrize(
-    ("merchants", "orders", "index"),
-    [
-        (None, None, "created"),
-        (frozenset({"m-1"}), None, "merchant_created"),
-        (None, frozenset({"o-1"}), "_id_"),
-    ],
+    ("merchants", "orders"),
+    [(frozenset({"m-1"}), None), (None, frozenset({"o-1"})), (frozenset({"m-1"}), frozenset({"o-1"}))],
 )
 async def test_every_read_is_served_by_an_index(
-    query: QueryClient,
-    clock: Clock,
-    merchants: frozenset[str] | None,
-    orders: frozenset[str] | None,
-    index: str,
+    query: QueryClient, clock: Clock, merchants: frozenset[str] | None, orders: frozenset[str] | None
 ) -> None:
     reach = Reach(merchants, orders)
-    selection = changed_orders(reach, START, END, clock)
-    assert (selection.index or "_id_") == index
-    first = selection.pipeline[0]["$match"]
-    assert "COLLSCAN" not in str(await query.database.orders.find(first).explain())
-    assert "COLLSCAN" not in str(
-        await query.database.orders.find(open_orders(reach).pipeline[0]["$match"]).explain()
-    )
+    for wanted in (changes_within(reach, START, END, clock).orders, open_orders(reach)):
+        plan = str(await query.database.orders.find(wanted.stages[0]).explain())
+        assert "IXSCAN" in plan
+        assert "COLLSCAN" not in plan
     histories = query.database.order_events.find({"order_id": {"$in": ["o-1", "o-2"]}})
     assert "order_version" in str(await histories.explain())
-    refused = refused_updates(START, END, []).pipeline[0]["$match"]
-    assert "ttl" in str(await query.database.updates.find(refused).explain())
+    refused = query.database.updates.find({"recorded_at": {"$gte": START, "$lt": END}})
+    assert "ttl" in str(await refused.explain())
+
+
+@pytest.mark.parametrize("merchants", [None, frozenset({"m-1"}), frozenset(MERCHANTS)])
+@settings(max_examples=25)
+@given(start=TIMES, end=TIMES, width=st.sampled_from([1, 7, 40]))
+async def test_the_log_gives_each_order_that_changed_in_the_range_once(
+    query: QueryClient, merchants: frozenset[str] | None, start: datetime, end: datetime, width: int
+) -> None:
+    taken: list[list[EventDocument]] = []
+    reach = Reach(merchants, None)
+    await read_histories(
+        query.database, PARTITIONS, Changes(reach, start, end, end), Deadline(), taken.append, window=width
+    )
+    found = [history[0]["order_id"] for history in taken]
+    assert len(found) == len(set(found))
+    changed = {
+        event["order_id"]
+        for event in WORLD.events
+        if start <= event["recorded_at"] < end and (merchants is None or event["merchant_id"] in merchants)
+    }
+    assert changed <= set(found)
+    assert all(len(history) == len(WORLD.history(history[0]["order_id"])) for history in taken)
+
+
+async def test_a_report_of_a_short_range_reads_what_lies_in_it_whatever_is_older(
+    mongodb_url: str, query: QueryClient
+) -> None:
+    last = max(event["recorded_at"] for event in WORLD.events)
+    async with (
+        tap_database(mongodb_url) as tap,
+        open_database(tap.url, query.database.raw.name) as database,
+    ):
+        changes = changes_within(Reach(None, None), last, last + timedelta(minutes=1), "recorded")
+        await read_histories(database, PARTITIONS, changes, Deadline(), lambda _: None)
+    assert not any("orders" in (asked.get("find"), asked.get("aggregate")) for asked in tap.commands)
+    looked_at = [
+        len(asked["pipeline"][0]["$match"]["_id"]["$in"])
+        for asked in tap.commands
+        if asked.get("aggregate") == "order_events"
+    ]
+    margin = [event for event in WORLD.events if event["recorded_at"] >= last - MAX_DISORDER]
+    assert sum(looked_at) <= len(margin) < len(WORLD.events) / 10
 
 
 async def test_what_cannot_be_had_in_the_asked_form_is_refused(query: QueryClient) -> None:

@@ -4,21 +4,23 @@ The database's time is charged on the wire, document by document, to the bound t
 """
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, aclosing
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
-import orjson
 import pytest
-from query_stack import PARTITIONS, START, QueryClient, World, running_query, store, store_update, token
+from query_stack import PARTITIONS, START, World, store, store_update
 
 from cursor_budgets import CursorBudgets
 from notifier.filters import Audience, Filter
 from notifier.log import EventLog
+from query.list_reader import PAGE_SECONDS, opened_list
+from query.listing import ListParameters, ListQuery, list_query
+from query.reach import Reach
+from query.report_reading import REPORT_SECONDS, Deadline, read_refused_updates
 from shared.access import Grant
 from shared.audit_trail import Act, Actor, AuditTrail
-from shared.database import OPERATION_TIMEOUT_MS, Database, open_database
-from shared.documents import OrderDocument
+from shared.database import OPERATION_TIMEOUT_MS, open_database
 from shared.workflow import DEFAULT_WORKFLOW
 from tracking.audit import audit_lines
 from tracking.examination import examine, read_partitions, read_records
@@ -77,6 +79,106 @@ async def test_a_snapshot_of_many_orders_is_not_bounded_by_the_time_of_one_query
         log = EventLog(database, DEFAULT_WORKFLOW, PARTITIONS, query_orders=PAGE)
         found = [order["_id"] async for page in log.orders(audience) for order in page]
     assert sorted(found) == sorted(WORLD.orders)
+    assert budgets.expired == 0
+
+
+def whole_list(sort: str, **filters: Any) -> ListQuery:
+    return list_query(ListParameters(sort=sort, **filters), Reach(None, None))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("filters", [{}, {"active": True}, {"merchant_id": ["m-0", "m-1", "m-2"]}])
+@pytest.mark.parametrize("sort", ["-created_at", "created_at", "-updated_at", "updated_at"])
+async def test_an_export_of_many_orders_is_not_bounded_by_the_time_of_one_query(
+    mongodb_url: str, database_name: str, sort: str, filters: dict[str, Any]
+) -> None:
+    async with (
+        costly_database(mongodb_url, database_name, bound_ms=PAGE_SECONDS * 1000) as (url, budgets),
+        open_database(url, database_name) as database,
+        opened_list(database, whole_list(sort, **filters), page=PAGE) as orders,
+    ):
+        found: list[str] = []
+        while chunk := await orders.next():
+            found += [order["_id"] for order in chunk]
+    field = sort.removeprefix("-")
+    in_order = sorted(
+        WORLD.orders.values(),
+        key=lambda order: (order[field], order["_id"]),  # type: ignore[literal-required]
+        reverse=sort.startswith("-"),
+    )
+    assert found == [order["_id"] for order in in_order]
+    assert budgets.expired == 0
+
+
+async def test_all_queries_of_an_export_ask_for_the_same_moment(
+    mongodb_url: str, database_name: str
+) -> None:
+    async with (
+        costly_database(mongodb_url, database_name, bound_ms=PAGE_SECONDS * 1000) as (url, _),
+        tap_database(url) as tap,
+        open_database(tap.url, database_name) as database,
+        opened_list(database, whole_list("updated_at"), page=PAGE) as orders,
+    ):
+        while await orders.next():
+            pass
+    concerns = [
+        command["readConcern"]
+        for command in tap.commands
+        if "orders" in (command.get("find"), command.get("aggregate"))
+    ]
+    assert [concern["level"] for concern in concerns] == ["snapshot"] * 3
+    assert len({concern["atClusterTime"] for concern in concerns[1:]}) == 1
+
+
+async def test_an_export_by_the_time_of_creation_holds_each_order_once_whatever_is_written(
+    mongodb_url: str, database_name: str
+) -> None:
+    async with (
+        costly_database(mongodb_url, database_name, bound_ms=PAGE_SECONDS * 1000) as (url, _),
+        open_database(url, database_name) as database,
+        opened_list(database, whole_list("created_at"), page=PAGE) as orders,
+    ):
+        found: list[str] = []
+        while chunk := await orders.next():
+            found += [order["_id"] for order in chunk]
+            for order_id in ("o-3", "o-600", "o-1100"):
+                later = START + timedelta(days=len(found))
+                await database.orders.update_one({"_id": order_id}, {"$set": {"updated_at": later}})
+    assert sorted(found) == sorted(WORLD.orders)
+
+
+@pytest.mark.parametrize("spread", [1, 40, ORDERS], ids=["apart", "in groups", "all at once"])
+async def test_refusals_of_a_report_are_read_by_pages_also_where_many_have_one_time(
+    mongodb_url: str, database_name: str, spread: int
+) -> None:
+    taken: list[str] = []
+    async with (
+        costly_database(
+            mongodb_url,
+            database_name,
+            bound_ms=REPORT_SECONDS * 1000,
+            documents=2 * ORDERS if spread == ORDERS else PAGE,
+        ) as (url, budgets),
+        open_database(url, database_name) as database,
+    ):
+        documents: list[Any] = [
+            {
+                "_id": f"o/{number}",
+                "outcome": "rejected",
+                "recorded_at": START + timedelta(seconds=number // spread),
+            }
+            for number in range(ORDERS)
+        ]
+        await database.updates.insert_many(documents)
+        await read_refused_updates(
+            database,
+            START,
+            START + timedelta(days=1),
+            [],
+            Deadline(),
+            lambda update: taken.append(update["_id"]),
+            page=PAGE // 2,
+        )
+    assert sorted(taken) == sorted(document["_id"] for document in documents)
     assert budgets.expired == 0
 
 

@@ -1,33 +1,40 @@
 """Reads what the reports are made of: in bounded memory, and by the indexes that other reads need too.
 
-No index stands on the times of `order_events`: every update would pay for it. The orders that can have
-changed in the range are found by their index of creation, and their histories by order.
+No index stands on the times of `order_events`: every update would pay for it. The orders that changed in the
+range are found in the log, which is in the order of time; those of a few merchants by their index of creation.
 """
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any
 
-from pymongo.asynchronous.collection import AsyncCollection
+import pymongo
 
+from query.list_reader import opened_list
+from query.listing import ListQuery
+from query.log_range import positions_between, windows_of
+from query.log_reader import read_head
 from query.reach import Reach
 from query.report_figures import Clock
-from shared.database import Database, driver_errors
-from shared.documents import EventDocument
-from shared.timestamps import EARLIEST_TIME, MAX_CLOCK_AHEAD
+from shared.database import Database, DatabaseUnavailable, driver_errors
+from shared.documents import EventDocument, OrderDocument, UpdateDocument, position_key
+from shared.timestamps import MAX_CLOCK_AHEAD
 
 REPORT_SECONDS = 30.0
-"""A report ends by then, and by one call of the database more. About a million changes on one machine."""
+"""A report ends by then: whatever it asks the database is bounded by what is left of it."""
 
 CHUNK_ORDERS = 200
 """Histories in memory at once."""
 
 BATCH_DOCUMENTS = 5000
+
+WINDOW_EVENTS = 5000
+"""Positions of the log that are looked at at once, by their keys."""
 
 _EARLY = 2 * MAX_CLOCK_AHEAD
 """How long before its `occurred_at` an event can have been recorded: that rule, and our own clocks."""
@@ -37,6 +44,7 @@ _EVENT_FIELDS = dict.fromkeys(
         "order_id",
         "merchant_id",
         "version",
+        "seq",
         "status",
         "previous_status",
         "occurred_at",
@@ -45,8 +53,6 @@ _EVENT_FIELDS = dict.fromkeys(
     ),
     1,
 ) | {"_id": 0}
-
-Document = TypeVar("Document", bound=Mapping[str, Any])
 
 
 class TooLong(Exception):
@@ -59,121 +65,251 @@ class Deadline:
     def __init__(self, seconds: float = REPORT_SECONDS) -> None:
         self._end = monotonic() + seconds
 
-    def check(self) -> None:
-        """Raises `TooLong` if it has passed."""
-        if monotonic() > self._end:
+    @contextmanager
+    def bounded(self) -> Iterator[None]:
+        """Ends what the database is asked inside when the report must be done.
+
+        Raises:
+            TooLong: it is late.
+            DatabaseUnavailable: the database cannot be reached.
+        """
+        left = self._end - monotonic()
+        if left <= 0:
             raise TooLong
+        try:
+            with driver_errors(), pymongo.timeout(left):
+                yield
+        except DatabaseUnavailable:
+            if monotonic() >= self._end:
+                raise TooLong from None
+            raise
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
-    """Which documents to read, as a pipeline, and by which index (None: the one that the database takes)."""
+class Changes:
+    """Changes within a range of time, of orders in reach."""
 
-    pipeline: list[dict[str, Any]]
-    index: str | None
+    reach: Reach
+    start: datetime
+    """No earlier one was recorded."""
+    end: datetime | None
+    """When they were recorded: before it. None: at any time since."""
+    created_before: datetime | None
+    """So were their orders. None: at any time."""
+
+    @property
+    def orders(self) -> ListQuery:
+        """The orders, from the newest to the oldest that there is.
+
+        By what never changes: an order that is updated meanwhile is neither read twice nor missed.
+        """
+        created = {} if self.created_before is None else {"created_at": {"$lt": self.created_before}}
+        return _staged(self.reach.conditions("_id"), created | {"updated_at": {"$gte": self.start}})
+
+
+def changes_within(reach: Reach, start: datetime, end: datetime, clock: Clock) -> Changes:
+    """The changes that may belong to the range."""
+    if clock == "occurred":  # it can be told long after, in an order of any age
+        return Changes(reach, start - _EARLY, None, None)
+    return Changes(reach, start, end, end)
 
 
 async def read_histories(
     database: Database,
-    selection: Selection,
+    partitions: int,
+    changes: Changes,
     deadline: Deadline,
     take: Callable[[list[EventDocument]], None],
+    *,
+    window: int = WINDOW_EVENTS,
 ) -> None:
-    """Gives `take` the whole history, by version, of each order of the selection.
-
-    The events hold only what reports need.
+    """Gives `take` the whole history, by version, of each order with such changes, and of a few others; of
+    each one once. The events hold only what reports need.
 
     Raises:
         TooLong: at the deadline.
         DatabaseUnavailable: the database cannot be reached.
     """
-    async with aclosing(_read(database, database.orders, selection, deadline)) as batches:
-        async for orders in batches:
+    spans: list[range] = []
+    if changes.reach.orders is None:
+        with deadline.bounded():
+            head = await read_head(database, partitions)
+            spans = await positions_between(database, head, changes.start, changes.end)
+    if changes.reach.orders is not None or await _is_shorter(database, changes, spans, deadline):
+        histories = _of_orders(database, changes.orders, deadline)
+    else:
+        histories = _of_log(database, changes, spans, deadline, window)
+    async with aclosing(histories):
+        async for history in histories:
+            take(history)
+
+
+async def _is_shorter(
+    database: Database, changes: Changes, spans: list[range], deadline: Deadline
+) -> bool:
+    """Whether all orders of the merchants are fewer than all events of the range."""
+    if changes.reach.merchants is None:
+        return False
+    events = sum(map(len, spans))
+    asked = changes.reach.conditions("_id")
+    with deadline.bounded():
+        return await database.orders.count_documents(asked, limit=events + 1) <= events
+
+
+async def _of_orders(
+    database: Database, query: ListQuery, deadline: Deadline
+) -> AsyncGenerator[list[EventDocument]]:
+    async with aclosing(_orders(database, query, ("created_at",), deadline)) as chunks:
+        async for orders in chunks:
             for start in range(0, len(orders), CHUNK_ORDERS):
                 chunk = [order["_id"] for order in orders[start : start + CHUNK_ORDERS]]
-                for history in await _histories_of(database, chunk):
-                    take(history)
-                deadline.check()
+                for history in await _histories_of(database, chunk, deadline):
+                    yield history
 
 
-def changed_orders(reach: Reach, start: datetime, end: datetime, clock: Clock) -> Selection:
-    """The ids of the orders that may have changed within the range.
+async def _of_log(
+    database: Database, changes: Changes, spans: list[range], deadline: Deadline, width: int
+) -> AsyncGenerator[list[EventDocument]]:
+    """Each order comes with the first of its events that lies in the spans."""
+    for partition, seqs in windows_of(spans, width):
+        firsts, others = await _orders_in(database, changes, partition, seqs, deadline)
+        # Of an order that was created before, only its history tells which event is the first.
+        for order_ids, is_known in ((firsts, True), (others, False)):
+            for start in range(0, len(order_ids), CHUNK_ORDERS):
+                chunk = order_ids[start : start + CHUNK_ORDERS]
+                for history in await _histories_of(database, chunk, deadline):
+                    if is_known or _first_seq(history, spans[partition]) in seqs:
+                        yield history
 
-    By an index of what never changes: an order that is updated meanwhile is neither read twice nor missed.
+
+async def _orders_in(
+    database: Database, changes: Changes, partition: int, seqs: range, deadline: Deadline
+) -> tuple[list[str], list[str]]:
+    """The orders of events at these positions: those that were created there, and those created before the
+    range.
     """
-    times: dict[str, Any] = {"created_at": {"$lt": end}, "updated_at": {"$gte": start}}
-    if clock == "occurred":  # it can be told long after, in an order of any age
-        times = {"created_at": {"$gte": EARLIEST_TIME}, "updated_at": {"$gte": start - _EARLY}}
-    conditions = reach.conditions("_id") | times
-    index = {"_id": None, "merchant_id": "merchant_created", "created_at": "created"}
-    first = next(name for name in index if name in conditions)
-    return Selection(_staged(conditions, first, ("_id",)), index[first])
+    asked: dict[str, Any] = {"_id": {"$in": [position_key(partition, seq) for seq in seqs]}}
+    stages: list[dict[str, Any]] = [asked]
+    if changes.reach.merchants is not None:
+        stages.append(changes.reach.conditions("order_id"))
+    shown = {"_id": 0, "order_id": 1, "version": 1, "created_at": 1}
+    pipeline = [*({"$match": stage} for stage in stages), {"$project": shown}]
+    with deadline.bounded():
+        cursor = await database.order_events.aggregate(pipeline, batchSize=WINDOW_EVENTS)
+        events = await cursor.to_list()
+    created = [event["order_id"] for event in events if event["version"] == 1]
+    older = {event["order_id"] for event in events if event["created_at"] < changes.start}
+    return created, sorted(older.difference(created))
 
 
-def open_orders(reach: Reach) -> Selection:
-    """The open orders. One that is updated meanwhile may be read twice."""
+def _first_seq(history: list[EventDocument], span: range) -> int:
+    return next(event["seq"] for event in history if event["seq"] in span)
+
+
+def open_orders(reach: Reach) -> ListQuery:
+    """The open orders, as they stand at one moment."""
     conditions = reach.conditions("_id") | {"active": True}
-    first = next(name for name in ("_id", "merchant_id", "active") if name in conditions)
-    fields = ("merchant_id", "status", "created_at", "updated_at")
-    return Selection(_staged(conditions, first, fields), index=None)
+    field = "created_at" if len(conditions) > 1 else "updated_at"
+    return _staged(conditions, {}, field)
 
 
-def refused_updates(start: datetime, end: datetime, merchants: list[str]) -> Selection:
-    """The refused updates of the range, of these merchants or of all."""
-    conditions: dict[str, Any] = {"recorded_at": {"$gte": start, "$lt": end}, "outcome": "rejected"}
-    if merchants:
-        conditions["merchant_id"] = {"$in": merchants}
-    fields = ("order_id", "merchant_id", "source", "problem.slug", "recorded_at")
-    return Selection(_staged(conditions, "recorded_at", fields), "ttl")
-
-
-async def read_each(
-    database: Database,
-    collection: AsyncCollection[Document],
-    selection: Selection,
-    deadline: Deadline,
-    take: Callable[[Document], None],
+async def read_open_orders(
+    database: Database, query: ListQuery, deadline: Deadline, take: Callable[[OrderDocument], None]
 ) -> None:
-    """Gives `take` each document of the selection.
+    """Gives `take` each order of the list, with what the report needs.
 
     Raises:
         TooLong: at the deadline.
         DatabaseUnavailable: the database cannot be reached.
     """
-    async with aclosing(_read(database, collection, selection, deadline)) as batches:
-        async for documents in batches:
-            for document in documents:
-                take(document)
+    fields = ("merchant_id", "status", "created_at", "updated_at")
+    async with aclosing(_orders(database, query, fields, deadline)) as chunks:
+        async for orders in chunks:
+            for order in orders:
+                take(order)
 
 
-def _staged(conditions: dict[str, Any], first: str, fields: Iterable[str]) -> list[dict[str, Any]]:
+async def read_refused_updates(
+    database: Database,
+    start: datetime,
+    end: datetime,
+    merchants: list[str],
+    deadline: Deadline,
+    take: Callable[[UpdateDocument], None],
+    *,
+    page: int = BATCH_DOCUMENTS,
+) -> None:
+    """Gives `take` each refused update of the range, of these merchants or of all.
+
+    Raises:
+        TooLong: at the deadline.
+        DatabaseUnavailable: the database cannot be reached.
+    """
+    # By the index on the time alone. So of the time at which a page ends there may be more on the next one,
+    # and what was read of it already is known by its id.
+    since, seen = start, frozenset[str]()
+    while True:
+        limit = page + len(seen)
+        with deadline.bounded():
+            found = await database.updates.aggregate(
+                _refusals_pipeline(since, end, merchants, limit), batchSize=limit, hint="ttl"
+            )
+            updates: list[UpdateDocument] = await found.to_list()
+        for update in updates:
+            if update["_id"] not in seen:
+                take(update)
+        if len(updates) < limit:
+            return
+        last = updates[-1]["recorded_at"]
+        ids = frozenset(update["_id"] for update in updates if update["recorded_at"] == last)
+        since, seen = last, (ids | seen if last == since else ids)
+
+
+def _refusals_pipeline(
+    since: datetime, end: datetime, merchants: list[str], limit: int
+) -> list[dict[str, Any]]:
+    conditions: dict[str, Any] = {"outcome": "rejected"}
+    if merchants:
+        conditions["merchant_id"] = {"$in": merchants}
+    return [
+        {"$match": {"recorded_at": {"$gte": since, "$lt": end}}},
+        {"$match": conditions},
+        {"$sort": {"recorded_at": 1}},
+        {"$limit": limit},
+        {
+            "$project": dict.fromkeys(
+                ("order_id", "merchant_id", "source", "problem.slug", "recorded_at"), 1
+            )
+        },
+    ]
+
+
+def _staged(conditions: dict[str, Any], others: dict[str, Any], field: str = "created_at") -> ListQuery:
     # The first condition is a stage of its own: the embedded database has an index only for one field.
-    others = {name: condition for name, condition in conditions.items() if name != first}
-    stages = [{first: conditions[first]}, *([others] if others else [])]
-    return [*({"$match": stage} for stage in stages), {"$project": dict.fromkeys(fields, 1)}]
+    first = next(name for name in ("_id", "merchant_id", "active") if name in conditions)
+    rest = {name: condition for name, condition in (conditions | others).items() if name != first}
+    stages = [{first: conditions[first]}, *([rest] if rest else [])]
+    return ListQuery(stages, {field: -1, "_id": -1})
 
 
-async def _histories_of(database: Database, order_ids: list[str]) -> list[list[EventDocument]]:
+async def _histories_of(
+    database: Database, order_ids: list[str], deadline: Deadline
+) -> list[list[EventDocument]]:
     asked = {"order_id": {"$in": order_ids}}
-    with driver_errors():
+    with deadline.bounded():
         found = database.order_events.find(asked, _EVENT_FIELDS, batch_size=BATCH_DOCUMENTS)
         events = await found.to_list()
     events.sort(key=itemgetter("order_id", "version"))
     return [list(history) for _, history in groupby(events, key=itemgetter("order_id"))]
 
 
-async def _read(
-    database: Database, collection: AsyncCollection[Document], selection: Selection, deadline: Deadline
-) -> AsyncGenerator[list[Document], None]:
-    options: dict[str, Any] = {} if selection.index is None else {"hint": selection.index}
-    await database.ping()  # the driver would look for a lost database as long as one call may take
-    with driver_errors():
-        cursor = await collection.aggregate(selection.pipeline, batchSize=BATCH_DOCUMENTS, **options)
-    async with cursor:
+async def _orders(
+    database: Database, query: ListQuery, fields: tuple[str, ...], deadline: Deadline
+) -> AsyncGenerator[list[OrderDocument]]:
+    async with opened_list(database, query, fields=fields) as chunks:
         while True:
-            deadline.check()
-            with driver_errors():
-                batch = await cursor.to_list(BATCH_DOCUMENTS)
-            if not batch:
+            with deadline.bounded():
+                orders = await chunks.next()
+            if not orders:
                 return
-            yield batch
+            yield orders

@@ -26,11 +26,11 @@ from query.report_reading import (
     REPORT_SECONDS,
     Deadline,
     TooLong,
-    changed_orders,
+    changes_within,
     open_orders,
-    read_each,
     read_histories,
-    refused_updates,
+    read_open_orders,
+    read_refused_updates,
 )
 from query.updates import may_see
 from shared.access import Grant, Principal, sees_customer
@@ -153,8 +153,8 @@ async def _steps_report(
         count_steps(history, parameters.clock, buckets, figures, by_merchant=frame.by_merchant)
 
     reach = narrow(grant, parameters.merchant_id, ())
-    selection = changed_orders(reach, buckets.start, buckets.end, parameters.clock)
-    await read_histories(context.database, selection, Deadline(), take)
+    changes = changes_within(reach, buckets.start, buckets.end, parameters.clock)
+    await read_histories(context.database, context.partitions, changes, Deadline(), take)
     return await to_thread(report_answer, frame, figures.columns, figures.rows(), as_csv=as_csv)
 
 
@@ -169,8 +169,8 @@ async def _open_orders(
     def take(order: OrderDocument) -> None:
         figures.add(order, by_merchant=frame.by_merchant)
 
-    selection = open_orders(narrow(grant, parameters.merchant_id, ()))
-    await read_each(context.database, context.database.orders, selection, Deadline(), take)
+    query = open_orders(narrow(grant, parameters.merchant_id, ()))
+    await read_open_orders(context.database, query, Deadline(), take)
     return await to_thread(report_answer, frame, figures.columns, figures.rows(), as_csv=as_csv)
 
 
@@ -186,6 +186,6 @@ async def _refusals(
         if may_see(principal, update):
             figures.add(update, buckets, by_merchant=frame.by_merchant)
 
-    selection = refused_updates(buckets.start, buckets.end, parameters.merchant_id)
-    await read_each(context.database, context.database.updates, selection, Deadline(), take)
+    merchants = parameters.merchant_id
+    await read_refused_updates(context.database, buckets.start, buckets.end, merchants, Deadline(), take)
     return await to_thread(report_answer, frame, figures.columns, figures.rows(), as_csv=as_csv)
