@@ -6,6 +6,7 @@ import io
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from random import Random
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -27,6 +28,7 @@ from query_stack import (
     token_of,
 )
 
+from answers import Answer
 from query import report_figures, reports
 from query.log_range import MAX_DISORDER, positions_between
 from query.reach import Reach
@@ -381,12 +383,29 @@ async def test_a_report_that_takes_too_long_is_refused(
     assert "takes longer" in answer.json["errors"][0]["message"]
 
 
-async def test_more_reports_at_once_than_there_are_places_are_put_off(query: QueryClient) -> None:
-    asked = [query.get("/v1/reports/durations", ALL_TIME, token=token()) for _ in range(8)]
-    statuses = Counter(answer.status for answer in await asyncio.gather(*asked))
-    assert statuses[200] >= reports.MAX_AT_ONCE
-    assert statuses[429] >= 1
-    assert (await query.get("/v1/reports/durations", ALL_TIME, token=token())).status == 200
+async def test_who_asks_for_too_many_reports_at_once_is_refused_and_others_are_served(
+    mongodb_url: str, query: QueryClient
+) -> None:
+    greedy, modest = token(sub="greedy"), token(sub="modest")
+    async with (
+        tap_database(mongodb_url) as tap,
+        running_query(tap.url, query.database.raw.name, keep=True, query_max_reports=4) as slow,
+    ):
+
+        def ask(bearer: str) -> "asyncio.Task[Answer]":
+            return asyncio.create_task(slow.get("/v1/reports/open-orders", token=bearer))
+
+        async with asyncio.timeout(30):
+            assert (await ask(modest)).status == 200  # so that what is asked once is known
+            tap.held["aggregate"] = tap.held["find"] = gate = asyncio.Event()
+            asked = [ask(greedy) for _ in range(6)]
+            refused = [await answer for answer in islice(asyncio.as_completed(asked), 4)]
+            assert [answer.slug for answer in refused] == ["too-many-requests"] * 4
+            served = [ask(modest), ask(modest)]
+            gate.set()
+            assert [(await answer).status for answer in served] == [200, 200]
+            assert Counter((await answer).status for answer in asked) == {200: 2, 429: 4}
+            assert (await ask(greedy)).status == 200
 
 
 async def test_a_token_without_a_scope_to_read_gets_no_report(query: QueryClient) -> None:

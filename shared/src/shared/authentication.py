@@ -3,7 +3,7 @@
 from fastapi import Request
 
 from shared.access import Principal
-from shared.edges import charge
+from shared.edges import charge, count_in_hand
 from shared.key_ring import KeysUnavailable
 from shared.problems import Problem, ProblemError
 from shared.revocations import Revocations
@@ -16,7 +16,7 @@ KEYS_UNAVAILABLE = Problem("keys-unavailable", "The keys to verify tokens with a
 
 
 async def authenticated(request: Request, verifier: TokenVerifier) -> Principal:
-    """The verified caller of a request, which counts against the caller's rate limit. Whether the token is
+    """The verified caller of a request, which counts against the caller's rate limit and share. Whether the token is
     revoked is a second question.
 
     Raises:
@@ -34,6 +34,7 @@ async def authenticated(request: Request, verifier: TokenVerifier) -> Principal:
     except KeysUnavailable:
         raise ProblemError(KEYS_UNAVAILABLE.slug, KEYS_UNAVAILABLE.detail) from None
     charge(request, principal)
+    count_in_hand(request, principal)
     return principal
 
 

@@ -47,7 +47,9 @@ async def serve(settings: NotifierSettings) -> None:
             revocations=revocations,
             workflow=workflow,
             admission=Admission(
-                settings.notifier_max_connections, settings.notifier_max_connections_per_principal
+                settings.notifier_max_connections,
+                settings.notifier_max_connections_per_principal,
+                settings.shares,
             ),
             queue_bytes=settings.notifier_queue_bytes,
             drain_seconds=settings.notifier_drain_seconds,

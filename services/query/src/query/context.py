@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from fastapi import Request
 
+from query.concurrency import QueryLimits
 from query.limits import bounded_read
 from query.log_watch import LogWatch
 from query.order_by_id import order_by_id
@@ -31,6 +32,7 @@ class Context:
     cursor_key: bytes
     log_watch: LogWatch
     audit: AuditTrail
+    limits: QueryLimits
 
     async def reader(self, request: Request) -> Principal:
         """The caller of a request.

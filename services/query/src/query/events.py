@@ -14,6 +14,7 @@ from query.parameters import Identifiers, Parameters, Statuses, WholeNumber, che
 from query.reach import narrow
 from shared.access import Grant, Principal, sees_customer
 from shared.cursors import InvalidCursor, Position, decode_cursor, encode_cursor
+from shared.edges import within
 from shared.http import JsonResponse, head_only
 from shared.problems import ProblemError
 from shared.views import cloud_event, without_customer
@@ -58,8 +59,9 @@ def routes(context: Context) -> APIRouter:
         reach = narrow(principal.grant, parameters.merchant_id, parameters.order_id)
         wanted = LogFilter(reach, frozenset(parameters.status))
         page = await _read(context, wanted, _position(parameters.after), parameters.limit)
-        if parameters.wait and not head_only(request):
-            page = await _wait(context, request, wanted, parameters, page)
+        if parameters.wait and page.is_empty_at_head and not head_only(request):
+            with within(context.limits.waits, principal):
+                page = await _wait(context, request, wanted, parameters, page)
         return _answer(context, principal.grant, page)
 
     return router

@@ -27,6 +27,7 @@ from shared.access import Grant, Principal, sees_customer
 from shared.cursors import InvalidCursor
 from shared.database import Database
 from shared.documents import OrderDocument, project
+from shared.edges import within
 from shared.http import JsonResponse, head_only
 from shared.identifiers import is_identifier
 from shared.problems import ProblemError
@@ -100,7 +101,8 @@ def routes(context: Context) -> APIRouter:
         if head_only(request):
             return StreamingResponse(iter(()), headers=export_headers(form, gzip=gzip))
         await record_export(context.audit, principal, media_type, parameters)
-        return await exports.answer(query, form, gzip=gzip)
+        slot = within(context.limits.exports, principal)
+        return await exports.answer(query, form, slot, gzip=gzip)
 
     return router
 

@@ -9,7 +9,6 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 
 from query.context import Context
 from query.parameters import invalid_parameter
-from query.places import Places
 from query.reach import narrow
 from query.report_answers import (
     Frame,
@@ -36,16 +35,14 @@ from query.updates import may_see
 from shared.access import Grant, Principal, sees_customer
 from shared.database import UPDATES_TTL_SECONDS
 from shared.documents import EventDocument, OrderDocument, UpdateDocument
+from shared.edges import within
 from shared.timestamps import format_time, now
-
-MAX_AT_ONCE = 2
-"""Reports that one process computes at a time; the other requests need the database too."""
 
 
 def routes(context: Context) -> APIRouter:
     """`GET /v1/reports/…`."""
     router = APIRouter(prefix="/reports", tags=["reports"])
-    places = Places(MAX_AT_ONCE, f"{MAX_AT_ONCE} reports are being computed; repeat it a little later.")
+    limit = context.limits.reports
 
     @router.get(
         "/durations",
@@ -63,7 +60,7 @@ def routes(context: Context) -> APIRouter:
         parameters: Annotated[StepsParameters, Query()],
     ) -> Response:
         figures = Durations(context.workflow)
-        with places.taken(), within_bounds():
+        with within(limit, principal), within_bounds():
             return await _steps_report(request, context, principal.grant, parameters, figures)
 
     @router.get(
@@ -80,7 +77,7 @@ def routes(context: Context) -> APIRouter:
         parameters: Annotated[StepsParameters, Query()],
     ) -> Response:
         figures = StatusCounts(context.workflow)
-        with places.taken(), within_bounds():
+        with within(limit, principal), within_bounds():
             return await _steps_report(request, context, principal.grant, parameters, figures)
 
     @router.get(
@@ -96,7 +93,7 @@ def routes(context: Context) -> APIRouter:
         principal: Annotated[Principal, Depends(context.reader)],
         parameters: Annotated[OpenParameters, Query()],
     ) -> Response:
-        with places.taken(), within_bounds():
+        with within(limit, principal), within_bounds():
             return await _open_orders(request, context, principal.grant, parameters)
 
     @router.get(
@@ -113,7 +110,7 @@ def routes(context: Context) -> APIRouter:
         principal: Annotated[Principal, Depends(context.reader)],
         parameters: Annotated[RangeParameters, Query()],
     ) -> Response:
-        with places.taken(), within_bounds():
+        with within(limit, principal), within_bounds():
             return await _refusals(request, context, principal, parameters)
 
     return router
