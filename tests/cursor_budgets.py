@@ -1,4 +1,4 @@
-"""A database whose time costs: it charges what a cursor reads to the `maxTimeMS` of its query, as MongoDB does.
+"""A database that charges what a cursor reads to the `maxTimeMS` of its query, as MongoDB does.
 
 MongoDB's manual on `maxTimeMS`: it is a cumulative limit for processing operations on a cursor; of the time
 between two batches nothing is charged. The embedded database takes the option and keeps no account.

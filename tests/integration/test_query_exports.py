@@ -208,7 +208,10 @@ async def test_memory_does_not_grow_with_the_export(mongodb_url: str) -> None:
     async def peak(query: QueryClient, merchants: list[str]) -> int:
         parameters = ListParameters(merchant_id=merchants)
         answer = await Exports(query.database).answer(
-            list_query(parameters, Reach(frozenset(merchants), None)), CsvForm(with_customer=True), nullcontext(), gzip=True
+            list_query(parameters, Reach(frozenset(merchants), None)),
+            CsvForm(with_customer=True),
+            nullcontext(),
+            gzip=True,
         )
 
         async def forget(message: Any) -> None:
@@ -327,7 +330,10 @@ async def test_an_export_gives_its_slot_back_at_its_end(query: QueryClient) -> N
 async def test_a_client_that_takes_nothing_loses_its_export(query: QueryClient) -> None:
     exports = Exports(query.database, stall_seconds=0.05)
     answer = await exports.answer(
-        list_query(ListParameters(), Reach(None, None)), CsvForm(with_customer=False), nullcontext(), gzip=False
+        list_query(ListParameters(), Reach(None, None)),
+        CsvForm(with_customer=False),
+        nullcontext(),
+        gzip=False,
     )
     sent: list[Any] = []
 

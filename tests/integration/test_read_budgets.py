@@ -17,13 +17,13 @@ from notifier.log import EventLog
 from query.list_reader import PAGE_SECONDS, opened_list
 from query.listing import ListParameters, ListQuery, list_query
 from query.reach import Reach
-from query.report_reading import REPORT_SECONDS, Deadline, read_refused_updates
+from query.report_reading import REPORT_SECONDS, Deadline, RefusedUpdates, read_refused_updates
 from shared.access import Grant
 from shared.audit_trail import Act, Actor, AuditTrail
 from shared.database import OPERATION_TIMEOUT_MS, open_database
 from shared.workflow import DEFAULT_WORKFLOW
 from tracking.audit import audit_lines
-from tracking.examination import examine, read_partitions, read_records
+from tracking.examination import examine, read_partitions
 from wire_tap import tap_database
 
 ORDERS = 1_200
@@ -109,9 +109,7 @@ async def test_an_export_of_many_orders_is_not_bounded_by_the_time_of_one_query(
     assert budgets.expired == 0
 
 
-async def test_all_queries_of_an_export_ask_for_the_same_moment(
-    mongodb_url: str, database_name: str
-) -> None:
+async def test_all_queries_of_an_export_ask_for_the_same_moment(mongodb_url: str, database_name: str) -> None:
     async with (
         costly_database(mongodb_url, database_name, bound_ms=PAGE_SECONDS * 1000) as (url, _),
         tap_database(url) as tap,
@@ -171,9 +169,7 @@ async def test_refusals_of_a_report_are_read_by_pages_also_where_many_have_one_t
         await database.updates.insert_many(documents)
         await read_refused_updates(
             database,
-            START,
-            START + timedelta(days=1),
-            [],
+            RefusedUpdates(START, START + timedelta(days=1), []),
             Deadline(),
             lambda update: taken.append(update["_id"]),
             page=PAGE // 2,
@@ -197,9 +193,10 @@ async def test_an_examination_of_many_events_is_not_bounded_by_the_time_of_one_q
 
 
 async def test_the_audit_trail_is_printed_whatever_its_length(mongodb_url: str, database_name: str) -> None:
-    async with costly_database(
-        mongodb_url, database_name, bound_ms=OPERATION_TIMEOUT_MS, documents=10
-    ) as (url, budgets):
+    async with costly_database(mongodb_url, database_name, bound_ms=OPERATION_TIMEOUT_MS, documents=10) as (
+        url,
+        budgets,
+    ):
         async with open_database(mongodb_url, database_name) as database:
             trail = AuditTrail(database, 400)
             for number in range(30):

@@ -16,8 +16,8 @@ KEYS_UNAVAILABLE = Problem("keys-unavailable", "The keys to verify tokens with a
 
 
 async def authenticated(request: Request, verifier: TokenVerifier) -> Principal:
-    """The verified caller of a request, which counts against the caller's rate limit and share. Whether the token is
-    revoked is a second question.
+    """The verified caller of a request, which counts against the caller's rate limit and share. Whether the
+    token is revoked is a second question.
 
     Raises:
         ProblemError: `unauthenticated`, `keys-unavailable`, or `too-many-requests`.

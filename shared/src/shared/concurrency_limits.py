@@ -22,7 +22,7 @@ class Holder(NamedTuple):
 def holder_of(principal: Principal) -> Holder:
     """What the caller's requests count for: its subject, and its merchant where its token names exactly one.
 
-    A token for several merchants, or for all, is an operator's or a carrier's: it uses up no merchant's share.
+    A token for several merchants, or for all, is an operator's or a carrier's: it uses up no merchant's.
     """
     merchants = principal.grant.merchants
     if len(merchants) != 1 or principal.grant.every_merchant:

@@ -103,8 +103,8 @@ def within(limit: ConcurrencyLimit, principal: Principal) -> Iterator[None]:
     """Counts the body for the caller.
 
     Raises:
-        ProblemError: `too-many-requests`: the caller, or its merchant, has too many of them; `overloaded`: all
-            callers together have.
+        ProblemError: `too-many-requests`: the caller, or its merchant, has too many of them; `overloaded`:
+            all callers together have.
     """
     holder = holder_of(principal)
     try:
@@ -122,10 +122,8 @@ def refusal_of(limit: ConcurrencyLimit, reached: LimitReached) -> Problem:
     REFUSED.labels(limit.name, reached.exceeded).inc()
     if reached.exceeded == "all":
         return Problem("overloaded", f"All {reached.bound} {limit.name} at once are taken; repeat it later.")
-    return Problem(
-        "too-many-requests",
-        f"One {reached.exceeded} may have {reached.bound} {limit.name} at once; repeat it when one has ended.",
-    )
+    bound = f"One {reached.exceeded} may have {reached.bound} {limit.name} at once"
+    return Problem("too-many-requests", f"{bound}; repeat it when one has ended.")
 
 
 def _refused(limit: ConcurrencyLimit, reached: LimitReached) -> ProblemError:

@@ -18,8 +18,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared.answer_headers import AnswerHeaders, RawHeaders, always_sent
 from shared.broker import BrokerUnavailable
-from shared.database import DatabaseUnavailable
 from shared.concurrency_limits import Holder
+from shared.database import DatabaseUnavailable
 from shared.edges import IN_HAND_KEY, Edges, edges_of
 from shared.health import Check, failing_checks
 from shared.logs import PacedLog, trace_id_var

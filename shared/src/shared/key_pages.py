@@ -13,10 +13,11 @@ from pymongo.asynchronous.collection import AsyncCollection
 from shared.key_order import Conditions, KeyOrder, both
 
 PAGE_DOCUMENTS = 10_000
-"""Documents of one query, and so of one time budget: 8 s of the server for them, which need a tenth of a second
-from memory. The embedded database sorts all that follows for each page, so smaller ones cost more there."""
+"""Documents of one query, and so of one time budget: 8 s of the server for them, which take it a tenth of a
+second from memory. The embedded database sorts all that follows for each page: smaller ones cost more."""
 
 Document = TypeVar("Document", bound=Mapping[str, Any])
+
 
 async def read_pages(
     collection: AsyncCollection[Document],
@@ -35,7 +36,7 @@ async def read_pages(
     """
     wanted = conditions
     while True:
-        found = 0
+        found, last = 0, None
         async with collection.find(
             wanted, fields, sort=order.sort, limit=page, batch_size=min(batch, page)
         ) as cursor:
@@ -43,6 +44,6 @@ async def read_pages(
                 found += len(documents)
                 last = documents[-1]
                 yield documents
-        if found < page:
+        if last is None or found < page:
             return
         wanted = both(conditions, order.behind(last))

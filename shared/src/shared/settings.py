@@ -65,7 +65,6 @@ class Settings(BaseSettings):
     replica_ordinal: Annotated[int, Field(ge=0)] = 0
     replica_count: Annotated[int, Field(ge=1, le=1024)] = 1
 
-
     @property
     def shares(self) -> Shares:
         """The parts that a principal and a merchant may have."""

@@ -16,7 +16,7 @@ PAGE_EVENTS = 500
 PAGE_ORDERS = 200
 
 QUERY_ORDERS = 5_000
-"""Orders of a snapshot that one query reads. Its time is bounded, so that of the whole snapshot must not be."""
+"""Orders of a snapshot that one query reads: the time of a query is bounded, that of a snapshot is not."""
 
 CONCURRENT_READS = 16
 """Beyond this, readers wait for each other: clients that come back together must not drown the database."""

@@ -30,8 +30,8 @@ class Exports:
     async def answer(
         self, query: ListQuery, form: ExportForm, slot: AbstractContextManager[None], *, gzip: bool
     ) -> "ExportResponse":
-        """The export as an answer, in `slot` until its end. What fails before its first byte is still a problem
-        document.
+        """The export as an answer, in `slot` until its end. What fails before its first byte is still a
+        problem document.
 
         Raises:
             ProblemError: that of `slot`.

@@ -11,7 +11,6 @@ from pymongo.asynchronous.cursor import AsyncCursor
 from pymongo.errors import PyMongoError
 
 from query.limits import bounded_read
-from query.list_cursors import Place
 from query.listing import ListQuery
 from shared.database import Database
 from shared.documents import OrderDocument
@@ -21,10 +20,10 @@ CHUNK_ORDERS = 500
 
 PAGE_ORDERS = 25_000
 """Orders of a whole list that one query reads. The database charges all its chunks to one time budget. The
-embedded database sorts all that follows for each query: with 10,000, an export of 50,000 took 1.7 times as long."""
+embedded database sorts all that follows for each: with 10,000, reading 50,000 took 1.7 times as long."""
 
 PAGE_SECONDS = 30.0
-"""How long the database may work on one query, for which it may have to sort; and on the first chunk of it."""
+"""How long the database may work on one query, for which it may have to sort; and on its first chunk."""
 
 CHUNK_SECONDS = 10.0
 """How long the next chunk may take to come."""
@@ -54,7 +53,7 @@ class OrderChunks:
         page: int = PAGE_ORDERS,
         fields: Sequence[str] = (),
     ) -> None:
-        """`page`: how many orders one query reads. `fields`: only these of an order, all if there are none."""
+        """`page`: how many orders one query reads. `fields`: only these of an order; none: all."""
         self._database = database
         self._session = session
         self._query = query
@@ -98,8 +97,7 @@ class OrderChunks:
                 chunk = await self._cursor.to_list(CHUNK_ORDERS)
         if chunk:
             self._found += len(chunk)
-            last = chunk[-1]
-            self._rest = self._query.after(Place(last[self._query.time_field], last["_id"]))
+            self._rest = self._query.after_order(chunk[-1])
         return chunk
 
 
@@ -110,8 +108,8 @@ async def opened_list(
     """The whole list as it stands at one moment, whatever is written while it is read.
 
     The moment is kept by the server, between the queries too. The embedded database keeps it for one query
-    only: a list of more than `page` orders by `updated_at` may there hold an order twice that changes meanwhile,
-    or miss it; by `created_at`, which never changes, each comes once.
+    only: a list of more than `page` orders by `updated_at` may there hold an order twice that changes
+    meanwhile, or miss it; by `created_at`, which never changes, each comes once.
 
     Raises:
         DatabaseUnavailable: also where it takes too long.

@@ -83,14 +83,14 @@ class ListQuery:
     sort: dict[str, int]
     """By a time, then by the id."""
 
-    @property
-    def time_field(self) -> str:
-        """The time that the list is sorted by."""
-        return next(iter(self.sort))
+    def after_order(self, order: OrderDocument) -> "ListQuery":
+        """The part of the list behind an order of it."""
+        field = cast(SortField, next(iter(self.sort)))
+        return self.after(Place(order[field], order["_id"]))
 
     def after(self, place: Place) -> "ListQuery":
         """The part of the list behind `place`."""
-        field = self.time_field
+        field = next(iter(self.sort))
         order = KeyOrder(tuple(self.sort), self.sort[field])
         first, *rest = self.stages
         if first == {field: _from_place(None, order.direction)}:

@@ -1,7 +1,7 @@
 """Reads what the reports are made of: in bounded memory, and by the indexes that other reads need too.
 
-No index stands on the times of `order_events`: every update would pay for it. The orders that changed in the
-range are found in the log, which is in the order of time, or where these are fewer, among all orders in reach.
+No index stands on the times of `order_events`: every update would pay for it. The orders that changed in
+the range are found in the log, which is in the order of time; or, where they are fewer, among all orders.
 """
 
 from collections.abc import AsyncGenerator, Callable, Iterator
@@ -34,8 +34,8 @@ CHUNK_ORDERS = 200
 BATCH_DOCUMENTS = 5000
 
 WINDOW_EVENTS = 1000
-"""Positions of the log that are looked at at once, by their keys: 12 µs each on the embedded database, and five
-times as much with 5,000."""
+"""Positions of the log that are looked at at once, by their keys: 12 µs each on the embedded database, and
+five times as much with 5,000."""
 
 _EARLY = 2 * MAX_CLOCK_AHEAD
 """How long before its `occurred_at` an event can have been recorded: that rule, and our own clocks."""
@@ -205,9 +205,7 @@ async def _orders_in(
     with deadline.bounded():
         found = database.order_events.find({"_id": {"$in": keys}}, shown, batch_size=len(keys))
         events = [
-            event
-            for event in await found.to_list()
-            if merchants is None or event["merchant_id"] in merchants
+            event for event in await found.to_list() if merchants is None or event["merchant_id"] in merchants
         ]
     created = [event["order_id"] for event in events if event["version"] == 1]
     older = {event["order_id"] for event in events if event["created_at"] < changes.start}
@@ -246,17 +244,39 @@ async def read_open_orders(
                 take(order)
 
 
+@dataclass(frozen=True, slots=True)
+class RefusedUpdates:
+    """The refused updates of a range of time."""
+
+    start: datetime
+    end: datetime
+    merchants: list[str]
+    """Of these merchants, or of all if there are none."""
+
+    def pipeline(self, since: datetime, limit: int) -> list[dict[str, Any]]:
+        """The first `limit` of them from `since` on."""
+        conditions: dict[str, Any] = {"outcome": "rejected"}
+        if self.merchants:
+            conditions["merchant_id"] = {"$in": self.merchants}
+        shown = ("order_id", "merchant_id", "source", "problem.slug", "recorded_at")
+        return [
+            {"$match": {"recorded_at": {"$gte": since, "$lt": self.end}}},
+            {"$match": conditions},
+            {"$sort": {"recorded_at": 1}},
+            {"$limit": limit},
+            {"$project": dict.fromkeys(shown, 1)},
+        ]
+
+
 async def read_refused_updates(
     database: Database,
-    start: datetime,
-    end: datetime,
-    merchants: list[str],
+    asked: RefusedUpdates,
     deadline: Deadline,
     take: Callable[[UpdateDocument], None],
     *,
     page: int = BATCH_DOCUMENTS,
 ) -> None:
-    """Gives `take` each refused update of the range, of these merchants or of all.
+    """Gives `take` each of these updates, about `page` by one query.
 
     Raises:
         TooLong: at the deadline.
@@ -265,12 +285,12 @@ async def read_refused_updates(
     # By the index on the time alone. So of the time at which a page ends there may be more on the next one,
     # and what was read of it already is known by its id.
     await database.ping()
-    since, seen = start, frozenset[str]()
+    since, seen = asked.start, frozenset[str]()
     while True:
         limit = page + len(seen)
         with deadline.bounded():
             found = await database.updates.aggregate(
-                _refusals_pipeline(since, end, merchants, limit), batchSize=limit, hint="ttl"
+                asked.pipeline(since, limit), batchSize=limit, hint="ttl"
             )
             updates: list[UpdateDocument] = await found.to_list()
         for update in updates:
@@ -283,30 +303,11 @@ async def read_refused_updates(
         since, seen = last, (ids | seen if last == since else ids)
 
 
-def _refusals_pipeline(
-    since: datetime, end: datetime, merchants: list[str], limit: int
-) -> list[dict[str, Any]]:
-    conditions: dict[str, Any] = {"outcome": "rejected"}
-    if merchants:
-        conditions["merchant_id"] = {"$in": merchants}
-    return [
-        {"$match": {"recorded_at": {"$gte": since, "$lt": end}}},
-        {"$match": conditions},
-        {"$sort": {"recorded_at": 1}},
-        {"$limit": limit},
-        {
-            "$project": dict.fromkeys(
-                ("order_id", "merchant_id", "source", "problem.slug", "recorded_at"), 1
-            )
-        },
-    ]
-
-
 def _staged(conditions: dict[str, Any], field: str = "created_at") -> ListQuery:
     # The first condition is a stage of its own: the embedded database has an index only for one field.
     first = next(name for name in ("_id", "merchant_id", "active", "created_at") if name in conditions)
     rest = {name: condition for name, condition in conditions.items() if name != first}
-    stages = [{first: conditions[first]}, *([rest] if rest else [])]
+    stages: list[dict[str, Any]] = [{first: conditions[first]}, *([rest] if rest else [])]
     return ListQuery(stages, {field: -1, "_id": -1})
 
 

@@ -24,6 +24,7 @@ from query.report_figures import MAX_ROWS, Durations, StatusCounts, TooManyRows,
 from query.report_reading import (
     REPORT_SECONDS,
     Deadline,
+    RefusedUpdates,
     TooLong,
     changes_within,
     open_orders,
@@ -183,6 +184,6 @@ async def _refusals(
         if may_see(principal, update):
             figures.add(update, buckets, by_merchant=frame.by_merchant)
 
-    merchants = parameters.merchant_id
-    await read_refused_updates(context.database, buckets.start, buckets.end, merchants, Deadline(), take)
+    asked = RefusedUpdates(buckets.start, buckets.end, parameters.merchant_id)
+    await read_refused_updates(context.database, asked, Deadline(), take)
     return await to_thread(report_answer, frame, figures.columns, figures.rows(), as_csv=as_csv)
