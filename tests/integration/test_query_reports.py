@@ -451,7 +451,7 @@ async def test_every_read_is_served_by_an_index(
 async def test_the_log_gives_each_order_that_changed_in_the_range_once(
     query: QueryClient, merchants: frozenset[str] | None, start: datetime, end: datetime, width: int
 ) -> None:
-    changes = Changes(Reach(merchants, None), start, end, end)
+    changes = Changes(Reach(merchants, None), start, end)
     head = Position("", tuple(WORLD.seqs))
     spans = await positions_between(query.database, head, start, end)
     given = histories_of_log(query.database, changes, spans, Deadline(), window=width)

@@ -9,7 +9,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from query_stack import PARTITIONS, START, World, store, store_update
+from query_stack import PARTITIONS, START, World, store
 
 from cursor_budgets import CursorBudgets
 from notifier.filters import Audience, Filter
@@ -185,8 +185,10 @@ async def test_an_examination_of_many_events_is_not_bounded_by_the_time_of_one_q
         costly_database(mongodb_url, database_name, bound_ms=OPERATION_TIMEOUT_MS) as (url, budgets),
         open_database(url, database_name) as database,
     ):
-        for number in range(ORDERS):
-            await store_update(database, f"o-{number}", f"u-o-{number}-1", outcome="rejected", position=None)
+        outcomes: list[Any] = [
+            {"_id": f"o/{number}", "outcome": "rejected", "position": None} for number in range(ORDERS)
+        ]
+        await database.updates.insert_many(outcomes)
         findings = await examine(database, await read_partitions(database), DEFAULT_WORKFLOW, page=PAGE)
     assert (findings.orders, findings.events, findings.outcomes) == (ORDERS, ORDERS, ORDERS)
     assert budgets.expired == 0

@@ -95,8 +95,6 @@ class Changes:
     """No earlier one was recorded."""
     end: datetime | None
     """When they were recorded: before it. None: at any time since."""
-    created_before: datetime | None
-    """So were their orders. None: at any time."""
 
     @property
     def orders(self) -> ListQuery:
@@ -104,8 +102,7 @@ class Changes:
 
         By what never changes: an order that is updated meanwhile is neither read twice nor missed.
         """
-        before = self.created_before
-        created = {"$gte": EARLIEST_TIME} if before is None else {"$lt": before}
+        created = {"$gte": EARLIEST_TIME} if self.end is None else {"$lt": self.end}
         times = {"created_at": created, "updated_at": {"$gte": self.start}}
         return _staged(self.reach.conditions("_id") | times)
 
@@ -113,8 +110,8 @@ class Changes:
 def changes_within(reach: Reach, start: datetime, end: datetime, clock: Clock) -> Changes:
     """The changes that may belong to the range."""
     if clock == "occurred":  # it can be told long after, in an order of any age
-        return Changes(reach, start - _EARLY, None, None)
-    return Changes(reach, start, end, end)
+        return Changes(reach, start - _EARLY, None)
+    return Changes(reach, start, end)
 
 
 async def read_histories(
