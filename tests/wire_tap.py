@@ -3,7 +3,7 @@ has answers come late, or be those of a server that is behind.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from struct import pack, unpack_from
@@ -54,6 +54,8 @@ class WireTap:
     behind: OlderState | None = None
     """If set, reads are answered from here as far as they allow: so answers a secondary, or a primary that
     was just elected and does not know yet what a majority has."""
+    answer: Callable[[Document, Document], Document] | None = None
+    """Makes of a command and the database's answer the answer that is passed on."""
 
     def cuts(self, command: Document) -> bool:
         """Whether the connection ends here."""
@@ -84,12 +86,16 @@ class _Connection:
     tap: WireTap
     late: dict[int, float] = field(default_factory=dict)
     older: dict[int, OlderState] = field(default_factory=dict)
+    open: dict[int, Document] = field(default_factory=dict)
+    """Commands whose answers the tap makes."""
 
     def take(self, number: int, body: bytes, command: Document) -> bytes:
         """The body to pass on."""
         name = next(iter(command))
         if name in self.tap.late_seconds:
             self.late[number] = self.tap.late_seconds[name]
+        if self.tap.answer is not None:
+            self.open[number] = command
         behind = self.tap.behind
         if behind is None or not behind.may_answer(command):
             return body
@@ -148,7 +154,10 @@ async def _answer(
             await asyncio.sleep(connection.late.pop(request, 0))
             if older := connection.older.pop(request, None):
                 body = _message({**_command(body), "operationTime": older.time})
-                head = pack("<iiii", 16 + len(body), number, request, operation)
+            command = connection.open.pop(request, None)
+            if command is not None and connection.tap.answer is not None:
+                body = _message(connection.tap.answer(command, _command(body)))
+            head = pack("<iiii", 16 + len(body), number, request, operation)
             writer.write(head + body)
             await writer.drain()
     writer.close()

@@ -233,15 +233,18 @@ def _small_socket(address: AddrInfoType) -> socket:
 
 @asynccontextmanager
 async def running_query(
-    mongodb_url: str, database_name: str | None = None, *, keep: bool = False
+    mongodb_url: str, database_name: str | None = None, *, keep: bool = False, **variables: Any
 ) -> AsyncIterator[QueryClient]:
-    """The service over its own database, on a port of its own. `keep` leaves the database as it is."""
+    """The service over its own database, on a port of its own. `keep` leaves the database as it is.
+    `variables`: more settings.
+    """
     settings = QuerySettings(
         amqp_url="amqp://unused",
         mongodb_url=mongodb_url,
         mongodb_database=database_name or f"test_query_{secrets.token_hex(6)}",
         jwt_secret=SECRET,
         partitions=PARTITIONS,
+        **variables,
     )
     async with open_database(settings.mongodb_url, settings.mongodb_database) as database:
         log_watch = LogWatch(database, PARTITIONS)

@@ -243,16 +243,40 @@ async def test_each_operation_of_a_batch_counts(url: str) -> None:
 
 async def test_too_much_in_hand_is_refused_at_once_and_health_is_not(url: str) -> None:
     async with AsyncExitStack() as open_ones:
-        slow = request(body=b"", length=len(BODY))
         for _ in range(REQUESTS):
             connection = await RawConnection.open(url)
             open_ones.callback(connection.close)
-            await connection.send(slow)
+            await connection.send(request(body=b"", length=len(BODY)))
         answer = await _until_overloaded(url)
         assert (answer.status, answer.slug) == (503, "overloaded")
         assert int(answer.headers["retry-after"]) > 0
         health = await exchange(url, b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
         assert health.status == 200
+
+
+async def test_who_has_too_much_in_hand_is_refused_and_others_are_served(url: str) -> None:
+    greedy, colleague, modest = (
+        token(sub=secrets.token_hex(8), merchants=[merchant])
+        for merchant in ("greedy-m", "greedy-m", "modest-m")
+    )
+    body = BODY.replace(b'"m"', b'"modest-m"')
+    async with AsyncExitStack() as open_ones:
+        for bearer, number in ((greedy, REQUESTS // 2), (colleague, REQUESTS // 4)):
+            slow = request(body=b"", length=len(BODY), bearer=bearer)
+            for _ in range(number):
+                connection = await RawConnection.open(url)
+                open_ones.callback(connection.close)
+                await connection.send(slow)
+            async with asyncio.timeout(REQUEST_SECONDS / 2):  # those in hand are given up after that
+                while (answer := await exchange(url, request(bearer=bearer))).status == 403:
+                    pass
+            assert (answer.status, answer.slug) == (429, "too-many-requests")
+            assert int(answer.headers["retry-after"]) > 0
+            check_trace(answer)
+            assert (await exchange(url, request(bearer=modest, body=body))).status == 202
+    async with asyncio.timeout(10):
+        while (await exchange(url, request(bearer=greedy))).status == 429:
+            pass
 
 
 async def _until_overloaded(url: str) -> Answer:

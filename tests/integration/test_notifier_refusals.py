@@ -1,6 +1,7 @@
 """What the stream refuses, how it says so, and what it takes at most."""
 
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from notifier_stack import (
     Stage,
     StartService,
     eventually,
+    ids,
     new_order,
     notifier_stage,
     raw_client,
@@ -160,6 +162,28 @@ async def test_connections_are_limited_per_principal_and_in_all(stage: Stage) ->
         async with subscribed(stage.url, stage.token(sub="another")), raw_client(stage.url) as fifth:
             code, _, _ = await fifth.closed()
             assert code == 4429
+
+
+async def test_a_merchant_with_many_users_leaves_connections_to_others(
+    start_service: StartService, service_environment: dict[str, str]
+) -> None:
+    async with (
+        notifier_stage(start_service, service_environment, NOTIFIER_MAX_CONNECTIONS="8") as stage,
+        AsyncExitStack() as open_ones,
+    ):
+
+        def bearer(sub: str, merchant: str) -> str:
+            return stage.token(sub=sub, merchants=[merchant])
+
+        for number in range(6):
+            user = bearer(f"user-{number // 2}", "greedy")
+            await open_ones.enter_async_context(subscribed(stage.url, user))
+        for _ in range(3):
+            denied = await refused(stage, type="subscribe", token=bearer("another-user", "greedy"))
+            assert denied == (4429, "too-many-requests")
+        modest = await open_ones.enter_async_context(subscribed(stage.url, bearer("ann", "modest")))
+        [event] = await stage.stub.commit((new_order(), "modest", "created"))
+        assert ids(await modest.events(1)) == [f"{event['order_id']}:{event['version']}"]
 
 
 async def test_cursors_of_another_log_or_of_the_future_are_resynchronised(stage: Stage) -> None:

@@ -6,7 +6,7 @@ import csv
 import gzip
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, nullcontext
 from datetime import timedelta
 from io import StringIO
 from typing import Any
@@ -23,11 +23,12 @@ from query_stack import MERCHANTS, START, QueryClient, World, running_query, sto
 
 from callers import eventually
 from query.export_forms import CsvForm
-from query.exports import MAX_EXPORTS, Exports
+from query.exports import Exports
 from query.list_reader import CHUNK_ORDERS, opened_list
 from query.listing import ListParameters, list_query
 from query.reach import Reach
 from shared.access import Grant, sees_customer
+from shared.concurrency_limits import ConcurrencyLimit, Holder
 from shared.database import Database
 from tracking.database_node import DatabaseNode
 
@@ -166,7 +167,7 @@ async def test_an_export_shows_one_moment(mongodb_url: str) -> None:
     async with running_query(mongodb_url) as query:
         await store(query.database, world)
         answer = await Exports(query.database).answer(
-            list_query(parameters, Reach(None, None)), CsvForm(with_customer=False), gzip=False
+            list_query(parameters, Reach(None, None)), CsvForm(with_customer=False), nullcontext(), gzip=False
         )
         later = START + timedelta(days=9)
         for order_id in ("o-0", f"o-{CHUNK_ORDERS + 5}"):
@@ -223,7 +224,10 @@ async def test_memory_does_not_grow_with_the_export(mongodb_url: str) -> None:
     async def peak(query: QueryClient, merchants: list[str]) -> int:
         parameters = ListParameters(merchant_id=merchants)
         answer = await Exports(query.database).answer(
-            list_query(parameters, Reach(frozenset(merchants), None)), CsvForm(with_customer=True), gzip=True
+            list_query(parameters, Reach(frozenset(merchants), None)),
+            CsvForm(with_customer=True),
+            nullcontext(),
+            gzip=True,
         )
 
         async def forget(message: Any) -> None:
@@ -276,44 +280,76 @@ async def test_a_lost_database_before_the_first_byte_is_a_problem(
     assert "retry-after" in answer.headers
 
 
-async def test_the_number_of_exports_is_bounded_and_those_who_leave_make_room(mongodb_url: str) -> None:
-    world = many_orders(8_000, padding=199)
+def large_orders(number: int) -> World:
+    """More than the kernel keeps for a client that does not read."""
+    world = many_orders(number, padding=199)
     for order in world.orders.values():
         order["metadata"] = {"padding": "x" * 3500}
-    async with running_query(mongodb_url) as query:
-        await store(query.database, world)
+    return world
+
+
+async def test_who_takes_too_many_exports_is_refused_others_are_served_and_those_who_leave_make_room(
+    mongodb_url: str,
+) -> None:
+    greedy, modest = token(sub="greedy", merchants=["m-0"]), token(sub="modest")
+    colleagues = [token(sub=f"colleague-{number}", merchants=["m-0"]) for number in range(3)]
+    async with running_query(mongodb_url, query_max_exports=5) as query:
+        await store(query.database, large_orders(10_000))
+
+        async def begin(bearer: str) -> None:
+            opened = query.opened("/v1/orders", token=bearer, headers=LARGE, raw=True)
+            response = await stalled.enter_async_context(opened)
+            assert response.status == 200
+
+        async def refused(bearer: str) -> tuple[int, str]:
+            answer = await query.get("/v1/orders", token=bearer, headers=NDJSON)
+            assert int(answer.headers["retry-after"]) > 0
+            return answer.status, answer.slug
 
         async with AsyncExitStack() as stalled:
-            for _ in range(MAX_EXPORTS):
-                response = await stalled.enter_async_context(
-                    query.opened("/v1/orders", token=token(), headers=LARGE, raw=True)
-                )
-                assert response.status == 200
-            answer = await query.get("/v1/orders", token=token(), headers=NDJSON)
-            assert (answer.status, answer.slug) == (429, "too-many-requests")
-            assert "retry-after" in answer.headers
-            assert (await query.get("/v1/orders", token=token())).status == 200
+            for bearer in (greedy, greedy):
+                await begin(bearer)
+            assert await refused(greedy) == (429, "too-many-requests")  # half of all is this caller's
+            await begin(colleagues[0])
+            assert await refused(colleagues[1]) == (429, "too-many-requests")  # and a bit more its merchant's
+            await begin(modest)
+            await begin(modest)
+            assert await refused(modest) == (429, "too-many-requests")
+            assert await refused(token(sub="another")) == (503, "overloaded")
+            assert (await query.get("/v1/orders", token=greedy)).status == 200
+            metrics = (await query.get("/metrics")).body.decode()
+            for exceeded in ("principal", "merchant", "all"):
+                assert f'tracking_refused_total{{exceeded="{exceeded}",limit="exports"}}' in metrics
 
         async def all_ended() -> bool:
             return b"tracking_query_exports 0.0" in (await query.get("/metrics")).body
 
         await eventually(all_ended)
+        for bearer in (greedy, greedy, modest):
+            assert (await query.get("/v1/orders", token=bearer, headers=NDJSON)).status == 200
 
 
-async def test_an_export_gives_its_place_back_at_its_end(query: QueryClient) -> None:
-    exports, ended = Exports(query.database), []
-    for _ in range(MAX_EXPORTS + 1):
+async def test_an_export_gives_its_slot_back_at_its_end(query: QueryClient) -> None:
+    exports, limit = Exports(query.database), ConcurrencyLimit("exports", 1, 1, 1)
+    for _ in range(2):
         answer = await exports.answer(
-            list_query(ListParameters(), Reach(None, None)), CsvForm(with_customer=False), gzip=False
+            list_query(ListParameters(), Reach(None, None)),
+            CsvForm(with_customer=False),
+            limit.held(Holder("ann", None)),
+            gzip=False,
         )
+        assert limit.in_use == 1
         await sent_by(answer)
-        ended.append(answer)  # kept: what it held must not be given back by the garbage collector alone
+        assert limit.in_use == 0
 
 
 async def test_a_client_that_takes_nothing_loses_its_export(query: QueryClient) -> None:
     exports = Exports(query.database, stall_seconds=0.05)
     answer = await exports.answer(
-        list_query(ListParameters(), Reach(None, None)), CsvForm(with_customer=False), gzip=False
+        list_query(ListParameters(), Reach(None, None)),
+        CsvForm(with_customer=False),
+        nullcontext(),
+        gzip=False,
     )
     sent: list[Any] = []
 

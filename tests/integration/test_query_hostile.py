@@ -20,7 +20,7 @@ ADMIN = token(scope="orders:admin")
 """Whoever may ask everything that there is."""
 
 MAX_AT_ONCE = 2
-"""As many as there are places for reports: nothing may be put off instead of being looked at."""
+"""As many reports as one caller may have at once: nothing may be put off instead of being looked at."""
 
 NO_REQUEST = b"Invalid HTTP request received."
 """What the server says below the application: bytes that are no request at all, or more than 64 KiB of it."""

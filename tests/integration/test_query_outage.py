@@ -19,7 +19,7 @@ ADMIN = token(scope="orders:admin")
 """Whoever may read everything that there is."""
 
 REPORTS_AT_ONCE = 2
-"""As many as there are places."""
+"""As many as one caller may have."""
 
 PUT_OFF_SECONDS = 30
 """All of them together, whatever their number: nobody waits in a queue for a database that is away."""

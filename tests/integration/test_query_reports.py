@@ -6,6 +6,7 @@ import io
 from collections import Counter, defaultdict
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
+from itertools import islice
 from random import Random
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from query_stack import (
     MERCHANTS,
+    PARTITIONS,
     START,
     QueryClient,
     World,
@@ -26,15 +28,27 @@ from query_stack import (
     token_of,
 )
 
+from answers import Answer
 from query import report_figures, reports
+from query.log_range import MAX_DISORDER, positions_between
 from query.reach import Reach
 from query.report_counts import OpenOrders, Since
 from query.report_figures import Clock
-from query.report_reading import Deadline, changed_orders, open_orders, refused_updates
+from query.report_reading import (
+    Changes,
+    Deadline,
+    changes_within,
+    histories_of_log,
+    open_orders,
+    read_histories,
+)
 from shared.access import Grant, reaches, sees_customer
+from shared.cursors import Position
+from shared.database import open_database
 from shared.documents import EventDocument
 from shared.timestamps import format_time
 from shared.workflow import DEFAULT_WORKFLOW
+from wire_tap import tap_database
 
 
 def report_world() -> World:
@@ -393,12 +407,30 @@ async def test_a_report_that_takes_too_long_is_refused(
     assert "takes longer" in answer.json["errors"][0]["message"]
 
 
-async def test_more_reports_at_once_than_there_are_places_are_put_off(query: QueryClient) -> None:
-    asked = [query.get("/v1/reports/durations", ALL_TIME, token=token()) for _ in range(8)]
-    statuses = Counter(answer.status for answer in await asyncio.gather(*asked))
-    assert statuses[200] >= reports.MAX_AT_ONCE
-    assert statuses[429] >= 1
-    assert (await query.get("/v1/reports/durations", ALL_TIME, token=token())).status == 200
+async def test_who_asks_for_too_many_reports_at_once_is_refused_and_others_are_served(
+    mongodb_url: str, query: QueryClient
+) -> None:
+    greedy, modest = token(sub="greedy"), token(sub="modest")
+    async with (
+        tap_database(mongodb_url) as tap,
+        running_query(tap.url, query.database.raw.name, keep=True, query_max_reports=4) as slow,
+    ):
+
+        def ask(bearer: str) -> "asyncio.Task[Answer]":
+            return asyncio.create_task(slow.get("/v1/reports/open-orders", token=bearer))
+
+        async with asyncio.timeout(30):
+            assert (await ask(modest)).status == 200  # so that what is asked once is known
+            tap.held["aggregate"] = tap.held["find"] = gate = asyncio.Event()
+            asked = [ask(greedy) for _ in range(6)]
+            refused = [await answer for answer in islice(asyncio.as_completed(asked), 4)]
+            assert [answer.slug for answer in refused] == ["too-many-requests"] * 4
+            served = [ask(modest), ask(modest)]
+            gate.set()
+            assert [(await answer).status for answer in served] == [200, 200]
+            statuses = Counter([(await answer).status for answer in asked])
+            assert statuses == {200: 2, 429: 4}
+            assert (await ask(greedy)).status == 200
 
 
 async def test_a_token_without_a_scope_to_read_gets_no_report(query: QueryClient) -> None:
@@ -408,32 +440,68 @@ async def test_a_token_without_a_scope_to_read_gets_no_report(query: QueryClient
 
 @pytest.mark.parametrize("clock", ["recorded", "occurred"])
 @pytest.mark.parametrize(
-    ("merchants", "orders", "index"),
+    ("merchants", "orders"),
     [
-        (None, None, "created"),
-        (frozenset({"m-1"}), None, "merchant_created"),
-        (None, frozenset({"o-1"}), "_id_"),
+        (None, None),
+        (frozenset({"m-1"}), None),
+        (None, frozenset({"o-1"})),
+        (frozenset({"m-1"}), frozenset({"o-1"})),
     ],
 )
 async def test_every_read_is_served_by_an_index(
-    query: QueryClient,
-    clock: Clock,
-    merchants: frozenset[str] | None,
-    orders: frozenset[str] | None,
-    index: str,
+    query: QueryClient, clock: Clock, merchants: frozenset[str] | None, orders: frozenset[str] | None
 ) -> None:
     reach = Reach(merchants, orders)
-    selection = changed_orders(reach, START, END, clock)
-    assert (selection.index or "_id_") == index
-    first = selection.pipeline[0]["$match"]
-    assert "COLLSCAN" not in str(await query.database.orders.find(first).explain())
-    assert "COLLSCAN" not in str(
-        await query.database.orders.find(open_orders(reach).pipeline[0]["$match"]).explain()
-    )
+    for wanted in (changes_within(reach, START, END, clock).orders, open_orders(reach)):
+        plan = str(await query.database.orders.find(wanted.stages[0]).explain())
+        assert "IXSCAN" in plan
+        assert "COLLSCAN" not in plan
     histories = query.database.order_events.find({"order_id": {"$in": ["o-1", "o-2"]}})
     assert "order_version" in str(await histories.explain())
-    refused = refused_updates(START, END, []).pipeline[0]["$match"]
-    assert "ttl" in str(await query.database.updates.find(refused).explain())
+    refused = query.database.updates.find({"recorded_at": {"$gte": START, "$lt": END}})
+    assert "ttl" in str(await refused.explain())
+
+
+@pytest.mark.parametrize("merchants", [None, frozenset({"m-1"}), frozenset(MERCHANTS)])
+@settings(max_examples=25)
+@given(start=TIMES, end=TIMES, width=st.sampled_from([1, 7, 40]))
+async def test_the_log_gives_each_order_that_changed_in_the_range_once(
+    query: QueryClient, merchants: frozenset[str] | None, start: datetime, end: datetime, width: int
+) -> None:
+    changes = Changes(Reach(merchants, None), start, end)
+    head = Position("", tuple(WORLD.seqs))
+    spans = await positions_between(query.database, head, start, end)
+    given = histories_of_log(query.database, changes, spans, Deadline(), window=width)
+    taken = [history async for history in given]
+    found = [history[0]["order_id"] for history in taken]
+    assert len(found) == len(set(found))
+    changed = {
+        event["order_id"]
+        for event in WORLD.events
+        if start <= event["recorded_at"] < end and (merchants is None or event["merchant_id"] in merchants)
+    }
+    assert changed <= set(found)
+    assert all(len(history) == len(WORLD.history(history[0]["order_id"])) for history in taken)
+
+
+async def test_a_report_of_a_short_range_reads_what_lies_in_it_whatever_is_older(
+    mongodb_url: str, query: QueryClient
+) -> None:
+    last = max(event["recorded_at"] for event in WORLD.events)
+    async with (
+        tap_database(mongodb_url) as tap,
+        open_database(tap.url, query.database.raw.name) as database,
+    ):
+        changes = changes_within(Reach(None, None), last, last + timedelta(minutes=1), "recorded")
+        await read_histories(database, PARTITIONS, changes, Deadline(), lambda _: None)
+    assert not any("orders" in (asked.get("find"), asked.get("aggregate")) for asked in tap.commands)
+    looked_at = [
+        len(asked["filter"]["_id"]["$in"])
+        for asked in tap.commands
+        if asked.get("find") == "order_events" and "created_at" in asked["projection"]
+    ]
+    margin = [event for event in WORLD.events if event["recorded_at"] >= last - MAX_DISORDER]
+    assert sum(looked_at) <= len(margin) < len(WORLD.events) / 10
 
 
 async def test_what_cannot_be_had_in_the_asked_form_is_refused(query: QueryClient) -> None:

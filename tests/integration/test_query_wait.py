@@ -25,7 +25,7 @@ from callers import eventually
 from fixtures import StartService
 from positions import position_of
 from query.log_reader import LogFilter
-from query.log_watch import MAX_LOOKED_AT, MAX_WAITERS
+from query.log_watch import MAX_LOOKED_AT
 from query.reach import Reach
 from shared.database import Database
 from shared.documents import EventDocument
@@ -196,17 +196,31 @@ async def test_what_came_between_the_read_and_the_wait_is_not_missed(
     await asyncio.gather(others, return_exceptions=True)
 
 
-async def test_the_number_of_waiters_is_bounded(query: QueryClient) -> None:
-    cursor = await end_of_log(query)
-    end = await position_of(query.database, cursor)
-    crowd = [asyncio.create_task(query.log_watch.wait(end, EVERYTHING, 25)) for _ in range(MAX_WAITERS)]
-    await waiting(query, MAX_WAITERS)
-    answer = await ask(query, cursor, 25)
-    assert (answer.status, answer.slug) == (429, "too-many-requests")
-    assert "retry-after" in answer.headers
-    for task in crowd:
-        task.cancel()
-    await asyncio.gather(*crowd, return_exceptions=True)
+async def test_who_waits_too_often_is_refused_and_others_are_told_of_what_happens(
+    mongodb_url: str, world: World
+) -> None:
+    greedy, modest = token(sub="greedy"), token(sub="modest")
+    async with running_query(mongodb_url, query_max_waits=4) as query:
+        await store(query.database, world)
+        cursor = await end_of_log(query)
+
+        def wait(bearer: str) -> "asyncio.Task[Answer]":
+            params = {"after": cursor, "wait": 25}
+            return asyncio.create_task(query.get("/v1/events", params, token=bearer))
+
+        async with asyncio.timeout(20):
+            waits = [wait(greedy), wait(greedy)]
+            await waiting(query, 2)
+            refused = await wait(greedy)
+            assert (refused.status, refused.slug) == (429, "too-many-requests")
+            assert int(refused.headers["retry-after"]) > 0
+            waits += [wait(modest), wait(modest)]
+            await waiting(query, 4)
+            assert (await wait(token(sub="another"))).slug == "overloaded"
+            await commit(query.database, created(world, "o-greedy-or-not", "m-1"))
+            answers = await asyncio.gather(*waits)
+        assert [answer.status for answer in answers] == [200] * 4
+        assert all(answer.json["events"] for answer in answers)
 
 
 async def test_a_client_that_leaves_waits_no_longer(query: QueryClient) -> None:

@@ -4,10 +4,11 @@ import pytest
 
 from notifier.admission import MESSAGES_AT_ONCE, MESSAGES_PER_SECOND, Admission, Allowance, MessageRate
 from notifier.protocol import TOO_MANY, Refusal
+from shared.concurrency_limits import Holder, Shares
 
 
 def test_connections_are_limited_in_all_and_freed() -> None:
-    admission = Admission(2, 10)
+    admission = Admission(2, 10, Shares())
     with admission.connection():
         with admission.connection(), pytest.raises(Refusal) as refused, admission.connection():
             pass
@@ -17,13 +18,28 @@ def test_connections_are_limited_in_all_and_freed() -> None:
 
 
 def test_connections_are_limited_per_principal_and_freed() -> None:
-    admission = Admission(10, 1)
-    admission.enter("ann")
-    admission.enter("bob")
+    admission = Admission(10, 1, Shares())
+    ann, bob = Holder("ann", None), Holder("bob", None)
+    admission.enter(ann)
+    admission.enter(bob)
+    with pytest.raises(Refusal) as refused:
+        admission.enter(ann)
+    assert refused.value.code == TOO_MANY
+    admission.leave(ann)
+    admission.enter(ann)
+
+
+def test_without_a_number_a_principal_and_a_merchant_may_have_their_shares() -> None:
+    admission = Admission(8, None, Shares(0.5, 0.75))
+    for _ in range(4):
+        admission.enter(Holder("ann", "acme"))
     with pytest.raises(Refusal):
-        admission.enter("ann")
-    admission.leave("ann")
-    admission.enter("ann")
+        admission.enter(Holder("ann", "acme"))
+    for _ in range(2):
+        admission.enter(Holder("bob", "acme"))
+    with pytest.raises(Refusal):
+        admission.enter(Holder("bob", "acme"))
+    admission.enter(Holder("eve", "globex"))
 
 
 def test_a_burst_is_let_through_and_a_flood_is_not() -> None:

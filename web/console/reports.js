@@ -1,5 +1,5 @@
 /**
- * The reports, one after the other: a service computes two at a time, and others look, too.
+ * The reports, one after the other: a service computes few at a time, and others look, too.
  *
  * @module reports
  */
@@ -7,6 +7,7 @@
 import { Refusal } from "./api.js";
 
 const ATTEMPTS = 6;
+const BUSY = ["too-many-requests", "overloaded"];
 
 export class Reports {
   #api;
@@ -32,7 +33,7 @@ export class Reports {
       try {
         return await this.#api.get(`/v1/reports/${name}`, parameters);
       } catch (error) {
-        const busy = error instanceof Refusal && error.slug === "too-many-requests" && attempt < ATTEMPTS;
+        const busy = error instanceof Refusal && BUSY.includes(error.slug) && attempt < ATTEMPTS;
         if (!busy) throw error;
         await new Promise((resolve) => setTimeout(resolve, (error.retryAfter ?? 2) * 1000));
       }

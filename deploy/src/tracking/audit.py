@@ -19,11 +19,18 @@ from shared.audit_trail import (
 )
 from shared.database import Database, DatabaseUnavailable, driver_errors, open_database
 from shared.documents import AuditDocument
+from shared.key_order import KeyOrder
+from shared.key_pages import PAGE_DOCUMENTS, read_pages
 from shared.timestamps import format_time, now, to_milliseconds
 from tracking.examination import read_partitions
 from tracking.instants import parse_instant
 from tracking.terminal_text import printable
 from tracking.tokens import InvalidClaims, claim_names_in, parse_ttl
+
+BATCH_ENTRIES = 500
+"""Read at once."""
+
+_IN_TIME = KeyOrder(("at", "_id"))
 
 
 class NotRecorded(Exception):
@@ -76,7 +83,7 @@ async def record_token(mongodb_url: str, name: str, actor: Actor, token: str) ->
 
 
 async def audit_lines(
-    mongodb_url: str, name: str, since: datetime | None, *, as_json: bool
+    mongodb_url: str, name: str, since: datetime | None, *, as_json: bool, page: int = PAGE_DOCUMENTS
 ) -> AsyncIterator[str]:
     """The acts since a time, the oldest first, a line for each.
 
@@ -89,8 +96,11 @@ async def audit_lines(
         async with open_database(mongodb_url, name) as database:
             await read_partitions(database)
             with driver_errors():
-                async for entry in database.audit.find(wanted).sort([("at", 1), ("_id", 1)]):
-                    yield orjson.dumps(audit_view(entry)).decode() if as_json else describe(entry)
+                async for entries in read_pages(
+                    database.audit, wanted, _IN_TIME, batch=BATCH_ENTRIES, page=page
+                ):
+                    for entry in entries:
+                        yield orjson.dumps(audit_view(entry)).decode() if as_json else describe(entry)
     except DatabaseUnavailable as error:
         raise NotRecorded(f"the database does not answer: {error}") from None
 

@@ -1,13 +1,17 @@
 """Reads what an installation holds, for the checker: all of it at once, or slice by slice."""
 
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
+from pymongo.asynchronous.collection import AsyncCollection
+
 from shared.broker import connect
 from shared.database import UPDATES_TTL_SECONDS, Database, driver_errors
 from shared.documents import EventDocument, PartitionDocument, update_key
+from shared.key_order import KeyOrder
+from shared.key_pages import PAGE_DOCUMENTS, Document, read_pages
 from shared.timestamps import now
 from shared.topology import DEAD_QUEUE, partition_queue_name
 from shared.workflow import Workflow
@@ -18,6 +22,12 @@ SLICE_EVENTS = 2_000
 
 SLICE_UPDATES = 5_000
 """Outcomes of which only three fields are read at once."""
+
+PAGE_EVENTS = 20_000
+"""Events of one query. Twice the usual number: the embedded database looks at all that follow for each."""
+
+_BY_ID = KeyOrder(("_id",))
+_BY_ORDER = KeyOrder(("order_id", "version"))
 
 MAX_FAULTS = 50
 """Kept in words; the others are only counted."""
@@ -62,12 +72,19 @@ async def read_records(database: Database) -> Records:
     """Reads all of it into memory: some 2 KiB an event."""
     with driver_errors():
         return Records(
-            orders=await database.orders.find({}).to_list(),
-            events=await database.order_events.find({}).to_list(),
-            updates=await database.updates.find({}).to_list(),
-            partitions=await database.partitions.find({}).to_list(),
-            parked=await database.parked.find({}).to_list(),
+            orders=await _all(database.orders),
+            events=await _all(database.order_events),
+            updates=await _all(database.updates),
+            partitions=await _all(database.partitions),
+            parked=await _all(database.parked),
         )
+
+
+async def _all(
+    collection: AsyncCollection[Document], conditions: dict[str, Any] | None = None
+) -> list[Document]:
+    pages = read_pages(collection, conditions or {}, _BY_ID, batch=PAGE_DOCUMENTS)
+    return [document async for page in pages for document in page]
 
 
 async def read_partitions(database: Database) -> list[PartitionDocument]:
@@ -85,13 +102,13 @@ async def read_partitions(database: Database) -> list[PartitionDocument]:
 
 
 async def count_outcomes(database: Database) -> int:
-    """How many outcomes are stored.
+    """About how many outcomes are stored: as the database's own books say, without looking at each.
 
     Raises:
         DatabaseUnavailable: the database does not answer.
     """
     with driver_errors():
-        return await database.updates.count_documents({})
+        return await database.updates.estimated_document_count()
 
 
 async def examine(
@@ -99,12 +116,15 @@ async def examine(
     partitions: list[PartitionDocument],
     workflow: Workflow,
     on_looked: OnLooked = lambda _: None,
+    *,
+    page: int = PAGE_EVENTS,
 ) -> Findings:
     """Looks for faults in everything that the database holds, beginning at `partitions`, as just read.
 
     It reads in slices, so its memory does not grow with the records, but for an order whose own history
     is longer than a slice. The slices are read one after another, not in one snapshot: an update that
     is applied meanwhile may look like a fault. `Findings.applied_meanwhile` says whether there was one.
+    At most `page` documents are read by one query, so the time that one may take is enough for any number.
 
     Raises:
         DatabaseUnavailable: the database does not answer.
@@ -113,16 +133,16 @@ async def examine(
     outcomes_since = now() - timedelta(seconds=UPDATES_TTL_SECONDS) + TTL_MARGIN
     inspection = Inspection(partitions, workflow, outcomes_since)
     with driver_errors():
-        async for records in _orders_in_slices(database):
+        async for records in _orders_in_slices(database, page):
             findings.orders += len(records.orders)
             findings.events += len(records.events)
             findings.add_faults(inspection.order_faults(records))
             on_looked(len(records.events))
-        async for records in _parked_in_slices(database):
+        async for records in _parked_in_slices(database, page):
             findings.parked += len(records.parked)
             findings.add_faults(inspection.parked_faults(records))
         findings.add_faults(inspection.partition_faults())
-        async for records in _outcomes_in_slices(database):
+        async for records in _outcomes_in_slices(database, page):
             findings.outcomes += len(records.updates)
             findings.add_faults(outcome_faults(records.updates, records.events))
             on_looked(len(records.updates))
@@ -146,10 +166,10 @@ async def queue_lengths(amqp_url: str, partitions: int) -> dict[str, int]:
         return {name: await connection.depth(name) for name in names}
 
 
-async def _orders_in_slices(database: Database) -> AsyncIterator[Records]:
+async def _orders_in_slices(database: Database, page: int) -> AsyncGenerator[Records]:
     """Whole orders, by their ids: their states, all their events, and the outcomes of these."""
     after = ""
-    async for events in _whole_histories(database):
+    async for events in _whole_histories(database, page):
         through = events[-1]["order_id"]
         yield await _slice(database, {"$gt": after, "$lte": through}, events)
         after = through
@@ -159,47 +179,42 @@ async def _orders_in_slices(database: Database) -> AsyncIterator[Records]:
 async def _slice(database: Database, order_ids: dict[str, str], events: list[EventDocument]) -> Records:
     keys = [update_key(event["order_id"], event["update_id"]) for event in events]
     return Records(
-        orders=await database.orders.find({"_id": order_ids}).to_list(),
+        orders=await _all(database.orders, {"_id": order_ids}),
         events=events,
         updates=await database.updates.find({"_id": {"$in": keys}}).to_list() if keys else [],
     )
 
 
-async def _whole_histories(database: Database) -> AsyncIterator[list[EventDocument]]:
+async def _whole_histories(database: Database, page: int) -> AsyncGenerator[list[EventDocument]]:
     """Events by order id, cut between two orders."""
     events: list[EventDocument] = []
-    found = database.order_events.find({}, batch_size=SLICE_EVENTS).sort([("order_id", 1), ("version", 1)])
-    async for event in found:
-        if len(events) >= SLICE_EVENTS and event["order_id"] != events[-1]["order_id"]:
-            yield events
-            events = []
-        events.append(event)
+    size = min(SLICE_EVENTS, page)
+    found = read_pages(database.order_events, {}, _BY_ORDER, batch=size, page=page)
+    async for batch in found:
+        for event in batch:
+            if len(events) >= size and event["order_id"] != events[-1]["order_id"]:
+                yield events
+                events = []
+            events.append(event)
     if events:
         yield events
 
 
-async def _outcomes_in_slices(database: Database) -> AsyncIterator[Records]:
+async def _outcomes_in_slices(database: Database, page: int) -> AsyncGenerator[Records]:
     """Outcomes, and the events that they point to; of both only what `outcome_faults` looks at."""
     fields = {"outcome": 1, "position": 1}
-    updates: list[Any] = []
-    async for update in database.updates.find({}, fields, batch_size=SLICE_UPDATES):
-        updates.append(update)
-        if len(updates) == SLICE_UPDATES:
-            yield await _with_events(database, updates)
-            updates = []
-    yield await _with_events(database, updates)
+    async for updates in read_pages(
+        database.updates, {}, _BY_ID, batch=SLICE_UPDATES, page=page, fields=fields
+    ):
+        yield await _with_events(database, updates)
 
 
-async def _parked_in_slices(database: Database) -> AsyncIterator[Records]:
+async def _parked_in_slices(database: Database, page: int) -> AsyncGenerator[Records]:
     """Parked commands without their content, and the outcomes that there should not be."""
     fields = {"order_id": 1, "partition": 1, "place": 1}
-    parked: list[Any] = []
-    async for command in database.parked.find({}, fields, batch_size=SLICE_UPDATES):
-        parked.append(command)
-        if len(parked) == SLICE_UPDATES:
-            yield await _with_outcomes(database, parked)
-            parked = []
-    if parked:
+    async for parked in read_pages(
+        database.parked, {}, _BY_ID, batch=SLICE_UPDATES, page=page, fields=fields
+    ):
         yield await _with_outcomes(database, parked)
 
 

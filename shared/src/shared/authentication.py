@@ -4,7 +4,7 @@ from fastapi import Request
 
 from shared.access import Principal
 from shared.challenges import invalid_token, no_token
-from shared.edges import charge
+from shared.edges import charge, count_in_hand
 from shared.key_ring import KeysUnavailable
 from shared.problems import Problem, ProblemError
 from shared.revocations import Revocations
@@ -17,8 +17,8 @@ KEYS_UNAVAILABLE = Problem("keys-unavailable", "The keys to verify tokens with a
 
 
 async def authenticated(request: Request, verifier: TokenVerifier) -> Principal:
-    """The verified caller of a request, which counts against the caller's rate limit. Whether the token is
-    revoked is a second question.
+    """The verified caller of a request, which counts against the caller's rate limit and share. Whether the
+    token is revoked is a second question.
 
     Raises:
         ProblemError: `unauthenticated`, `keys-unavailable`, or `too-many-requests`.
@@ -37,6 +37,7 @@ async def authenticated(request: Request, verifier: TokenVerifier) -> Principal:
     except KeysUnavailable:
         raise ProblemError.of(KEYS_UNAVAILABLE) from None
     charge(request, principal)
+    count_in_hand(request, principal)
     return principal
 
 

@@ -18,11 +18,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from shared.answer_headers import AnswerHeaders, RawHeaders, always_sent
 from shared.broker import BrokerUnavailable
+from shared.concurrency_limits import Holder
 from shared.database import DatabaseUnavailable
-from shared.edges import Edges, edges_of
+from shared.edges import IN_HAND_KEY, Edges, edges_of
 from shared.health import Check, failing_checks
 from shared.logs import PacedLog, trace_id_var
-from shared.metrics import METRICS_MEDIA_TYPE, REQUEST_SECONDS, REQUESTS, render_metrics
+from shared.metrics import METRICS_MEDIA_TYPE, REFUSED, REQUEST_SECONDS, REQUESTS, render_metrics
 from shared.origins import cross_origin_headers, preflight_headers
 from shared.problems import PROBLEM_MEDIA_TYPE, Problem, ProblemError, validation_problem
 from shared.request_heads import host_fault
@@ -207,6 +208,8 @@ class _Plumbing:
         trace_id = trace_id_of(_header(scope["headers"], b"traceparent"))
         token = trace_id_var.set(trace_id)
         answer = AnswerHeaders(scope, send, self._extra_headers(scope, trace_id))
+        counted: list[Holder] = []
+        scope[IN_HAND_KEY] = counted
         self._in_hand += 1
         try:
             await self._choose(scope)(scope, receive, answer.send)
@@ -219,6 +222,8 @@ class _Plumbing:
                 await _response_of(Request(scope), problem)(scope, receive, answer.send)
         finally:
             self._in_hand -= 1
+            for holder in counted:
+                self._edges.in_hand.release(holder)
             REQUESTS.labels(method, answer.status).inc()
             REQUEST_SECONDS.observe(perf_counter() - started)
             trace_id_var.reset(token)
@@ -234,6 +239,7 @@ class _Plumbing:
         if fault is not None:
             return problem_response(Request(scope), Problem("malformed-request", fault))
         if self._in_hand > self._edges.max_requests and scope["path"] not in _NEVER_REFUSED:
+            REFUSED.labels("requests", "all").inc()
             problem = Problem("overloaded", "Repeat the request a little later.")
             return problem_response(Request(scope), problem)
         return self._app

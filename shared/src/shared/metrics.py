@@ -11,6 +11,12 @@ REQUEST_SECONDS = Histogram(
     buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10),
 )
 
+REFUSED = Counter(
+    "tracking_refused_total",
+    "Requests and connections that were refused because too much is in progress",
+    ["limit", "exceeded"],
+)
+
 
 def render_metrics() -> bytes:
     """Everything that this process counts, in the text format."""

@@ -99,7 +99,7 @@ _EXAMPLES: dict[str, tuple[str, dict[str, Any]]] = {
         "The update id pickup-1 was used for another request on this order.",
         {"update_id": "pickup-1"},
     ),
-    "too-many-requests": ("2 reports are being computed; repeat it a little later.", {}),
+    "too-many-requests": ("One principal may have 2 reports at once; repeat it when one has ended.", {}),
     "upgrade-required": ("Open a WebSocket here: HTTP/1.1, and version 13 of the protocol.", {}),
     "malformed-request": ("Invalid HTTP request received.", {}),
     "request-timeout": ("The body did not arrive in time.", {}),

@@ -167,9 +167,9 @@ GUIDE: dict[str, Guidance] = {
         "Use a WebSocket library. Behind a proxy, let it pass the headers `Connection` and `Upgrade` on.",
     ),
     "too-many-requests": Guidance(
-        "This caller, or all of them together, ask for more than is allowed at once.",
-        "Slow down: wait for `Retry-After`, and send many updates as a batch. On a stream, connect again"
-        " later with your cursor.",
+        "This caller asks too often, or has more in progress than its share or that of its merchant.",
+        "Slow down: wait for `Retry-After`, let what you have begun end, and send many updates as a batch."
+        " On a stream, connect again later with your cursor.",
         repeat="later",
         members=("update_id",),
     ),
@@ -201,7 +201,8 @@ GUIDE: dict[str, Guidance] = {
         members=("update_id",),
     ),
     "overloaded": Guidance(
-        "The service has as many requests in hand as it takes. Nothing of this one was looked at.",
+        "All callers together have as much in progress as the service takes: requests in hand, exports,"
+        " reports or waiting requests. Nothing of this one was done.",
         "Repeat it; where there is another replica, there.",
         repeat="later",
     ),

@@ -9,6 +9,7 @@ from pydantic import Field, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.claims import BadClaimSetting, ClaimNames, claim_names
+from shared.concurrency_limits import Shares
 from shared.origins import BadOrigin, parse_origins
 
 MIN_SECRET_BYTES = 32
@@ -61,6 +62,10 @@ class Settings(BaseSettings):
     """Of one replica. An idle one costs about 6 KB, and a file descriptor."""
     http_max_requests: Annotated[int, Field(ge=1)] = 2_000
     """In hand at once in one replica, those that wait for something included."""
+    principal_share: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """The part of a bound on what is in progress in one replica that one principal may use; 1: all of it."""
+    merchant_share: Annotated[float, Field(gt=0, le=1)] = 0.75
+    """The same for all principals together whose tokens name one merchant alone."""
     http_request_seconds: Annotated[float, Field(ge=0.1, le=300)] = 10.0
     """How long a request may take to arrive, its body included: 1 MiB in it is 0.8 Mbit/s."""
 
@@ -68,6 +73,11 @@ class Settings(BaseSettings):
     log_level: str = "INFO"
     replica_ordinal: Annotated[int, Field(ge=0)] = 0
     replica_count: Annotated[int, Field(ge=1, le=1024)] = 1
+
+    @property
+    def shares(self) -> Shares:
+        """The parts that a principal and a merchant may have."""
+        return Shares(self.principal_share, self.merchant_share)
 
 
 S = TypeVar("S", bound=Settings)

@@ -1,11 +1,15 @@
-"""Bounds on what clients may take: connections in all and per principal, messages, resynchronisations."""
+"""Bounds on what clients may take: connections in all and of one principal or merchant, messages,
+resynchronisations.
+"""
 
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 from notifier.metrics import CONNECTIONS
 from notifier.protocol import TOO_MANY, Refusal
+from shared.concurrency_limits import ConcurrencyLimit, Holder, LimitReached, Shares
+from shared.edges import refusal_of
+from shared.metrics import REFUSED
 from shared.problems import Problem
 
 MESSAGES_PER_SECOND = 5.0
@@ -20,11 +24,14 @@ RESYNCS_PER_SECOND = 1 / 60
 class Admission:
     """Counts the connections of this process."""
 
-    def __init__(self, max_connections: int, max_per_principal: int) -> None:
+    def __init__(self, max_connections: int, max_per_principal: int | None, shares: Shares) -> None:
+        """Without `max_per_principal` it is the share of one."""
+        per_principal, per_merchant = shares.of(max_connections)
         self._max_connections = max_connections
-        self._max_per_principal = max_per_principal
         self._connections = 0
-        self._by_subject: Counter[str] = Counter()
+        self._known = ConcurrencyLimit(
+            "connections", max_connections, max_per_principal or per_principal, per_merchant
+        )
 
     @contextmanager
     def connection(self) -> Iterator[None]:
@@ -34,6 +41,7 @@ class Admission:
             Refusal: there are too many.
         """
         if self._connections >= self._max_connections:
+            REFUSED.labels("connections", "all").inc()
             raise _too_many(f"The server takes {self._max_connections} connections.")
         self._connections += 1
         CONNECTIONS.inc()
@@ -43,21 +51,20 @@ class Admission:
             self._connections -= 1
             CONNECTIONS.dec()
 
-    def enter(self, subject: str) -> None:
+    def enter(self, holder: Holder) -> None:
         """A connection turns out to be this principal's.
 
         Raises:
-            Refusal: it has too many.
+            Refusal: it has too many, or its merchant has.
         """
-        if self._by_subject[subject] >= self._max_per_principal:
-            raise _too_many(f"A principal may have {self._max_per_principal} connections.")
-        self._by_subject[subject] += 1
+        try:
+            self._known.acquire(holder)
+        except LimitReached as reached:
+            raise Refusal(TOO_MANY, "too many", refusal_of(self._known, reached)) from None
 
-    def leave(self, subject: str) -> None:
+    def leave(self, holder: Holder) -> None:
         """A connection that `enter` let in is gone."""
-        self._by_subject[subject] -= 1
-        if not self._by_subject[subject]:
-            del self._by_subject[subject]
+        self._known.release(holder)
 
 
 class Allowance:

@@ -49,7 +49,9 @@ async def serve(settings: NotifierSettings) -> None:
             revocations=revocations,
             workflow=workflow,
             admission=Admission(
-                settings.notifier_max_connections, settings.notifier_max_connections_per_principal
+                settings.notifier_max_connections,
+                settings.notifier_max_connections_per_principal,
+                settings.shares,
             ),
             cursors=cursors,
             queue_bytes=settings.notifier_queue_bytes,

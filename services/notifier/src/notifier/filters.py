@@ -8,6 +8,7 @@ from typing import Any
 from notifier.events import Event
 from shared.access import Grant, reaches, sees_customer
 from shared.documents import OrderDocument
+from shared.key_order import KeyOrder
 
 Names = frozenset[str]
 
@@ -130,3 +131,11 @@ def order_query(audience: Audience) -> dict[str, Any]:
         # every order of all time is read.
         query["updated_at"] = {"$gte": _LONG_AGO}
     return query
+
+
+def snapshot_order(query: dict[str, Any]) -> KeyOrder:
+    """The order in which the orders of `order_query` are read: that of the index that serves it, the newest
+    first, so that orders which change while they are read never lie ahead again.
+    """
+    by_change = "status" in query or "active" in query
+    return KeyOrder(("updated_at" if by_change else "created_at", "_id"), direction=-1)

@@ -11,6 +11,7 @@ from notifier.protocol import BEARER_PREFIX, FORBIDDEN, NOT_AUTHENTICATED, OVERL
 from shared.access import Principal, may_read
 from shared.authentication import KEYS_UNAVAILABLE, REVOKED
 from shared.challenges import insufficient_scope, invalid_token, no_token
+from shared.concurrency_limits import Holder, holder_of
 from shared.key_ring import KeysUnavailable
 from shared.revocation_list import RevocationList
 from shared.tokens import TokenError, TokenVerifier
@@ -22,7 +23,7 @@ MAX_TIMER_SECONDS = 3600.0
 class Identity:
     """The principal of one connection, from its first valid token on."""
 
-    __slots__ = ("_admission", "_on_expiry", "_revocations", "_timer", "_verifier", "principal")
+    __slots__ = ("_admission", "_holder", "_on_expiry", "_revocations", "_timer", "_verifier", "principal")
 
     def __init__(
         self,
@@ -37,6 +38,7 @@ class Identity:
         self._on_expiry = on_expiry
         self._timer: asyncio.TimerHandle | None = None
         self.principal: Principal | None = None
+        self._holder: Holder | None = None
 
     def prove(self, token: str, *, beside: str = "") -> Principal:
         """Takes on what the token says. Later tokens must be the same principal's, and so must the one that
@@ -54,7 +56,9 @@ class Identity:
         if beside and self._subject_of(beside) not in (None, principal.subject):
             raise _forbidden("The token is another principal's than that of the handshake.")
         if self.principal is None:
-            self._admission.enter(principal.subject)
+            holder = holder_of(principal)
+            self._admission.enter(holder)
+            self._holder = holder
         elif principal.subject != self.principal.subject:
             raise _forbidden("The token is another principal's.")
         self.principal = principal
@@ -70,8 +74,8 @@ class Identity:
         """The connection is gone."""
         if self._timer is not None:
             self._timer.cancel()
-        if self.principal is not None:
-            self._admission.leave(self.principal.subject)
+        if self._holder is not None:
+            self._admission.leave(self._holder)
 
     def _verified(self, token: str) -> Principal:
         if not token:

@@ -2,18 +2,23 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import aclosing
 
 from notifier.events import Event, event_of
-from notifier.filters import Audience, order_query
+from notifier.filters import Audience, order_query, snapshot_order
 from notifier.positions import unjoinable_because
 from shared.causal_reads import CausalReads, newest_partitions
 from shared.cursors import Position
 from shared.database import Database, DatabaseUnavailable, driver_errors
 from shared.documents import EventDocument, OrderDocument, PartitionDocument, position_key
+from shared.key_pages import read_pages
 from shared.workflow import Workflow
 
 PAGE_EVENTS = 500
 PAGE_ORDERS = 200
+
+QUERY_ORDERS = 5_000
+"""Orders of a snapshot that one query reads: the time of a query is bounded, that of a snapshot is not."""
 
 CONCURRENT_READS = 16
 """Beyond this, readers wait for each other: clients that come back together must not drown the database."""
@@ -26,8 +31,11 @@ class LogIncomplete(DatabaseUnavailable):
 class EventLog:
     """The log as its readers see it. The pages asked for at once are bounded per instance."""
 
-    def __init__(self, database: Database, workflow: Workflow, partitions: int) -> None:
+    def __init__(
+        self, database: Database, workflow: Workflow, partitions: int, *, query_orders: int = QUERY_ORDERS
+    ) -> None:
         self._database = database
+        self._query_orders = query_orders
         self._workflow = workflow
         self._partitions = partitions
         self._reads = asyncio.Semaphore(CONCURRENT_READS)
@@ -107,13 +115,21 @@ class EventLog:
         Raises:
             DatabaseUnavailable: the database did not answer.
         """
-        query = order_query(audience)
-        with driver_errors():
-            async with (
-                self._causal.session() as session,
-                self._database.orders.find(query, batch_size=PAGE_ORDERS, session=session) as cursor,
-            ):
-                while cursor.alive:
-                    async with self._reads:
-                        documents = await cursor.to_list(PAGE_ORDERS)
+        wanted = order_query(audience)
+        async with self._causal.session() as session:
+            pages = read_pages(
+                self._database.orders,
+                wanted,
+                snapshot_order(wanted),
+                batch=PAGE_ORDERS,
+                page=self._query_orders,
+                session=session,
+            )
+            async with aclosing(pages):
+                while (documents := await self._next(pages)) is not None:
                     yield [document for document in documents if audience.shows(document)]
+
+    async def _next(self, pages: AsyncIterator[list[OrderDocument]]) -> list[OrderDocument] | None:
+        async with self._reads:
+            with driver_errors():
+                return await anext(pages, None)

@@ -13,8 +13,9 @@ class NotifierSettings(Settings):
     notifier_port: Annotated[int, Field(ge=1, le=65535)] = 8003
     notifier_max_connections: Annotated[int, Field(ge=1)] = 10_000
     """In all. An idle one costs about 20 KB; the process also needs a file descriptor for each."""
-    notifier_max_connections_per_principal: Annotated[int, Field(ge=1)] = 5_000
-    """Per `sub` of the tokens. High, because one service account may stand for a whole operations team."""
+    notifier_max_connections_per_principal: Annotated[int, Field(ge=1)] | None = None
+    """Per `sub` of the tokens; if it is not set, `PRINCIPAL_SHARE` of all. High, because one service account
+    may stand for a whole operations team."""
     notifier_queue_bytes: Annotated[int, Field(ge=16 * 1024)] = 1024 * 1024
     """What may wait in memory for one client beside the kernel's socket buffers: some 1,500 events.
     All connections together can need this times their number, so it bounds the process as well."""

@@ -3,6 +3,7 @@
 from fastapi import Depends, FastAPI
 
 from query import audit, events, history, order_updates, orders, reports, updates
+from query.concurrency import limits_of
 from query.console import console_routes
 from query.context import Context
 from query.direct import direct_handlers
@@ -62,6 +63,7 @@ def create_app(
         log_watch=log_watch,
         audit=AuditTrail(database, settings.audit_days),
         cursors=CursorSeals(database),
+        limits=limits_of(settings),
     )
     app = FastAPI(
         title="query",

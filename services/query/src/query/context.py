@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from fastapi import Request
 
+from query.concurrency import QueryLimits
 from query.limits import bounded_read
 from query.log_watch import LogWatch
 from query.order_by_id import order_by_id
@@ -34,6 +35,7 @@ class Context:
     log_watch: LogWatch
     audit: AuditTrail
     cursors: CursorSeals
+    limits: QueryLimits
 
     async def reader(self, request: Request) -> Principal:
         """The caller of a request.

@@ -15,6 +15,7 @@ from query.parameters import Identifiers, Parameters, Statuses, WholeNumber, che
 from query.reach import narrow
 from shared.access import Grant, Principal, sees_customer
 from shared.cursors import InvalidCursor, Position
+from shared.edges import within
 from shared.http import JsonResponse, head_only
 from shared.problems import ProblemError
 from shared.views import cloud_event, without_customer
@@ -59,8 +60,9 @@ def routes(context: Context) -> APIRouter:
         reach = narrow(principal.grant, parameters.merchant_id, parameters.order_id)
         wanted = LogFilter(reach, frozenset(parameters.status))
         page = await _read(context, wanted, await _position(context, parameters.after), parameters.limit)
-        if parameters.wait and not head_only(request):
-            page = await _wait(context, request, wanted, parameters, page)
+        if parameters.wait and page.is_empty_at_head and not head_only(request):
+            with within(context.limits.waits, principal):
+                page = await _wait(context, request, wanted, parameters, page)
         with bounded_read():
             await context.cursors.look_for(page.position.epoch)
         return _answer(context, principal.grant, page)

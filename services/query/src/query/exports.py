@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import AsyncGenerator
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AbstractContextManager, AsyncExitStack, aclosing
 from datetime import datetime
 
 from starlette.types import Receive, Scope, Send
@@ -12,37 +12,36 @@ from query.horizon import as_of_header
 from query.list_reader import OrderChunks, opened_list
 from query.listing import ListQuery
 from query.metrics import EXPORTS
-from query.places import Places
 from query.streaming import Stream
 from shared.database import Database
 from shared.documents import OrderDocument
 from shared.edges import STALL_SECONDS
 from shared.timestamps import now
 
-MAX_EXPORTS = 8
-"""At once in one process: each holds a cursor of the database and a chunk of orders."""
-
 _GZIP_LEVEL = 5
 _GZIP_WBITS = 31  # zlib's way to say: a gzip header and trailer
 
 
 class Exports:
-    """The exports of a process; their number is bounded."""
+    """The exports of a process."""
 
     def __init__(self, database: Database, *, stall_seconds: float = STALL_SECONDS) -> None:
         self._database = database
         self._stall_seconds = stall_seconds
-        self._places = Places(MAX_EXPORTS, f"{MAX_EXPORTS} exports are running; try again later.", EXPORTS)
 
-    async def answer(self, query: ListQuery, form: ExportForm, *, gzip: bool) -> "ExportResponse":
-        """The export as an answer. What fails before its first byte is still a problem document.
+    async def answer(
+        self, query: ListQuery, form: ExportForm, slot: AbstractContextManager[None], *, gzip: bool
+    ) -> "ExportResponse":
+        """The export as an answer, in `slot` until its end. What fails before its first byte is still a
+        problem document.
 
         Raises:
-            ProblemError: `too-many-requests`.
+            ProblemError: that of `slot`.
             DatabaseUnavailable: the database does not answer, or not in time.
         """
         async with AsyncExitStack() as stack:
-            stack.enter_context(self._places.taken())
+            stack.enter_context(slot)
+            stack.enter_context(EXPORTS.track_inprogress())
             orders = await stack.enter_async_context(opened_list(self._database, query))
             first = await orders.next()
             chunks = _chunks(form, first, orders)

@@ -12,6 +12,7 @@ from query.list_cursors import Place
 from query.parameters import Flag, Identifiers, Parameters, Statuses, Time, WholeNumber
 from query.reach import Reach
 from shared.documents import OrderDocument
+from shared.key_order import KeyOrder
 
 MAX_ORDERS = 500
 
@@ -89,6 +90,22 @@ class ListQuery:
     """Conditions, one at least; all of them hold. An index serves the first."""
 
     sort: dict[str, int]
+    """By a time, then by the id."""
+
+    def after_order(self, order: OrderDocument) -> "ListQuery":
+        """The part of the list behind an order of it."""
+        field = cast(SortField, next(iter(self.sort)))
+        return self.after(Place(order[field], order["_id"]))
+
+    def after(self, place: Place) -> "ListQuery":
+        """The part of the list behind `place`."""
+        field = next(iter(self.sort))
+        order = KeyOrder(tuple(self.sort), self.sort[field])
+        first, *rest = self.stages
+        if first == {field: _from_place(None, order.direction)}:
+            first = {field: _from_place(place, order.direction)}
+        beyond = order.behind({field: place.time, "_id": place.order_id})
+        return ListQuery([first, *rest, beyond], self.sort)
 
 
 def list_query(parameters: ListParameters, reach: Reach, after: Place | None = None) -> ListQuery:
@@ -101,11 +118,10 @@ def list_query(parameters: ListParameters, reach: Reach, after: Place | None = N
     field = parameters.sort_field
     direction = _direction(parameters)
     conditions = _conditions(parameters, reach)
-    first = _first_stage(conditions, field, after, direction)
+    first = _first_stage(conditions, field, direction)
     rest = {name: condition for name, condition in conditions.items() if name not in first}
-    beyond = {} if after is None else _beyond(after, field, direction)
-    stages = [stage for stage in (first, rest, beyond) if stage]
-    return ListQuery(stages, {field: direction, "_id": direction})
+    query = ListQuery([stage for stage in (first, rest) if stage], {field: direction, "_id": direction})
+    return query if after is None else query.after(after)
 
 
 def page_of(
@@ -143,14 +159,12 @@ def _conditions(parameters: ListParameters, reach: Reach) -> dict[str, Any]:
     return conditions
 
 
-def _first_stage(
-    conditions: dict[str, Any], field: SortField, after: Place | None, direction: int
-) -> dict[str, Any]:
+def _first_stage(conditions: dict[str, Any], field: SortField, direction: int) -> dict[str, Any]:
     for name in _SELECTIVE:
         if name in conditions:
             return {name: conditions[name]}
     if field == "created_at" and not conditions:
-        return {field: _from_place(after, direction)}
+        return {field: _from_place(None, direction)}
     if "active" in conditions:
         return {name: conditions[name] for name in ("active", "updated_at") if name in conditions}
     return {"active": {"$in": [False, True]}}  # the index on `updated_at` begins with it
@@ -160,11 +174,3 @@ def _from_place(after: Place | None, direction: int) -> dict[str, Any]:
     # The first is always true. It makes the embedded database read the index and sort for itself: the order
     # that its index gives is wrong where the id of one order is the beginning of another's.
     return {"$gte": _LONG_AGO} if after is None else {"$lte" if direction < 0 else "$gte": after.time}
-
-
-def _beyond(place: Place, field: SortField, direction: int) -> dict[str, Any]:
-    beyond = "$lt" if direction < 0 else "$gt"
-    return {
-        field: {f"{beyond}e": place.time},  # implied by what follows, but this an index can serve
-        "$or": [{field: {beyond: place.time}}, {"_id": {beyond: place.order_id}}],
-    }

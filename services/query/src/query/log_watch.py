@@ -8,14 +8,11 @@ from query.limits import bounded_read
 from query.log_page import keys_of
 from query.log_reader import LogFilter, read_head
 from query.metrics import WAITERS
-from query.places import Places
 from shared.cursors import Position
 from shared.database import Database, DatabaseUnavailable
 
 POLL_SECONDS = 0.2
 """While anybody waits. Each poll reads the few documents of the positions, by nobody's filter."""
-
-MAX_WAITERS = 1000
 
 MAX_LOOKED_AT = 2000
 """New events that are looked at to tell whom they concern; with more of them, everybody looks again."""
@@ -52,7 +49,6 @@ class LogWatch:
         self._database = database
         self._partitions = partitions
         self._waiters: set[_Waiter] = set()
-        self._places = Places(MAX_WAITERS, f"{MAX_WAITERS} requests wait already; ask without wait.", WAITERS)
         self._polling: asyncio.Task[None] | None = None
         self._head: Position | None = None
         self._closed = False
@@ -65,16 +61,14 @@ class LogWatch:
     async def wait(self, end: Position, wanted: LogFilter, seconds: float) -> bool:
         """Whether something may follow `end`, which was the end of the log; False after `seconds`.
 
-        It can be true for nothing: the caller reads again, and waits again.
-
-        Raises:
-            ProblemError: `too-many-requests`, when too many wait already.
+        It can be true for nothing: the caller reads again, and waits again. How many may wait is the caller's
+        business.
         """
         if self._closed:
             return False
         if self._head is not None and _is_beyond(self._head, end):
             return True
-        with self._places.taken():
+        with WAITERS.track_inprogress():
             return await self._woken(_Waiter(wanted), end, seconds)
 
     def close(self) -> None:

@@ -30,6 +30,7 @@ from shared.challenges import insufficient_scope
 from shared.cursors import InvalidCursor
 from shared.database import Database
 from shared.documents import OrderDocument, project
+from shared.edges import within
 from shared.http import JsonResponse, head_only
 from shared.identifiers import is_identifier
 from shared.problems import ProblemError
@@ -118,7 +119,8 @@ def routes(context: Context) -> APIRouter:
             async with reading_as_of(context.database) as as_of:
                 return StreamingResponse(iter(()), headers=export_headers(form, as_of, gzip=gzip))
         await record_export(context.audit, principal, media_type, parameters)
-        return await exports.answer(query, form, gzip=gzip)
+        slot = within(context.limits.exports, principal)
+        return await exports.answer(query, form, slot, gzip=gzip)
 
     return router
 

@@ -1,33 +1,41 @@
 """Reads what the reports are made of: in bounded memory, and by the indexes that other reads need too.
 
-No index stands on the times of `order_events`: every update would pay for it. The orders that can have
-changed in the range are found by their index of creation, and their histories by order.
+No index stands on the times of `order_events`: every update would pay for it. The orders that changed in
+the range are found in the log, which is in the order of time; or, where they are fewer, among all orders.
 """
 
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import groupby
 from operator import itemgetter
 from time import monotonic
-from typing import Any, TypeVar
+from typing import Any
 
-from pymongo.asynchronous.collection import AsyncCollection
+import pymongo
 
+from query.list_reader import opened_list
+from query.listing import ListQuery
+from query.log_range import positions_between, windows_of
+from query.log_reader import read_head
 from query.reach import Reach
 from query.report_figures import Clock
-from shared.database import Database, driver_errors
-from shared.documents import EventDocument
+from shared.database import Database, DatabaseUnavailable, driver_errors
+from shared.documents import EventDocument, OrderDocument, UpdateDocument, position_key
 from shared.timestamps import EARLIEST_TIME, MAX_CLOCK_AHEAD
 
 REPORT_SECONDS = 30.0
-"""A report ends by then, and by one call of the database more. About a million changes on one machine."""
+"""A report ends by then: whatever it asks the database is bounded by what is left of it."""
 
 CHUNK_ORDERS = 200
 """Histories in memory at once."""
 
 BATCH_DOCUMENTS = 5000
+
+WINDOW_EVENTS = 1000
+"""Positions of the log that are looked at at once, by their keys: 12 µs each on the embedded database, and
+five times as much with 5,000."""
 
 _EARLY = 2 * MAX_CLOCK_AHEAD
 """How long before its `occurred_at` an event can have been recorded: that rule, and our own clocks."""
@@ -37,6 +45,7 @@ _EVENT_FIELDS = dict.fromkeys(
         "order_id",
         "merchant_id",
         "version",
+        "seq",
         "status",
         "previous_status",
         "occurred_at",
@@ -45,8 +54,6 @@ _EVENT_FIELDS = dict.fromkeys(
     ),
     1,
 ) | {"_id": 0}
-
-Document = TypeVar("Document", bound=Mapping[str, Any])
 
 
 class TooLong(Exception):
@@ -59,121 +66,266 @@ class Deadline:
     def __init__(self, seconds: float = REPORT_SECONDS) -> None:
         self._end = monotonic() + seconds
 
-    def check(self) -> None:
-        """Raises `TooLong` if it has passed."""
-        if monotonic() > self._end:
+    @contextmanager
+    def bounded(self) -> Iterator[None]:
+        """Ends what the database is asked inside when the report must be done.
+
+        Raises:
+            TooLong: it is late.
+            DatabaseUnavailable: the database cannot be reached.
+        """
+        left = self._end - monotonic()
+        if left <= 0:
             raise TooLong
+        try:
+            with driver_errors(), pymongo.timeout(left):
+                yield
+        except DatabaseUnavailable:
+            if monotonic() >= self._end:
+                raise TooLong from None
+            raise
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
-    """Which documents to read, as a pipeline, and by which index (None: the one that the database takes)."""
+class Changes:
+    """Changes within a range of time, of orders in reach."""
 
-    pipeline: list[dict[str, Any]]
-    index: str | None
+    reach: Reach
+    start: datetime
+    """No earlier one was recorded."""
+    end: datetime | None
+    """When they were recorded: before it. None: at any time since."""
+
+    @property
+    def orders(self) -> ListQuery:
+        """The orders, from the newest to the oldest that there is.
+
+        By what never changes: an order that is updated meanwhile is neither read twice nor missed.
+        """
+        created = {"$gte": EARLIEST_TIME} if self.end is None else {"$lt": self.end}
+        times = {"created_at": created, "updated_at": {"$gte": self.start}}
+        return _staged(self.reach.conditions("_id") | times)
+
+
+def changes_within(reach: Reach, start: datetime, end: datetime, clock: Clock) -> Changes:
+    """The changes that may belong to the range."""
+    if clock == "occurred":  # it can be told long after, in an order of any age
+        return Changes(reach, start - _EARLY, None)
+    return Changes(reach, start, end)
 
 
 async def read_histories(
     database: Database,
-    selection: Selection,
+    partitions: int,
+    changes: Changes,
     deadline: Deadline,
     take: Callable[[list[EventDocument]], None],
 ) -> None:
-    """Gives `take` the whole history, by version, of each order of the selection.
-
-    The events hold only what reports need.
+    """Gives `take` the whole history, by version, of each order with such changes, and of a few others; of
+    each one once. The events hold only what reports need.
 
     Raises:
         TooLong: at the deadline.
         DatabaseUnavailable: the database cannot be reached.
     """
-    async with aclosing(_read(database, database.orders, selection, deadline)) as batches:
-        async for orders in batches:
-            for start in range(0, len(orders), CHUNK_ORDERS):
-                chunk = [order["_id"] for order in orders[start : start + CHUNK_ORDERS]]
-                for history in await _histories_of(database, chunk):
-                    take(history)
-                deadline.check()
+    await database.ping()  # the driver would look for a lost database as long as a report may take
+    spans: list[range] = []
+    if changes.reach.orders is None:
+        with deadline.bounded():
+            head = await read_head(database, partitions)
+            spans = await positions_between(database, head, changes.start, changes.end)
+    if changes.reach.orders is not None or await _are_fewer_orders(database, changes, spans, deadline):
+        histories = _of_orders(database, changes.orders, deadline)
+    else:
+        histories = histories_of_log(database, changes, spans, deadline)
+    async with aclosing(histories):
+        async for history in histories:
+            take(history)
 
 
-def changed_orders(reach: Reach, start: datetime, end: datetime, clock: Clock) -> Selection:
-    """The ids of the orders that may have changed within the range.
-
-    By an index of what never changes: an order that is updated meanwhile is neither read twice nor missed.
-    """
-    times: dict[str, Any] = {"created_at": {"$lt": end}, "updated_at": {"$gte": start}}
-    if clock == "occurred":  # it can be told long after, in an order of any age
-        times = {"created_at": {"$gte": EARLIEST_TIME}, "updated_at": {"$gte": start - _EARLY}}
-    conditions = reach.conditions("_id") | times
-    index = {"_id": None, "merchant_id": "merchant_created", "created_at": "created"}
-    first = next(name for name in index if name in conditions)
-    return Selection(_staged(conditions, first, ("_id",)), index[first])
+async def _are_fewer_orders(
+    database: Database, changes: Changes, spans: list[range], deadline: Deadline
+) -> bool:
+    """Whether there are fewer orders in reach than events in the spans: then they are looked at instead."""
+    events = sum(map(len, spans))
+    with deadline.bounded():
+        if changes.reach.merchants is None:
+            return await database.orders.estimated_document_count() <= events
+        asked = changes.reach.conditions("_id")
+        return await database.orders.count_documents(asked, limit=events + 1) <= events
 
 
-def open_orders(reach: Reach) -> Selection:
-    """The open orders. One that is updated meanwhile may be read twice."""
-    conditions = reach.conditions("_id") | {"active": True}
-    first = next(name for name in ("_id", "merchant_id", "active") if name in conditions)
-    fields = ("merchant_id", "status", "created_at", "updated_at")
-    return Selection(_staged(conditions, first, fields), index=None)
+async def _of_orders(
+    database: Database, query: ListQuery, deadline: Deadline
+) -> AsyncGenerator[list[EventDocument]]:
+    async with aclosing(_orders(database, query, ("created_at",), deadline)) as chunks:
+        async for orders in chunks:
+            for chunk in _chunks([order["_id"] for order in orders]):
+                for history in await _histories_of(database, chunk, deadline):
+                    yield history
 
 
-def refused_updates(start: datetime, end: datetime, merchants: list[str]) -> Selection:
-    """The refused updates of the range, of these merchants or of all."""
-    conditions: dict[str, Any] = {"recorded_at": {"$gte": start, "$lt": end}, "outcome": "rejected"}
-    if merchants:
-        conditions["merchant_id"] = {"$in": merchants}
-    fields = ("order_id", "merchant_id", "source", "problem.slug", "recorded_at")
-    return Selection(_staged(conditions, "recorded_at", fields), "ttl")
-
-
-async def read_each(
+async def histories_of_log(
     database: Database,
-    collection: AsyncCollection[Document],
-    selection: Selection,
+    changes: Changes,
+    spans: list[range],
     deadline: Deadline,
-    take: Callable[[Document], None],
-) -> None:
-    """Gives `take` each document of the selection.
+    *,
+    window: int = WINDOW_EVENTS,
+) -> AsyncGenerator[list[EventDocument]]:
+    """The histories of the orders in reach that have events in the spans, each with the first of these.
 
     Raises:
         TooLong: at the deadline.
         DatabaseUnavailable: the database cannot be reached.
     """
-    async with aclosing(_read(database, collection, selection, deadline)) as batches:
-        async for documents in batches:
-            for document in documents:
-                take(document)
+    for partition, seqs in windows_of(spans, window):
+        created, older = await _orders_in(database, changes, partition, seqs, deadline)
+        for chunk in _chunks(created):
+            for history in await _histories_of(database, chunk, deadline):
+                yield history
+        for chunk in _chunks(older):
+            for history in await _histories_of(database, chunk, deadline):
+                if _first_seq(history, spans[partition]) in seqs:
+                    yield history
 
 
-def _staged(conditions: dict[str, Any], first: str, fields: Iterable[str]) -> list[dict[str, Any]]:
+async def _orders_in(
+    database: Database, changes: Changes, partition: int, seqs: range, deadline: Deadline
+) -> tuple[list[str], list[str]]:
+    """The orders of events at these positions: those that were created there; and those that were created
+    before the range, of which only the history tells which event is the first.
+    """
+    merchants = changes.reach.merchants
+    keys = [position_key(partition, seq) for seq in seqs]
+    shown = {"_id": 0, "order_id": 1, "version": 1, "created_at": 1, "merchant_id": 1}
+    with deadline.bounded():
+        found = database.order_events.find({"_id": {"$in": keys}}, shown, batch_size=len(keys))
+        events = [
+            event for event in await found.to_list() if merchants is None or event["merchant_id"] in merchants
+        ]
+    created = [event["order_id"] for event in events if event["version"] == 1]
+    older = {event["order_id"] for event in events if event["created_at"] < changes.start}
+    return created, sorted(older.difference(created))
+
+
+def _chunks(order_ids: list[str]) -> Iterator[list[str]]:
+    for start in range(0, len(order_ids), CHUNK_ORDERS):
+        yield order_ids[start : start + CHUNK_ORDERS]
+
+
+def _first_seq(history: list[EventDocument], span: range) -> int:
+    return next(event["seq"] for event in history if event["seq"] in span)
+
+
+def open_orders(reach: Reach) -> ListQuery:
+    """The open orders, as they stand at one moment."""
+    conditions = reach.conditions("_id") | {"active": True}
+    field = "created_at" if len(conditions) > 1 else "updated_at"
+    return _staged(conditions, field)
+
+
+async def read_open_orders(
+    database: Database, query: ListQuery, deadline: Deadline, take: Callable[[OrderDocument], None]
+) -> None:
+    """Gives `take` each order of the list, with what the report needs.
+
+    Raises:
+        TooLong: at the deadline.
+        DatabaseUnavailable: the database cannot be reached.
+    """
+    fields = ("merchant_id", "status", "created_at", "updated_at")
+    async with aclosing(_orders(database, query, fields, deadline)) as chunks:
+        async for orders in chunks:
+            for order in orders:
+                take(order)
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedUpdates:
+    """The refused updates of a range of time."""
+
+    start: datetime
+    end: datetime
+    merchants: list[str]
+    """Of these merchants, or of all if there are none."""
+
+    def pipeline(self, since: datetime, limit: int) -> list[dict[str, Any]]:
+        """The first `limit` of them from `since` on."""
+        conditions: dict[str, Any] = {"outcome": "rejected"}
+        if self.merchants:
+            conditions["merchant_id"] = {"$in": self.merchants}
+        shown = ("order_id", "merchant_id", "source", "problem.slug", "recorded_at")
+        return [
+            {"$match": {"recorded_at": {"$gte": since, "$lt": self.end}}},
+            {"$match": conditions},
+            {"$sort": {"recorded_at": 1}},
+            {"$limit": limit},
+            {"$project": dict.fromkeys(shown, 1)},
+        ]
+
+
+async def read_refused_updates(
+    database: Database,
+    asked: RefusedUpdates,
+    deadline: Deadline,
+    take: Callable[[UpdateDocument], None],
+    *,
+    page: int = BATCH_DOCUMENTS,
+) -> None:
+    """Gives `take` each of these updates, about `page` by one query.
+
+    Raises:
+        TooLong: at the deadline.
+        DatabaseUnavailable: the database cannot be reached.
+    """
+    # By the index on the time alone. So of the time at which a page ends there may be more on the next one,
+    # and what was read of it already is known by its id.
+    await database.ping()
+    since, seen = asked.start, frozenset[str]()
+    while True:
+        limit = page + len(seen)
+        with deadline.bounded():
+            found = await database.updates.aggregate(
+                asked.pipeline(since, limit), batchSize=limit, hint="ttl"
+            )
+            updates: list[UpdateDocument] = await found.to_list()
+        for update in updates:
+            if update["_id"] not in seen:
+                take(update)
+        if len(updates) < limit:
+            return
+        last = updates[-1]["recorded_at"]
+        ids = frozenset(update["_id"] for update in updates if update["recorded_at"] == last)
+        since, seen = last, (ids | seen if last == since else ids)
+
+
+def _staged(conditions: dict[str, Any], field: str = "created_at") -> ListQuery:
     # The first condition is a stage of its own: the embedded database has an index only for one field.
-    others = {name: condition for name, condition in conditions.items() if name != first}
-    stages = [{first: conditions[first]}, *([others] if others else [])]
-    return [*({"$match": stage} for stage in stages), {"$project": dict.fromkeys(fields, 1)}]
+    first = next(name for name in ("_id", "merchant_id", "active", "created_at") if name in conditions)
+    rest = {name: condition for name, condition in conditions.items() if name != first}
+    stages: list[dict[str, Any]] = [{first: conditions[first]}, *([rest] if rest else [])]
+    return ListQuery(stages, {field: -1, "_id": -1})
 
 
-async def _histories_of(database: Database, order_ids: list[str]) -> list[list[EventDocument]]:
+async def _histories_of(
+    database: Database, order_ids: list[str], deadline: Deadline
+) -> list[list[EventDocument]]:
     asked = {"order_id": {"$in": order_ids}}
-    with driver_errors():
+    with deadline.bounded():
         found = database.order_events.find(asked, _EVENT_FIELDS, batch_size=BATCH_DOCUMENTS)
         events = await found.to_list()
     events.sort(key=itemgetter("order_id", "version"))
     return [list(history) for _, history in groupby(events, key=itemgetter("order_id"))]
 
 
-async def _read(
-    database: Database, collection: AsyncCollection[Document], selection: Selection, deadline: Deadline
-) -> AsyncGenerator[list[Document], None]:
-    options: dict[str, Any] = {} if selection.index is None else {"hint": selection.index}
-    await database.ping()  # the driver would look for a lost database as long as one call may take
-    with driver_errors():
-        cursor = await collection.aggregate(selection.pipeline, batchSize=BATCH_DOCUMENTS, **options)
-    async with cursor:
+async def _orders(
+    database: Database, query: ListQuery, fields: tuple[str, ...], deadline: Deadline
+) -> AsyncGenerator[list[OrderDocument]]:
+    async with opened_list(database, query, fields=fields) as chunks:
         while True:
-            deadline.check()
-            with driver_errors():
-                batch = await cursor.to_list(BATCH_DOCUMENTS)
-            if not batch:
+            with deadline.bounded():
+                orders = await chunks.next()
+            if not orders:
                 return
-            yield batch
+            yield orders

@@ -10,7 +10,6 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from query.context import Context
 from query.horizon import reading_as_of
 from query.parameters import invalid_parameter
-from query.places import Places
 from query.reach import narrow
 from query.report_answers import (
     DurationsParameters,
@@ -27,27 +26,26 @@ from query.report_figures import MAX_ROWS, Durations, StatusCounts, TooManyRows,
 from query.report_reading import (
     REPORT_SECONDS,
     Deadline,
+    RefusedUpdates,
     TooLong,
-    changed_orders,
+    changes_within,
     open_orders,
-    read_each,
     read_histories,
-    refused_updates,
+    read_open_orders,
+    read_refused_updates,
 )
 from query.updates import may_see
 from shared.access import Grant, Principal, sees_customer
 from shared.database import UPDATES_TTL_SECONDS
 from shared.documents import EventDocument, OrderDocument, UpdateDocument
+from shared.edges import within
 from shared.timestamps import format_time, now
-
-MAX_AT_ONCE = 2
-"""Reports that one process computes at a time; the other requests need the database too."""
 
 
 def routes(context: Context) -> APIRouter:
     """`GET /v1/reports/…`."""
     router = APIRouter(prefix="/reports", tags=["reports"])
-    places = Places(MAX_AT_ONCE, f"{MAX_AT_ONCE} reports are being computed; repeat it a little later.")
+    limit = context.limits.reports
 
     @router.get(
         "/durations",
@@ -67,7 +65,7 @@ def routes(context: Context) -> APIRouter:
         parameters: Annotated[DurationsParameters, Query()],
     ) -> Response:
         figures = Durations(context.workflow, parameters.per)
-        with places.taken(), within_bounds():
+        with within(limit, principal), within_bounds():
             return await _steps_report(request, context, principal.grant, parameters, figures)
 
     @router.get(
@@ -84,7 +82,7 @@ def routes(context: Context) -> APIRouter:
         parameters: Annotated[StepsParameters, Query()],
     ) -> Response:
         figures = StatusCounts(context.workflow)
-        with places.taken(), within_bounds():
+        with within(limit, principal), within_bounds():
             return await _steps_report(request, context, principal.grant, parameters, figures)
 
     @router.get(
@@ -100,7 +98,7 @@ def routes(context: Context) -> APIRouter:
         principal: Annotated[Principal, Depends(context.reader)],
         parameters: Annotated[OpenParameters, Query()],
     ) -> Response:
-        with places.taken(), within_bounds():
+        with within(limit, principal), within_bounds():
             return await _open_orders(request, context, principal.grant, parameters)
 
     @router.get(
@@ -117,7 +115,7 @@ def routes(context: Context) -> APIRouter:
         principal: Annotated[Principal, Depends(context.reader)],
         parameters: Annotated[RangeParameters, Query()],
     ) -> Response:
-        with places.taken(), within_bounds():
+        with within(limit, principal), within_bounds():
             return await _refusals(request, context, principal, parameters)
 
     return router
@@ -157,9 +155,9 @@ async def _steps_report(
         count_steps(history, parameters.clock, buckets, figures, by_merchant=frame.by_merchant)
 
     reach = narrow(grant, parameters.merchant_id, ())
-    selection = changed_orders(reach, buckets.start, buckets.end, parameters.clock)
+    changes = changes_within(reach, buckets.start, buckets.end, parameters.clock)
     async with reading_as_of(context.database) as horizon:
-        await read_histories(context.database, selection, Deadline(), take)
+        await read_histories(context.database, context.partitions, changes, Deadline(), take)
     # By the other clock, a message that comes late changes the past.
     as_of = horizon if parameters.clock == "recorded" else None
     return await to_thread(report_answer, frame, figures.columns, figures.rows(), as_csv=as_csv, as_of=as_of)
@@ -176,9 +174,9 @@ async def _open_orders(
     def take(order: OrderDocument) -> None:
         figures.add(order, by_merchant=frame.by_merchant)
 
-    selection = open_orders(narrow(grant, parameters.merchant_id, ()))
+    query = open_orders(narrow(grant, parameters.merchant_id, ()))
     async with reading_as_of(context.database) as as_of:
-        await read_each(context.database, context.database.orders, selection, Deadline(), take)
+        await read_open_orders(context.database, query, Deadline(), take)
     return await to_thread(report_answer, frame, figures.columns, figures.rows(), as_csv=as_csv, as_of=as_of)
 
 
@@ -194,7 +192,7 @@ async def _refusals(
         if may_see(principal, update):
             figures.add(update, buckets, by_merchant=frame.by_merchant)
 
-    selection = refused_updates(buckets.start, buckets.end, parameters.merchant_id)
+    asked = RefusedUpdates(buckets.start, buckets.end, parameters.merchant_id)
     async with reading_as_of(context.database) as as_of:
-        await read_each(context.database, context.database.updates, selection, Deadline(), take)
+        await read_refused_updates(context.database, asked, Deadline(), take)
     return await to_thread(report_answer, frame, figures.columns, figures.rows(), as_csv=as_csv, as_of=as_of)

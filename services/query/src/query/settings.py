@@ -18,6 +18,12 @@ class QuerySettings(Settings):
     cursor_secret: Annotated[str, Field(repr=False)] = ""
     """Seals the cursors of lists. All replicas must have the same."""
 
+    query_max_exports: Annotated[int, Field(ge=1)] = 8
+    """At once in one replica, like the two below. Each holds a session of the database and 500 orders."""
+    query_max_reports: Annotated[int, Field(ge=1)] = 4
+    query_max_waits: Annotated[int, Field(ge=1)] = 1_000
+    """Requests that wait for the log to go on."""
+
     audit_days: Annotated[int, Field(ge=1, le=MAX_KEPT_DAYS)] = KEPT_DAYS
 
     public_ingest_url: str = ""

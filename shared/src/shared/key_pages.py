@@ -1,0 +1,51 @@
+"""Reads results of any size page by page: each page is a query of its own that begins behind the last key.
+
+A single cursor has one time budget for all of its batches. The driver sends what is left of its time-out as
+`maxTimeMS` with the query and nothing with the `getMore` commands, and the server charges them all to that.
+So a read that goes on with one cursor fails as soon as there is enough data, however fast each batch is.
+"""
+
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any, TypeVar
+
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.asynchronous.collection import AsyncCollection
+
+from shared.key_order import Conditions, KeyOrder, both
+
+PAGE_DOCUMENTS = 10_000
+"""Documents of one query, and so of one time budget: 8 s of the server for them, which take it a tenth of a
+second from memory. The embedded database sorts all that follows for each page: smaller ones cost more."""
+
+Document = TypeVar("Document", bound=Mapping[str, Any])
+
+
+async def read_pages(
+    collection: AsyncCollection[Document],
+    conditions: Conditions,
+    order: KeyOrder,
+    *,
+    batch: int,
+    page: int = PAGE_DOCUMENTS,
+    fields: Mapping[str, int] | None = None,
+    session: AsyncClientSession | None = None,
+) -> AsyncGenerator[list[Document]]:
+    """All documents that meet `conditions`, in `order`, in lists of at most `batch`; of them all or only
+    `fields`, which must include those of the order.
+
+    Nothing is read between two lists. What is written meanwhile is seen where it lies ahead: a document whose
+    key changes may come twice or not at all. Errors of the driver are the caller's.
+    """
+    wanted = conditions
+    while True:
+        found, last = 0, None
+        async with collection.find(
+            wanted, fields, sort=order.sort, limit=page, batch_size=min(batch, page), session=session
+        ) as cursor:
+            while cursor.alive and (documents := await cursor.to_list(batch)):
+                found += len(documents)
+                last = documents[-1]
+                yield documents
+        if last is None or found < page:
+            return
+        wanted = both(conditions, order.behind(last))
