@@ -437,10 +437,6 @@ class Connection:
         if self.is_blocked:  # which it says before it confirms
             raise BrokerBlocked(ALARM)
 
-    async def closed(self) -> None:
-        """Returns when the connection is lost or closed."""
-        await self._connection.closed()
-
     async def close(self) -> None:
         """Closes it, whatever state it is in."""
         await close_quietly(self._connection)

@@ -48,15 +48,14 @@ async def resolve(host: str, port: int) -> Sequence[str]:
 async def addresses(
     url: str, lost: Address | None = None, resolve: Resolve = resolve
 ) -> AsyncGenerator[Address | NotResolved, None]:
-    """Each address once, the one that was just lost at the end; or why a host has none.
+    """Each address of each host, the one that was just lost at the end; or why a host has none.
 
     The hosts follow each other as in the URL, from any one of them on, and the addresses of a host in any
     order, so that replicas spread over the nodes of a cluster. A name is asked for when its turn comes.
     """
     urls = single_host_urls(url)
     first = random.randrange(len(urls))
-    seen: set[tuple[str, int]] = set()
-    last: Address | None = None
+    last: list[Address] = []
     for host_url in urls[first:] + urls[:first]:
         try:
             found = await _addresses_of(host_url, resolve)
@@ -64,16 +63,12 @@ async def addresses(
             yield error
             continue
         for address in found:
-            place = (address.ip, address.port)
-            if place in seen:
-                continue
-            seen.add(place)
-            if lost is not None and place == (lost.ip, lost.port):
-                last = address
+            if lost is not None and (address.ip, address.port) == (lost.ip, lost.port):
+                last.append(address)
             else:
                 yield address
-    if last is not None:
-        yield last
+    for address in last:
+        yield address
 
 
 async def _addresses_of(url: str, resolve: Resolve) -> list[Address]:
@@ -81,7 +76,7 @@ async def _addresses_of(url: str, resolve: Resolve) -> list[Address]:
     host, port = parts.hostname or "", parts.port or DEFAULT_PORTS.get(parts.scheme, 0)
     try:
         async with asyncio.timeout(RESOLVE_TIMEOUT_SECONDS):
-            ips = list(await resolve(host, port))
+            ips = list(dict.fromkeys(await resolve(host, port)))
     except (OSError, TimeoutError) as error:
         raise NotResolved(f"{host}: {type(error).__name__}, the name has no address") from error
     random.shuffle(ips)
