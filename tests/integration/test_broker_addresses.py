@@ -1,4 +1,4 @@
-"""Several addresses of the broker: each has its own bound, and a lost one is not the first to be tried again."""
+"""Several addresses of the broker: each has its own bound, and a lost one is not the first to be tried anew."""
 
 import asyncio
 import socket

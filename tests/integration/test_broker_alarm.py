@@ -1,4 +1,4 @@
-"""A broker under an alarm takes no messages, though it answers: ingest stays ready, and says so to its callers;
+"""A broker under an alarm takes no messages, though it answers: ingest stays ready, and says so to callers;
 nothing is lost, and all go on by themselves.
 """
 

@@ -1,5 +1,5 @@
-"""A notifier whose broker is dead, frozen or half dead follows the log; without the database too, it says that
-nothing is live.
+"""A notifier whose broker is dead, frozen or half dead follows the log; without the database, too, it says
+that nothing is live.
 """
 
 from collections.abc import AsyncIterator, Awaitable, Callable
