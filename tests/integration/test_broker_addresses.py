@@ -1,4 +1,4 @@
-"""Several addresses of the broker: each has its own bound, and a lost one is not the first to be tried anew."""
+"""Several addresses of the broker: each has its own bound, and a lost one is the last to be tried again."""
 
 import asyncio
 import socket
