@@ -40,5 +40,6 @@ grant order-state "$ORDER_STATE_PASSWORD" "$everything" "amq\.default|orders\.(e
 grant notifier "$NOTIFIER_PASSWORD" "$own" "$own" "orders\.events|$own"
 
 # `tracking check`, `tracking parked` and `tracking dead`: asks for the lengths of queues, sends releases and dead
-# letters, hears the outcome, takes dead letters.
-grant operator "$OPERATOR_PASSWORD" "$own" "orders\.commands|$own" "orders\.dead|$own"
+# letters, hears the outcome, takes dead letters. From RabbitMQ 4.2.7 and 4.3.1 on, only who has some right on a queue may
+# ask for its length; to write to those of the partitions is the least one, since it may send commands anyway.
+grant operator "$OPERATOR_PASSWORD" "$own" "orders\.commands|$partitions|$own" "orders\.dead|$own"

@@ -204,6 +204,17 @@ async def test_both_sides_must_show_a_certificate_of_the_authority(
     assert broker.passwords["ingest"] not in str(refused.value)
 
 
+async def test_each_host_is_verified_under_its_own_name(broker: TlsBroker) -> None:
+    url = broker.url_of("ingest")  # its certificate is for 127.0.0.1
+    wrong = url.replace("@127.0.0.1", "@localhost")
+    with pytest.raises(BrokerUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
+        async with connect(wrong, "test"):
+            pass
+    port = url.partition("@127.0.0.1:")[2].partition("/")[0]
+    async with connect(wrong.replace("/?", f",127.0.0.1:{port}/?"), "test") as connection:
+        assert connection.address.url == url
+
+
 async def test_a_wrong_password_is_refused_and_not_told(broker: TlsBroker) -> None:
     wrong = secrets.token_hex(8)
     with pytest.raises(BrokerUnavailable) as refused:

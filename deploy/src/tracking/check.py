@@ -45,6 +45,8 @@ class Report:
     waiting: dict[str, int]
     """Messages ready in each queue, by its name, as the check began."""
     seconds: float
+    hidden: int = 0
+    """Queues whose length the user of the broker may not ask for."""
 
 
 async def check(target: Target) -> Report:
@@ -64,8 +66,9 @@ async def check(target: Target) -> Report:
     except DatabaseUnavailable as error:
         raise NotChecked(f"the database does not answer: {error}") from None
     except BrokerUnavailable as error:
-        raise NotChecked(f"the broker does not answer: {error}") from None
-    return Report(findings, waiting, monotonic() - started)
+        raise NotChecked(f"{error.summary}: {error}") from None
+    hidden = len(partitions) + 1 - len(waiting)
+    return Report(findings, waiting, monotonic() - started, hidden)
 
 
 @contextmanager
@@ -85,6 +88,11 @@ def describe(report: Report) -> str:
         f" partitions {found.partitions:,}",
         f"messages waiting: {sum(queued.values()):,} in the queues of commands, {dead:,} dead letters",
         *(f"  {name}: {length:,}" for name, length in queued.items()),
+        *(
+            [f"  not known of {report.hidden:,} queues: the user has no right on them"]
+            if report.hidden
+            else []
+        ),
         *([f"parked: {found.parked:,}, see `tracking parked`"] if found.parked else []),
         *found.examples,
     ]

@@ -4,7 +4,6 @@ what they hold again, or removes them. What the updates say is never shown.
 Looking takes messages in hand and gives them back, perhaps in another order. Nothing else reads that queue.
 """
 
-import asyncio
 import hashlib
 from dataclasses import dataclass
 from secrets import token_hex
@@ -32,9 +31,6 @@ from tracking.examination import read_partitions
 
 MAX_LETTERS = 200
 """From the front of the queue: half a MiB each at most, and in memory together."""
-
-LOOK_SECONDS = 10
-"""How long the broker may take to deliver them."""
 
 Commands = list[CreateOrder | UpdateOrder | ReleaseOrder]
 
@@ -85,14 +81,14 @@ async def list_dead(amqp_url: str, limit: int) -> list[str]:
     """How many there are, a line for each of the first `limit`, and how many are not shown.
 
     Raises:
-        NotMoved: the broker does not answer.
+        NotMoved: the broker does not answer, or refuses.
     """
     try:
         async with connect(amqp_url, "tracking") as connection:
-            depth = await connection.depth(DEAD_QUEUE)
-            letters = [letter_of(delivery) for delivery in await _look(connection, limit)]
+            depth, found = await connection.browse(DEAD_QUEUE, limit)
+            letters = [letter_of(delivery) for delivery in found[:limit]]
     except BrokerUnavailable as error:
-        raise NotMoved(f"the broker does not answer: {error}") from None
+        raise NotMoved(f"{error.summary}: {error}") from None
     lines = [f"{depth:,} dead letters", *map(describe, letters)]
     if depth > len(letters):
         more = f"{depth - len(letters):,} more that are not shown"
@@ -128,7 +124,7 @@ async def move(
     except DatabaseUnavailable as error:
         raise NotMoved(f"the database does not answer: {error}") from None
     except BrokerUnavailable as error:
-        raise NotMoved(f"the broker does not answer: {error}") from None
+        raise NotMoved(f"{error.summary}: {error}") from None
     return f"dead letter {name}: {_sent(letter, len(unapplied)) if again else 'removed'}"
 
 
@@ -163,26 +159,12 @@ def _act(letter: DeadLetter, *, again: bool) -> Act:
 
 
 async def _find(connection: Connection, name: str) -> tuple[Delivery, DeadLetter]:
-    for delivery in await _look(connection, MAX_LETTERS):
+    _, found = await connection.browse(DEAD_QUEUE, MAX_LETTERS)
+    for delivery in found:
         letter = letter_of(delivery)
         if letter.name == name:
             return delivery, letter
     raise NotMoved(f"there is no dead letter {name} among the first {MAX_LETTERS}")
-
-
-async def _look(connection: Connection, limit: int) -> list[Delivery]:
-    """The first ones. They go back when the connection is closed."""
-    number = min(await connection.depth(DEAD_QUEUE), limit)
-    found: list[Delivery] = []
-    if number:
-        consumer = await connection.consumer(DEAD_QUEUE, prefetch=number)
-        try:
-            async with asyncio.timeout(LOOK_SECONDS):
-                while len(found) < number and not consumer.is_closed:
-                    found += await consumer.next_batch(number - len(found))
-        except TimeoutError:  # somebody else has taken one meanwhile
-            return found
-    return found
 
 
 async def _send(connection: Connection, commands: Commands, partitions: int) -> None:

@@ -1,13 +1,14 @@
 """Reads what an installation holds, for the checker: all of it at once, or slice by slice."""
 
 from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 from pymongo.asynchronous.collection import AsyncCollection
 
-from shared.broker import connect
+from shared.broker import AccessRefused, connect
 from shared.database import UPDATES_TTL_SECONDS, Database, driver_errors
 from shared.documents import EventDocument, PartitionDocument, update_key
 from shared.key_order import KeyOrder
@@ -156,14 +157,18 @@ def applied_so_far(partitions: list[PartitionDocument]) -> int:
 
 
 async def queue_lengths(amqp_url: str, partitions: int) -> dict[str, int]:
-    """Messages ready in each partition's queue and in the dead-letter queue.
+    """Messages ready in each partition's queue and in the dead-letter queue, as far as the user may ask.
 
     Raises:
         BrokerUnavailable: the broker does not answer, or has no such queues.
     """
+    lengths: dict[str, int] = {}
     names = [*map(partition_queue_name, range(partitions)), DEAD_QUEUE]
     async with connect(amqp_url, "tracking") as connection:
-        return {name: await connection.depth(name) for name in names}
+        for name in names:
+            with suppress(AccessRefused):
+                lengths[name] = await connection.depth(name)
+    return lengths
 
 
 async def _orders_in_slices(database: Database, page: int) -> AsyncGenerator[Records]:

@@ -122,7 +122,7 @@ async def release(
     except DatabaseUnavailable as error:
         raise NotReleased(f"the database does not answer: {error}") from None
     except BrokerUnavailable as error:
-        raise NotReleased(f"the broker does not answer: {error}") from None
+        raise NotReleased(f"{error.summary}: {error}") from None
     if after is not None:
         raise NotReleased(f"still parked: {describe(after)}")
     return f"order {order_id} waits no more; {before.behind + 1:,} updates are decided"

@@ -4,11 +4,12 @@ that are in them.
 
 import re
 from pathlib import Path
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from pymongo.errors import PyMongoError
 from pymongo.uri_parser import parse_uri
 
+from shared.broker_addresses import single_host_urls
 from shared.settings import Settings, SettingsError
 
 _AMQP_FILES = ("cafile", "certfile", "keyfile")
@@ -57,22 +58,27 @@ def check_addresses(settings: Settings) -> None:
 
 
 def check_broker_url(url: str) -> None:
-    """Checks an `AMQP_URL`: its form, that the files which it names are there, and that TLS verifies.
+    """Checks an `AMQP_URL`: its form, each host, that the files which it names are there, that TLS verifies.
 
     Raises:
         BadAddress: what is wrong.
     """
+    parts, *_ = [_broker_parts(host_url) for host_url in single_host_urls(url)]
+    options = _options(parts.query)  # the same for all hosts
+    _check_options(options, _AMQP_FILES)
+    if parts.scheme == "amqp" and options.keys() & set(_AMQP_FILES):
+        raise BadAddress("names certificates, which need amqps://")
+
+
+def _broker_parts(url: str) -> SplitResult:
     try:
         parts = urlsplit(url)
         _ = parts.port  # raises where it is none
     except ValueError:
         raise BadAddress("is not a URL; percent-encode what is special in user and password") from None
     if parts.scheme not in ("amqp", "amqps") or not parts.hostname:
-        raise BadAddress("must begin with amqp:// or amqps:// and a host")
-    options = _options(parts.query)
-    _check_options(options, _AMQP_FILES)
-    if parts.scheme == "amqp" and options.keys() & set(_AMQP_FILES):
-        raise BadAddress("names certificates, which need amqps://")
+        raise BadAddress("must begin with amqp:// or amqps:// and a host, or hosts with commas between")
+    return parts
 
 
 def check_database_url(url: str) -> None:

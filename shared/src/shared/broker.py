@@ -1,4 +1,4 @@
-"""The broker adapter: the only module that imports aio-pika.
+"""The broker adapter: with `broker_opening` and `broker_faults`, the only module that imports aio-pika.
 
 Connections here are plain, not self-restoring ones: what must happen after a loss (forget the
 deliveries in hand, read the position again, fill a gap) is for the service to decide, so a service
@@ -9,15 +9,31 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
-from contextlib import asynccontextmanager, suppress
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
+from random import uniform
+from typing import TypeVar
 
 import aio_pika
 import aiormq.exceptions
 from aio_pika.abc import AbstractChannel, AbstractConnection, AbstractExchange, AbstractIncomingMessage
-from tenacity import AsyncRetrying, retry_if_exception, stop_never, wait_random_exponential
+from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_never
 
+from shared.broker_addresses import Address, NotResolved, addresses
+from shared.broker_faults import (
+    DRIVER_ERRORS,
+    AccessRefused,
+    BrokerBlocked,
+    BrokerRefused,
+    BrokerUnavailable,
+    NotDeclared,
+    PublishRefused,
+    fault_of,
+    is_broker_loss,
+    refusal_in,
+)
+from shared.broker_opening import close_quietly, open_address
 from shared.topology import (
     COMMANDS_EXCHANGE,
     DEAD_EXCHANGE,
@@ -28,39 +44,33 @@ from shared.topology import (
     partition_queue,
 )
 
+__all__ = [
+    "AccessRefused",
+    "BrokerBlocked",
+    "BrokerRefused",
+    "BrokerUnavailable",
+    "NotDeclared",
+    "PublishRefused",
+]
+"""What others import from here although it is defined elsewhere."""
+
 log = logging.getLogger(__name__)
 
-HEARTBEAT_SECONDS = 6
-"""A dead peer is noticed after about three of them. `?heartbeat=` in the URL says otherwise."""
-
-CONNECT_TIMEOUT_SECONDS = 5
 SETUP_TIMEOUT_SECONDS = 15
 """For opening a channel, declaring all queues (a cluster takes its time for the first ones), subscribing."""
 
 PUBLISH_TIMEOUT_SECONDS = 5
 """A confirm takes milliseconds; one that takes this long is treated as unknown."""
 
-BLOCKED_SECONDS = 0.05
-"""A connection that is not blocked says so at once."""
-
 MAX_RECONNECT_WAIT_SECONDS = 5
 
-_DRIVER_ERRORS = (
-    aio_pika.exceptions.AMQPError,
-    aiormq.exceptions.AMQPError,
-    aiormq.exceptions.ChannelInvalidStateError,
-    OSError,
-    asyncio.TimeoutError,
-    RuntimeError,  # aio-pika: "Connection was not opened", and the like, while a connection dies
-)
+REFUSALS_AT_START = 3
+"""So many in a row, `REFUSED_WAIT_SECONDS` apart, are believed: a node that has just started, or cannot reach
+its metadata store for a moment, may say that a user or a virtual host is not there (RabbitMQ 4.3.0 does)."""
 
+REFUSED_WAIT_SECONDS = 1.0
 
-class BrokerUnavailable(Exception):
-    """The broker could not be reached, or did not confirm in time: what became of the message is unknown."""
-
-
-class PublishRefused(BrokerUnavailable):
-    """The broker answered that it did not take the message (queue full, or no queue)."""
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,30 +106,36 @@ class Delivery:
         """Acknowledges this message alone."""
         try:
             await self._message.ack()
-        except _DRIVER_ERRORS as error:
-            raise BrokerUnavailable(f"acknowledge: {error!r}") from error
+        except DRIVER_ERRORS as error:
+            raise fault_of("acknowledge", error) from error
 
     async def acknowledge_through(self) -> None:
         """Acknowledges this message and every earlier one of its consumer."""
         try:
             await self._message.ack(multiple=True)
-        except _DRIVER_ERRORS as error:
-            raise BrokerUnavailable(f"acknowledge: {error!r}") from error
+        except DRIVER_ERRORS as error:
+            raise fault_of("acknowledge", error) from error
 
     async def dead_letter(self) -> None:
         """Refuses this one message for good; the broker moves it to the dead-letter queue."""
         try:
             await self._message.reject(requeue=False)
-        except _DRIVER_ERRORS as error:
-            raise BrokerUnavailable(f"reject: {error!r}") from error
+        except DRIVER_ERRORS as error:
+            raise fault_of("reject", error) from error
+
+
+ALARM = "it has an alarm (memory or disk)"
 
 
 class Publisher:
     """Publishes to one exchange, persistent, mandatory where asked for, and waits for the confirm."""
 
-    def __init__(self, exchange: AbstractExchange, *, mandatory: bool) -> None:
+    def __init__(
+        self, exchange: AbstractExchange, *, mandatory: bool, is_blocked: Callable[[], bool]
+    ) -> None:
         self._exchange = exchange
         self._mandatory = mandatory
+        self._is_blocked = is_blocked
 
     async def publish(
         self,
@@ -134,8 +150,11 @@ class Publisher:
 
         Raises:
             PublishRefused: the broker said no: a full queue, or none bound (if mandatory).
+            BrokerBlocked: the broker has an alarm. Nothing was sent, or it may be taken when that is over.
             BrokerUnavailable: no answer within `PUBLISH_TIMEOUT_SECONDS`, or the connection is gone.
         """
+        if self._is_blocked():
+            raise BrokerBlocked(ALARM)
         message = aio_pika.Message(
             body,
             delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
@@ -149,8 +168,10 @@ class Publisher:
             )
         except (aio_pika.exceptions.DeliveryError, aiormq.exceptions.PublishError) as error:
             raise PublishRefused(f"{self._exchange.name}/{routing_key}: {error!r}") from error
-        except _DRIVER_ERRORS as error:
-            raise BrokerUnavailable(f"{self._exchange.name}/{routing_key}: {error!r}") from error
+        except DRIVER_ERRORS as error:
+            if isinstance(error, asyncio.TimeoutError) and self._is_blocked():
+                raise BrokerBlocked(ALARM) from error
+            raise fault_of(f"{self._exchange.name}/{routing_key}", error) from error
 
 
 class Consumer:
@@ -218,7 +239,7 @@ class Consumer:
 
     async def close(self) -> None:
         """Closes the channel: what was not acknowledged goes back to its place in the queue."""
-        with suppress(*_DRIVER_ERRORS):
+        with suppress(*DRIVER_ERRORS):
             await self._channel.close()
 
     async def _on_message(self, message: AbstractIncomingMessage) -> None:
@@ -238,8 +259,12 @@ def _delivery(message: AbstractIncomingMessage) -> Delivery:
 class Connection:
     """One connection to the broker."""
 
-    def __init__(self, connection: AbstractConnection) -> None:
+    def __init__(self, connection: AbstractConnection, address: Address) -> None:
         self._connection = connection
+        self.address = address
+        self.in_service = False
+        """Set by who serves over it, once it has all that it needs: a refusal after that is not one of the
+        configuration that it was started with."""
         self._channels: list[AbstractChannel] = []  # strong references: the library keeps weak ones
         self._trials: dict[str, Publisher] = {}
 
@@ -247,7 +272,9 @@ class Connection:
         """Declares every exchange and queue. Idempotent.
 
         Raises:
-            BrokerUnavailable: also when an exchange or the queue of a partition exists with other arguments.
+            BrokerRefused: the user may not, or an exchange or the queue of a partition exists with other
+                arguments.
+            BrokerUnavailable: the connection is gone.
         """
         async with _bounded("declare"):
             await self._declare_dead_queue()
@@ -268,28 +295,24 @@ class Connection:
         else:
             await channel.close()
 
-    async def ensure(self, partitions: int) -> None:
-        """Like `declare`, but what exists already is taken as it is. For those who use the exchanges and
-        queues and need not be allowed to configure them, nor, which goes with it, to read every queue.
+    async def with_declared(self, partitions: int, use: Callable[[], Awaitable[T]]) -> T:
+        """What `use` returns, once what it uses is there: what is missing is declared by those who may. It is
+        used, not asked for: who uses exchanges and queues has no right to configure them, and RabbitMQ 4.2.6
+        and 4.3.0 refuse the question (a passive declaration) to all others, later ones to those without any
+        right on the resource.
 
         Raises:
-            BrokerUnavailable: also when something is missing and may not be declared.
+            NotDeclared: it is missing, and this user may not declare it.
+            BrokerUnavailable: as `use` and `declare`.
         """
-        if not await self._is_declared(partitions):
-            await self.declare(partitions)
-
-    async def _is_declared(self, partitions: int) -> bool:
-        async with _bounded("look for what is declared"):
-            channel = await self._connection.channel()
+        try:
+            return await use()
+        except NotDeclared as missing:
             try:
-                for exchange in (COMMANDS_EXCHANGE, EVENTS_EXCHANGE, DEAD_EXCHANGE):
-                    await channel.declare_exchange(exchange, passive=True)
-                for partition in range(partitions):
-                    await channel.declare_queue(partition_queue(partition).name, passive=True)
-            except aiormq.exceptions.ChannelNotFoundEntity:
-                return False  # and the broker has closed the channel
-            await channel.close()
-        return True
+                await self.declare(partitions)
+            except AccessRefused:
+                raise missing from None
+        return await use()
 
     async def publisher(
         self, exchange_name: str, *, mandatory: bool = True, confirms: bool = True
@@ -309,13 +332,14 @@ class Connection:
                 else channel.default_exchange
             )
         self._channels.append(channel)
-        return Publisher(exchange, mandatory=mandatory and confirms)
+        return Publisher(exchange, mandatory=mandatory and confirms, is_blocked=lambda: self.is_blocked)
 
     async def consumer(self, queue_name: str, *, prefetch: int) -> Consumer:
         """A consumer with acknowledgements on a channel of its own.
 
         Raises:
-            BrokerUnavailable: the connection is gone, or there is no such queue.
+            NotDeclared: there is no such queue.
+            BrokerUnavailable: the connection is gone.
         """
         async with _bounded(f"consume {queue_name}"):
             channel = await self._connection.channel(publisher_confirms=False)
@@ -331,6 +355,7 @@ class Connection:
         reader must be able to notice.
 
         Raises:
+            NotDeclared: there is no such exchange.
             BrokerUnavailable: the connection is gone.
         """
         async with _bounded("private queue"):
@@ -349,7 +374,9 @@ class Connection:
         """How many messages are ready in a queue (those in hand of a consumer are not).
 
         Raises:
-            BrokerUnavailable: the connection is gone, or there is no such queue.
+            AccessRefused: from RabbitMQ 4.2.6 on, only users with some right on the queue may know it.
+            NotDeclared: there is no such queue.
+            BrokerUnavailable: the connection is gone.
         """
         async with _bounded(f"depth of {queue_name}"):
             channel = await self._connection.channel()
@@ -357,33 +384,62 @@ class Connection:
             await channel.close()
         return queue.declaration_result.message_count or 0
 
+    async def browse(self, queue_name: str, limit: int) -> tuple[int, list[Delivery]]:
+        """How many messages are ready in a queue, and the first `limit` of them, one at least. They go back
+        when the connection is closed. It takes the right to read the queue and no other.
+
+        Raises:
+            NotDeclared: there is no such queue.
+            BrokerUnavailable: the connection is gone.
+        """
+        async with _bounded(f"browse {queue_name}"):
+            channel = await self._connection.channel(publisher_confirms=False)
+            self._channels.append(channel)
+            queue = await channel.get_queue(queue_name, ensure=False)
+            ready = 0
+            found: list[Delivery] = []
+            while len(found) < max(limit, 1) and (message := await queue.get(fail=False)) is not None:
+                found.append(_delivery(message))
+                ready = len(found) + (message.message_count or 0)
+        return ready, found
+
+    @property
+    def is_blocked(self) -> bool:
+        """Whether the broker has said that it takes no messages from here, because of an alarm.
+
+        It says so only to those who publish, after their first message.
+        """
+        transport = self._connection.transport
+        if transport is None:
+            return False
+        # The driver only lets one wait for the end of it. Whoever need not wait is through at the first step.
+        unblocked = transport.connection.ready()
+        try:
+            unblocked.send(None)
+        except StopIteration:
+            return False
+        unblocked.close()
+        return True
+
     async def check(self, exchange_name: str) -> None:
         """Asks the broker whether it takes messages, with one to a direct exchange that goes to no queue.
 
         Raises:
-            BrokerUnavailable: it does not, for an alarm (memory, disk) or because it is gone.
+            BrokerBlocked: it does not, for an alarm (memory, disk).
+            NotDeclared: there is no such exchange.
+            BrokerUnavailable: it does not answer.
         """
-        # Under an alarm it answers everything, and tells only those who publish, after their first message.
-        await self._refuse_blocked()
-        trial = self._trials.get(exchange_name)
+        trial = self._trials.pop(exchange_name, None)
         if trial is None:
-            trial = self._trials[exchange_name] = await self.publisher(exchange_name, mandatory=False)
+            trial = await self.publisher(exchange_name, mandatory=False)
         await trial.publish("", b"", content_type="text/plain")
-        await self._refuse_blocked()
+        self._trials[exchange_name] = trial  # not one that has failed: its channel may be closed
+        if self.is_blocked:  # which it says before it confirms
+            raise BrokerBlocked(ALARM)
 
-    async def _refuse_blocked(self) -> None:
-        transport = self._connection.transport
-        if transport is None:
-            raise BrokerUnavailable("the connection is gone")
-        try:
-            async with asyncio.timeout(BLOCKED_SECONDS):
-                await transport.connection.ready()
-        except TimeoutError:
-            raise BrokerUnavailable("the broker takes no messages: it has an alarm") from None
-
-    async def closed(self) -> None:
-        """Returns when the connection is lost or closed."""
-        await self._connection.closed()
+    async def close(self) -> None:
+        """Closes it, whatever state it is in."""
+        await close_quietly(self._connection)
 
 
 PRIVATE_PREFETCH = 100
@@ -395,8 +451,8 @@ async def _bounded(what: str) -> AsyncIterator[None]:
     try:
         async with asyncio.timeout(SETUP_TIMEOUT_SECONDS):
             yield
-    except _DRIVER_ERRORS as error:
-        raise BrokerUnavailable(f"{what}: {error!r}") from error
+    except DRIVER_ERRORS as error:
+        raise fault_of(what, error) from error
 
 
 async def _declare_queue(channel: AbstractChannel, queue: Queue) -> None:
@@ -405,55 +461,112 @@ async def _declare_queue(channel: AbstractChannel, queue: Queue) -> None:
 
 
 @asynccontextmanager
-async def connect(url: str, name: str) -> AsyncIterator[Connection]:
-    """One connection, closed at the end.
+async def connect(url: str, name: str, *, lost: Address | None = None) -> AsyncIterator[Connection]:
+    """One connection, closed at the end: to the first address of `url` that answers. `lost` is asked last.
 
     Raises:
-        BrokerUnavailable: it cannot be opened.
+        BrokerRefused: no address let us in, and one of them refused to.
+        BrokerUnavailable: no address answered.
     """
-    # The class, not aio_pika's `connect`: that leaves a failed attempt to the garbage collector, which
-    # may come when no event loop runs.
-    connection = aio_pika.Connection(
-        aio_pika.connection.make_url(url, heartbeat=None if "heartbeat=" in url else HEARTBEAT_SECONDS),
-        client_properties={"connection_name": name},
-    )
+    connection = await _open_first(url, name, lost)
     try:
-        await _open(connection)
-        yield Connection(connection)
+        yield connection
     finally:
-        with suppress(*_DRIVER_ERRORS):
-            await connection.close()
+        await connection.close()
 
 
-async def _open(connection: aio_pika.Connection) -> None:
-    try:
-        await connection.connect(timeout=CONNECT_TIMEOUT_SECONDS)
-    except (*_DRIVER_ERRORS, ValueError) as error:
-        raise BrokerUnavailable(f"connect: {error!r}") from error
+async def _open_first(url: str, name: str, lost: Address | None) -> Connection:
+    faults: list[Exception] = []
+    async with aclosing(addresses(url, lost)) as candidates:
+        async for address in candidates:
+            if isinstance(address, NotResolved):
+                faults.append(address)
+                continue
+            try:
+                return Connection(await open_address(address, name), address)
+            except BrokerUnavailable as error:
+                faults.append(error)
+    kind = BrokerRefused if any(isinstance(fault, BrokerRefused) for fault in faults) else BrokerUnavailable
+    raise kind("; ".join(map(str, faults)))
 
 
-async def serve_connections(url: str, name: str, serve: Callable[[Connection], Awaitable[None]]) -> None:
+async def serve_connections(
+    url: str,
+    name: str,
+    serve: Callable[[Connection], Awaitable[None]],
+    on_loss: Callable[[BrokerUnavailable], None] = lambda _: None,
+) -> None:
     """Runs `serve` with a connection, and again with a new one whenever the broker was lost.
 
-    Waits between attempts grow to `MAX_RECONNECT_WAIT_SECONDS`, with jitter. Ends when `serve`
-    returns, or with what it raises other than `BrokerUnavailable`.
+    Waits between attempts grow to `MAX_RECONNECT_WAIT_SECONDS`, with jitter. `on_loss` is told why there is
+    no connection. Ends when `serve` returns, or with what it raises other than `BrokerUnavailable`.
+
+    Raises:
+        BrokerRefused: `REFUSALS_AT_START` times in a row, and no connection was ever in service. Later on
+            somebody has changed something under a running service, and may change it back: it is tried again.
     """
+    serving = _Serving(url, name, serve, on_loss)
     async for attempt in AsyncRetrying(
-        retry=retry_if_exception(_is_broker_loss),
-        wait=wait_random_exponential(multiplier=0.1, max=MAX_RECONNECT_WAIT_SECONDS),
-        stop=stop_never,
-        before_sleep=lambda state: log.warning(
-            "broker away: %s", state.outcome and state.outcome.exception()
-        ),
+        retry=retry_if_exception(serving.is_tried_again), wait=serving.wait_seconds, stop=stop_never
     ):
         with attempt:
-            await _heeding_cancellation(_serve_connection(url, name, serve))
+            await _heeding_cancellation(serving.serve())
 
 
-async def _serve_connection(url: str, name: str, serve: Callable[[Connection], Awaitable[None]]) -> None:
-    async with connect(url, name) as connection:
-        log.info("broker connected")
-        await serve(connection)
+class _Serving:
+    """Connections one after the other, and what the ones before say about the next one."""
+
+    def __init__(
+        self,
+        url: str,
+        name: str,
+        serve: Callable[[Connection], Awaitable[None]],
+        on_loss: Callable[[BrokerUnavailable], None],
+    ) -> None:
+        self._url = url
+        self._name = name
+        self._serve = serve
+        self._on_loss = on_loss
+        self._lost: Address | None = None
+        self._was_in_service = False
+        self._failures = 0
+        """In a row, since a connection was last in service."""
+        self._refusals = 0
+
+    async def serve(self) -> None:
+        async with connect(self._url, self._name, lost=self._lost) as connection:
+            self._lost = connection.address
+            log.info("broker connected: %s:%d", connection.address.ip, connection.address.port)
+            try:
+                await self._serve(connection)
+            finally:
+                if connection.in_service:
+                    self._was_in_service, self._failures = True, 0
+
+    def is_tried_again(self, error: BaseException) -> bool:
+        """Takes note of how a connection ended."""
+        if not is_broker_loss(error):
+            return False
+        self._failures += 1
+        refusal = refusal_in(error)
+        self._refusals = self._refusals + 1 if refusal else 0
+        if refusal is None:
+            log.warning("broker away: %s", error)
+        else:
+            log.error("the broker refuses: %s", refusal)
+        self._on_loss(refusal or _loss_in(error))
+        return self._was_in_service or self._refusals < REFUSALS_AT_START
+
+    def wait_seconds(self, _: RetryCallState) -> float:
+        if self._refusals and not self._was_in_service:
+            return REFUSED_WAIT_SECONDS
+        return uniform(0, min(MAX_RECONNECT_WAIT_SECONDS, 0.1 * 2 ** min(self._failures, 10)))
+
+
+def _loss_in(error: BaseException) -> BrokerUnavailable:
+    if isinstance(error, BaseExceptionGroup):
+        return _loss_in(error.exceptions[0])
+    return error if isinstance(error, BrokerUnavailable) else BrokerUnavailable(str(error))
 
 
 async def _heeding_cancellation(work: Coroutine[None, None, None]) -> None:
@@ -466,10 +579,3 @@ async def _heeding_cancellation(work: Coroutine[None, None, None]) -> None:
     (outcome,) = await asyncio.gather(work, return_exceptions=True)
     if isinstance(outcome, BaseException):
         raise outcome
-
-
-def _is_broker_loss(error: BaseException) -> bool:
-    """Also true for a group (of tasks that shared the connection) in which all fell to the loss."""
-    if isinstance(error, BaseExceptionGroup):
-        return error.split(BrokerUnavailable)[1] is None
-    return isinstance(error, BrokerUnavailable)

@@ -12,7 +12,7 @@ import uvloop
 from fastapi import FastAPI
 
 from shared.addresses import check_addresses
-from shared.broker import BrokerUnavailable
+from shared.broker import BrokerRefused, BrokerUnavailable
 from shared.connections import bounded_protocol, sweep_connections
 from shared.database import DatabaseUnavailable, PartitionCountMismatch
 from shared.logs import configure_logs
@@ -49,10 +49,16 @@ def run_service(name: str, kind: type[S], serve: Callable[[S], Awaitable[None]])
         uvloop.run(_as_coroutine(serve, settings))
     except* (SettingsError, PartitionCountMismatch) as group:
         reason, code = group, EXIT_CONFIGURATION
+    except* BrokerRefused as group:
+        reason, code = _refusal(group), EXIT_CONFIGURATION
     except* (BrokerUnavailable, DatabaseUnavailable, PortInUse) as group:
         reason, code = group, EXIT_UNAVAILABLE
     if reason is not None:
         _leave(name, str(_first(reason)), code)
+
+
+def _refusal(group: BaseExceptionGroup) -> BaseExceptionGroup:
+    return BaseExceptionGroup("", [SettingsError(f"AMQP_URL: {BrokerRefused.summary}: {_first(group)}")])
 
 
 def _first(group: BaseExceptionGroup) -> BaseException:

@@ -69,7 +69,7 @@ async def _serve_broker(
     async for attempt in retrying_database():
         with attempt:
             await revocations.look()
-    await serve_connections(settings.amqp_url, "ingest", dispatcher.serve)
+    await serve_connections(settings.amqp_url, "ingest", dispatcher.serve, dispatcher.lost)
 
 
 async def _keep_to_partition_count(settings: IngestSettings, database: Database) -> None:

@@ -2,13 +2,16 @@
 
 import asyncio
 import logging
+from contextlib import suppress
+from functools import partial
 from itertools import count
 from secrets import token_hex
 
 from ingest import metrics
 from ingest.pipeline import Pipeline, Submission
-from shared.broker import BrokerUnavailable, Connection, Consumer, Publisher
+from shared.broker import ALARM, BrokerBlocked, BrokerUnavailable, Connection, Consumer, Publisher
 from shared.commands import COMMANDS_MEDIA_TYPE, CreateOrder, UpdateOrder, encode_command
+from shared.health import SharedCheck
 from shared.outcomes import Outcome, UndecodableReplies, decode_replies
 from shared.partitioning import partition_of
 from shared.topology import COMMANDS_EXCHANGE, routing_key
@@ -17,6 +20,9 @@ log = logging.getLogger(__name__)
 
 OUTCOME_PATIENCE_SECONDS = 15
 """How long a message's submissions are remembered for a reply: longer than any caller may wait."""
+
+CHECK_SECONDS = 1.0
+"""How long the answer of the broker holds for `/readyz`, which anybody may ask: it costs a message."""
 
 REPLY_QUEUE_MESSAGES = 10_000
 REPLY_BATCH = 50
@@ -29,24 +35,36 @@ class Dispatcher:
         self._partitions = partitions
         self._pipelines: list[Pipeline] = []
         self._connection: Connection | None = None
+        self._fault = BrokerUnavailable("not connected")
+        """Why there is no connection."""
+        self._asking: SharedCheck | None = None
         self._awaited: dict[str, list[Submission]] = {}
         self._message_prefix = token_hex(4)
         self._message_numbers = count()
 
     async def check(self) -> None:
-        """Raises `BrokerUnavailable` while there is no connection, or the broker takes no messages."""
-        if self._connection is None:
-            raise BrokerUnavailable("not connected")
-        await self._connection.check(COMMANDS_EXCHANGE)
+        """Raises `BrokerUnavailable` while there is no connection, or the broker does not answer.
+
+        An alarm of the broker is none of that: it takes no messages from any replica then, and replicas that
+        are out of the load balancer could not even say so. What was found holds for `CHECK_SECONDS`.
+        """
+        if not self._connected().is_blocked and self._asking is not None:
+            with suppress(BrokerBlocked):
+                await self._asking()
+
+    def lost(self, fault: BrokerUnavailable) -> None:
+        """Takes note of why there is no connection."""
+        self._fault = fault
 
     def submit(self, command: CreateOrder | UpdateOrder, *, wants_outcome: bool) -> Submission:
         """Sends a command on its way.
 
         Raises:
-            BrokerUnavailable: there is no connection, or too much is waiting. Nothing was sent.
+            BrokerUnavailable: there is no connection, too much is waiting, or the broker has an alarm.
+                Nothing was sent.
         """
-        if not self._pipelines:
-            raise BrokerUnavailable("not connected")
+        if self._connected().is_blocked:
+            raise BrokerBlocked(ALARM)
         loop = asyncio.get_running_loop()
         submission = Submission(
             encode_command(command), wants_outcome, loop.create_future(), loop.create_future()
@@ -58,12 +76,12 @@ class Dispatcher:
         """Works over one connection until it is lost.
 
         Raises:
-            BrokerUnavailable: the connection is gone, or the broker takes no messages from the beginning.
+            BrokerUnavailable: the connection is gone, or order-state has not declared the queues yet.
         """
-        await connection.ensure(self._partitions)
-        await connection.check(COMMANDS_EXCHANGE)
         publisher = await connection.publisher(COMMANDS_EXCHANGE)
         reply_to, replies = await connection.private_consumer(None, limit=REPLY_QUEUE_MESSAGES)
+        with suppress(BrokerBlocked):  # last: an alarm stops everything else on the connection, too
+            await connection.with_declared(self._partitions, partial(connection.check, COMMANDS_EXCHANGE))
         pipelines = [self._pipeline(publisher, p, reply_to) for p in range(self._partitions)]
         try:
             async with asyncio.TaskGroup() as group:
@@ -71,8 +89,17 @@ class Dispatcher:
                 for pipeline in pipelines:
                     group.create_task(pipeline.run())
                 self._pipelines, self._connection = pipelines, connection
+                self._asking = SharedCheck(partial(connection.check, COMMANDS_EXCHANGE), CHECK_SECONDS)
+                connection.in_service = True
+                metrics.BROKER_BLOCKED.set_function(lambda: connection.is_blocked)
         finally:
             self._pipelines, self._connection = [], None
+            metrics.BROKER_BLOCKED.set_function(lambda: False)
+
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            raise self._fault.with_traceback(None)  # else it would grow with every request
+        return self._connection
 
     def _pipeline(self, publisher: Publisher, partition: int, reply_to: str) -> Pipeline:
         key = routing_key(partition)

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from ingest import metrics
-from shared.broker import BrokerUnavailable, PublishRefused
+from shared.broker import BrokerBlocked, BrokerUnavailable, PublishRefused
 from shared.commands import MAX_COMMANDS_PER_MESSAGE, MAX_MESSAGE_BYTES, join_commands
 from shared.outcomes import Outcome
 
@@ -86,7 +86,10 @@ class Pipeline:
         try:
             await self._send(group, join_commands([submission.encoded for submission in group]))
             error = None
-        except PublishRefused as refusal:  # a full queue is this partition's trouble alone
+        except (
+            PublishRefused,
+            BrokerBlocked,
+        ) as refusal:  # a full queue, or an alarm: the connection is good
             error = refusal
             self._fail_all(refusal)
         finally:

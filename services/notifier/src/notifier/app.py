@@ -56,6 +56,7 @@ async def serve(settings: NotifierSettings) -> None:
             cursors=cursors,
             queue_bytes=settings.notifier_queue_bytes,
             drain_seconds=settings.notifier_drain_seconds,
+            is_live=lambda: feed.is_live,
         )
         checks: dict[str, Check] = {
             "database": database.ping,
@@ -82,4 +83,5 @@ async def _feed(
     async for attempt in retrying_database():
         with attempt:
             await revocations.look()
-    await serve_connections(settings.amqp_url, "notifier", feed.serve)
+    async with background(feed.run()):
+        await serve_connections(settings.amqp_url, "notifier", feed.serve, feed.lost)

@@ -137,6 +137,8 @@ class Delivery:
         subscription = self._subscription
         if subscription is None:
             return True  # the connection ended meanwhile
+        if not parts.is_live():
+            raise DatabaseUnavailable("nothing new arrives")  # the past may be in memory, and would look live
         catch_up = CatchUp(subscription, parts.hub, parts.log, parts.pages, parts.workflow)
         async with aclosing(catch_up.messages()) as messages:
             async for message in messages:

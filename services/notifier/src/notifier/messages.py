@@ -83,7 +83,7 @@ CLOSE_CODES = (
     ),
     CloseCode(
         protocol.OVERLOADED,
-        "overloaded: you read too slowly, or the past cannot be read now",
+        "overloaded: you read too slowly, or the past cannot be read, or nothing new arrives here now",
         _COME_BACK,
         reconnect=True,
     ),

@@ -12,3 +12,4 @@ REPLAYED = Counter("tracking_stream_events_replayed_total", "Missed events sent 
 SNAPSHOT_ORDERS = Counter("tracking_stream_snapshot_orders_total", "Orders sent in snapshots")
 TAKEN = Counter("tracking_feed_events_total", "Events taken", ["source"])
 UNDECODABLE = Counter("tracking_feed_undecodable_total", "Messages of the broker that were no events")
+CONNECTED = Gauge("tracking_feed_connected", "1 while events come from the broker, 0 while only from the log")

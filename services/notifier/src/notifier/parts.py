@@ -1,5 +1,6 @@
 """What every session of this process works with."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from notifier.admission import Admission
@@ -26,3 +27,5 @@ class Parts:
     cursors: CursorSeals
     queue_bytes: int
     drain_seconds: float
+    is_live: Callable[[], bool]
+    """Whether new events reach the hub."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import random
 from contextlib import suppress
 
@@ -13,7 +14,7 @@ from notifier.endpoints import answer, for_head, refusal
 from notifier.identity import handshake_tokens
 from notifier.metrics import CLOSED
 from notifier.parts import Parts
-from notifier.protocol import RESTARTING, STREAM_PATH
+from notifier.protocol import OVERLOADED, RESTARTING, STREAM_PATH
 from notifier.session import CLOSE_SECONDS, Session
 from shared.challenges import invalid_token
 from shared.health import Check
@@ -31,6 +32,11 @@ DEAD_AFTER_HEARTBEATS = 2.5
 
 SWEEP_SECONDS = 1.0
 MAX_LATE_SECONDS = 3.0
+
+NOT_LIVE_SHARE = 0.2
+"""Of the connections, closed at each sweep while nothing new arrives: all at once would come back at once."""
+
+_NOT_LIVE = Problem("database-unavailable", "Nothing new arrives here now. Connect again with your cursor.")
 
 WAITING_FRAMES = 4
 """Received and not read yet, per connection; beyond that the socket is not read."""
@@ -125,11 +131,14 @@ class StreamServer:
                     await stop.wait()
 
     def _sweep(self) -> None:
-        """Pings all from time to time, cuts the dead."""
+        """Pings all from time to time, cuts the dead; sends away those to whom nothing new would come."""
         now = asyncio.get_running_loop().time()
         late, self._swept_at = now - self._swept_at > MAX_LATE_SECONDS, now
         if late:
             return  # this process stood still: what the peers sent meanwhile has yet to be read
+        live = self._parts.is_live()
+        if not live:
+            self._end_some()
         for connection, session in tuple(self._sessions.items()):
             if now - connection.heard_at > DEAD_AFTER_HEARTBEATS * self._heartbeat_seconds:
                 CLOSED.labels("dead").inc()
@@ -138,7 +147,14 @@ class StreamServer:
                 # Spread from here on: clients that came together are not pinged together for ever.
                 connection.pinged_at = now - random.uniform(0, self._heartbeat_seconds / 4)
                 connection.ping_now()
-                session.beat()
+                if live:
+                    session.beat()
+
+    def _end_some(self) -> None:
+        """Closes a share of the connections: clients go to a replica that is live, or see that none is."""
+        sessions = list(self._sessions.values())
+        for session in random.sample(sessions, math.ceil(len(sessions) * NOT_LIVE_SHARE)):
+            session.end(OVERLOADED, "not live", _NOT_LIVE)
 
     async def _send_away(self, seconds: float) -> None:
         """Closes all connections, spread over `seconds` so that the clients do not come back as a herd."""

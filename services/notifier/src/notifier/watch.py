@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from time import monotonic
 
 from notifier.hub import Hub
 from notifier.log import EventLog
@@ -12,7 +13,8 @@ from shared.database import DatabaseUnavailable
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 1.0
-"""What was missed without a later event to show it is delivered after one to two of these."""
+"""What was missed without a later event to show it is delivered after one to two of these; without a broker,
+everything within one."""
 
 
 class LogWatch:
@@ -22,15 +24,27 @@ class LogWatch:
         self._hub = hub
         self._log = event_log
         self._latest: Position | None = None
-        self.overdue: Position | None = None
-        """Where the log ended at the look before the last one. What the hub has not got of that was missed;
-        what is newer is most likely on its way."""
+        self._overdue: Position | None = None
         self.replaced = False
         """The hub's position is none of this log's: the log was replaced, or set back."""
+        self.looked_at = monotonic()
+        """When the end of the log was last seen."""
+
+    def take_overdue(self) -> Position | None:
+        """Where the log ended at the look before the last one, once for each look. What the hub has not got
+        of that was missed; what is newer is most likely on its way.
+        """
+        overdue, self._overdue = self._overdue, None
+        return overdue
+
+    def take_latest(self) -> Position | None:
+        """Where the log ended at the last look, for who has nothing else to follow it by."""
+        latest, self._latest, self._overdue = self._latest, None, None
+        return latest
 
     def forget(self) -> None:
         """Drops what was seen of a log that is no longer there."""
-        self.replaced, self.overdue, self._latest = False, None, None
+        self.replaced, self._overdue, self._latest = False, None, None
 
     async def run(self) -> None:
         """Looks until it is cancelled."""
@@ -42,6 +56,7 @@ class LogWatch:
             except DatabaseUnavailable as error:
                 log.warning("the end of the log is not known: %s", error)
             else:
+                self.looked_at = monotonic()
                 self.replaced = unjoinable_because(before, heads) is not None
-                self.overdue, self._latest = self._latest, heads
+                self._overdue, self._latest = self._latest, heads
             await asyncio.sleep(LOOK_SECONDS)

@@ -59,6 +59,7 @@ class _Partitions:
         self._new_announcer = new_announcer
         self._prepared = False
         self._connected = False
+        self._fault = BrokerUnavailable("not connected")
 
     async def check_database(self) -> None:
         """Raises `DatabaseUnavailable` unless the database answers, and has its collections and indexes."""
@@ -69,7 +70,11 @@ class _Partitions:
     async def check_broker(self) -> None:
         """Raises `BrokerUnavailable` while there is no connection."""
         if not self._connected:
-            raise BrokerUnavailable("not connected")
+            raise self._fault.with_traceback(None)  # else it would grow with every request
+
+    def lost(self, fault: BrokerUnavailable) -> None:
+        """Takes note of why there is no connection."""
+        self._fault = fault
 
     async def run(self) -> None:
         async for attempt in retrying_database():
@@ -77,7 +82,7 @@ class _Partitions:
                 await self._database.prepare(self._settings.partitions)
                 await record_installation(self._database)
         self._prepared = True
-        await serve_connections(self._settings.amqp_url, "order-state", self._work)
+        await serve_connections(self._settings.amqp_url, "order-state", self._work, self.lost)
 
     async def _work(self, connection: Connection) -> None:
         await connection.declare(self._settings.partitions)
@@ -85,7 +90,7 @@ class _Partitions:
         recorder = Recorder(self._store, self._workflow, self._settings.max_parked_orders)
         worker = Worker(Passes(self._settings.partitions, recorder, announcer))
         waker = await open_waker(connection, self._store, self._settings.partitions)
-        self._connected = True
+        self._connected = connection.in_service = True
         try:
             async with background(waker.run()):
                 await consume_partitions(connection, self._settings, worker)
