@@ -139,7 +139,7 @@ TABBED = TABLE.replace(";", "\t")
         (TABBED.encode("utf-16-be"), "tabs, UTF-16"),
         (TABLE.replace(";", "|").encode(), "vertical bars, UTF-8"),
         (f"sep=;\r\n{TABLE}".encode(), "semicolons, UTF-8"),
-        (gzip.compress(TABLE.encode()), "semicolons, UTF-8"),
+        (gzip.compress(TABLE.encode(), mtime=0), "semicolons, UTF-8"),
         (b"order_id,status,,\no-1,Picked up,,\n,,,\n", "commas, UTF-8"),
         (b'"order_id";"status"\r"o-1";"picked_up"\r', "semicolons, UTF-8"),
     ],
