@@ -34,11 +34,11 @@ from query.report_reading import (
     read_open_orders,
     read_refused_updates,
 )
-from query.updates import may_see
 from shared.access import Grant, Principal, sees_customer
 from shared.database import UPDATES_TTL_SECONDS
 from shared.documents import EventDocument, OrderDocument, UpdateDocument
 from shared.edges import within
+from shared.outcome_reads import may_see
 from shared.timestamps import format_time, now
 
 
