@@ -73,7 +73,8 @@ _HEADERS = {
     "If-Match": header(
         "The `ETag` of the order as it was read: the change is made only if the order is still at that"
         " version, as with `expected_version`. `*`: if there is the order.",
-        '"2-0123456789ab"',
+        '"1-0123456789ab"',
+        {"type": "string", "pattern": r'^(?:\*|"\d{1,10}-[0-9a-f]{12}")$'},
     ),
     "Location": header(
         "Of the order, or with 202 of the outcome. Behind `PUBLIC_QUERY_URL`, where that is set.",
