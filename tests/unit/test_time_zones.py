@@ -9,7 +9,15 @@ from query.report_answers import RangeParameters
 from shared.time_zones import time_zones
 from tracking.report import NoReport, time_of_option
 
-NO_PLACES = ["localtime", "posixrules", "Factory", "posix/UTC", "right/Europe/Berlin", "/etc/localtime", "../UTC"]
+NO_PLACES = [
+    "localtime",
+    "posixrules",
+    "Factory",
+    "posix/UTC",
+    "right/Europe/Berlin",
+    "/etc/localtime",
+    "../UTC",
+]
 
 
 @pytest.mark.parametrize("name", NO_PLACES)

@@ -12,6 +12,7 @@ from query.list_cursors import Place
 from query.parameters import Flag, Identifiers, Parameters, Statuses, Time, WholeNumber
 from query.reach import Reach
 from shared.documents import OrderDocument
+from shared.visible_text import CONTROL_FREE_PATTERN, canonical_forms
 
 MAX_ORDERS = 500
 
@@ -30,9 +31,9 @@ class ListParameters(Parameters):
 
     status: Statuses
     merchant_id: Identifiers
-    customer_ref: Annotated[
-        str | None, Field(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")
-    ] = None
+    customer_ref: Annotated[str | None, Field(min_length=1, max_length=128, pattern=CONTROL_FREE_PATTERN)] = (
+        None
+    )
     active: Flag | None = None
     created_from: Time | None = None
     created_to: Time | None = None
@@ -115,7 +116,7 @@ def _direction(parameters: ListParameters) -> int:
 def _conditions(parameters: ListParameters, reach: Reach) -> dict[str, Any]:
     conditions = reach.conditions("_id")
     if parameters.customer_ref is not None:
-        conditions["customer.contact_ref"] = {"$eq": parameters.customer_ref}
+        conditions["customer.contact_ref"] = _same_text(parameters.customer_ref)
     if parameters.status:
         conditions["status"] = {"$in": sorted(set(parameters.status))}
     if parameters.active is not None:
@@ -130,6 +131,12 @@ def _conditions(parameters: ListParameters, reach: Reach) -> dict[str, Any]:
         if start or end:
             conditions[field] = {operator: time for operator, time in bounds.items() if time}
     return conditions
+
+
+def _same_text(text: str) -> dict[str, Any]:
+    # What is stored is in NFC; orders of earlier have it as it was sent.
+    forms = canonical_forms(text)
+    return {"$in": forms} if len(forms) > 1 else {"$eq": text}
 
 
 def _first_stage(
