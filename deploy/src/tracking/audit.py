@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import sys
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 
@@ -22,6 +23,7 @@ from shared.documents import AuditDocument
 from shared.timestamps import format_time, now, to_milliseconds
 from tracking.examination import read_partitions
 from tracking.instants import parse_instant
+from tracking.json_lines import json_line
 from tracking.tokens import InvalidClaims, parse_ttl
 
 
@@ -88,7 +90,7 @@ async def audit_lines(
             await read_partitions(database)
             with driver_errors():
                 async for entry in database.audit.find(wanted).sort([("at", 1), ("_id", 1)]):
-                    yield orjson.dumps(audit_view(entry)).decode() if as_json else describe(entry)
+                    yield json_line(audit_view(entry), sys.stdout.encoding) if as_json else describe(entry)
     except DatabaseUnavailable as error:
         raise NotRecorded(f"the database does not answer: {error}") from None
 

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from io import TextIOWrapper
 
 import typer
 
@@ -10,10 +11,12 @@ from tracking.audit import NotRecorded
 from tracking.batch_client import BatchRefused, Undecided
 from tracking.check import NotChecked
 from tracking.data_folder import FolderUnusable
+from tracking.command_options import printable_lines
 from tracking.dead import NotMoved
 from tracking.examination import NothingToCheck
 from tracking.live import StreamRefused
 from tracking.local_stack import NoStack
+from tracking.narrow_terminals import REPLACEMENT
 from tracking.order_commands import load, report, tail
 from tracking.parked import NotReleased
 from tracking.records import UnreadableFile
@@ -60,19 +63,31 @@ FAULTS = (
 
 def main() -> None:
     """The console script."""
-    logging.basicConfig(format="%(message)s")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors=REPLACEMENT)
+    log_lines = logging.StreamHandler()
+    log_lines.setFormatter(_PrintableLines())
+    logging.basicConfig(handlers=[log_lines])
     for chatty in ("aio_pika", "aiormq"):
         logging.getLogger(chatty).setLevel(logging.CRITICAL)  # what matters of it is raised
     try:
         code = app(sys.argv[1:] or ["--help"], prog_name="tracking", standalone_mode=False)
     except typer.TyperException as error:  # wrong usage; its own way to say so takes four lines
-        _leave(" ".join(error.format_message().split()), error.exit_code)
+        _leave(" ".join(error.format_message().replace("Value error, ", "").split()), error.exit_code)
     except FAULTS as error:
         _leave(str(error), error.exit_code if isinstance(error, StackFailed) else 1)
     else:
         sys.exit(code)
 
 
+class _PrintableLines(logging.Formatter):
+    """Messages alone; they may hold what a server said."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return printable_lines(super().format(record))
+
+
 def _leave(line: str, code: int) -> None:
-    typer.echo(f"tracking: {line}", err=True)
+    sys.stderr.write(f"tracking: {printable_lines(line)}\n")
     sys.exit(code)

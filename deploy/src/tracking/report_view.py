@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tracking.terminal_text import printable
+
 Row = dict[str, Any]
 
 MIN_BAR_CHARACTERS = 10
@@ -79,7 +81,7 @@ def _cell(name: str, value: Any) -> str:
         return "…"
     if name in _SECONDS:
         return duration_text(value)
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) else printable(str(value))
 
 
 def _bars(chart: Chart, rows: Sequence[Row], width: int) -> Iterator[str]:
@@ -98,7 +100,7 @@ def _bars(chart: Chart, rows: Sequence[Row], width: int) -> Iterator[str]:
 
 
 def _label(row: Row) -> str:
-    texts = [value for value in row.values() if isinstance(value, str)]
+    texts = [printable(value) for value in row.values() if isinstance(value, str)]
     if "leg_to" in row:
         texts[-2:] = [f"{texts[-2]} → {texts[-1]}"]
     if "age_to" in row:
