@@ -21,9 +21,9 @@ from openapi_checks import Service, check_answer
 
 _BEYOND_SCHEMAS = {
     "/occurred_at": "must not be more than 5 minutes in the future",  # a schema knows no clock
-    "/customer/name": "must have a character that can be seen",  # the list of the others is too long for one
+    "/customer/name": "must have a character that can be seen",  # the others are too many to list
     "/customer/contact_ref": "must have (a character that can be seen|at most 128 characters in NFC)",
-    "": ".* is a number that cannot be kept as it is written; send it as a text",  # of digits it knows nothing
+    "": ".* is a number that cannot be kept as it is written; send it as a text",  # it knows no digits
     "/metadata": "must have at most (32 keys|4096 bytes)",  # in all levels together
     "/query/(created_|updated_)?to": "must not be before (created_|updated_)?from",  # two values
     "/query/interval": "the range has more than .* of them; ask for a shorter one",  # three values

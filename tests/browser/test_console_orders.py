@@ -217,3 +217,46 @@ async def test_a_link_to_another_order_or_to_none_says_so(desk: Desk) -> None:
         await expect(page.get_by_test_id("track-title")).to_have_text("There is no order in this link")
     async with desk.page("track.html#order=%3Cimg src=x onerror=alert(1)%3E&token=a.b.c", size=PHONE) as page:
         await expect(page.get_by_test_id("track-title")).to_have_text("This link has expired")
+
+
+TURNING = ("a\u202eb\u2067c", "a\u2069\u202eb", "\u2068\u2067\u2067\u2069\u202ea", "\u202ea")
+"""Overrides and isolates that are not closed, and ends of isolates that were not begun."""
+
+_UNISOLATED = """
+() => [...document.body.querySelectorAll("*")]
+  .filter((element) => [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim()))
+  .filter((element) => !["SCRIPT", "STYLE", "NOSCRIPT"].includes(element.tagName))
+  .filter((element) => !["isolate", "isolate-override", "plaintext"].includes(getComputedStyle(element).unicodeBidi))
+  .map((element) => element.outerHTML.slice(0, 100))
+"""
+
+_LETTERS_RUN_ON = """
+(item) => {
+  const text = item.lastChild;
+  const left = (at) => {
+    const range = document.createRange();
+    range.setStart(text, at);
+    range.setEnd(text, at + 1);
+    return range.getBoundingClientRect().left;
+  };
+  return left(0) < left(text.data.length - 1);
+}
+"""
+
+
+async def test_no_text_turns_what_is_around_it(desk: Desk) -> None:
+    customer = {"name": TURNING[0], "contact_ref": TURNING[1]}
+    metadata = dict.fromkeys(TURNING, "value")
+    order_id, merchant = await one_order(desk, customer=customer, metadata=metadata)
+    async with desk.page(f"?order={order_id}", token(merchants=[merchant], sub="ada")) as page:
+        await stands_at(page, "created", version=1)
+        values = page.get_by_test_id("order-panel").locator("li:has(> span)", has_text="value")
+        runs_on = [await value.evaluate(_LETTERS_RUN_ON) for value in await values.all()]
+        assert len(runs_on) >= len(TURNING)
+        assert all(runs_on), runs_on
+        await expect(page.locator("#who span")).to_have_text("ada")
+        assert await page.evaluate(_UNISOLATED) == []
+    address = f"track.html#order={order_id}&token={narrowed(order_id)}"
+    async with desk.page(address, size=PHONE) as page:
+        await is_live(page)
+        assert await page.evaluate(_UNISOLATED) == []

@@ -1,7 +1,6 @@
 """What commands write: nothing that a terminal would act on, and nothing that it cannot write."""
 
 import json
-import logging
 import os
 import subprocess
 import sys
@@ -92,7 +91,8 @@ from rich.console import Console
 
 def speak():
     logging.getLogger("x").warning("J\\u00f6rg \\u202e")
-    say(report_text("open-orders", {"rows": [{"status": "m\\u00fcde", "age_from": 0, "age_to": None, "count": 2}]}, 40))
+    row = {"status": "m\\u00fcde", "age_from": 0, "age_to": None, "count": 2}
+    say(report_text("open-orders", {"rows": [row]}, 40))
     Console(highlight=False).print(event_line(EVENT), soft_wrap=True)
     return 0
 

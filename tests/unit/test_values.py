@@ -1,4 +1,4 @@
-"""Values from outside, through ingest, query and notifier: what is refused, in which words, and what is kept."""
+"""Values from outside, in ingest, query and notifier: what is refused, in which words, what is kept."""
 
 import json
 from datetime import UTC, datetime

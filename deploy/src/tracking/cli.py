@@ -10,8 +10,8 @@ from shared.settings import SettingsError
 from tracking.audit import NotRecorded
 from tracking.batch_client import BatchRefused, Undecided
 from tracking.check import NotChecked
-from tracking.data_folder import FolderUnusable
 from tracking.command_options import printable_lines
+from tracking.data_folder import FolderUnusable
 from tracking.dead import NotMoved
 from tracking.examination import NothingToCheck
 from tracking.live import StreamRefused

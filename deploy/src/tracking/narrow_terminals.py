@@ -1,10 +1,10 @@
-"""Terminals whose encoding has not all characters: what is written there instead of those that are missing."""
+"""Terminals whose encoding has not all characters: what is written there instead of the missing ones."""
 
 import codecs
 
 REPLACEMENT = "tracking.replacement"
-"""The name of the error handler: what tables and charts are drawn with has a stand-in of the same width, any other
-character becomes its escape.
+"""The name of the error handler: what tables and charts are drawn with has a stand-in of the same width, any
+other character becomes its escape.
 """
 
 _STAND_INS = str.maketrans("█▓░▏─━→·…", "#=-|--> ~")

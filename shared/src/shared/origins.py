@@ -11,7 +11,7 @@ _ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9.-]+|\[[0-9a-f:]+\])(?::([0
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
 
 _NO_PAGES = frozenset({"about", "blob", "data", "file", "filesystem", "ftp", "javascript", "ws", "wss"})
-"""Schemes of which browsers make no origin. Others are those of hybrid apps: `capacitor`, `ionic`, `tauri`, …"""
+"""Schemes of which browsers make no origin. Others are those of hybrid apps: `capacitor`, `tauri`."""
 
 PREFLIGHT_SECONDS = b"600"
 """How long a browser need not ask again. Firefox takes up to a day; Chrome at most two hours."""

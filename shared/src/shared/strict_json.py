@@ -77,8 +77,8 @@ def _exact(text: str) -> None:
 
 
 def _compare(text: str) -> None:
-    """Raises `InexactNumber` for what is not 0 and would be kept as 0, and for more than 17 digits unless they
-    are those of the double (so what `printf` makes of one passes, whatever it was told).
+    """Raises `InexactNumber` for what is not 0 and would be kept as 0, and for more than 17 digits unless
+    they are those of the double (so what `printf` makes of one passes, whatever it was told).
     """
     if len(text) > MAX_NUMBER_CHARACTERS:
         raise InexactNumber(text)

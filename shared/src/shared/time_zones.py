@@ -4,7 +4,7 @@ from functools import cache
 from zoneinfo import available_timezones
 
 _NO_PLACE = frozenset({"localtime", "posixrules", "Factory"})
-"""What lies beside the zones in many systems: the clock of whoever answers, and stand-ins for a missing one."""
+"""What lies beside the zones in many systems: the clock of whoever answers, and stand-ins for one."""
 
 _VARIANTS = ("posix/", "right/")
 

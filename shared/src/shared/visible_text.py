@@ -21,8 +21,8 @@ _DEFAULT_IGNORABLE = (
     (0x1D173, 0x1D17A),
     (0xE0000, 0xE0FFF),
 )
-"""First and last of each run of `Default_Ignorable_Code_Point` (Unicode, DerivedCoreProperties), but for those
-that are of an unseen category everywhere. The Hangul fillers are among them.
+"""First and last of each run of `Default_Ignorable_Code_Point` (Unicode, DerivedCoreProperties), those of an
+unseen category aside. The Hangul fillers are among them.
 """
 
 _BLANK_SYMBOLS = frozenset("\u2800\U0001d159")
