@@ -226,7 +226,7 @@ _UNISOLATED = """
 () => [...document.body.querySelectorAll("*")]
   .filter((element) => [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim()))
   .filter((element) => !["SCRIPT", "STYLE", "NOSCRIPT"].includes(element.tagName))
-  .filter((element) => !["isolate", "isolate-override", "plaintext"].includes(getComputedStyle(element).unicodeBidi))
+  .filter((element) => !["isolate", "plaintext"].includes(getComputedStyle(element).unicodeBidi))
   .map((element) => element.outerHTML.slice(0, 100))
 """
 

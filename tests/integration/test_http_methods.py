@@ -1,4 +1,4 @@
-"""HTTP as others speak it: HEAD wherever there is a GET, hosts, targets, versions, what every answer has."""
+"""HTTP as others speak it: HEAD wherever there is a GET, hosts, targets, versions, and fields of every answer."""
 
 import asyncio
 import secrets
@@ -155,9 +155,7 @@ HOSTLESS = {
 
 @pytest.mark.parametrize("service", SERVICES)
 @pytest.mark.parametrize("hosts", HOSTLESS.values(), ids=HOSTLESS)
-async def test_a_request_needs_one_host(
-    urls: Mapping[str, str], service: str, hosts: tuple[str, ...]
-) -> None:
+async def test_a_request_needs_one_host(urls: Mapping[str, str], service: str, hosts: tuple[str, ...]) -> None:
     data = "\r\n".join(["GET /healthz HTTP/1.1", *hosts, "", ""]).encode()
     answer = await exchange(urls[service], data)
     assert (answer.status, answer.slug) == (400, "malformed-request")
