@@ -97,7 +97,7 @@ async def open_viewer(url: str, token: str) -> AsyncIterator[Viewer]:
         WrongResult: alone or in a group: what it saw is not what was to be seen.
         OSError: the notifier cannot be reached.
     """
-    async with connect(url, max_size=_MAX_MESSAGE_BYTES, compression=None) as socket:
+    async with connect(url, proxy=None, max_size=_MAX_MESSAGE_BYTES, compression=None) as socket:
         viewer = Viewer(socket)
         async with asyncio.timeout(CONNECT_SECONDS):
             await viewer.subscribe(token)

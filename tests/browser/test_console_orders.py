@@ -254,3 +254,46 @@ async def test_steps_recorded_in_the_same_millisecond_stand_in_the_order_of_thei
         assert versions == list(range(23, 0, -1))
         first = page.get_by_test_id("timeline").locator("li.step").first
         await expect(first).to_have_attribute("data-testid", "refusal")
+
+
+TURNING = ("a\u202eb\u2067c", "a\u2069\u202eb", "\u2068\u2067\u2067\u2069\u202ea", "\u202ea")
+"""Overrides and isolates that are not closed, and ends of isolates that were not begun."""
+
+_UNISOLATED = """
+() => [...document.body.querySelectorAll("*")]
+  .filter((element) => [...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim()))
+  .filter((element) => !["SCRIPT", "STYLE", "NOSCRIPT"].includes(element.tagName))
+  .filter((element) => !["isolate", "plaintext"].includes(getComputedStyle(element).unicodeBidi))
+  .map((element) => element.outerHTML.slice(0, 100))
+"""
+
+_LETTERS_RUN_ON = """
+(item) => {
+  const text = item.lastChild;
+  const left = (at) => {
+    const range = document.createRange();
+    range.setStart(text, at);
+    range.setEnd(text, at + 1);
+    return range.getBoundingClientRect().left;
+  };
+  return left(0) < left(text.data.length - 1);
+}
+"""
+
+
+async def test_no_text_turns_what_is_around_it(desk: Desk) -> None:
+    customer = {"name": TURNING[0], "contact_ref": TURNING[1]}
+    metadata = dict.fromkeys(TURNING, "value")
+    order_id, merchant = await one_order(desk, customer=customer, metadata=metadata)
+    async with desk.page(f"?order={order_id}", token(merchants=[merchant], sub="ada")) as page:
+        await stands_at(page, "created", version=1)
+        values = page.get_by_test_id("order-panel").locator("li:has(> span)", has_text="value")
+        runs_on = [await value.evaluate(_LETTERS_RUN_ON) for value in await values.all()]
+        assert len(runs_on) >= len(TURNING)
+        assert all(runs_on), runs_on
+        await expect(page.locator("#who span")).to_have_text("ada")
+        assert await page.evaluate(_UNISOLATED) == []
+    address = f"track.html#order={order_id}&token={narrowed(order_id)}"
+    async with desk.page(address, size=PHONE) as page:
+        await is_live(page)
+        assert await page.evaluate(_UNISOLATED) == []

@@ -262,7 +262,7 @@ GOOD_LINE = b'{"op":"create","merchant_id":"m","customer":{"name":"a","contact_r
 BAD_LINES = [
     b"{",
     b"\xff",
-    b"\xef\xbb\xbf" + GOOD_LINE,
+    b"\xef\xbb\xbf\xef\xbb\xbf" + GOOD_LINE,
     b"NaN",
     b"[" * 5000,
     b"1" * 5000,
@@ -273,6 +273,7 @@ BAD_LINES = [
     GOOD_LINE[:-1] + b',"x":1}',
     GOOD_LINE[:-1] + b',"metadata":{"a":1e999}}',
     GOOD_LINE[:-1] + b',"metadata":{"a":NaN}}',
+    GOOD_LINE[:-1] + b',"metadata":{"a":1e-400}}',
     GOOD_LINE + GOOD_LINE,
 ]
 

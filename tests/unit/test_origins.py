@@ -14,8 +14,38 @@ def test_a_list_is_read_as_browsers_write_origins() -> None:
 
 
 @pytest.mark.parametrize(
+    "origin",
+    [
+        *("capacitor://localhost", "ionic://localhost", "tauri://localhost", "https://tauri.localhost"),
+        *("http://localhost", "my-app+x.1://App.Example", "tauri://localhost:1420"),
+    ],
+)
+def test_the_pages_of_hybrid_apps_have_origins(origin: str) -> None:
+    origins = parse_origins(f"{DESK},{origin}")
+    assert origins == {DESK, origin}
+    assert not is_foreign(origins, [origin])
+    assert (b"access-control-allow-origin", origin.encode()) in cross_origin_headers(origins, origin)
+
+
+@pytest.mark.parametrize(
     "text",
-    ["*", "null", "desk.example", "https://", f"{DESK}/", f"{DESK}/x", "https://*.example", "ftp://a", "a b"],
+    [
+        "file://",
+        "file://x",
+        "data://x",
+        "ws://desk.example",
+        "capacitor://",
+        "capacitor:localhost",
+        "*",
+        "null",
+        "desk.example",
+        "https://",
+        f"{DESK}/",
+        f"{DESK}/x",
+        "https://*.example",
+        "ftp://a",
+        "a b",
+    ],
 )
 def test_what_is_no_origin_is_refused(text: str) -> None:
     with pytest.raises(BadOrigin):

@@ -117,7 +117,8 @@ class App {
     if (this.#running) this.#store.stop();
     this.#running = signedIn;
     const { sub, source_type } = this.#session.claims;
-    setText(byId("who"), signedIn ? `${sub ?? "somebody"}${source_type ? `, ${source_type}` : ""}` : "Nobody");
+    const whose = signedIn ? [h("span", {}, sub ?? "somebody"), source_type ? `, ${source_type}` : null] : ["Nobody"];
+    byId("who").replaceChildren(...whose.filter((part) => part !== null));
     const mayAct = signedIn && this.#session.canWrite && this.#api.canSend;
     for (const button of document.querySelectorAll("[data-act=create]")) button.hidden = !mayAct;
     if (!signedIn) {

@@ -26,8 +26,25 @@ function build(element, attributes, children) {
       element.setAttribute(name, value === true ? "" : String(value));
     }
   }
-  element.append(...children.flat(3).filter((child) => child !== null && child !== undefined && child !== false));
+  const given = children.flat(3).filter((child) => child !== null && child !== undefined && child !== false);
+  element.append(...given.map((child) => (child instanceof Node ? child : contained(String(child)))));
   return element;
+}
+
+/**
+ * The text with its directional isolates closed. The style sheet isolates every element, which ends whatever a text
+ * has turned, except where the text ends that isolation itself, or begins others that would be ended in its place.
+ */
+function contained(text) {
+  if (!/[\u2066-\u2069]/.test(text)) return text;
+  let open = 0;
+  const kept = text.replace(/[\u2066-\u2069]/g, (mark) => {
+    if (mark !== "\u2069") open += 1;
+    else if (open > 0) open -= 1;
+    else return "";
+    return mark;
+  });
+  return kept + "\u2069".repeat(open);
 }
 
 /** A symbol of the page's own sprite. Decoration: what it says stands beside it as text. */
@@ -44,7 +61,7 @@ export function setIcon(element, name) {
 
 /** Sets the text of an element, and touches the page only where it differs. */
 export function setText(element, text) {
-  const wanted = text ?? "";
+  const wanted = contained(text ?? "");
   if (element.firstChild?.nodeType === 3 && element.childNodes.length === 1) {
     if (element.firstChild.data !== wanted) element.firstChild.data = wanted;
   } else if (element.textContent !== wanted) {

@@ -72,7 +72,7 @@ export function apiParameters(filter) {
 /** Whether an order matches in everything but its status and whether it is open. */
 export function matchesScope(filter, order) {
   if (filter.merchant_id.length && !filter.merchant_id.includes(order.merchant_id)) return false;
-  if (filter.customer_ref && order.customer?.contact_ref !== filter.customer_ref) return false;
+  if (filter.customer_ref && order.customer?.contact_ref.normalize() !== filter.customer_ref.normalize()) return false;
   for (const name of TIMES) {
     const bound = filter.times[name];
     if (bound === undefined) continue;

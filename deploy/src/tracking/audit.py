@@ -2,6 +2,7 @@
 
 import getpass
 import os
+import sys
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 
@@ -24,6 +25,7 @@ from shared.key_pages import PAGE_DOCUMENTS, read_pages
 from shared.timestamps import format_time, now, to_milliseconds
 from tracking.examination import read_partitions
 from tracking.instants import parse_instant
+from tracking.json_lines import json_line
 from tracking.terminal_text import printable
 from tracking.tokens import InvalidClaims, claim_names_in, parse_ttl
 
@@ -100,7 +102,8 @@ async def audit_lines(
                     database.audit, wanted, _IN_TIME, batch=BATCH_ENTRIES, page=page
                 ):
                     for entry in entries:
-                        yield orjson.dumps(audit_view(entry)).decode() if as_json else describe(entry)
+                        view, encoding = audit_view(entry), sys.stdout.encoding
+                        yield json_line(view, encoding) if as_json else describe(entry)
     except DatabaseUnavailable as error:
         raise NotRecorded(f"the database does not answer: {error}") from None
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 
 from shared.workflow import Workflow, load_workflow
+from tracking.terminal_text import printable
 
 EXIT_INTERRUPTED = 130
 
@@ -38,10 +39,16 @@ def run(work: Coroutine[Any, Any, Result]) -> Result:
         raise typer.Exit(EXIT_INTERRUPTED) from None
 
 
-def say(line: str) -> None:
-    """Tells one line at once, also into a pipe."""
-    typer.echo(line)
+def say(text: str) -> None:
+    """Tells one line or more at once, also into a pipe."""
+    # Not by typer, which writes UTF-8 where the terminal says that it takes ASCII.
+    sys.stdout.write(f"{printable_lines(text)}\n")
     sys.stdout.flush()
+
+
+def printable_lines(text: str) -> str:
+    """The lines of the text, each as a terminal may show it."""
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def database_name() -> str:

@@ -25,14 +25,14 @@ def event_line(event: dict[str, Any]) -> Text:
     recorded = datetime.fromisoformat(data["recorded_at"]).astimezone()
     line = Text.assemble(
         (f"{recorded:%H:%M:%S}.{recorded.microsecond // 1000:03d}  ", "dim"),
-        f"{data['order_id']:<20}  ",
-        (f"{data['merchant_id']:<14}  ", "magenta"),
+        f"{printable(data['order_id']):<20}  ",
+        (f"{printable(data['merchant_id']):<14}  ", "magenta"),
     )
     if data["previous_status"] is not None:
-        line.append(f"{data['previous_status']} → ", "dim")
-    line.append(data["status"], _STYLES.get(data["status"], "bold"))
+        line.append(f"{printable(data['previous_status'])} → ", "dim")
+    line.append(printable(data["status"]), _STYLES.get(data["status"], "bold"))
     source = data["source"]
-    line.append(f"  v{data['version']} by {source['type']} {printable(source['id'])}", "dim")
+    line.append(f"  v{data['version']} by {printable(source['type'])} {printable(source['id'])}", "dim")
     line.append(lateness(data), "yellow")
     return line
 
@@ -57,7 +57,7 @@ def refusal_line(time: datetime, order_id: str, problem: dict[str, Any]) -> Text
     """A problem document that a caller got."""
     return Text.assemble(
         (f"{time:%H:%M:%S}.{time.microsecond // 1000:03d}  ", "dim"),
-        f"{order_id:<20}  ",
+        f"{printable(order_id):<20}  ",
         ("refused  ", "bold red"),
-        problem["detail"],
+        printable(problem["detail"]),
     )

@@ -24,6 +24,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from tracking.live_tokens import entitlement, refresh_in
 from tracking.live_view import Document, Gap, GarbledMessage, OrderView, Snapshot, Told
+from tracking.local_hosts import is_local
 from tracking.problem_lines import problem_line
 
 log = logging.getLogger(__name__)
@@ -195,6 +196,7 @@ class LiveOrders:
         token, self._spare_token = self._spare_token or await self._ask_token(), None
         async with connect(
             self._url,
+            proxy=None if is_local(self._url) else True,
             compression=None,
             max_size=MAX_MESSAGE_BYTES,
             open_timeout=CONNECT_SECONDS,

@@ -3,10 +3,12 @@
 import re
 from datetime import datetime
 from typing import Any, Literal
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 import orjson
 from aiohttp import ClientError, ClientSession, ClientTimeout
+
+from shared.time_zones import time_zones
 
 Report = Literal["durations", "status-counts", "open-orders", "refusals"]
 
@@ -63,7 +65,7 @@ def time_of_option(option: str, text: str, time_zone: str) -> str:
     """
     if not _DATE.fullmatch(text):
         return text
-    if time_zone not in available_timezones():
+    if time_zone not in time_zones():
         raise NoReport(f"--time-zone {time_zone}: not an IANA time zone, like Europe/Berlin")
     try:
         return datetime.fromisoformat(text).replace(tzinfo=ZoneInfo(time_zone)).isoformat()

@@ -4,12 +4,13 @@ import asyncio
 import logging
 import sys
 
-import orjson
 from rich.console import Console
 
 from tracking.event_lines import event_line
+from tracking.json_lines import json_line
 from tracking.live import LiveOrders
 from tracking.supervisor import first_of
+from tracking.terminal_text import printable
 
 
 async def print_events(live: LiveOrders, *, json_lines: bool) -> None:
@@ -24,14 +25,14 @@ async def print_events(live: LiveOrders, *, json_lines: bool) -> None:
         await first_of(_print(live, json_lines=json_lines), _announce(live))
     finally:
         if live.cursor and live.cursor != asked:
-            sys.stderr.write(f"go on from here with --after {live.cursor}\n")
+            sys.stderr.write(f"go on from here with --after {printable(live.cursor)}\n")
 
 
 async def _print(live: LiveOrders, *, json_lines: bool) -> None:
     console = Console(highlight=False)
     async for event in live.events():
         if json_lines:
-            sys.stdout.write(orjson.dumps(event).decode() + "\n")
+            sys.stdout.write(json_line(event, sys.stdout.encoding) + "\n")
         else:
             console.print(event_line(event), soft_wrap=True)
         sys.stdout.flush()

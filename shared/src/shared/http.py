@@ -29,6 +29,7 @@ from shared.problems import PROBLEM_MEDIA_TYPE, Problem, ProblemError, validatio
 from shared.request_heads import host_fault
 from shared.settings import Settings
 from shared.tracing import trace_id_of
+from shared.validation_messages import message_of
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ def pointer_errors(error: ValidationError | RequestValidationError, skip: int = 
     """Pydantic's errors as ``{pointer, message}`` (JSON pointers, RFC 6901), bounded, without the input."""
     errors: Sequence[Any] = error.errors(**_BARE) if isinstance(error, ValidationError) else error.errors()
     return [
-        {"pointer": "".join(f"/{_escape(part)}" for part in e["loc"][skip:]), "message": e["msg"]}
+        {"pointer": "".join(f"/{_escape(part)}" for part in e["loc"][skip:]), "message": message_of(e)}
         for e in errors[:MAX_ERRORS_TOLD]
     ]
 

@@ -16,6 +16,7 @@ def identifier_pattern(most: int) -> str:
 
 
 IDENTIFIER_PATTERN = identifier_pattern(MAX_IDENTIFIER_CHARACTERS)
+IDENTIFIER_RULE = f"1 to {MAX_IDENTIFIER_CHARACTERS} of letters, digits and . _ : -, a letter or digit first"
 _IDENTIFIER = re.compile(IDENTIFIER_PATTERN[1:-1])
 _CONTENT_UPDATE_ID = re.compile(r"load-[0-9a-f]{32}")
 

@@ -7,8 +7,11 @@ Headers = Iterable[tuple[bytes, bytes]]
 
 MAX_ORIGINS = 100
 
-_ORIGIN = re.compile(r"(https?)://([a-z0-9.-]+|\[[0-9a-f:]+\])(?::(\d{1,5}))?")
+_ORIGIN = re.compile(r"([a-z][a-z0-9+.-]*)://([a-z0-9.-]+|\[[0-9a-f:]+\])(?::([0-9]{1,5}))?", re.IGNORECASE)
 _DEFAULT_PORTS = {"http": "80", "https": "443"}
+
+_NO_PAGES = frozenset({"about", "blob", "data", "file", "filesystem", "ftp", "javascript", "ws", "wss"})
+"""Schemes of which browsers make no origin. Others are those of hybrid apps: `capacitor`, `tauri`."""
 
 PREFLIGHT_SECONDS = b"600"
 """How long a browser need not ask again. Firefox takes up to a day; Chrome at most two hours."""
@@ -41,13 +44,17 @@ def parse_origins(text: str) -> frozenset[str]:
 
 
 def _parse_origin(text: str) -> str:
-    match = _ORIGIN.fullmatch(text.strip().lower())
-    if match is None:
+    match = _ORIGIN.fullmatch(text.strip())
+    scheme, host, port = match.groups() if match else ("", "", None)
+    scheme = scheme.lower()
+    if not scheme or scheme in _NO_PAGES:
         raise BadOrigin(
-            f"{text.strip()[:100]} is no origin like https://desk.example or http://localhost:8080"
+            f"{text.strip()[:100]} is no origin like https://desk.example, http://localhost:8080 or"
+            " capacitor://localhost"
         )
-    scheme, host, port = match.groups()
-    return f"{scheme}://{host}" if port in (None, _DEFAULT_PORTS[scheme]) else f"{scheme}://{host}:{port}"
+    if scheme in _DEFAULT_PORTS:  # of another scheme, browsers leave the host as it is
+        host = host.lower()
+    return f"{scheme}://{host}" if port in (None, _DEFAULT_PORTS.get(scheme)) else f"{scheme}://{host}:{port}"
 
 
 def is_foreign(origins: frozenset[str], sent: list[str]) -> bool:

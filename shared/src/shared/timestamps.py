@@ -7,7 +7,12 @@ from typing import Annotated
 import orjson
 from pydantic import AfterValidator, AwareDatetime, BeforeValidator, PlainSerializer
 
-_RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)")
+_RFC_3339 = re.compile(
+    r"(?P<minute>[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ](?P<hour>[0-9]{2}):[0-9]{2}):"
+    r"(?P<second>[0-9]{2})(?P<fraction>\.[0-9]{1,9})?(?P<offset>[Zz]|[+-][0-9]{2}:[0-9]{2})"
+)
+_OFFSET = re.compile(r"[Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9]")
+_MINUTES_OF_A_DAY = 24 * 60
 
 
 EARLIEST_TIME = datetime(1900, 1, 1, tzinfo=UTC)
@@ -48,14 +53,43 @@ def _in_range(time: datetime) -> datetime:
     return to_milliseconds(time)
 
 
-def _rfc_3339(value: object) -> object:
-    # pydantic would take a string of digits for seconds since the epoch.
-    if not isinstance(value, str):
-        return value
-    if not _RFC_3339.fullmatch(value):
+def parse_time(text: str) -> datetime:
+    """The time that an RFC 3339 text names, with its offset.
+
+    A leap second, which Python has no value for, is the last millisecond of its minute.
+
+    Raises:
+        ValueError: it names none. The message is for its sender.
+    """
+    found = _RFC_3339.fullmatch(text)
+    if found is None:
         raise ValueError("must be an RFC 3339 time with an offset, like 2026-01-31T08:15:00Z")
-    # Behind a validator written in Python, a strict model would refuse the text.
-    return datetime.fromisoformat(value.upper())
+    if not _OFFSET.fullmatch(found["offset"]):
+        raise ValueError("must have an offset of Z or ±hh:mm, hours to 23, minutes to 59")
+    is_leap_second = found["second"] == "60"
+    whole = f"{found['minute']}:59.999{found['offset']}" if is_leap_second else text
+    try:
+        time = datetime.fromisoformat(whole.upper())
+    except ValueError:
+        raise ValueError("must be a day and a time of day that exist") from None
+    if found["hour"] == "24":  # newer versions of Python take it for the next day's midnight
+        raise ValueError("must be a day and a time of day that exist")
+    if is_leap_second and not _ends_a_day_in_utc(time):
+        raise ValueError("must not have a second 60 elsewhere than at 23:59 UTC, where leap seconds are")
+    return time
+
+
+def _ends_a_day_in_utc(time: datetime) -> bool:
+    # By minutes alone: the first and the last days of the calendar have no instant in UTC.
+    offset = time.utcoffset() or timedelta()
+    minutes = time.hour * 60 + time.minute - offset // timedelta(minutes=1)
+    return minutes % _MINUTES_OF_A_DAY == _MINUTES_OF_A_DAY - 1
+
+
+def _rfc_3339(value: object) -> object:
+    # pydantic would take a string of digits for seconds since the epoch. And behind a validator written in
+    # Python, a strict model would refuse the text.
+    return parse_time(value) if isinstance(value, str) else value
 
 
 Timestamp = Annotated[

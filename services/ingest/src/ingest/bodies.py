@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from shared.documents import Metadata
 from shared.identifiers import Identifier
 from shared.timestamps import MAX_CLOCK_AHEAD, Timestamp, now
+from shared.visible_text import CONTROL_FREE_PATTERN, canonical_form, shows_something
 
 MAX_METADATA_BYTES = 4096
 MAX_METADATA_KEYS = 32
@@ -17,10 +18,34 @@ MAX_METADATA_LEVELS = 4
 _MIN_INT, _MAX_INT = -(2**63), 2**63 - 1
 """What the database and most languages hold exactly as an integer."""
 
-_NO_CONTROL = r"^[^\x00-\x1f\x7f-\x9f]*$"
+MAX_NAME_CHARACTERS = 200
+MAX_CONTACT_REF_CHARACTERS = 128
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_NO_CONTROL)]
-ContactRef = Annotated[str, StringConstraints(min_length=1, max_length=128, pattern=_NO_CONTROL)]
+
+def _visible(text: str) -> str:
+    if not shows_something(text):
+        raise ValueError("must have a character that can be seen")
+    return text
+
+
+def _short_in_nfc(contact_ref: str) -> str:
+    # It is stored in that form, which has a few characters as two.
+    if len(canonical_form(contact_ref)) > MAX_CONTACT_REF_CHARACTERS:
+        raise ValueError(f"must have at most {MAX_CONTACT_REF_CHARACTERS} characters in NFC")
+    return contact_ref
+
+
+Name = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=MAX_NAME_CHARACTERS, pattern=CONTROL_FREE_PATTERN),
+    AfterValidator(_visible),
+]
+ContactRef = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=MAX_CONTACT_REF_CHARACTERS, pattern=CONTROL_FREE_PATTERN),
+    AfterValidator(_visible),
+    AfterValidator(_short_in_nfc),
+]
 StatusName = Annotated[str, StringConstraints(min_length=1, max_length=32)]
 
 

@@ -11,7 +11,13 @@ from ingest.bodies import CreateOperation, Operation, UpdateOperation
 from shared.http import pointer_errors
 from shared.identifiers import is_identifier
 from shared.problems import Problem, ProblemError, validation_problem
-from shared.strict_json import NotStrict, refuse_ambiguous, split_array
+from shared.strict_json import (
+    InexactNumber,
+    NotStrict,
+    refuse_ambiguous,
+    split_array,
+    without_byte_order_mark,
+)
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_BATCH_BYTES = 1024 * 1024
@@ -43,7 +49,7 @@ def parse_body(kind: type[B], body: bytes) -> B:
     Raises:
         ProblemError: `malformed-json` or `validation-failed`.
     """
-    read = _read(kind.model_validate_json, body)
+    read = _read(kind.model_validate_json, without_byte_order_mark(body))
     if isinstance(read, Problem):
         raise ProblemError(read.slug, read.detail, **read.members)
     return read
@@ -56,11 +62,12 @@ def parse_batch(body: bytes, *, lines: bool) -> list[AnyOperation | BadOperation
         ProblemError: `malformed-json` (the array cannot be read), `validation-failed` (no array, or
             none or more than 1,000 operations).
     """
-    return _parse_lines(body) if lines else _parse_array(body)
+    return _parse_lines(body) if lines else _parse_array(without_byte_order_mark(body))
 
 
 def _parse_lines(body: bytes) -> list[AnyOperation | BadOperation]:
-    lines = [line for line in body.split(b"\n") if line.strip()]
+    # Where files were joined, there are marks in the middle.
+    lines = [line for line in map(without_byte_order_mark, body.split(b"\n")) if line.strip()]
     _check_number(len(lines))
     return [_parse_operation(line) for line in lines]
 
@@ -118,10 +125,17 @@ def _read(validate: Callable[[bytes], R], raw: bytes, *, skip_tag: bool = False)
             return value
     try:
         refuse_ambiguous(raw)
+    except InexactNumber as error:
+        return value if isinstance(value, Problem) else _inexact(error)
     except NotStrict as error:
         # Before all other faults: they are told of one of two readings.
         return Problem("malformed-json", f"The body is not valid JSON: {error}.")
     return value
+
+
+def _inexact(error: InexactNumber) -> Problem:
+    # Where it stands, only its reader knew; the message has the number.
+    return validation_problem([{"pointer": "", "message": str(error)}])
 
 
 def _ids_in(raw: bytes) -> tuple[str | None, str | None]:

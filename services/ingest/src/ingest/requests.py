@@ -18,6 +18,7 @@ from shared.identifiers import (
 from shared.problems import ProblemError
 from shared.timestamps import now
 from shared.tracing import traceparent_of
+from shared.visible_text import canonical_form
 from shared.workflow import Workflow
 
 DEFAULT_WAIT_SECONDS = 3.0
@@ -116,7 +117,8 @@ class CommandFactory:
         if not may_create_for(self.principal.grant, order_id, body.merchant_id):
             detail = f"The token may not create this order for merchant {body.merchant_id}."
             raise ProblemError.of(insufficient_scope(detail, "orders:write"))
-        customer = Customer.model_construct(name=body.customer.name, contact_ref=body.customer.contact_ref)
+        name, contact_ref = body.customer.name, body.customer.contact_ref
+        customer = Customer.model_construct(name=name, contact_ref=canonical_form(contact_ref))
         return CreateOrder.model_construct(
             op="create",
             update_id=update_id,
@@ -129,7 +131,8 @@ class CommandFactory:
                 "create",
                 occurred_at=body.occurred_at,
                 metadata=body.metadata,
-                body={"merchant_id": body.merchant_id, "customer": [customer.name, customer.contact_ref]},
+                # As it was sent: replicas of earlier, which store it so, must agree in what a repeat is.
+                body={"merchant_id": body.merchant_id, "customer": [name, contact_ref]},
             ),
             **self._common,
         )

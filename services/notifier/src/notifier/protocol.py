@@ -11,7 +11,7 @@ from notifier.filters import Filter
 from shared.http import pointer_errors
 from shared.identifiers import Identifier
 from shared.problems import Problem, validation_problem
-from shared.strict_json import refuse_ambiguous
+from shared.strict_json import refuse_ambiguous, without_byte_order_mark
 from shared.tokens import MAX_TOKEN_BYTES
 
 STREAM_PATH = "/v1/stream"
@@ -105,9 +105,10 @@ def parse_message(data: bytes) -> Subscribe | Refresh:
     Raises:
         Refusal: it is none.
     """
+    text = without_byte_order_mark(data)
     try:
-        document = pydantic_core.from_json(data, allow_inf_nan=False)
-        refuse_ambiguous(data)
+        document = pydantic_core.from_json(text, allow_inf_nan=False)
+        refuse_ambiguous(text)
     except ValueError as error:
         problem = Problem("malformed-json", f"The message is not valid JSON: {error}.")
         raise Refusal(BAD_MESSAGE, "not JSON", problem) from None

@@ -13,6 +13,7 @@ from query.parameters import Flag, Identifiers, Parameters, Statuses, Time, Whol
 from query.reach import Reach
 from shared.documents import OrderDocument
 from shared.key_order import KeyOrder
+from shared.visible_text import CONTROL_FREE_PATTERN, canonical_forms
 
 MAX_ORDERS = 500
 
@@ -31,9 +32,9 @@ class ListParameters(Parameters):
 
     status: Statuses
     merchant_id: Identifiers
-    customer_ref: Annotated[
-        str | None, Field(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")
-    ] = None
+    customer_ref: Annotated[str | None, Field(min_length=1, max_length=128, pattern=CONTROL_FREE_PATTERN)] = (
+        None
+    )
     active: Flag | None = None
     created_from: Time | None = None
     created_to: Time | None = None
@@ -142,7 +143,7 @@ def _direction(parameters: ListParameters) -> int:
 def _conditions(parameters: ListParameters, reach: Reach) -> dict[str, Any]:
     conditions = reach.conditions("_id")
     if parameters.customer_ref is not None:
-        conditions["customer.contact_ref"] = {"$eq": parameters.customer_ref}
+        conditions["customer.contact_ref"] = _same_text(parameters.customer_ref)
     if parameters.status:
         conditions["status"] = {"$in": sorted(set(parameters.status))}
     if parameters.active is not None:
@@ -157,6 +158,12 @@ def _conditions(parameters: ListParameters, reach: Reach) -> dict[str, Any]:
         if start or end:
             conditions[field] = {operator: time for operator, time in bounds.items() if time}
     return conditions
+
+
+def _same_text(text: str) -> dict[str, Any]:
+    # What is stored is in NFC; orders of earlier have it as it was sent.
+    forms = canonical_forms(text)
+    return {"$in": forms} if len(forms) > 1 else {"$eq": text}
 
 
 def _first_stage(conditions: dict[str, Any], field: SortField, direction: int) -> dict[str, Any]:

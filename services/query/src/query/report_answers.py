@@ -13,11 +13,12 @@ from query.csv_text import CSV_CONTENT_TYPE, CSV_MEDIA_TYPE, Cell, csv_lines
 from query.horizon import AS_OF, as_of_header
 from query.negotiation import preferred_type
 from query.parameters import Identifiers, Parameters, Time, invalid_parameter
-from query.report_buckets import MAX_BUCKETS, Buckets, Interval, TooManyBuckets, cut, time_zones
+from query.report_buckets import MAX_BUCKETS, Buckets, Interval, TooManyBuckets, cut
 from query.report_counts import Since
 from query.report_figures import Clock, Per
 from shared.http import JsonResponse
 from shared.problems import ProblemError
+from shared.time_zones import time_zones
 from shared.timestamps import format_time, now
 
 DEFAULT_RANGE = timedelta(days=7)

@@ -4,9 +4,8 @@ from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from functools import cache
 from typing import Literal
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 Interval = Literal["hour", "day"]
 
@@ -20,12 +19,6 @@ _STEP = timedelta(minutes=30)
 
 class TooManyBuckets(ValueError):
     """The range has more than `MAX_BUCKETS` of the intervals."""
-
-
-@cache
-def time_zones() -> frozenset[str]:
-    """The IANA names that are known here."""
-    return frozenset(available_timezones())
 
 
 @dataclass(frozen=True, slots=True)
