@@ -5,10 +5,11 @@ from collections.abc import Coroutine, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 import typer
 
+from shared.time_zones import time_zones
 from shared.workflow import Workflow
 from tracking.command_options import DataDir, TokenOption, checked_url, run, say, workflow_here
 from tracking.data_folder import DEFAULT_FOLDER
@@ -169,11 +170,10 @@ def _delimiter(text: str) -> str:
 def _zone(name: str) -> ZoneInfo | None:
     if not name:
         return None
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
+    if name not in time_zones():
         message = f"{quoted(name)} is no IANA name of a time zone, like Europe/Berlin"
-        raise typer.BadParameter(message, param_hint="--time-zone") from None
+        raise typer.BadParameter(message, param_hint="--time-zone")
+    return ZoneInfo(name)
 
 
 def _checked_map(texts: list[str]) -> ColumnMap:

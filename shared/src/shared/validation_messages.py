@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from shared.identifiers import IDENTIFIER_PATTERN, IDENTIFIER_RULE
+from shared.identifiers import IDENTIFIER_PATTERN, IDENTIFIER_RULE, SUBJECT_PATTERN, SUBJECT_RULE
 from shared.visible_text import CONTROL_FREE_PATTERN, CONTROL_FREE_RULE
 
 _OWN_WORDS = "Value error, "
@@ -12,6 +12,7 @@ _RULES = {
     f"String should match pattern '{pattern}'": f"must be {rule}"
     for pattern, rule in (
         (IDENTIFIER_PATTERN, IDENTIFIER_RULE),
+        (SUBJECT_PATTERN, SUBJECT_RULE),
         (CONTROL_FREE_PATTERN, CONTROL_FREE_RULE),
     )
 }

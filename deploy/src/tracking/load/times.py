@@ -7,6 +7,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
+from shared.timestamps import parse_time
 from tracking.load.faults import Fault, UnreadableRecord
 
 _RFC_3339 = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)")
@@ -85,7 +86,6 @@ def _first_moment(local: datetime, zone: ZoneInfo) -> datetime:
 def instant_of(text: str) -> float | None:
     """The seconds since 1970 of an RFC 3339 time, to order by; None for a text that is none."""
     try:
-        time = datetime.fromisoformat(text.upper())
-        return time.timestamp() if time.tzinfo else None
+        return parse_time(text).timestamp()
     except (ValueError, OverflowError):
         return None
