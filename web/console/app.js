@@ -9,7 +9,7 @@ import { Api, Refusal } from "./api.js";
 import { Board, connectSearch } from "./board.js";
 import { awaitConfiguration, readConfiguration } from "./configuration.js";
 import { Connection } from "./connection.js";
-import { byId, closeMenus, setText, toast } from "./dom.js";
+import { byId, closeMenus, h, setText, toast } from "./dom.js";
 import { readFilter, writeFilter } from "./filters.js";
 import { Latency } from "./latency.js";
 import { OrderPanel } from "./order.js";
