@@ -151,12 +151,17 @@ def _conditions(parameters: ListParameters, reach: Reach) -> dict[str, Any]:
         ("created_at", parameters.created_from, parameters.created_to),
         ("updated_at", parameters.updated_from, parameters.updated_to),
     ):
-        # The same as $gte, in whole milliseconds. With that, the embedded database leaves out what equals the
-        # bound where the index falls and another field goes before.
-        bounds = {"$gt": start and start - _MILLISECOND, "$lt": end}
         if start or end:
-            conditions[field] = {operator: time for operator, time in bounds.items() if time}
+            conditions[field] = time_bounds(start, end)
     return conditions
+
+
+def time_bounds(start: datetime | None, end: datetime | None) -> dict[str, datetime]:
+    """The condition start ≤ time < end; at least one of them is there."""
+    # The same as $gte, in whole milliseconds. With that, the embedded database leaves out what equals the
+    # bound where the index falls and another field goes before.
+    bounds = {"$gt": start and start - _MILLISECOND, "$lt": end}
+    return {operator: time for operator, time in bounds.items() if time}
 
 
 def _first_stage(conditions: dict[str, Any], field: SortField, direction: int) -> dict[str, Any]:

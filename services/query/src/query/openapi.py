@@ -8,7 +8,7 @@ from query import examples, report_examples
 from query.audit_shapes import AUDIT_PAGE, AuditPage
 from query.csv_text import CSV_MEDIA_TYPE, csv_lines
 from query.export_forms import EXPORTED_TYPES, NDJSON_MEDIA_TYPE
-from query.report_shapes import DurationReport, OpenReport, RefusalReport, StatusReport
+from query.report_shapes import DurationReport, OpenReport, RefusalReport, StatusReport, TotalsReport
 from query.shapes import EventPage, History, OrderPage, OrderUpdates, UpdateOutcome
 from shared.json_schemas import Document
 from shared.messages import OrderView
@@ -173,6 +173,9 @@ _OPERATIONS = {
     "/v1/reports/durations": _report("get_durations", DurationReport, report_examples.DURATIONS),
     "/v1/reports/status-counts": _report("get_status_counts", StatusReport, report_examples.STATUS_COUNTS),
     "/v1/reports/open-orders": _report("get_open_orders", OpenReport, report_examples.OPEN_ORDERS),
+    "/v1/reports/created-and-closed": _report(
+        "get_created_and_closed", TotalsReport, report_examples.CREATED_AND_CLOSED
+    ),
     "/v1/reports/refusals": _report("get_refusals", RefusalReport, report_examples.REFUSALS),
 }
 
