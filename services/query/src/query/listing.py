@@ -13,6 +13,7 @@ from query.parameters import Flag, Identifiers, Parameters, Statuses, Time, Whol
 from query.reach import Reach
 from shared.documents import OrderDocument
 from shared.key_order import KeyOrder
+from shared.search_words import searched_words
 
 MAX_ORDERS = 500
 
@@ -40,9 +41,17 @@ class ListParameters(Parameters):
     updated_from: Time | None = None
     updated_to: Time | None = None
     sort: Literal["-created_at", "created_at", "-updated_at", "updated_at"] = "-created_at"
+    q: Annotated[str | None, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")] = None
     limit: Annotated[WholeNumber, Field(ge=1, le=MAX_ORDERS)] = 50
     cursor: str | None = None
     bom: Flag = False
+
+    @field_validator("q")
+    @classmethod
+    def _asks_for_something(cls, text: str | None) -> str | None:
+        if text is not None and not searched_words(text):
+            raise ValueError("must hold a word")
+        return text
 
     @field_validator("created_to", "updated_to")
     @classmethod
@@ -68,6 +77,8 @@ class ListParameters(Parameters):
     def binding(self) -> bytes:
         """What a cursor is bound to: everything but the page and the form of a file."""
         fields = self.model_dump(mode="json", exclude={"cursor", "limit", "bom"})
+        if self.q is None:  # as in the cursors of earlier releases
+            del fields["q"]
         fields |= {name: sorted(set(fields[name])) for name in ("status", "merchant_id")}
         return orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
 

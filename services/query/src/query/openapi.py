@@ -75,6 +75,14 @@ _PARAMETERS: dict[str, Document] = {
     "created_to": {"description": "Created before this time."},
     "updated_from": {"description": "Last changed at this time or later."},
     "updated_to": {"description": "Last changed before this time."},
+    "q": {
+        "description": (
+            "Only orders of which a word begins with each of these words, without regard to case and accents:"
+            " order id, merchant, customer reference, name, and who reported the newest change. The newest"
+            " 2,000 that match; a moment behind the changes. Tokens that are not shown the customer search"
+            " order ids and merchants. Not for files."
+        )
+    },
     "sort": {"description": "By which time; with `-`, the newest first."},
     "limit": {"description": "At most so many on a page."},
     "bom": {"description": "Only with `text/csv`: a byte order mark in front, by which Excel knows UTF-8."},
