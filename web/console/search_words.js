@@ -44,6 +44,8 @@ function allWords({ order_id, merchant_id, customer, source }) {
   return words;
 }
 
-const fold = (text) => text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase();
+const BASE_LETTERS = { ß: "ss", æ: "ae", œ: "oe", ø: "o", ł: "l", đ: "d", ð: "d", þ: "th", ı: "i" };
+const fold = (text) =>
+  text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase().replace(/[ßæœøłđðþı]/gu, (letter) => BASE_LETTERS[letter]);
 const split = (text) => text.split(/\s+/u).filter(Boolean);
 const cut = (word) => (word.length <= MAX_WORD_CHARACTERS ? word : [...word].slice(0, MAX_WORD_CHARACTERS).join(""));

@@ -21,13 +21,22 @@ MAX_SEARCHED_WORDS = 8
 _LAST = "\U0010ffff"
 """Behind every text that begins with what stands before it."""
 
+_BASE_LETTERS = str.maketrans(
+    {"ß": "ss", "æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i"}
+)
+"""Letters that Unicode does not take apart, and that people type without their stroke."""
+
 _PARTS = re.compile(r"[^\w@+]+|_")
 
 
 def fold(text: str) -> str:
-    """Without case and accents, ligatures and wide forms taken apart."""
+    """Without case and accents, ligatures and wide forms taken apart: `Łódź` is `lodz`."""
     decomposed = unicodedata.normalize("NFKD", text)
-    return "".join(each for each in decomposed if unicodedata.category(each)[0] != "M").lower()
+    return (
+        "".join(each for each in decomposed if unicodedata.category(each)[0] != "M")
+        .lower()
+        .translate(_BASE_LETTERS)
+    )
 
 
 def words_of_event(event: EventDocument) -> list[str]:
