@@ -25,6 +25,7 @@ from callers import eventually, token
 ORDERS = 5000
 EVENTS_PER_SECOND = 50
 SEEN_LIVE = 200
+UNKNOWN = "\N{EN DASH}"
 MAX_ROWS_IN_PAGE = 80
 """What a high screen shows and some more: not thousands."""
 
@@ -160,7 +161,7 @@ async def test_what_closes_while_the_figures_of_today_are_on_their_way_is_counte
         await eventually(is_asked)
         await desk.report([update(ids[3], "cancelled")])
         await expect(row_of(page, ids[3])).to_have_count(0)
-        await expect(page.get_by_test_id("count-cancelled")).to_contain_text("–")
+        await expect(page.get_by_test_id("count-cancelled")).to_contain_text(UNKNOWN)
         async with page.expect_response("**/v1/reports/created-and-closed*"):
             answered.set()
         await desk.report([update(ids[4], "cancelled")])
@@ -192,13 +193,13 @@ async def test_counts_are_a_dash_while_they_are_not_known(desk: Desk) -> None:
         await page.reload()
         await expect(row_of(page, ids[0])).to_be_visible()
         for name in ("open", "created", "picked_up", "delivered"):
-            await expect(page.get_by_test_id(f"count-{name}").locator(".chip-count")).to_have_text("–")
+            await expect(page.get_by_test_id(f"count-{name}").locator(".chip-count")).to_have_text(UNKNOWN)
         streaming.set()
         await is_live(page)
         await counts_are(page, {"open": 150, "created": 150, "picked_up": 0})
         delivered = page.get_by_test_id("count-delivered")
         await expect(delivered).to_have_attribute("title", "Not known: Not for this token.")
-        await expect(delivered.locator(".chip-count")).to_have_text("–")
+        await expect(delivered.locator(".chip-count")).to_have_text(UNKNOWN)
 
 
 async def counts_are(page: Page, wanted: dict[str, int]) -> None:
@@ -253,7 +254,7 @@ async def test_what_closed_today_is_opened_as_it_was_counted(desk: Desk) -> None
         await counts_are(page, {"cancelled": 3})
         await page.get_by_test_id("search").fill(ids[1])
         await shows_only(page, ids[1:2])
-        await expect(chip.locator(".chip-count")).to_have_text("–")
+        await expect(chip.locator(".chip-count")).to_have_text(UNKNOWN)
         await page.get_by_test_id("search").fill("")
         await chip.click()
         await expect(page).to_have_url(f"{desk.console}?merchant_id={merchant}&sort=created_at")
