@@ -153,6 +153,8 @@ ROUTES: tuple[Route, ...] = (
     *_routes("ingest", "create", "POST /v1/orders"),
     *_routes("ingest", "update", "POST /v1/orders/{order_id}/updates"),
     *_routes("ingest", "batch", "POST /v1/batch"),
+    *_routes("ingest", "order", "GET /v1/orders/{order_id}"),
+    *_routes("ingest", "outcome", "GET /v1/updates/{order_id}/{update_id}"),
     *_routes("ingest", "open", *_OPERATIONS, *_API_PAGES),
     *_routes(
         "query",

@@ -59,7 +59,7 @@ def app_of(service: Service) -> FastAPI:
         return create_app(QuerySettings.model_validate(_SETTINGS), nothing, DEFAULT_WORKFLOW, nothing)
     app = FastAPI(title="ingest", summary="Ingest", version="1", openapi_url=None)
     install_plumbing(app, IngestSettings.model_validate(_SETTINGS), dict)
-    add_routes(app, Ingest(Dispatcher(1), *cast(Any, (None, None, DEFAULT_WORKFLOW))))
+    add_routes(app, Ingest(Dispatcher(1), *cast(Any, (None, None, DEFAULT_WORKFLOW, None))))
     return app
 
 

@@ -69,7 +69,7 @@ def routes_of(app: FastAPI) -> set[tuple[str, str]]:
 
 def actual_routes() -> dict[str, set[tuple[str, str]]]:
     verifier = TokenVerifier(Settings.model_validate(UNSET))
-    ingest = Ingest(Dispatcher(1), verifier, NOTHING, DEFAULT_WORKFLOW)
+    ingest = Ingest(Dispatcher(1), verifier, NOTHING, DEFAULT_WORKFLOW, NOTHING)
     console = {"console_dir": Path("web/console"), "public_stream_url": "ws://127.0.0.1:1/v1/stream"}
     of_query = QuerySettings.model_validate(UNSET | console)
     plumbing = FastAPI(openapi_url=None)

@@ -75,8 +75,8 @@ async def test_a_refusal_at_the_start_is_one_line_and_exit_code_78(
         refused = [
             ("ingest", url.replace("guest:guest", f"guest:{PASSWORD}"), "ACCESS_REFUSED - Login was refused"),
             ("notifier", no_vhost, "NOT_ALLOWED - vhost not-there not found"),
-            ("ingest", url.replace("guest:guest", f"{nothing}:{PASSWORD}"), "ACCESS_REFUSED - access to"),
-            ("notifier", url.replace("guest:guest", f"{nothing}:{PASSWORD}"), "ACCESS_REFUSED - access to"),
+            ("ingest", url.replace("guest:guest", f"{nothing}:{PASSWORD}"), "ACCESS_REFUSED"),
+            ("notifier", url.replace("guest:guest", f"{nothing}:{PASSWORD}"), "ACCESS_REFUSED"),
         ]
         services = [
             (await start_service(module, wait=False, AMQP_URL=wrong), reason)

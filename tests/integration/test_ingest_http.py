@@ -4,7 +4,9 @@ import time
 from typing import Any
 from uuid import uuid4
 
-from callers import token
+from aiohttp import ClientSession
+
+from callers import Caller, token
 from fixtures import Spine, StartService
 
 ORDER: dict[str, Any] = {"merchant_id": "m-1", "customer": {"name": "Ada", "contact_ref": "crm-1"}}
@@ -356,3 +358,40 @@ async def test_no_condition_is_ignored(spine: Spine) -> None:
         assert (answer.status, slug(answer.body)) == (status, name), answer.body
     unchanged = await spine.caller.post(path, {"status": "picked_up"}, If_Match=tag)
     assert unchanged.body["version"] == 2
+
+
+async def test_what_location_names_can_be_read_there_as_query_answers_it(
+    spine: Spine, start_service: StartService
+) -> None:
+    order_id = uuid4().hex
+    query = await start_service("query")
+    created = await spine.caller.post(
+        "/v1/orders", ORDER | {"order_id": order_id}, Prefer="respond-async", Idempotency_Key="k"
+    )
+    await spine.caller.post(f"/v1/orders/{order_id}/updates", {"status": "delivered"}, Idempotency_Key="r")
+    headers = {"Authorization": f"Bearer {token()}"}
+    locations = [created.headers["Location"], f"/v1/updates/{order_id}/r", f"/v1/orders/{order_id}"]
+    async with ClientSession(headers=headers) as session:
+        for location in locations:
+            get = session.get
+            async with get(spine.ingest.url + location) as here, get(query.url + location) as there:
+                told, known = await here.json(), await there.json()
+            for document in (told, known):
+                document.get("problem", {}).pop("trace_id", None)
+            assert (here.status, told) == (200, known)
+            assert here.headers.get("ETag") == there.headers.get("ETag")
+        etag = here.headers["ETag"]
+        async with session.get(spine.ingest.url + location, headers={"If-None-Match": etag}) as again:
+            assert again.status == 304
+        async with session.get(f"{spine.ingest.url}{location}?at=2026-01-01T00:00:00Z") as past:
+            assert (past.status, slug(await past.json(content_type=None))) == (422, "validation-failed")
+
+
+async def test_where_query_is_elsewhere_location_says_so(spine: Spine, start_service: StartService) -> None:
+    ingest = await start_service("ingest", PUBLIC_QUERY_URL="https://query.example:8443/tracking/")
+    async with Caller([ingest.url]) as caller:
+        created = await caller.post("/v1/orders", ORDER)
+        taken = await caller.post("/v1/orders", ORDER, Prefer="respond-async", Idempotency_Key="k")
+    base = "https://query.example:8443/tracking/v1"
+    assert created.headers["Location"] == f"{base}/orders/{created.body['order_id']}"
+    assert taken.headers["Location"] == f"{base}/updates/{taken.body['order_id']}/k"

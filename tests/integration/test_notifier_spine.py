@@ -15,7 +15,7 @@ async def test_what_is_posted_arrives_in_the_stream(
     start_service: StartService, service_environment: dict[str, str]
 ) -> None:
     services = {name: await start_service(name) for name in ("order_state", "ingest", "notifier")}
-    claims = {"sub": "t", "scope": "orders:read orders:write", "merchants": ["acme"], "exp": 2**33}
+    claims = {"sub": "t", "scope": "orders:read orders:write", "merchants": ["acme"], "exp": 2**32}
     token = jwt.encode(claims, service_environment["JWT_SECRET"], "HS256")
     order = new_order()
     watcher = Watcher(services["notifier"].stream_url, lambda: token)

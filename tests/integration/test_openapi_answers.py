@@ -96,6 +96,9 @@ def asked_of_ingest() -> Iterator[Request]:
     for path, methods in document_of("ingest")["paths"].items():
         if "get" in methods:
             yield Request(path)
+            if methods["get"]["security"]:
+                yield Request(path, "?strange=1")
+                yield Request(path, order_id="unseen")
             continue
         for media_type, content in methods["post"]["requestBody"]["content"].items():
             example = content["example"]
@@ -105,6 +108,7 @@ def asked_of_ingest() -> Iterator[Request]:
         yield post(path, {"strange": 1})
         yield post(path, b" " * 2_000_000)
         yield post(path, b"x", headers={"Content-Type": "text/plain"})
+    yield Request(ORDER, headers={"If-None-Match": "*"})
     created = document_of("ingest")["paths"][ORDERS]["post"]["requestBody"]["content"]["application/json"]
     again = created["example"] | {"order_id": "again"}
     yield post(ORDERS, again, key="k", headers={"Prefer": "respond-async"})

@@ -3,7 +3,7 @@
 import pytest
 from query_stack import running_query
 
-from query.limits import bounded_read
+from shared.bounded_reads import bounded_read
 from shared.database import DatabaseUnavailable
 
 

@@ -26,6 +26,7 @@ CHANGING = [
     (r"[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}", "UPDATE-ID"),
     (r"\b[0-9a-f]{32}\b", "TRACE-ID"),
     (r"content-length: \d+", "content-length: N"),
+    (r"date: .* GMT", "date: DATE"),
 ]
 
 

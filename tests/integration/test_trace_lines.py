@@ -40,7 +40,7 @@ async def test_what_ingest_cannot_take_leaves_a_line_and_a_flood_of_it_no_flood(
     async with Caller([ingest.url]) as caller:
         await eventually(lambda: is_up(caller))
         answer = await eventually(lambda: unavailable_with_a_line(ingest, caller))
-        assert answer == ["broker-unavailable: not connected"]
+        assert [line.startswith("broker-unavailable: ") for line in answer] == [True]
 
         before = len(ingest.log_path.read_text().splitlines())
         line = {"op": "create"} | new_order()

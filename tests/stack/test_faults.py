@@ -166,4 +166,4 @@ async def test_a_check_where_nothing_answers(
 async def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     finished = await run("load", str(tmp_path / "x.csv"), "--url", "http://127.0.0.1:1", "--token", "t")
 
-    _said(finished, 1, "x.csv: no such file")
+    _said(finished, 1, "x.csv: there is no such file")

@@ -24,6 +24,7 @@ PASSWORD = "pa55w0rd"
     [
         "amqp://guest:guest@127.0.0.1:5672/",
         "amqps://u:p@broker.example:5671/vhost?heartbeat=5",
+        "amqp://u:p%2C@h1:5672,h2,[::1]:5672/%2Fvhost?heartbeat=5",
         f"amqps://broker.example/?cafile={__file__}&no_verify_ssl=0",
     ],
 )
@@ -51,6 +52,8 @@ BAD_BROKERS = [
     f"amqp://u:{PASSWORD}/x@broker",
     f"amqp://u:{PASSWORD}@broker:port",
     f"amqp://u:{PASSWORD}@[broker",
+    f"amqp://u:{PASSWORD}@h1,,h2/",
+    f"amqp://u:{PASSWORD}@h1,h2:port/",
     "amqp://",
     f"amqps://u:{PASSWORD}@broker/?cafile=/nowhere/{PASSWORD}.pem",
     f"amqps://u:{PASSWORD}@broker/?no_verify_ssl=1",

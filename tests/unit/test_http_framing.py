@@ -16,8 +16,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from answers import Answer
 from raw_http import RawConnection, exchange
 from shared.connections import BoundedProtocol, bounded_protocol
-from shared.edges import Edges
+from shared.edges import edges_of
 from shared.request_parser import UpgradeIgnoringParser
+from shared.settings import Settings
 from tracking.processes import wait_until
 
 H2C = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
@@ -30,6 +31,7 @@ OFFERS = {
     "for another hop": "Upgrade: h2c\r\n",
     "of nothing": "Connection: upgrade\r\n",
 }
+SETTINGS = Settings(amqp_url="amqp://unused", mongodb_url="mongodb://unused", jwt_secret="s" * 32)
 LATER = b"GET /later HTTP/1.1\r\nHost: a\r\n\r\n"
 """A whole request: as a body, it must never become one."""
 
@@ -54,8 +56,7 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 @asynccontextmanager
 async def serving(app: ASGIApp) -> AsyncIterator[uvicorn.Server]:
     """A server with the protocol of our services."""
-    edges = Edges(None, frozenset(), max_requests=100, request_seconds=10, hsts_seconds=0)
-    protocol = bounded_protocol(edges, 100)
+    protocol = bounded_protocol(edges_of(SETTINGS), 100)
     config = uvicorn.Config(app, port=0, log_config=None, lifespan="off", ws="none", http=protocol)
     server = uvicorn.Server(config)
     async with asyncio.TaskGroup() as group:

@@ -58,11 +58,15 @@ async def get(path: str, given: QuerySettings, **headers: str) -> Answer:
     path, _, query = path.partition("?")
     scope = {
         "type": "http",
+        "http_version": "1.1",
         "method": "GET",
         "path": unquote(path),
         "raw_path": path.encode(),
         "query_string": query.encode("latin-1"),
-        "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()],
+        "headers": [
+            (b"host", b"query"),
+            *((name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()),
+        ],
     }
     sent: list[Any] = []
 

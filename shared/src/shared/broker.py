@@ -498,8 +498,8 @@ async def serve_connections(
 ) -> None:
     """Runs `serve` with a connection, and again with a new one whenever the broker was lost.
 
-    Waits between attempts grow to `MAX_RECONNECT_WAIT_SECONDS`, with jitter. `on_loss` is told why there is
-    no connection. Ends when `serve` returns, or with what it raises other than `BrokerUnavailable`.
+    Waits between attempts grow to `MAX_RECONNECT_WAIT_SECONDS`, with jitter. `on_loss` is told whether
+    it was refused. Ends when `serve` returns, or with what it raises other than `BrokerUnavailable`.
 
     Raises:
         BrokerRefused: `REFUSALS_AT_START` times in a row, and no connection was ever in service. Later on
@@ -554,19 +554,13 @@ class _Serving:
             log.warning("broker away: %s", error)
         else:
             log.error("the broker refuses: %s", refusal)
-        self._on_loss(refusal or _loss_in(error))
+        self._on_loss(refusal or BrokerUnavailable("not connected"))
         return self._was_in_service or self._refusals < REFUSALS_AT_START
 
     def wait_seconds(self, _: RetryCallState) -> float:
         if self._refusals and not self._was_in_service:
             return REFUSED_WAIT_SECONDS
         return uniform(0, min(MAX_RECONNECT_WAIT_SECONDS, 0.1 * 2 ** min(self._failures, 10)))
-
-
-def _loss_in(error: BaseException) -> BrokerUnavailable:
-    if isinstance(error, BaseExceptionGroup):
-        return _loss_in(error.exceptions[0])
-    return error if isinstance(error, BrokerUnavailable) else BrokerUnavailable(str(error))
 
 
 async def _heeding_cancellation(work: Coroutine[None, None, None]) -> None:

@@ -155,3 +155,17 @@ class ProblemDetails(TypedDict):
     """What the log has the request under that is answered."""
     errors: NotRequired[list[FieldError]]
     """With `validation-failed`."""
+
+
+@with_config(DESCRIBED)
+class UpdateOutcome(TypedDict):
+    """What became of an update."""
+
+    update_id: Identifier
+    order_id: Identifier
+    outcome: Literal["applied", "rejected"]
+    version: Version | None
+    """Of the order after it; of a rejected one, that at which it was refused, if there was an order."""
+    problem: NotRequired[ProblemDetails]
+    """Why it was rejected."""
+    recorded_at: TimeText

@@ -48,3 +48,17 @@ SHARED_HEADERS: dict[str, Document] = {
     ),
 }
 """By name. A service has more of its own."""
+
+_ENTITY_TAG = '"2-9f86d081884c"'
+
+ETAG_HEADERS: dict[str, Document] = {
+    "ETag": header(
+        "Changes whenever the answer does; send it back in `If-None-Match`.",
+        _ENTITY_TAG,
+        {"type": "string", "pattern": '^"[^"]+"$'},
+    ),
+    "If-None-Match": header(
+        "Entity tags that the caller has, or `*`. If one is still right, the answer is 304.", _ENTITY_TAG
+    ),
+}
+"""Of an order by its id, in requests and answers."""

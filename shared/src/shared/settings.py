@@ -1,5 +1,6 @@
 """Settings that every service has, read from the environment once, in the composition root."""
 
+from collections.abc import Sequence
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, TypeVar
@@ -20,6 +21,19 @@ DEFAULT_PARTITIONS = 4
 
 class SettingsError(Exception):
     """The configuration misses something or is unsafe: the service says so in one line and does not start."""
+
+
+def checked_address(url: str, schemes: Sequence[str]) -> str:
+    """The address, which callers or browsers use; it may be empty.
+
+    Raises:
+        ValueError: it has another scheme or no host, or could end what it becomes a part of: a header.
+    """
+    parts = urlsplit(url)
+    strange = any(character.isspace() or character in ";," for character in url)
+    if url and (parts.scheme not in schemes or not parts.hostname or strange):
+        raise ValueError(f"write an address that begins with {' or '.join(schemes)}://")
+    return url
 
 
 class Settings(BaseSettings):

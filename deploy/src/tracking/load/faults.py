@@ -9,7 +9,7 @@ MAX_SHOWN_CHARACTERS = 60
 
 
 class UnreadableFile(Exception):
-    """The file cannot be read as what it should be. Nothing of it was sent."""
+    """The file cannot be read as what it should be. Nothing was sent, unless one order has too many rows."""
 
 
 @dataclass(frozen=True, slots=True)

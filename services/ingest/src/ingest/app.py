@@ -34,7 +34,8 @@ async def serve(settings: IngestSettings) -> None:
     verifier = TokenVerifier(settings)
     async with open_database(settings.mongodb_url, settings.mongodb_database) as database:
         revocations = RevocationList(database)
-        app = create_app(settings, Ingest(dispatcher, verifier, revocations, workflow))
+        ingest = Ingest(dispatcher, verifier, revocations, workflow, database, settings.public_query_url)
+        app = create_app(settings, ingest)
         async with background(
             _serve_broker(settings, database, revocations, dispatcher),
             _keep_to_partition_count(settings, database),

@@ -25,7 +25,7 @@ UPDATE: Example = {
     "expected_version": 1,
 }
 
-_ORDER: Example = {
+ORDER: Example = {
     "order_id": "acme-1001",
     "merchant_id": "acme",
     "customer": _CUSTOMER,
@@ -44,7 +44,7 @@ CREATED: Example = {
     "order_id": "acme-1001",
     "outcome": "applied",
     "version": 1,
-    "order": _ORDER,
+    "order": ORDER,
 }
 
 UPDATED: Example = {
@@ -52,7 +52,7 @@ UPDATED: Example = {
     "order_id": "acme-1001",
     "outcome": "applied",
     "version": 2,
-    "order": _ORDER
+    "order": ORDER
     | {
         "status": "picked_up",
         "version": 2,
@@ -86,6 +86,15 @@ _REFUSED: Example = {
     "allowed_next": ["in_transit", "cancelled"],
     "version": 2,
     "update_id": "drop-2",
+}
+
+OUTCOME: Example = {
+    "update_id": "drop-2",
+    "order_id": "acme-1002",
+    "outcome": "rejected",
+    "version": 2,
+    "problem": _REFUSED | {"instance": "/v1/updates/acme-1002/drop-2"},
+    "recorded_at": "2026-03-02T09:41:03.008Z",
 }
 
 RESULTS: Example = {

@@ -20,8 +20,9 @@ from ingest.shapes import Accepted, Result, Results
 from shared import openapi
 from shared.identifiers import MAX_IDENTIFIER_CHARACTERS, identifier_pattern
 from shared.json_schemas import Document
+from shared.messages import OrderView, UpdateOutcome
 from shared.openapi import Answer, Content, Description
-from shared.openapi_headers import header
+from shared.openapi_headers import ETAG_HEADERS, header
 from shared.workflow import Workflow
 
 NDJSON = "application/x-ndjson"
@@ -48,6 +49,7 @@ def _key_schema(most: int) -> Document:
 
 
 _HEADERS = {
+    **ETAG_HEADERS,
     "Idempotency-Key": header(
         "The id of the update: what is sent again with it takes effect once. Plain, or as an RFC 8941 string."
         " Without it one is made.",
@@ -71,10 +73,12 @@ _HEADERS = {
     "If-Match": header(
         "The `ETag` of the order as it was read: the change is made only if the order is still at that"
         " version, as with `expected_version`. `*`: if there is the order.",
-        '"2-0123456789ab"',
+        '"1-0123456789ab"',
+        {"type": "string", "pattern": r'^(?:\*|"\d{1,10}-[0-9a-f]{12}")$'},
     ),
     "Location": header(
-        "Of the order, or with 202 of the outcome: query serves both.", "/v1/orders/acme-1001"
+        "Of the order, or with 202 of the outcome. Behind `PUBLIC_QUERY_URL`, where that is set.",
+        "/v1/orders/acme-1001",
     ),
     "Preference-Applied": header(
         "With 202, if it was asked for.", "respond-async", {"const": "respond-async"}
@@ -147,6 +151,29 @@ _OPERATIONS = {
         headers=["Idempotency-Key", "If-Match", "Prefer"],
         bodies=[Content(UpdateBody, examples.UPDATE)],
         scope=WRITE,
+    ),
+    "/v1/orders/{order_id}": openapi.Operation(
+        "get_order",
+        [
+            Answer(200, "The order", [Content(OrderView, examples.ORDER)], always=["ETag"]),
+            Answer(304, "It is as the caller has it", always=["ETag"]),
+        ],
+        ["validation-failed", "database-unavailable", "order-not-found"],
+        headers=["If-None-Match"],
+        scope="orders:read",
+    ),
+    "/v1/updates/{order_id}/{update_id}": openapi.Operation(
+        "get_update",
+        [
+            Answer(
+                200,
+                "It was applied, or rejected with this problem",
+                [Content(UpdateOutcome, examples.OUTCOME)],
+            )
+        ],
+        ["validation-failed", "database-unavailable", "update-not-found"],
+        scope="orders:read",
+        other_scope=WRITE,
     ),
     "/v1/batch": openapi.Operation(
         "send_batch",

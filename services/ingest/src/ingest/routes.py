@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
 from fastapi import FastAPI, Request, Response
 
 from ingest import metrics
@@ -24,21 +25,25 @@ from ingest.requests import (
     update_id_of,
 )
 from ingest.settling import settle
-from shared.access import Principal, may_write
+from shared.access import Principal, may_write, sees_customer
 from shared.authentication import authenticated, refuse_revoked
 from shared.broker import BrokerUnavailable
 from shared.challenges import insufficient_scope
 from shared.commands import CreateOrder, UpdateOrder
+from shared.database import Database
 from shared.direct_routes import DirectRoutes, Handler
 from shared.edges import charge
 from shared.http import JsonResponse, log_failure, problem_response
 from shared.identifiers import is_identifier
 from shared.logs import trace_id_var
+from shared.order_reads import entitled_order, order_answer, refuse_without_reading
+from shared.outcome_reads import outcome_answer, refuse_without_outcomes
 from shared.outcomes import Outcome
 from shared.problems import Problem, ProblemError
 from shared.request_bodies import media_type_of, read_body
 from shared.revocation_list import RevocationList
 from shared.tokens import TokenVerifier
+from shared.views import order_view
 from shared.workflow import Workflow
 
 JSON_TYPE = "application/json"
@@ -55,6 +60,25 @@ class Ingest:
     verifier: TokenVerifier
     revocations: RevocationList
     workflow: Workflow
+    database: Database
+    public_query_url: str = ""
+    """What addresses of orders and outcomes begin with, where query is reached elsewhere."""
+
+    async def order(self, request: Request, order_id: str) -> Response:
+        """`GET /v1/orders/{order_id}`: as query answers it."""
+        principal = await self._caller(request)
+        refuse_without_reading(principal)
+        _refuse_parameters(request)
+        order = await entitled_order(self.database, order_id, principal)
+        view = order_view(order, self.workflow, with_customer=sees_customer(principal.grant))
+        return order_answer(request, orjson.dumps(view), order["version"])
+
+    async def outcome(self, request: Request, order_id: str, update_id: str) -> Response:
+        """`GET /v1/updates/{order_id}/{update_id}`: as query answers it."""
+        principal = await self._caller(request)
+        refuse_without_outcomes(principal)
+        _refuse_parameters(request)
+        return await outcome_answer(self.database, principal, order_id, update_id)
 
     async def create(self, request: Request) -> Response:
         """`POST /v1/orders`."""
@@ -65,7 +89,9 @@ class Ingest:
             refuse_conditions(request.headers)
             body = parse_body(CreateBody, await _json_body(request))
             command = factory.create(body, update_id)
-        return await self._answer(request, command, 201, {"Location": f"/v1/orders/{command.order_id}"})
+        return await self._answer(
+            request, command, 201, {"Location": f"{self.public_query_url}/v1/orders/{command.order_id}"}
+        )
 
     async def update(self, request: Request, order_id: str) -> Response:
         """`POST /v1/orders/{order_id}/updates`."""
@@ -127,7 +153,7 @@ class Ingest:
             return problem_response(request, _unavailable(command), error)
         if outcome is None:
             metrics.ANSWERS.labels("accepted").inc()
-            location = {"Location": outcome_location(command)}
+            location = {"Location": self.public_query_url + outcome_location(command)}
             return JsonResponse(accepted(command), 202, location | _applied_preference(wishes))
         metrics.ANSWERS.labels(outcome_name(outcome)).inc()
         if outcome["outcome"] == "rejected":
@@ -214,6 +240,13 @@ def _applied_preference(wishes: Preferences) -> dict[str, str]:
     return {"Preference-Applied": "respond-async"} if wishes.respond_async else {}
 
 
+def _refuse_parameters(request: Request) -> None:
+    for name in request.query_params:
+        message = "is not supported here; query takes parameters."
+        errors = [{"pointer": f"/query/{name[:64]}", "message": message}]
+        raise ProblemError("validation-failed", "Ingest answers this as it stands now.", errors=errors)
+
+
 async def _json_body(request: Request) -> bytes:
     media_type_of(request, JSON_TYPE)
     return await read_body(request, MAX_BODY_BYTES)
@@ -233,4 +266,10 @@ def add_routes(app: FastAPI, ingest: Ingest) -> None:
     add("/v1/orders", ingest.create, "Create an order")
     add("/v1/orders/{order_id}/updates", ingest.update, "Report a change of an order")
     add("/v1/batch", ingest.batch, "Create and update many orders")
+    reads: tuple[tuple[str, Handler, str], ...] = (
+        ("/v1/orders/{order_id}", ingest.order, "An order as it stands"),
+        ("/v1/updates/{order_id}/{update_id}", ingest.outcome, "The outcome of an update"),
+    )
+    for path, handler, summary in reads:
+        app.router.add_api_route(path, handler, methods=["GET"], summary=summary, tags=["updates"])
     app.add_middleware(DirectRoutes, method="POST", handlers=handlers)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from time import monotonic
 from typing import Any, TypeVar
 
 import pymongo
@@ -26,6 +27,10 @@ from shared.database import (
 )
 from shared.documents import EventDocument, ParkedDocument, PartitionDocument, horizon_of, update_key
 from shared.timestamps import UNIX_EPOCH
+
+CONFLICT_SECONDS = 1.0
+"""How long a transaction is begun anew where another one is in its way. A living worker's takes milliseconds.
+All partitions of this worker wait meanwhile, so whoever called had better find out which one it is."""
 
 A = TypeVar("A")
 B = TypeVar("B")
@@ -190,8 +195,8 @@ class Store:
 
         The driver repeats the transaction on a write conflict (a paused worker may hold a fence
         until the server ends its transaction) and the commit when its answer was lost. By itself it would
-        do so for 120 s, each call with the client's whole time-out; here all of it ends within
-        `commit_seconds`, and who called decides how to go on.
+        do so for 120 s, each call with the client's whole time-out. Here a conflict is given
+        `CONFLICT_SECONDS`, and all of it ends within `commit_seconds`; who called decides how to go on.
 
         Raises:
             Fenced: a partition has moved on; another worker owns it.
@@ -203,7 +208,13 @@ class Store:
         if not writes:
             return list(positions)
 
+        begun: float | None = None
+
         async def write(session: AsyncClientSession) -> None:
+            nonlocal begun
+            begun = begun or monotonic()
+            if monotonic() - begun > CONFLICT_SECONDS:
+                raise DatabaseUnavailable("a transaction is in the way of this one")
             with refusals():
                 await self._write(session, writes)
 

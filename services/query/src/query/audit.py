@@ -7,13 +7,13 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import Field
 
 from query.context import Context
-from query.limits import bounded_read
 from query.list_cursors import Place, decode_place, encode_place
 from query.listing import ListParameters
 from query.paging import next_link, refuse_cursor
 from query.parameters import Parameters, Time, WholeNumber
 from shared.access import Principal, may_administer
 from shared.audit_trail import Act, Action, Actor, AuditTrail, audit_view
+from shared.bounded_reads import bounded_read
 from shared.challenges import insufficient_scope
 from shared.cursors import InvalidCursor
 from shared.database import Database

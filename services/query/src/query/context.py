@@ -5,18 +5,15 @@ from dataclasses import dataclass
 from fastapi import Request
 
 from query.concurrency import QueryLimits
-from query.limits import bounded_read
 from query.log_watch import LogWatch
-from query.order_by_id import order_by_id
-from shared.access import Principal, may_ask_for_outcomes, may_read, reaches
+from shared.access import Principal
 from shared.audit_trail import AuditTrail
 from shared.authentication import authenticated, refuse_revoked
-from shared.challenges import insufficient_scope
 from shared.cursor_seals import CursorSeals
 from shared.database import Database
 from shared.documents import OrderDocument
-from shared.identifiers import is_identifier
-from shared.problems import ProblemError
+from shared.order_reads import entitled_order, refuse_without_reading
+from shared.outcome_reads import refuse_without_outcomes
 from shared.revocation_list import RevocationList
 from shared.tokens import TokenVerifier
 from shared.workflow import Workflow
@@ -45,10 +42,7 @@ class Context:
             DatabaseUnavailable: whether the token is revoked cannot be told.
         """
         principal = await self._caller(request)
-        if not may_read(principal):
-            raise ProblemError.of(
-                insufficient_scope("The token does not have the scope orders:read.", "orders:read")
-            )
+        refuse_without_reading(principal)
         return principal
 
     async def sender_or_reader(self, request: Request) -> Principal:
@@ -59,9 +53,7 @@ class Context:
             DatabaseUnavailable: whether the token is revoked cannot be told.
         """
         principal = await self._caller(request)
-        if not may_ask_for_outcomes(principal):
-            detail = "The token has neither the scope orders:read nor orders:write."
-            raise ProblemError.of(insufficient_scope(detail, "orders:read"))
+        refuse_without_outcomes(principal)
         return principal
 
     async def _caller(self, request: Request) -> Principal:
@@ -75,19 +67,4 @@ class Context:
         Raises:
             ProblemError: `order-not-found`, also where the caller is not entitled to it.
         """
-        order = None
-        if is_identifier(order_id):
-            with bounded_read():
-                order = await order_by_id(self.database, order_id)
-        return entitled(order, order_id, principal)
-
-
-def entitled(order: OrderDocument | None, order_id: str, principal: Principal) -> OrderDocument:
-    """`order`, if there is one and it exists for the caller.
-
-    Raises:
-        ProblemError: `order-not-found`.
-    """
-    if order is None or not reaches(principal.grant, order["_id"], order["merchant_id"]):
-        raise ProblemError("order-not-found", f"There is no order {order_id[:64]}.")
-    return order
+        return await entitled_order(self.database, order_id, principal)

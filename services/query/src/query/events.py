@@ -8,12 +8,12 @@ from pydantic import Field
 
 from query.context import Context
 from query.departure import left_by_client, unless
-from query.limits import bounded_read
 from query.log_page import LogPage
 from query.log_reader import ExpiredPosition, LogFilter, UnknownPosition, read_log
 from query.parameters import Identifiers, Parameters, Statuses, WholeNumber, check_statuses
 from query.reach import narrow
 from shared.access import Grant, Principal, sees_customer
+from shared.bounded_reads import bounded_read
 from shared.cursors import InvalidCursor, Position
 from shared.edges import within
 from shared.http import JsonResponse, head_only

@@ -5,17 +5,18 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import Field
 
-from query.context import Context, entitled
-from query.limits import bounded_read
+from query.context import Context
 from query.paging import next_link, refuse_cursor
 from query.parameters import Parameters, WholeNumber
 from query.sealed_cursors import seal, unseal
 from shared.access import Principal, sees_customer
+from shared.bounded_reads import bounded_read
 from shared.cursors import InvalidCursor
 from shared.database import Database
 from shared.documents import EventDocument, project
 from shared.http import JsonResponse
 from shared.identifiers import is_identifier
+from shared.order_reads import entitled
 from shared.views import history_item
 
 MAX_VERSIONS = 500

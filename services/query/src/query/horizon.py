@@ -6,7 +6,7 @@ from datetime import datetime
 
 from pymongo.asynchronous.client_session import AsyncClientSession
 
-from query.limits import bounded_read
+from shared.bounded_reads import bounded_read
 from shared.database import Database
 from shared.documents import horizon_of
 from shared.timestamps import UNIX_EPOCH, format_time

@@ -12,8 +12,8 @@ from pymongo.asynchronous.cursor import AsyncCursor
 from pymongo.errors import PyMongoError
 
 from query.horizon import read_horizon
-from query.limits import bounded_read
 from query.listing import ListQuery
+from shared.bounded_reads import bounded_read
 from shared.database import Database
 from shared.documents import OrderDocument
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 
-from query.limits import bounded_read
+from shared.bounded_reads import bounded_read
 from shared.cursors import Position
 from shared.database import Database
 from shared.documents import position_key

@@ -8,9 +8,9 @@ from typing import Any
 
 from pymongo.asynchronous.client_session import AsyncClientSession
 
-from query.limits import bounded_read
 from query.log_page import LogPage, keys_of
 from query.reach import Reach
+from shared.bounded_reads import bounded_read
 from shared.causal_reads import newest_partitions
 from shared.cursors import Position
 from shared.database import Database, DatabaseUnavailable

@@ -4,10 +4,10 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from query.limits import bounded_read
 from query.log_page import keys_of
 from query.log_reader import LogFilter, read_head
 from query.metrics import WAITERS
+from shared.bounded_reads import bounded_read
 from shared.cursors import Position
 from shared.database import Database, DatabaseUnavailable
 

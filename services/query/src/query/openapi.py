@@ -9,11 +9,11 @@ from query.audit_shapes import AUDIT_PAGE, AuditPage
 from query.csv_text import CSV_MEDIA_TYPE, csv_lines
 from query.export_forms import EXPORTED_TYPES, NDJSON_MEDIA_TYPE
 from query.report_shapes import DurationReport, OpenReport, RefusalReport, StatusReport, TotalsReport
-from query.shapes import EventPage, History, OrderPage, OrderUpdates, UpdateOutcome
+from query.shapes import EventPage, History, OrderPage, OrderUpdates
 from shared.json_schemas import Document
-from shared.messages import OrderView
+from shared.messages import OrderView, UpdateOutcome
 from shared.openapi import Answer, Content, Description, Operation, openapi_document
-from shared.openapi_headers import header
+from shared.openapi_headers import ETAG_HEADERS, header
 from shared.workflow import Workflow
 
 READ = "orders:read"
@@ -36,17 +36,9 @@ _TAGS = {
     "reports": "Figures over many orders, as JSON or CSV.",
 }
 
-_ENTITY_TAG = '"2-9f86d081884c"'
 
 _HEADERS = {
-    "ETag": header(
-        "Changes whenever the answer does; send it back in `If-None-Match`.",
-        _ENTITY_TAG,
-        {"type": "string", "pattern": '^"[^"]+"$'},
-    ),
-    "If-None-Match": header(
-        "Entity tags that the caller has, or `*`. If one is still right, the answer is 304.", _ENTITY_TAG
-    ),
+    **ETAG_HEADERS,
     "Accept-Encoding": header("With `gzip` preferred, CSV and NDJSON come compressed.", "gzip"),
     "Link": header(
         "The next page (RFC 8288); not there on the last one.",

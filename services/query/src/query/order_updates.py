@@ -6,14 +6,14 @@ from fastapi import APIRouter, Depends, Query, Response
 from pydantic import Field
 
 from query.context import Context
-from query.limits import bounded_read
 from query.parameters import Parameters, WholeNumber
-from query.updates import outcome_view
 from shared.access import Principal, reaches_all, sees_customer
+from shared.bounded_reads import bounded_read
 from shared.database import Database
 from shared.documents import OrderDocument, UpdateDocument
 from shared.http import JsonResponse
 from shared.logs import trace_id_var
+from shared.outcome_reads import outcome_view
 from shared.views import source_view
 
 MAX_OUTCOMES = 500

@@ -1,8 +1,6 @@
 """One order, now or at a time, and the list of orders."""
 
 import asyncio
-import hashlib
-import re
 from collections.abc import Collection
 from datetime import datetime
 from typing import Annotated, Any
@@ -12,12 +10,11 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from query.audit import record_export
-from query.context import Context, entitled
+from query.context import Context
 from query.csv_text import CSV_MEDIA_TYPE
 from query.export_forms import EXPORTED_TYPES, export_form, missing_types
 from query.exports import Exports, export_headers
 from query.horizon import AS_OF, as_of_header, reading_as_of
-from query.limits import bounded_read
 from query.list_cursors import Place, decode_place, encode_place
 from query.list_reader import read_page
 from query.listing import ListParameters, ListQuery, Page, list_query, page_of
@@ -27,6 +24,7 @@ from query.parameters import Parameters, Time, check_statuses, invalid_parameter
 from query.reach import narrow, only
 from query.search import Found, search
 from shared.access import Grant, Principal, sees_customer
+from shared.bounded_reads import bounded_read
 from shared.challenges import insufficient_scope
 from shared.cursors import InvalidCursor
 from shared.database import Database
@@ -34,6 +32,7 @@ from shared.documents import OrderDocument, project
 from shared.edges import within
 from shared.http import JsonResponse, head_only
 from shared.identifiers import is_identifier
+from shared.order_reads import entitled, order_answer
 from shared.problems import ProblemError
 from shared.timestamps import UNIX_EPOCH
 from shared.views import order_view
@@ -41,7 +40,6 @@ from shared.views import order_view
 JSON_MEDIA_TYPE = "application/json"
 
 _VARY = {"Vary": "Accept, Accept-Encoding"}
-_ENTITY_TAG = re.compile(r'(?:W/)?("[^"]*")')
 
 
 LIST_DESCRIPTION = (
@@ -87,7 +85,7 @@ def routes(context: Context) -> APIRouter:
             past = await _order_at(context.database, order_id, parameters.at)
             order = entitled(past, order_id, principal)
         view = order_view(order, context.workflow, with_customer=sees_customer(principal.grant))
-        return _conditional(request, orjson.dumps(view), order["version"])
+        return order_answer(request, orjson.dumps(view), order["version"])
 
     @router.get(
         "/orders",
@@ -152,15 +150,6 @@ async def _order_at(database: Database, order_id: str, at: datetime) -> OrderDoc
     with bounded_read():
         events = await (await database.order_events.aggregate(pipeline)).to_list()
     return project(events[0]) if events else None
-
-
-def _conditional(request: Request, body: bytes, version: int) -> Response:
-    # The digest stands for all that the answer depends on beside the version: who asks, the workflow.
-    tag = f'"{version}-{hashlib.blake2b(body, digest_size=6).hexdigest()}"'
-    asked = ",".join(request.headers.getlist("if-none-match"))
-    if asked.strip() == "*" or tag in _ENTITY_TAG.findall(asked):
-        return Response(status_code=304, headers={"ETag": tag})
-    return Response(body, headers={"ETag": tag}, media_type="application/json")
 
 
 def _check_filter(context: Context, grant: Grant, parameters: ListParameters) -> None:

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
-from query.limits import bounded_read
 from query.listing import time_bounds
 from query.reach import Reach
+from shared.bounded_reads import bounded_read
 from shared.database import Database
 from shared.workflow import Workflow
 

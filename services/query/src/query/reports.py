@@ -36,11 +36,11 @@ from query.report_reading import (
     read_refused_updates,
 )
 from query.report_totals import COLUMNS, read_totals
-from query.updates import may_see
 from shared.access import Grant, Principal, sees_customer
 from shared.database import UPDATES_TTL_SECONDS
 from shared.documents import EventDocument, OrderDocument, UpdateDocument
 from shared.edges import within
+from shared.outcome_reads import may_see
 from shared.timestamps import format_time, now
 
 

@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
-from query.limits import bounded_read
 from query.reach import Reach
 from shared.access import Grant, sees_customer
+from shared.bounded_reads import bounded_read
 from shared.database import Database
 from shared.identifiers import is_identifier
 from shared.search_words import begins_with, searched_words

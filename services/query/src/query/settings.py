@@ -3,12 +3,11 @@
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
-from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationInfo, field_validator
 
 from shared.audit_trail import KEPT_DAYS, MAX_KEPT_DAYS
-from shared.settings import MIN_SECRET_BYTES, Settings, SettingsError
+from shared.settings import MIN_SECRET_BYTES, Settings, SettingsError, checked_address
 
 
 class QuerySettings(Settings):
@@ -49,12 +48,7 @@ class QuerySettings(Settings):
     @classmethod
     def _is_address(cls, url: str, info: ValidationInfo) -> str:
         schemes = ("http", "https") if info.field_name == "public_ingest_url" else ("ws", "wss")
-        parts = urlsplit(url)
-        # It becomes part of a header: nothing in it may end a directive there.
-        strange = any(character.isspace() or character in ";," for character in url)
-        if url and (parts.scheme not in schemes or not parts.hostname or strange):
-            raise ValueError(f"write an address that begins with {' or '.join(schemes)}://")
-        return url
+        return checked_address(url, schemes)
 
     @field_validator("console_dir")
     @classmethod

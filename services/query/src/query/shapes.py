@@ -4,7 +4,7 @@ They describe and are not run on the way of an answer; the integration tests che
 against them.
 """
 
-from typing import Annotated, Literal, NotRequired
+from typing import Annotated, NotRequired
 
 from pydantic import Field, with_config
 from typing_extensions import TypedDict
@@ -16,10 +16,10 @@ from shared.messages import (
     CloudEvent,
     CursorText,
     OrderView,
-    ProblemDetails,
     SourceView,
     StatusText,
     TimeText,
+    UpdateOutcome,
     Version,
 )
 
@@ -76,20 +76,6 @@ class History(TypedDict):
     items: list[HistoryItem]
     next_cursor: NotRequired[str]
     """The `cursor` of the next page; not there on the last one."""
-
-
-@with_config(DESCRIBED)
-class UpdateOutcome(TypedDict):
-    """What became of an update."""
-
-    update_id: Identifier
-    order_id: Identifier
-    outcome: Literal["applied", "rejected"]
-    version: Version | None
-    """Of the order after it; of a rejected one, that at which it was refused, if there was an order."""
-    problem: NotRequired[ProblemDetails]
-    """Why it was rejected."""
-    recorded_at: TimeText
 
 
 @with_config(DESCRIBED)

@@ -1,4 +1,4 @@
-"""How long a read may take: every query of this service is bounded, in the database too."""
+"""How long a read may take that answers a request: each is bounded, in the database too."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
