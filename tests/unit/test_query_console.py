@@ -148,6 +148,7 @@ async def test_the_page_is_told_where_everything_is() -> None:
         "ingest": "https://ingest.example:8443",
         "query": "..",
         "stream": "wss://stream.example/v1/stream",
+        "statuses": {"open": ["created", "picked_up", "in_transit"], "final": ["delivered", "cancelled"]},
         "claims": {
             "scope": ["scope", "scp"],
             "merchants": "merchants",

@@ -48,6 +48,6 @@ async def read_totals(
     with bounded_read():
         for status, stages in counted(workflow, reach, start, end):
             pipeline: Stages = [*({"$match": stage} for stage in stages), {"$count": "count"}]
-            found = await (await database.orders.aggregate(pipeline)).to_list()
+            found: list[Any] = list(await (await database.orders.aggregate(pipeline)).to_list())
             rows.append((0, "", [status, found[0]["count"] if found else 0]))
     return rows
