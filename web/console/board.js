@@ -279,6 +279,7 @@ export class Board {
     if (!q) return "When one matches, it appears by itself.";
     const places = "order ids, references, names, merchants and reporters";
     if (!this.#listed.isAnswered) return `Searched ${places} of the open orders alone: nothing begins with “${q}”.`;
+    if (this.#listed.isCut) return `None of the newest 2,000 orders that begin with “${q}” is within the filters that are set.`;
     const others = pieces(this.#filter).length || this.#filter.status.length ? ", within the filters that are set" : "";
     return `Searched ${places}, open and closed${others}: nothing begins with “${q}”.`;
   }

@@ -56,6 +56,11 @@ export class ListedOrders {
     return this.#request === null && this.#fault === "";
   }
 
+  /** Whether more orders match a search than were looked through. */
+  get isCut() {
+    return this.#search?.complete === false;
+  }
+
   /** What of a search was not looked at, for people; empty: nothing. */
   get left() {
     if (!this.#search) return "";

@@ -13,10 +13,11 @@ from time import monotonic
 from typing import Any
 
 from pymongo import ReplaceOne
+from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import DuplicateKeyError
 from uuid_utils import uuid4
 
-from shared.database import Database, DatabaseUnavailable, driver_errors
+from shared.database import DURABLE, Database, DatabaseUnavailable, driver_errors
 from shared.documents import EventDocument, position_key
 from shared.search_words import words_of_event
 from shared.timestamps import now
@@ -38,6 +39,9 @@ LEASE = timedelta(seconds=30)
 
 MAX_REMEMBERED = 20_000
 """Orders whose words are known to be written: most changes leave them as they are."""
+
+Changed = list[tuple[str, dict[str, Any]]]
+"""Order id and index entry of each order whose words are others now."""
 
 _FIELDS = dict.fromkeys(
     ("order_id", "merchant_id", "customer", "source", "created_at", "seq", "partition"), 1
@@ -103,17 +107,26 @@ class SearchIndexer:
         if not events:
             return 0
         changed = self._changed(events)
-        if changed:
-            writes: list[Any] = [ReplaceOne({"_id": key}, document, upsert=True) for key, document in changed]
-            await self._database.order_search.bulk_write(writes, ordered=False)
-        await self._database.search_progress.update_one(
-            {"_id": partition}, {"$set": {"seq": events[-1]["seq"]}}, upsert=True
-        )
+        await self._write(partition, events[-1]["seq"], changed)
         for key, document in changed:
             self._remember(key, tuple(document["words"]))
         return len(events)
 
-    def _changed(self, events: list[EventDocument]) -> list[tuple[str, dict[str, Any]]]:
+    async def _write(self, partition: int, seq: int, changed: Changed) -> None:
+        # One transaction, for one flush to the disk instead of one for each order.
+        writes: list[Any] = [ReplaceOne({"_id": key}, document, upsert=True) for key, document in changed]
+
+        async def write(session: AsyncClientSession) -> None:
+            if writes:
+                await self._database.order_search.bulk_write(writes, ordered=True, session=session)
+            await self._database.search_progress.update_one(
+                {"_id": partition}, {"$set": {"seq": seq}}, upsert=True, session=session
+            )
+
+        async with self._database.client.start_session() as session:
+            await session.with_transaction(write, write_concern=DURABLE)
+
+    def _changed(self, events: list[EventDocument]) -> Changed:
         newest = {event["order_id"]: event for event in events}
         return [
             (
