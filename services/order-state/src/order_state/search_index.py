@@ -17,6 +17,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import DuplicateKeyError
 from uuid_utils import uuid4
 
+from order_state.faults import fault_of
 from shared.database import DURABLE, Database, DatabaseUnavailable, driver_errors
 from shared.documents import EventDocument, position_key
 from shared.search_words import words_of_event
@@ -57,16 +58,19 @@ class SearchIndexer:
         self._written: OrderedDict[str, tuple[str, ...]] = OrderedDict()
 
     async def run(self) -> None:
-        """Follows without end, from where the index is."""
+        """Follows without end, from where the index is. A fault of our own holds up the index alone."""
         while True:
             started = monotonic()
+            rest = MAX_REST_SECONDS
             try:
-                taken = await self.follow()
+                if await fault_of(self._follow_all()) is None:
+                    rest = max(POLL_SECONDS, min((monotonic() - started) * IDLE_FACTOR, MAX_REST_SECONDS))
             except DatabaseUnavailable as error:
                 log.warning("the search index waits for the database: %s", error)
-                taken = 0
-            rest = min((monotonic() - started) * IDLE_FACTOR, MAX_REST_SECONDS)
-            await asyncio.sleep(rest if taken else max(rest, POLL_SECONDS))
+            await asyncio.sleep(rest)
+
+    async def _follow_all(self) -> None:
+        await self.follow()
 
     async def follow(self) -> int:
         """Takes in the next changes of every partition, at most `CHUNK_EVENTS` of each. Returns how many.
