@@ -2,6 +2,7 @@
 
 import asyncio
 from typing import Any
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from desk import (
@@ -17,13 +18,14 @@ from desk import (
     shows_as_listed,
     update,
 )
-from playwright.async_api import Page, Route, expect
+from playwright.async_api import Page, Route, WebSocketRoute, expect
 
 from callers import eventually, token
 
 ORDERS = 5000
 EVENTS_PER_SECOND = 50
 SEEN_LIVE = 200
+UNKNOWN = "\N{EN DASH}"
 MAX_ROWS_IN_PAGE = 80
 """What a high screen shows and some more: not thousands."""
 
@@ -138,32 +140,66 @@ async def test_a_row_changes_in_place_and_an_order_that_closes_leaves(desk: Desk
         await counts_are(page, {"open": 149, "created": 149, "picked_up": 0, "cancelled": 1})
 
 
-async def test_what_closes_while_two_reports_are_on_their_way_is_counted_once(desk: Desk) -> None:
-    """The page asks when it opens and again when it is live, and a busy service answers late."""
+async def test_what_closes_while_the_figures_of_today_are_on_their_way_is_counted_once(desk: Desk) -> None:
+    """A busy service answers late: until then they are a dash, and board and overview wait for one answer."""
     _, bearer, ids = await screenful(desk)
     asked: list[str] = []
-    second = asyncio.Event()
+    answered = asyncio.Event()
 
     async def late(route: Route) -> None:
         asked.append(route.request.url)
-        if len(asked) == 2:
-            await second.wait()
+        await answered.wait()
         await route.continue_()
 
-    async def is_asked_twice() -> bool:
-        return len(asked) == 2
+    async def is_asked() -> bool:
+        return len(asked) == 1
 
     async with desk.page(bearer=bearer) as page:
-        await page.route("**/v1/reports/status-counts*", late)
+        await page.route("**/v1/reports/created-and-closed*", late)
         await page.reload()
         await is_live(page)
-        await eventually(is_asked_twice)
+        await eventually(is_asked)
         await desk.report([update(ids[3], "cancelled")])
         await expect(row_of(page, ids[3])).to_have_count(0)
-        async with page.expect_response("**/v1/reports/status-counts*"):
-            second.set()
+        await expect(page.get_by_test_id("count-cancelled")).to_contain_text(UNKNOWN)
+        async with page.expect_response("**/v1/reports/created-and-closed*"):
+            answered.set()
         await desk.report([update(ids[4], "cancelled")])
-        await counts_are(page, {"open": 148, "created": 148, "cancelled": 2})
+        await counts_are(page, {"open": 148, "created": 148, "cancelled": 2, "delivered": 0})
+        await page.get_by_test_id("to-overview").click()
+        await expect(page.get_by_test_id("tile-delivered")).to_have_text("0")
+        assert len(asked) == 1
+
+
+async def test_counts_are_a_dash_while_they_are_not_known(desk: Desk) -> None:
+    """The list is there before the stream has brought everything, and the figures of today are refused."""
+    _, bearer, ids = await screenful(desk)
+
+    async def refused(route: Route) -> None:
+        problem = {"type": "/problems/forbidden", "status": 403, "detail": "Not for this token."}
+        await route.fulfill(status=403, json=problem, content_type="application/problem+json")
+
+    async with desk.page(bearer=bearer) as page:
+        await page.route("**/v1/reports/created-and-closed*", refused)
+        streaming = asyncio.Event()
+        sockets: list[WebSocketRoute] = []
+
+        async def silent(socket: WebSocketRoute) -> None:
+            sockets.append(socket)
+            await streaming.wait()
+            socket.connect_to_server()
+
+        await page.route_web_socket("**/v1/stream*", silent)
+        await page.reload()
+        await expect(row_of(page, ids[0])).to_be_visible()
+        for name in ("open", "created", "picked_up", "delivered"):
+            await expect(page.get_by_test_id(f"count-{name}").locator(".chip-count")).to_have_text(UNKNOWN)
+        streaming.set()
+        await is_live(page)
+        await counts_are(page, {"open": 150, "created": 150, "picked_up": 0})
+        delivered = page.get_by_test_id("count-delivered")
+        await expect(delivered).to_have_attribute("title", "Not known: Not for this token.")
+        await expect(delivered.locator(".chip-count")).to_have_text(UNKNOWN)
 
 
 async def counts_are(page: Page, wanted: dict[str, int]) -> None:
@@ -197,18 +233,82 @@ async def test_filters_are_in_the_address_and_survive_a_reload_and_the_way_back(
         await shows_only(page, ids[:1])
 
 
-async def test_a_search_finds_open_and_closed_orders_by_id_and_reference(desk: Desk) -> None:
-    _, bearer, ids = await screenful(desk)
-    await desk.report([update(ids[7], "cancelled")])
+async def test_what_closed_today_is_opened_as_it_was_counted(desk: Desk) -> None:
+    merchant, bearer, ids = await screenful(desk)
+    await desk.report([update(order_id, "cancelled") for order_id in ids[:3]])
+    async with desk.page(f"?merchant_id={merchant}&sort=created_at", bearer) as page:
+        await is_live(page)
+        await counts_are(page, {"cancelled": 3})
+        chip = page.get_by_test_id("count-cancelled")
+        await chip.click()
+        await shows_only(page, ids[:3])
+        await expect(chip).to_have_attribute("aria-pressed", "true")
+        midnight = await page.evaluate("new Date(new Date().setHours(0, 0, 0, 0)).toISOString()")
+        asked = parse_qs(urlsplit(page.url).query)
+        assert asked == {
+            "status": ["cancelled"],
+            "merchant_id": [merchant],
+            "updated_from": [midnight],
+            "sort": ["created_at"],
+        }
+        await counts_are(page, {"cancelled": 3})
+        await page.get_by_test_id("search").fill(ids[1])
+        await shows_only(page, ids[1:2])
+        await expect(chip.locator(".chip-count")).to_have_text(UNKNOWN)
+        await page.get_by_test_id("search").fill("")
+        await chip.click()
+        await expect(page).to_have_url(f"{desk.console}?merchant_id={merchant}&sort=created_at")
+
+
+async def test_a_bookmark_that_asks_for_what_is_not_there_says_so(desk: Desk) -> None:
+    merchant, bearer, ids = await screenful(desk)
+    bad = "status=deliverd&updated_from=yesterday&sort=-age&active=maybe"
+    async with desk.page(f"?merchant_id={merchant}&{bad}", bearer) as page:
+        await is_live(page)
+        fault = page.get_by_test_id("address-fault")
+        for part in ("status “deliverd”", "updated_from “yesterday”", "sort “-age”", "active “maybe”"):
+            await expect(fault).to_contain_text(part)
+        await expect(row_of(page, ids[0])).to_be_visible()
+        await fault.get_by_role("button", name="Drop it").click()
+        await expect(page).to_have_url(f"{desk.console}?merchant_id={merchant}")
+        await expect(fault).to_be_hidden()
+
+
+async def test_a_search_finds_any_order_open_or_closed_by_the_beginning_of_what_it_is_known_by(
+    desk: Desk,
+) -> None:
+    merchant, bearer, ids = await screenful(desk)
+    open_one, closed_one = f"{merchant}-open", f"{merchant}-closed"
+    for order_id, name in ((open_one, "Zoë Grün"), (closed_one, "Zoé Müller-Łukasz")):
+        customer = {"name": name, "contact_ref": f"tel {order_id}"}
+        await desk.report([creation(order_id, merchant) | {"customer": customer}])
+    await desk.report([update(closed_one, "cancelled")], sub=f"driver-of-{merchant}")
+
+    async def is_searched() -> bool:
+        answer = await desk.get("/v1/orders", bearer, q=f"driver-of-{merchant}")
+        return [order["order_id"] for order in answer["items"]] == [closed_one]
+
+    await eventually(is_searched)
     async with desk.page(bearer=bearer) as page:
         await is_live(page)
         search = page.get_by_test_id("search")
-        for text, found in ((ids[7], ids[7]), (f"crm-{ids[7]}", ids[7]), (ids[8], ids[8])):
+        for text, found in (
+            ("zoe", [open_one, closed_one]),
+            ("ZOÉ mul", [closed_one]),
+            (f"tel {merchant}-cl", [closed_one]),
+            (f"driver-of-{merchant}"[:-2], [closed_one]),
+            (closed_one[:-1].upper(), [closed_one]),
+            (ids[8], [ids[8]]),
+        ):
             await search.fill(text)
-            await shows_only(page, [found])
+            await shows_only(page, found)
         await expect(page).to_have_url(f"{desk.console}?q={ids[8]}")
         await search.fill("nobody-has-this")
-        await expect(page.get_by_test_id("board-empty")).to_contain_text("No orders here")
+        empty = page.get_by_test_id("board-empty")
+        await expect(empty).to_contain_text(
+            "Searched order ids, references, names, merchants and reporters, open and closed:"
+            " nothing begins with “nobody-has-this”."
+        )
         await search.press("Escape")
         await expect(page).to_have_url(desk.console)
         await expect(row_of(page, ids[0])).to_be_visible()

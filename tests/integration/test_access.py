@@ -252,7 +252,7 @@ async def walk_list(scene: Scene, route: Route, holder: Holder, order_id: str) -
 async def walk_report(scene: Scene, route: Route, holder: Holder, order_id: str) -> str:
     # A report names no order: whether one is counted shows in the rows of its merchant alone.
     merchant = "mrc-own" if order_id in ("ord-own", "ord-unlisted") else "mrc-other"
-    path = f"{route.path}?group_by=merchant&merchant_id={merchant}"
+    path = f"{route.path}?merchant_id={merchant}"
     answer = await scene.call("query", "GET", path, holder.token)
     if refusal := refusal_of(answer):
         return refusal

@@ -64,7 +64,10 @@ async def test_all_pages_say_what_the_first_one_said(query: QueryClient) -> None
     assert told == [(format_time(HORIZON), format_time(HORIZON))] * 3
 
 
-@pytest.mark.parametrize("report", ["durations", "status-counts", "refusals", "open-orders"])
+REPORTS = ["durations", "status-counts", "refusals", "open-orders", "created-and-closed"]
+
+
+@pytest.mark.parametrize("report", REPORTS)
 @pytest.mark.parametrize("kind", ["application/json", "text/csv"])
 async def test_a_report_of_recorded_times_says_it(query: QueryClient, report: str, kind: str) -> None:
     await advance(query, HORIZON)

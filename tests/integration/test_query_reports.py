@@ -31,7 +31,7 @@ from query_stack import (
 from answers import Answer
 from query import report_figures, reports
 from query.log_range import MAX_DISORDER, positions_between
-from query.reach import Reach
+from query.reach import Reach, narrow
 from query.report_counts import OpenOrders, Since
 from query.report_figures import Clock
 from query.report_reading import (
@@ -42,6 +42,7 @@ from query.report_reading import (
     open_orders,
     read_histories,
 )
+from query.report_totals import counted
 from shared.access import Grant, reaches, sees_customer
 from shared.cursors import Position
 from shared.database import open_database
@@ -530,7 +531,7 @@ async def test_an_order_that_is_read_twice_is_counted_once() -> None:
 async def test_the_documentation_has_an_example_of_each_report_in_both_forms(query: QueryClient) -> None:
     paths = (await query.get("/openapi.json")).json["paths"]
     described = {path: paths[path]["get"] for path in paths if path.startswith("/v1/reports/")}
-    assert len(described) == 4
+    assert len(described) == 5
     for path, operation in described.items():
         content = operation["responses"]["200"]["content"]
         answer = await query.get(path, token=token())
@@ -541,3 +542,31 @@ async def test_the_documentation_has_an_example_of_each_report_in_both_forms(que
         asked = [("interval", "day")] if "interval" in example else []
         sheet = await query.get(path, asked, token=token(), headers={"Accept": "text/csv"})
         assert sheet.body.decode().splitlines()[0] == header
+
+
+@settings(max_examples=30)
+@given(
+    asked=requests().map(lambda asked: {n: asked[n] for n in asked if n in ("merchant_id", "from", "to")}),
+    grant=GRANTS,
+)
+async def test_created_and_closed_are_what_the_histories_say(
+    query: QueryClient, asked: dict[str, Any], grant: Grant
+) -> None:
+    pairs = pairs_of(asked)
+    answer = await query.get("/v1/reports/created-and-closed", pairs, token=token_of(grant))
+    assert answer.status == 200, answer.body
+    histories = await query.get("/v1/reports/status-counts", pairs, token=token_of(grant))
+    entered = {row["status"]: row["entered"] for row in histories.json["rows"]}
+    statuses = ("created", "delivered", "cancelled")
+    assert answer.json["rows"] == [{"status": s, "entered": entered.get(s, 0)} for s in statuses]
+
+
+@pytest.mark.parametrize("status", ["created", "delivered"])
+async def test_created_and_closed_are_counted_by_an_index(query: QueryClient, status: str) -> None:
+    for grant in (Grant(merchants=frozenset({"*"})), Grant(merchants=frozenset({"m-1"}))):
+        stages = dict(counted(DEFAULT_WORKFLOW, narrow(grant, (), ()), START, END))[status]
+        command = {"aggregate": "orders", "pipeline": [{"$match": stage} for stage in stages], "cursor": {}}
+        explained = await query.database.raw.command({"explain": command, "verbosity": "queryPlanner"})
+        plan = repr(explained["queryPlanner"]["winningPlan"])
+        assert "IXSCAN" in plan
+        assert "COLLSCAN" not in plan

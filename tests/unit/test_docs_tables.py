@@ -42,6 +42,7 @@ from shared.documents import (
     ParkedDocument,
     PartitionDocument,
     RevocationDocument,
+    SearchDocument,
     UpdateDocument,
 )
 from shared.revocation_list import LOOK_SECONDS, MAX_REVOCATIONS
@@ -61,6 +62,7 @@ SERVICES: dict[str, type[Settings]] = {
 DOCUMENTS = {
     "orders": OrderDocument,
     "order_events": EventDocument,
+    "order_search": SearchDocument,
     "updates": UpdateDocument,
     "parked": ParkedDocument,
     "partitions": PartitionDocument,

@@ -18,6 +18,7 @@ from query.console import MAX_FILE_BYTES, console_routes, content_policy, load_f
 from query.settings import QuerySettings
 from shared.http import install_plumbing
 from shared.settings import SettingsError
+from shared.workflow import DEFAULT_WORKFLOW
 
 CONSOLE = ROOT / "web" / "console"
 WEIGHT_BYTES = 150 * 1024
@@ -53,7 +54,7 @@ async def get(path: str, given: QuerySettings, **headers: str) -> Answer:
     app = FastAPI()
     install_plumbing(app, given, dict)
     assert given.console_dir is not None
-    app.include_router(console_routes(given, given.console_dir))
+    app.include_router(console_routes(given, given.console_dir, DEFAULT_WORKFLOW))
     path, _, query = path.partition("?")
     scope = {
         "type": "http",
@@ -147,6 +148,7 @@ async def test_the_page_is_told_where_everything_is() -> None:
         "ingest": "https://ingest.example:8443",
         "query": "..",
         "stream": "wss://stream.example/v1/stream",
+        "statuses": {"open": ["created", "picked_up", "in_transit"], "final": ["delivered", "cancelled"]},
         "claims": {
             "scope": ["scope", "scp"],
             "merchants": "merchants",

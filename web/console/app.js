@@ -10,7 +10,7 @@ import { Board, connectSearch } from "./board.js";
 import { awaitConfiguration, readConfiguration } from "./configuration.js";
 import { Connection } from "./connection.js";
 import { byId, closeMenus, h, setText, toast } from "./dom.js";
-import { readFilter, writeFilter } from "./filters.js";
+import { faultsOf, readFilter, writeFilter } from "./filters.js";
 import { Latency } from "./latency.js";
 import { OrderPanel } from "./order.js";
 import { Overview } from "./overview.js";
@@ -19,9 +19,12 @@ import { Reports } from "./reports.js";
 import { Session, tidyToken } from "./session.js";
 import { Store } from "./store.js";
 import { connectThemeSwitch } from "./theme.js";
+import { Today } from "./today.js";
 
 const COMPARE_CLOCKS_MS = 10 * 60_000;
-const SEEN_STATUSES = ["created", "picked_up", "in_transit", "delivered", "cancelled"];
+
+/** Of the default workflow: for a query of an earlier release, which does not name its own. */
+const KNOWN_STATUSES = { open: ["created", "picked_up", "in_transit"], final: ["delivered", "cancelled"] };
 
 /** Where an open order covers everything else; as in app.css. */
 const narrow = matchMedia("(width < 760px)");
@@ -49,12 +52,14 @@ class App {
   #create;
   #route = { view: "board", filter: null, order: null };
   #running = false;
+  #known; // the statuses of the workflow: `open` and `final`
 
   constructor(configuration) {
     const query = new URL(configuration.query, location.href).href.replace(/\/$/, "");
     this.#session = new Session(configuration.token, configuration.claims);
     this.#api = new Api({ query, ingest: configuration.ingest }, this.#session, (problem) => this.#expired(problem));
     this.#store = new Store(configuration.stream, () => this.#session.token);
+    this.#known = configuration.statuses ?? KNOWN_STATUSES;
     this.#build();
   }
 
@@ -64,9 +69,10 @@ class App {
     store.addEventListener("status", ({ detail }) => detail.state === "refused" && this.#expired(detail.problem, detail.reason));
     new Connection(store, session);
     const reports = new Reports(api);
-    this.#board = new Board({ api, store, reports, now, navigate });
+    const today = new Today({ api, store });
+    this.#board = new Board({ api, store, today, statuses: this.#known, now, navigate });
     const pulse = new Pulse(store);
-    this.#overview = new Overview({ reports, store, now, navigate, pulse, latency });
+    this.#overview = new Overview({ reports, today, store, now, navigate, pulse, latency });
     const close = () => this.#navigate({ order: null });
     this.#panel = new OrderPanel({ api, store, session, now, close, statuses: () => this.#statuses() });
     const merchants = () => this.#merchants();
@@ -164,8 +170,12 @@ class App {
     return [...known].sort();
   }
 
+  get #workflowStatuses() {
+    return [...this.#known.open, ...this.#known.final];
+  }
+
   #statuses() {
-    const known = new Set(SEEN_STATUSES);
+    const known = new Set(this.#workflowStatuses);
     for (const { status, allowed_next } of this.#store.open.values()) for (const name of [status, ...allowed_next]) known.add(name);
     return known;
   }
@@ -186,7 +196,7 @@ class App {
   #draw() {
     const parameters = new URLSearchParams(location.search);
     const view = parameters.get("view") === "overview" ? "overview" : "board";
-    this.#route = { view, filter: readFilter(parameters), order: parameters.get("order") || null };
+    this.#route = { view, filter: readFilter(parameters, this.#workflowStatuses), order: parameters.get("order") || null };
     const { filter, order } = this.#route;
     document.documentElement.dataset.view = view;
     document.documentElement.dataset.order = String(order !== null);
@@ -203,6 +213,7 @@ class App {
     for (const name of ["board", "overview"]) byId(name).inert = covered;
     if (this.#session.token === null) return;
     this.#board.show(filter);
+    this.#board.faults = faultsOf(parameters, this.#workflowStatuses);
     this.#board.opened = order;
     this.#overview.shown = view === "overview";
     this.#panel.show(order);

@@ -48,10 +48,10 @@ export class Board {
   #loaded = false;
 
   /**
-   * @param {{store: Object, api: Object, reports: Object, now: () => number,
+   * @param {{store: Object, api: Object, today: Object, statuses: Object, now: () => number,
    *   navigate: (change: {filter?: Object, order?: string}) => void}} context  `now` is the server's time, in ms.
    */
-  constructor({ store, api, reports, now, navigate }) {
+  constructor({ store, api, today, statuses, now, navigate }) {
     this.#store = store;
     this.#now = now;
     this.#navigate = navigate;
@@ -60,7 +60,8 @@ export class Board {
       asked: () => this.#drawAsked(),
       answered: (fault) => this.#answered(fault),
     });
-    this.#counts = new StatusCounts({ store, reports, now, navigate, changed: () => this.#arrangeSoon() });
+    this.#counts = new StatusCounts({ store, today, statuses, navigate });
+    today.addEventListener("change", () => this.#counts.drawToday());
     this.element = this.#build();
     store.addEventListener("events", ({ detail }) => this.#changed(detail));
     store.addEventListener("reset", () => this.#reset());
@@ -81,6 +82,13 @@ export class Board {
     this.#arrange({ toTop: true });
   }
 
+  /** What of the address means nothing; the board is shown without it. */
+  set faults(faults) {
+    const { addressFault } = this.#parts;
+    addressFault.hidden = !faults.length;
+    setText(addressFault.firstChild, `The address asks for what is not there, and the board is shown without it: ${faults.join("; ")}.`);
+  }
+
   /** Marks the row of the order that is open beside the board; null: none is. */
   set opened(id) {
     this.#openId = id;
@@ -99,10 +107,8 @@ export class Board {
   // --- what is on it -------------------------------------------------------------------------------------------
 
   #changed(events) {
-    const { open } = this.#store;
     for (const { data } of events) {
       this.#dirty.add(data.order_id);
-      if (!open.has(data.order_id)) this.#counts.count(data);
       if (this.#rows.has(data.order_id) && !this.#belongs(this.#store.get(data.order_id))) {
         this.#farewells.set(data.order_id, performance.now());
       }
@@ -127,7 +133,6 @@ export class Board {
       this.#listed.forget(this.#filter);
       if (includesClosed(this.#filter)) this.#listed.askSoon(0);
     }
-    this.#counts.ask();
     this.#arrange();
     this.#rows.each((_, id) => this.#rows.refresh(id));
     markFirstView();
@@ -266,14 +271,23 @@ export class Board {
     const waits = !this.#loaded || this.#listed.isAsking;
     empty.dataset.waiting = String(waits);
     setText(empty.querySelector("strong"), waits ? "Getting the orders" : "No orders here");
-    const nothing = "Nothing has this order id, customer reference or name.";
-    const why = this.#filter?.q ? nothing : "When one matches, it appears by itself.";
-    setText(empty.querySelector("span"), waits ? "" : why);
+    setText(empty.querySelector("span"), waits ? "" : this.#whyEmpty());
+  }
+
+  #whyEmpty() {
+    const { q } = this.#filter ?? {};
+    if (!q) return "When one matches, it appears by itself.";
+    const places = "order ids, references, names, merchants and reporters";
+    if (!this.#listed.isAnswered) return `Searched ${places} of the open orders alone: nothing begins with “${q}”.`;
+    if (this.#listed.isCut) return `None of the newest 2,000 orders that begin with “${q}” is within the filters that are set.`;
+    const others = pieces(this.#filter).length || this.#filter.status.length ? ", within the filters that are set" : "";
+    return `Searched ${places}, open and closed${others}: nothing begins with “${q}”.`;
   }
 
   #tick() {
     const now = this.#now();
     this.#rows.each((row, id) => tickRow(row, this.#order(id), now));
+    if (!this.element.parentElement?.hidden) this.#counts.drawToday();
     if (!this.#parts.pill.hidden && !this.#reader.isReading) this.#arrangeSoon();
   }
 
@@ -330,12 +344,19 @@ export class Board {
     Object.assign(this.#parts, { viewport, pill, pillText, empty, filterButton: form.button });
     this.#parts.pieces = h("div", { class: "pieces", role: "group", "aria-label": "Filters" });
     this.#parts.fault = h("p", { class: "fault", role: "status" });
+    const drop = () => this.#navigate({ filter: this.#filter, replace: true });
+    this.#parts.addressFault = h(
+      "p",
+      { class: "fault", role: "alert", hidden: true, "data-testid": "address-fault" },
+      ...[h("span"), " ", h("button", { class: "button small-button", type: "button", onclick: drop }, "Drop it")],
+    );
     return h(
       "section",
       { class: "board", "aria-labelledby": "board-title" },
       h("h1", { class: "unseen", id: "board-title" }, "Live board"),
       h("div", { class: "bar" }, this.#counts.element, form.element),
       this.#parts.pieces,
+      this.#parts.addressFault,
       this.#parts.fault,
       h("div", { class: "list" }, pill, viewport, empty),
     );

@@ -6,6 +6,8 @@
  * @module filters
  */
 
+import { isFound, searchedWords } from "./search_words.js";
+
 export const SORTS = ["-created_at", "created_at", "-updated_at", "updated_at"];
 export const TIMES = ["created_from", "created_to", "updated_from", "updated_to"];
 
@@ -19,12 +21,17 @@ const LISTS = ["status", "merchant_id"];
  * @property {boolean|null} active  Null: both.
  * @property {Object<string, string>} times  RFC 3339, by the names of `TIMES`.
  * @property {string} sort
- * @property {string} q  Looks in order id, customer reference and name.
+ * @property {string} q  Beginnings of words of order id, merchant, customer reference, name and reporter.
  */
 
-/** @returns {Filter} What an address asks for; what makes no sense in it is left out. */
-export function readFilter(parameters) {
-  const [status, merchant_id] = LISTS.map((name) => [...new Set(parameters.getAll(name).filter(Boolean))]);
+/**
+ * @param {URLSearchParams} parameters
+ * @param {string[]} statuses  All of the workflow.
+ * @returns {Filter} What an address asks for, without what `faultsOf` names.
+ */
+export function readFilter(parameters, statuses) {
+  const [asked, merchant_id] = LISTS.map((name) => [...new Set(parameters.getAll(name).filter(Boolean))]);
+  const status = asked.filter((name) => statuses.includes(name));
   const times = {};
   for (const name of TIMES) {
     const time = Date.parse(parameters.get(name) ?? "");
@@ -38,6 +45,22 @@ export function readFilter(parameters) {
     sort: SORTS.includes(sort) ? sort : SORTS[0],
     q: parameters.get("q") ?? "",
   };
+}
+
+/** What of an address means nothing, in words; the same parameters as for `readFilter`. */
+export function faultsOf(parameters, statuses) {
+  const allowed = { status: statuses, active: ["true", "false", "any"], sort: SORTS };
+  const found = [];
+  for (const [name, values] of Object.entries(allowed)) {
+    for (const value of parameters.getAll(name)) {
+      if (value && !values.includes(value)) found.push(`${name} “${value}” is none of ${values.join(", ")}`);
+    }
+  }
+  for (const name of TIMES) {
+    const value = parameters.get(name);
+    if (value && Number.isNaN(Date.parse(value))) found.push(`${name} “${value}” is not a time like 2026-03-01T08:00:00Z`);
+  }
+  return found;
 }
 
 function readActive(text, status) {
@@ -62,10 +85,11 @@ export function writeFilter(filter) {
 export function apiParameters(filter) {
   const parameters = new URLSearchParams();
   for (const name of LISTS) for (const value of filter[name]) parameters.append(name, value);
-  if (filter.active !== null) parameters.set("active", String(filter.active));
+  if (filter.active !== null && !findsAll(filter)) parameters.set("active", String(filter.active));
   if (filter.customer_ref) parameters.set("customer_ref", filter.customer_ref);
   for (const name of TIMES) if (filter.times[name]) parameters.set(name, filter.times[name]);
   parameters.set("sort", filter.sort);
+  if (filter.q) parameters.set("q", filter.q);
   return parameters;
 }
 
@@ -79,19 +103,24 @@ export function matchesScope(filter, order) {
     const time = Date.parse(name.startsWith("created") ? order.created_at : order.updated_at);
     if (name.endsWith("from") ? time < Date.parse(bound) : time >= Date.parse(bound)) return false;
   }
-  return !filter.q || found(order, filter.q.toLowerCase());
+  return !filter.q || isFound(order, wordsOfSearch(filter.q));
+}
+
+let newestSearch = { text: "", words: [] };
+
+function wordsOfSearch(text) {
+  if (newestSearch.text !== text) newestSearch = { text, words: searchedWords(text) };
+  return newestSearch.words;
 }
 
 /** Whether an order's status, and whether it is open, are wanted. A search finds closed orders, too. */
 export function matchesState(filter, order) {
   if (filter.status.length && !filter.status.includes(order.status)) return false;
-  return filter.active === null || filter.active === order.active || (Boolean(filter.q) && !filter.status.length);
+  return filter.active === null || filter.active === order.active || findsAll(filter);
 }
 
-function found(order, text) {
-  const places = [order.order_id, order.customer?.contact_ref, order.customer?.name];
-  return places.some((place) => place?.toLowerCase().includes(text));
-}
+/** Whether it looks for orders open and closed, although a board shows open ones if nothing is said. */
+const findsAll = (filter) => Boolean(filter.q) && !filter.status.length && filter.active === true;
 
 /** Whether orders that nothing can happen to any more may match. */
 export const includesClosed = (filter) => filter.active !== true || Boolean(filter.q);

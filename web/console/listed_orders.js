@@ -5,11 +5,15 @@
  */
 
 import { apiParameters, includesClosed } from "./filters.js";
+import { number } from "./format.js";
 
 const PAGE = 200;
 
 /** Before the stream has brought everything, what fits a screen: the first thing that is seen. */
 const FIRST_PAGE = 50;
+
+/** Changes that a search may be behind without a word: a moment's. */
+const MAX_BEHIND = 500;
 
 export class ListedOrders {
   #api;
@@ -21,6 +25,8 @@ export class ListedOrders {
   #next = null; // cursor of the next page
   #complete = true;
   #frontier = null; // the last order of the pages so far
+  #search = null; // what the service says of the search
+  #fault = "";
   #request = null; // the AbortController of what is being asked
 
   /**
@@ -45,6 +51,25 @@ export class ListedOrders {
     return this.#complete ? null : this.#frontier;
   }
 
+  /** Whether the API has said what it lists, all of it or a page. */
+  get isAnswered() {
+    return this.#request === null && this.#fault === "";
+  }
+
+  /** Whether more orders match a search than were looked through. */
+  get isCut() {
+    return this.#search?.complete === false;
+  }
+
+  /** What of a search was not looked at, for people; empty: nothing. */
+  get left() {
+    if (!this.#search) return "";
+    const { complete, behind } = this.#search;
+    const most = complete ? [] : ["More orders match than are looked through: only the newest 2,000 are here. Type more to see others."];
+    if (behind > MAX_BEHIND) most.push(`The search is catching up: ${number(behind)} changes are not searched yet.`);
+    return most.join(" ");
+  }
+
   get(id) {
     return this.#orders.get(id);
   }
@@ -60,7 +85,9 @@ export class ListedOrders {
     this.#filter = filter;
     this.#orders.clear();
     this.#next = this.#frontier = null;
-    this.#complete = !includesClosed(filter) || Boolean(filter.q);
+    this.#search = null;
+    this.#fault = "";
+    this.#complete = !includesClosed(filter);
   }
 
   /** Asks for the first orders, after so many milliseconds. */
@@ -68,8 +95,7 @@ export class ListedOrders {
     const request = (this.#request = new AbortController());
     setTimeout(() => {
       if (request.signal.aborted) return;
-      if (this.#filter.q) this.#search(request.signal);
-      else this.#page(request.signal);
+      this.#page(request.signal);
     }, milliseconds);
   }
 
@@ -85,23 +111,12 @@ export class ListedOrders {
     parameters.set("limit", String(this.#isFirst() ? FIRST_PAGE : PAGE));
     if (this.#next) parameters.set("cursor", this.#next);
     await this.#ask(signal, async () => {
-      const { items, next_cursor } = await this.#api.get("/v1/orders", parameters, { signal });
+      const { items, next_cursor, search } = await this.#api.get("/v1/orders", parameters, { signal });
       for (const order of items) this.#orders.set(order.order_id, order);
+      this.#search = search ?? null;
       this.#next = next_cursor;
       this.#complete = next_cursor === null;
       this.#frontier = items.at(-1) ?? this.#frontier;
-    });
-  }
-
-  async #search(signal) {
-    const text = this.#filter.q;
-    const list = (name) => new URLSearchParams([[name, text], ["limit", "100"]]);
-    const asked = [this.#api.get(`/v1/orders/${encodeURIComponent(text)}`, undefined, { signal })];
-    asked.push(this.#api.get("/v1/orders", list("customer_ref"), { signal }));
-    await this.#ask(signal, async () => {
-      const [one, several] = await Promise.allSettled(asked);
-      if (one.status === "fulfilled") this.#orders.set(one.value.order_id, one.value);
-      if (several.status === "fulfilled") for (const order of several.value.items) this.#orders.set(order.order_id, order);
     });
   }
 
@@ -111,10 +126,11 @@ export class ListedOrders {
     try {
       await act();
     } catch (error) {
-      fault = `Older orders could not be loaded: ${error.message}`;
+      fault = this.#filter.q ? `Only open orders were searched: ${error.message}` : `Older orders could not be loaded: ${error.message}`;
     }
     if (signal.aborted) return;
     this.#request = null;
-    this.#answered(fault);
+    this.#fault = fault;
+    this.#answered(fault || this.left);
   }
 }

@@ -36,10 +36,11 @@ export class Overview {
   #shown = false;
   #reportsAt = null;
 
-  /** @param {{store: Object, reports: Object, pulse: Pulse, latency: Object, now: () => number, navigate: Function}} use */
+  /** @param {{store: Object, reports: Object, today: Object, pulse: Pulse, latency: Object, now: () => number, navigate: Function}} use */
   constructor(use) {
     this.#use = use;
     this.element = this.#build();
+    use.today.addEventListener("change", () => this.#shown && this.#drawToday());
     setInterval(() => this.#shown && this.#tick(), 1000);
   }
 
@@ -51,7 +52,9 @@ export class Overview {
   #tick() {
     const { pulse, latency, store } = this.#use;
     const { tiles } = this.#parts;
-    setText(tiles.open.value, number(store.open.size));
+    setText(tiles.open.value, store.isComplete ? number(store.open.size) : "–");
+    setText(tiles.open.note, store.isComplete ? "not delivered or cancelled yet" : "");
+    this.#drawToday();
     setText(tiles.rate.value, pulse.rate === null ? "–" : decimal(pulse.rate));
     const [p50, p95] = [percentile(latency.samples, 0.5), percentile(latency.samples, 0.95)];
     setText(tiles.screen.value, p50 === null ? "–" : `${number(Math.round(p50))} ms`);
@@ -72,9 +75,6 @@ export class Overview {
     const day = new Date(Date.now() - 24 * 3600_000).toISOString();
     await this.#part("refusals", new URLSearchParams([["from", day]]), ({ rows }) => this.#drawRefusals(rows));
     await this.#part("durations", new URLSearchParams([["from", day]]), ({ rows }) => this.#drawLegs(rows));
-    const midnight = new Date();
-    midnight.setHours(0, 0, 0, 0);
-    await this.#part("status-counts", new URLSearchParams([["from", midnight.toISOString()]]), ({ rows }) => this.#drawToday(rows));
     if (this.#range !== "live") await this.#askAreas();
   }
 
@@ -87,13 +87,13 @@ export class Overview {
     }
   }
 
-  #drawToday(rows) {
-    const { tiles } = this.#parts;
-    const entered = new Map(rows.map(({ status, entered: count }) => [status, count]));
-    const newest = this.#use.store.open.size;
-    setText(tiles.done.value, number(entered.get("delivered") ?? 0));
-    setText(tiles.done.note, `${number(entered.get("created") ?? 0)} created, ${number(entered.get("cancelled") ?? 0)} cancelled`);
-    setText(tiles.open.note, newest ? "not delivered or cancelled yet" : "");
+  #drawToday() {
+    const { done } = this.#parts.tiles;
+    const { counts, why } = this.#use.today.of([]);
+    const said = (status) => (counts?.has(status) ? number(counts.get(status)) : "–");
+    setText(done.value, said("delivered"));
+    setText(done.note, counts ? `${said("created")} created, ${said("cancelled")} cancelled` : "");
+    setAttribute(done.element, "title", counts ? "" : why);
   }
 
   #drawRefusals(rows) {
@@ -219,7 +219,7 @@ export class Overview {
       this.#drawLegend(data?.layers ?? []);
       return data ? stackedAreas(width, height, data, compactNumber, labels[this.#range]) : [];
     };
-    return this.#chart(200, () => `Open orders by status: ${number(this.#use.store.open.size)} now`, draw);
+    return this.#chart(200, () => `Open orders by status: ${this.#use.store.isComplete ? number(this.#use.store.open.size) : "–"} now`, draw);
   }
 
   #drawLegend(layers) {

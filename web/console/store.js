@@ -23,6 +23,8 @@ export class Store extends EventTarget {
   caughtUp = 0;
   /** When what is shown was last known to be current; null before it ever was. */
   currentAt = null;
+  /** Whether all open orders are here: until then, nothing can be counted. */
+  isComplete = false;
 
   #live;
 
@@ -39,7 +41,10 @@ export class Store extends EventTarget {
     };
     this.#live = new LiveOrders(stream, ask, { filter: { active: true } });
     this.#live.addEventListener("events", ({ detail }) => this.#taken(detail));
-    this.#live.addEventListener("snapshot", () => this.#tell("reset"));
+    this.#live.addEventListener("snapshot", () => {
+      this.isComplete = true;
+      this.#tell("reset");
+    });
     this.#live.addEventListener("status", ({ detail }) => this.#became(detail));
   }
 

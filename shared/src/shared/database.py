@@ -33,6 +33,7 @@ from shared.documents import (
     ParkedDocument,
     PartitionDocument,
     RevocationDocument,
+    SearchDocument,
     UpdateDocument,
     cursor_key_id,
 )
@@ -90,6 +91,10 @@ INDEXES: dict[str, list[IndexModel]] = {
     "order_events": [
         IndexModel([("order_id", ASCENDING), ("version", ASCENDING)], name="order_version", unique=True),
     ],
+    "order_search": [
+        IndexModel([("words", ASCENDING)], name="words"),
+    ],
+    "search_progress": [],
     "updates": [
         IndexModel([("recorded_at", ASCENDING)], name="ttl", expireAfterSeconds=UPDATES_TTL_SECONDS),
     ],
@@ -158,6 +163,8 @@ class Database:
         )
         self.orders = cast(AsyncCollection[OrderDocument], self.raw["orders"])
         self.order_events = cast(AsyncCollection[EventDocument], self.raw["order_events"])
+        self.order_search = cast(AsyncCollection[SearchDocument], self.raw["order_search"])
+        self.search_progress: AsyncCollection[Any] = self.raw["search_progress"]
         self.updates = cast(AsyncCollection[UpdateDocument], self.raw["updates"])
         self.parked = cast(AsyncCollection[ParkedDocument], self.raw["parked"])
         self.partitions = cast(AsyncCollection[PartitionDocument], self.raw["partitions"])

@@ -70,6 +70,18 @@ class EventDocument(TypedDict):
     traceparent: NotRequired[str]
 
 
+class SearchDocument(TypedDict):
+    """What one order is found by (collection `order_search`), `_id` = order id. Personal data: never logged.
+
+    Made from the log, a moment behind it (`shared.search_words`).
+    """
+
+    _id: str
+    merchant_id: str
+    created_at: datetime
+    words: list[str]
+
+
 class ProblemDocument(TypedDict):
     """Why an update was refused, as stored; the edge adds status, title, instance and trace id."""
 

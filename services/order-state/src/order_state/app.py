@@ -8,6 +8,7 @@ from order_state.announcer import Announcer, open_announcer
 from order_state.consumer import consume_partitions
 from order_state.passes import Passes
 from order_state.recording import Recorder
+from order_state.search_index import SearchIndexer
 from order_state.settings import OrderStateSettings
 from order_state.standstill import open_waker
 from order_state.store import Store
@@ -82,7 +83,8 @@ class _Partitions:
                 await self._database.prepare(self._settings.partitions)
                 await record_installation(self._database)
         self._prepared = True
-        await serve_connections(self._settings.amqp_url, "order-state", self._work, self.lost)
+        async with background(SearchIndexer(self._database).run()):
+            await serve_connections(self._settings.amqp_url, "order-state", self._work, self.lost)
 
     async def _work(self, connection: Connection) -> None:
         await connection.declare(self._settings.partitions)

@@ -83,5 +83,5 @@ def create_app(
         app.include_router(router, prefix="/v1", dependencies=[Depends(refuse_repeated)])
     app.include_router(problem_routes())
     if settings.console_dir is not None:
-        app.include_router(console_routes(settings, settings.console_dir))
+        app.include_router(console_routes(settings, settings.console_dir, workflow))
     return app

@@ -23,7 +23,7 @@ from shared.problems import ProblemError
 
 MAX_ENTRIES = 500
 
-_PERSONAL = frozenset({"customer_ref"})
+_PERSONAL = frozenset({"customer_ref", "q"})
 """Filters whose values stay out of the trail."""
 
 

@@ -18,6 +18,7 @@ from shared.http import JsonResponse
 from shared.problems import ProblemError
 from shared.settings import SettingsError, claim_names_of
 from shared.timestamps import format_time, now
+from shared.workflow import Workflow
 
 MEDIA_TYPES = {
     ".html": "text/html; charset=utf-8",
@@ -42,7 +43,7 @@ class ConsoleFile:
     tag: str
 
 
-def console_routes(settings: QuerySettings, folder: Path) -> APIRouter:
+def console_routes(settings: QuerySettings, folder: Path, workflow: Workflow) -> APIRouter:
     """`/console/`, its files, and its `config.json`. Not part of the API, so not in its description.
 
     Raises:
@@ -67,7 +68,9 @@ def console_routes(settings: QuerySettings, folder: Path) -> APIRouter:
 
     @router.get("/config.json")
     async def config() -> Response:
-        return JsonResponse(configuration(settings), headers=headers | {"Cache-Control": "no-store"})
+        return JsonResponse(
+            configuration(settings, workflow), headers=headers | {"Cache-Control": "no-store"}
+        )
 
     @router.get("/{name}")
     async def file(request: Request, name: str) -> Response:
@@ -137,7 +140,7 @@ def _origin(url: str) -> str:
     return f"{parts.scheme}://{parts.netloc}" if parts.netloc else ""
 
 
-def configuration(settings: QuerySettings) -> dict[str, Any]:
+def configuration(settings: QuerySettings, workflow: Workflow) -> dict[str, Any]:
     """Where the services are, and what time it is here: the page compares its own clock with it.
 
     `query` is relative to the console, which query itself serves.
@@ -148,6 +151,10 @@ def configuration(settings: QuerySettings) -> dict[str, Any]:
         "query": "..",
         "stream": settings.public_stream_url,
         "time": format_time(now()),
+        "statuses": {
+            "open": [status for status in workflow.transitions if workflow.is_active(status)],
+            "final": [status for status in workflow.transitions if not workflow.is_active(status)],
+        },
         "claims": {
             "scope": names.scope,
             "merchants": names.merchants,

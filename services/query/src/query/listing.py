@@ -13,6 +13,7 @@ from query.parameters import Flag, Identifiers, Parameters, Statuses, Time, Whol
 from query.reach import Reach
 from shared.documents import OrderDocument
 from shared.key_order import KeyOrder
+from shared.search_words import searched_words
 from shared.visible_text import CONTROL_FREE_PATTERN, canonical_forms
 
 MAX_ORDERS = 500
@@ -41,9 +42,17 @@ class ListParameters(Parameters):
     updated_from: Time | None = None
     updated_to: Time | None = None
     sort: Literal["-created_at", "created_at", "-updated_at", "updated_at"] = "-created_at"
+    q: Annotated[str | None, Field(min_length=1, max_length=200, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")] = None
     limit: Annotated[WholeNumber, Field(ge=1, le=MAX_ORDERS)] = 50
     cursor: str | None = None
     bom: Flag = False
+
+    @field_validator("q")
+    @classmethod
+    def _asks_for_something(cls, text: str | None) -> str | None:
+        if text is not None and not searched_words(text):
+            raise ValueError("must hold a word")
+        return text
 
     @field_validator("created_to", "updated_to")
     @classmethod
@@ -69,6 +78,8 @@ class ListParameters(Parameters):
     def binding(self) -> bytes:
         """What a cursor is bound to: everything but the page and the form of a file."""
         fields = self.model_dump(mode="json", exclude={"cursor", "limit", "bom"})
+        if self.q is None:  # as in the cursors of earlier releases
+            del fields["q"]
         fields |= {name: sorted(set(fields[name])) for name in ("status", "merchant_id")}
         return orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
 
@@ -152,11 +163,8 @@ def _conditions(parameters: ListParameters, reach: Reach) -> dict[str, Any]:
         ("created_at", parameters.created_from, parameters.created_to),
         ("updated_at", parameters.updated_from, parameters.updated_to),
     ):
-        # The same as $gte, in whole milliseconds. With that, the embedded database leaves out what equals the
-        # bound where the index falls and another field goes before.
-        bounds = {"$gt": start and start - _MILLISECOND, "$lt": end}
         if start or end:
-            conditions[field] = {operator: time for operator, time in bounds.items() if time}
+            conditions[field] = time_bounds(start, end)
     return conditions
 
 
@@ -164,6 +172,14 @@ def _same_text(text: str) -> dict[str, Any]:
     # What is stored is in NFC; orders of earlier have it as it was sent.
     forms = canonical_forms(text)
     return {"$in": forms} if len(forms) > 1 else {"$eq": text}
+
+
+def time_bounds(start: datetime | None, end: datetime | None) -> dict[str, datetime]:
+    """The condition start ≤ time < end; at least one of them is there."""
+    # The same as $gte, in whole milliseconds. With that, the embedded database leaves out what equals the
+    # bound where the index falls and another field goes before.
+    bounds = {"$gt": start and start - _MILLISECOND, "$lt": end}
+    return {operator: time for operator, time in bounds.items() if time}
 
 
 def _first_stage(conditions: dict[str, Any], field: SortField, direction: int) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from query import examples, report_examples
 from query.audit_shapes import AUDIT_PAGE, AuditPage
 from query.csv_text import CSV_MEDIA_TYPE, csv_lines
 from query.export_forms import EXPORTED_TYPES, NDJSON_MEDIA_TYPE
-from query.report_shapes import DurationReport, OpenReport, RefusalReport, StatusReport
+from query.report_shapes import DurationReport, OpenReport, RefusalReport, StatusReport, TotalsReport
 from query.shapes import EventPage, History, OrderPage, OrderUpdates
 from shared.json_schemas import Document
 from shared.messages import OrderView, UpdateOutcome
@@ -67,6 +67,14 @@ _PARAMETERS: dict[str, Document] = {
     "created_to": {"description": "Created before this time."},
     "updated_from": {"description": "Last changed at this time or later."},
     "updated_to": {"description": "Last changed before this time."},
+    "q": {
+        "description": (
+            "Only orders of which a word begins with each of these words, without regard to case and accents:"
+            " order id, merchant, customer reference, name, and who reported the newest change. The newest"
+            " 2,000 that match; a moment behind the changes. Tokens that are not shown the customer search"
+            " order ids and merchants. Not for files."
+        )
+    },
     "sort": {"description": "By which time; with `-`, the newest first."},
     "limit": {"description": "At most so many on a page."},
     "bom": {"description": "Only with `text/csv`: a byte order mark in front, by which Excel knows UTF-8."},
@@ -165,6 +173,9 @@ _OPERATIONS = {
     "/v1/reports/durations": _report("get_durations", DurationReport, report_examples.DURATIONS),
     "/v1/reports/status-counts": _report("get_status_counts", StatusReport, report_examples.STATUS_COUNTS),
     "/v1/reports/open-orders": _report("get_open_orders", OpenReport, report_examples.OPEN_ORDERS),
+    "/v1/reports/created-and-closed": _report(
+        "get_created_and_closed", TotalsReport, report_examples.CREATED_AND_CLOSED
+    ),
     "/v1/reports/refusals": _report("get_refusals", RefusalReport, report_examples.REFUSALS),
 }
 

@@ -21,7 +21,8 @@ from query.listing import ListParameters, ListQuery, Page, list_query, page_of
 from query.negotiation import preferred_type, prefers_gzip
 from query.paging import next_link, refuse_cursor
 from query.parameters import Parameters, Time, check_statuses, invalid_parameter
-from query.reach import narrow
+from query.reach import narrow, only
+from query.search import Found, search
 from shared.access import Grant, Principal, sees_customer
 from shared.bounded_reads import bounded_read
 from shared.challenges import insufficient_scope
@@ -101,8 +102,8 @@ def routes(context: Context) -> APIRouter:
             raise invalid_parameter("bom", "is for text/csv; this media type has no byte order mark")
         _check_filter(context, principal.grant, parameters)
         if media_type == JSON_MEDIA_TYPE:
-            page = await _page(context, principal.grant, parameters)
-            return _list_answer(request, context, principal.grant, parameters, page)
+            page, found = await _page(context, principal.grant, parameters)
+            return _list_answer(request, context, principal.grant, parameters, page, found=found)
         query = _export_query(principal.grant, parameters)
         with_customer = sees_customer(principal.grant)
         form = await asyncio.to_thread(
@@ -158,9 +159,20 @@ def _check_filter(context: Context, grant: Grant, parameters: ListParameters) ->
         raise ProblemError.of(insufficient_scope(detail, "orders:read"))
 
 
-async def _page(context: Context, grant: Grant, parameters: ListParameters) -> Page:
+async def _page(context: Context, grant: Grant, parameters: ListParameters) -> tuple[Page, Found | None]:
     after = _place(context, parameters)
-    query = list_query(parameters, narrow(grant, parameters.merchant_id, ()), after)
+    reach = narrow(grant, parameters.merchant_id, ())
+    found = None
+    if parameters.q is not None:
+        found = await search(context.database, parameters.q, reach, grant)
+        reach = only(reach, found.order_ids)
+    page = await _listed(context, parameters, list_query(parameters, reach, after), after)
+    return page, found
+
+
+async def _listed(
+    context: Context, parameters: ListParameters, query: ListQuery, after: Place | None
+) -> Page:
     if not parameters.is_by_time:
         return page_of(await read_page(context.database, query, parameters.limit + 1), parameters)
     async with reading_as_of(context.database) as horizon:
@@ -180,6 +192,8 @@ def _place(context: Context, parameters: ListParameters) -> Place | None:
 
 
 def _export_query(grant: Grant, parameters: ListParameters) -> ListQuery:
+    if parameters.q is not None:
+        raise invalid_parameter("q", "is for pages; this media type holds a whole list")
     for name in ("limit", "cursor"):
         if name in parameters.model_fields_set:
             raise invalid_parameter(name, "is for pages; this media type always holds the whole list")
@@ -187,12 +201,20 @@ def _export_query(grant: Grant, parameters: ListParameters) -> ListQuery:
 
 
 def _list_answer(
-    request: Request, context: Context, grant: Grant, parameters: ListParameters, page: Page
+    request: Request,
+    context: Context,
+    grant: Grant,
+    parameters: ListParameters,
+    page: Page,
+    *,
+    found: Found | None,
 ) -> Response:
     with_customer = sees_customer(grant)
     items = [order_view(order, context.workflow, with_customer=with_customer) for order in page.orders]
     document: dict[str, Any] = {"items": items, "next_cursor": None}
     headers = _VARY | as_of_header(page.as_of)
+    if found is not None:
+        document["search"] = {"complete": found.is_complete, "behind": found.behind}
     if page.as_of is not None:
         document["as_of"] = headers[AS_OF]
     if page.next_place is not None:

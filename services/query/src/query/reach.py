@@ -27,6 +27,11 @@ class Reach:
         return conditions
 
 
+def only(reach: Reach, orders: Collection[str]) -> Reach:
+    """The orders of these that are in reach."""
+    return Reach(reach.merchants, frozenset(orders) if reach.orders is None else reach.orders & set(orders))
+
+
 def narrow(grant: Grant, merchants: Collection[str], orders: Collection[str]) -> Reach:
     """The reach of `grant` within the asked `merchants` and `orders`; an empty collection asks for all.
 

@@ -29,10 +29,49 @@ Row = tuple[int, str, Sequence[Cell]]
 """The bucket, the merchant (empty: all of them), and the cells of a report's own columns."""
 
 
-class GroupParameters(Parameters):
-    """What every report takes."""
+Start = Annotated[
+    Time | None,
+    Field(
+        alias="from",
+        description="The range: from ≤ t < to. Without it: seven days before `to`.",
+        examples=["2026-03-01T00:00:00Z"],
+    ),
+]
+End = Annotated[
+    Time | None,
+    Field(alias="to", description="Without it: now.", examples=["2026-03-08T00:00:00Z"]),
+]
+Merchants = Annotated[Identifiers, Field(description="Only these merchants. May be repeated.")]
 
-    merchant_id: Annotated[Identifiers, Field(description="Only these merchants. May be repeated.")]
+
+class TotalsParameters(Parameters):
+    """What the report on created and closed orders takes."""
+
+    merchant_id: Merchants
+    start: Start = None
+    end: End = None
+
+    def bounds(self) -> tuple[datetime, datetime]:
+        """The range of time.
+
+        Raises:
+            ProblemError: `validation-failed`.
+        """
+        return _range(self.start, self.end)
+
+
+def _range(start: datetime | None, end: datetime | None) -> tuple[datetime, datetime]:
+    end = end or now()
+    start = start or end - DEFAULT_RANGE
+    if end < start:
+        raise invalid_parameter("to", "must not be before from")
+    return start, end
+
+
+class GroupParameters(Parameters):
+    """What every report over many rows takes."""
+
+    merchant_id: Merchants
     group_by: Annotated[
         Literal["merchant"] | None, Field(description="`merchant`: rows for each merchant.")
     ] = None
@@ -41,18 +80,8 @@ class GroupParameters(Parameters):
 class RangeParameters(GroupParameters):
     """What the reports over a time take."""
 
-    start: Annotated[
-        Time | None,
-        Field(
-            alias="from",
-            description="The range: from ≤ t < to. Without it: seven days before `to`.",
-            examples=["2026-03-01T00:00:00Z"],
-        ),
-    ] = None
-    end: Annotated[
-        Time | None,
-        Field(alias="to", description="Without it: now.", examples=["2026-03-08T00:00:00Z"]),
-    ] = None
+    start: Start = None
+    end: End = None
     interval: Annotated[
         Interval | None,
         Field(description=f"Rows for each hour or day, at most {MAX_BUCKETS:,} of them. Else for the range."),
@@ -75,10 +104,7 @@ class RangeParameters(GroupParameters):
         Raises:
             ProblemError: `validation-failed`.
         """
-        end = self.end or now()
-        start = self.start or end - DEFAULT_RANGE
-        if end < start:
-            raise invalid_parameter("to", "must not be before from")
+        start, end = _range(self.start, self.end)
         try:
             return cut(start, end, self.interval, ZoneInfo(self.time_zone))
         except TooManyBuckets:

@@ -41,6 +41,17 @@ OPEN_ORDERS: Example = {
     ],
 }
 
+CREATED_AND_CLOSED: Example = {
+    "from": _RANGE["from"],
+    "to": _RANGE["to"],
+    "as_of": _AS_OF,
+    "rows": [
+        {"status": "created", "entered": 431},
+        {"status": "delivered", "entered": 412},
+        {"status": "cancelled", "entered": 9},
+    ],
+}
+
 REFUSALS: Example = _RANGE | {
     "as_of": _AS_OF,
     "rows": [_BUCKET | {"reason": "invalid-transition"} | _SENDER | {"count": 7}],

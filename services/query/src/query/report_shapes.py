@@ -106,6 +106,24 @@ class StatusReport(Range):
     rows: list[StatusRow]
 
 
+@with_config(DESCRIBED)
+class TotalsRow(TypedDict):
+    """How many orders came into a status."""
+
+    status: StatusText
+    entered: Count
+
+
+Totals = TypedDict("Totals", {"from": TimeText, "to": TimeText})
+
+
+class TotalsReport(Totals):
+    """How many orders were created, and how many reached each final status."""
+
+    as_of: TimeText
+    rows: list[TotalsRow]
+
+
 class OpenReport(TypedDict):
     """How many orders are open, by status and age."""
 

@@ -17,6 +17,7 @@ from query.report_answers import (
     OpenParameters,
     RangeParameters,
     StepsParameters,
+    TotalsParameters,
     range_frame,
     report_answer,
     wants_csv,
@@ -34,6 +35,7 @@ from query.report_reading import (
     read_open_orders,
     read_refused_updates,
 )
+from query.report_totals import COLUMNS, read_totals
 from shared.access import Grant, Principal, sees_customer
 from shared.database import UPDATES_TTL_SECONDS
 from shared.documents import EventDocument, OrderDocument, UpdateDocument
@@ -100,6 +102,28 @@ def routes(context: Context) -> APIRouter:
     ) -> Response:
         with within(limit, principal), within_bounds():
             return await _open_orders(request, context, principal.grant, parameters)
+
+    @router.get(
+        "/created-and-closed",
+        summary="How many orders were created, and how many reached each final status",
+        description=(
+            "One row for the status that orders begin in, and one for each in which nothing can follow; also"
+            " where nothing was counted. Counted from indexes, so it is answered at once, and takes no place"
+            " among the reports that compute."
+        ),
+    )
+    async def get_created_and_closed(
+        request: Request,
+        principal: Annotated[Principal, Depends(context.reader)],
+        parameters: Annotated[TotalsParameters, Query()],
+    ) -> Response:
+        as_csv = wants_csv(request)
+        start, end = parameters.bounds()
+        reach = narrow(principal.grant, parameters.merchant_id, ())
+        async with reading_as_of(context.database) as as_of:
+            rows = await read_totals(context.database, context.workflow, reach, start, end)
+        frame = Frame({"from": format_time(start), "to": format_time(end)}, None, by_merchant=False)
+        return report_answer(frame, COLUMNS, rows, as_csv=as_csv, as_of=as_of)
 
     @router.get(
         "/refusals",

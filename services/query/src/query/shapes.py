@@ -4,9 +4,9 @@ They describe and are not run on the way of an answer; the integration tests che
 against them.
 """
 
-from typing import NotRequired
+from typing import Annotated, NotRequired
 
-from pydantic import with_config
+from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
 from shared.documents import Metadata
@@ -25,6 +25,16 @@ from shared.messages import (
 
 
 @with_config(DESCRIBED)
+class SearchNote(TypedDict):
+    """What a search looked at."""
+
+    complete: bool
+    """Whether no more orders match than those that were looked at, the newest 2,000."""
+    behind: Annotated[int, Field(ge=0)]
+    """Newest changes that the search does not know yet."""
+
+
+@with_config(DESCRIBED)
 class OrderPage(TypedDict):
     """A page of the list of orders."""
 
@@ -33,6 +43,8 @@ class OrderPage(TypedDict):
     """The `cursor` of the next page; `null` on the last one."""
     as_of: NotRequired[TimeText]
     """With `created_*` or `updated_*`: nothing recorded before can still appear. The same on all pages."""
+    search: NotRequired[SearchNote]
+    """With `q`."""
 
 
 @with_config(DESCRIBED)

@@ -1,0 +1,51 @@
+/**
+ * The words that an order is found by, and those of a search: without case and accents, as the API has them. Pure.
+ *
+ * @module search_words
+ */
+
+const MAX_WORDS = 24;
+const MAX_WORD_CHARACTERS = 64;
+const MAX_SEARCHED_WORDS = 8;
+
+const known = new WeakMap(); // order → its words: they are compared with every key that is typed
+
+/** Whether each word of the search begins a word of the order. */
+export function isFound(order, words) {
+  const own = wordsOf(order);
+  return words.every((word) => own.some((each) => each.startsWith(word)));
+}
+
+/** The beginnings that a search asks for, the longest first. */
+export function searchedWords(text) {
+  const words = [...new Set(split(fold(text)).map(cut))];
+  return words.sort((a, b) => [...b].length - [...a].length).slice(0, MAX_SEARCHED_WORDS);
+}
+
+/** The words that an order is found by. */
+export function wordsOf(order) {
+  let words = known.get(order);
+  if (!words) {
+    words = [...new Set(allWords(order).map(cut))].slice(0, MAX_WORDS);
+    known.set(order, words);
+  }
+  return words;
+}
+
+function allWords({ order_id, merchant_id, customer, source }) {
+  const words = [fold(order_id), fold(merchant_id)];
+  if (!customer) return words; // who is not shown the customer does not search for people
+  for (const text of [customer.contact_ref, source.id]) {
+    const own = split(fold(text));
+    words.push(...own.slice(0, 3));
+    if (own.length > 1) words.push(own.join(""));
+  }
+  for (const word of split(fold(customer.name))) words.push(word, ...word.split(/[^\p{L}\p{N}@+]+/u).filter(Boolean));
+  return words;
+}
+
+const BASE_LETTERS = { ß: "ss", æ: "ae", œ: "oe", ø: "o", ł: "l", đ: "d", ð: "d", þ: "th", ı: "i" };
+const fold = (text) =>
+  text.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase().replace(/[ßæœøłđðþı]/gu, (letter) => BASE_LETTERS[letter]);
+const split = (text) => text.split(/\s+/u).filter(Boolean);
+const cut = (word) => (word.length <= MAX_WORD_CHARACTERS ? word : [...word].slice(0, MAX_WORD_CHARACTERS).join(""));
