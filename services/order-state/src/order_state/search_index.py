@@ -30,8 +30,8 @@ POLL_SECONDS = 0.5
 CHUNK_EVENTS = 200
 
 IDLE_FACTOR = 40
-"""It rests so many times as long as a chunk took, so that a busy database has 97 % of its time for others: the
-embedded one then takes in about 130 changes a second."""
+"""It rests so many times as long as a chunk took, so that a busy database has 97 % of its time for others:
+the embedded one then takes in about 130 changes a second."""
 
 MAX_REST_SECONDS = 10.0
 
