@@ -383,6 +383,10 @@ async def test_what_location_names_can_be_read_there_as_query_answers_it(
         etag = here.headers["ETag"]
         async with session.get(spine.ingest.url + location, headers={"If-None-Match": etag}) as again:
             assert again.status == 304
+        for url in (spine.ingest.url, query.url):
+            for tag, status in ((etag, 200), ("*", 200), (f"W/{etag}", 412), (f'"1-{ANY_DIGEST}"', 412)):
+                async with session.get(url + location, headers={"If-Match": tag}) as conditional:
+                    assert conditional.status == status
         async with session.get(f"{spine.ingest.url}{location}?at=2026-01-01T00:00:00Z") as past:
             assert (past.status, slug(await past.json(content_type=None))) == (422, "validation-failed")
 

@@ -87,6 +87,7 @@ def asked_of_query() -> Iterator[Request]:
         parameters = {parameter["name"] for parameter in methods["get"]["parameters"]}
         yield from (Request(path, f"?{name}=x") for name in parameters & {"cursor", "after"})
     yield Request(ORDER, headers={"If-None-Match": "*"})
+    yield Request(ORDER, headers={"If-Match": '"1-0123456789ab"'})
     yield Request(ORDERS, "?limit=1")
     yield Request(ORDERS, headers={"Accept": "text/csv", "Accept-Encoding": "gzip"})
     yield Request(ORDER + "/history", "?limit=1")
@@ -109,6 +110,7 @@ def asked_of_ingest() -> Iterator[Request]:
         yield post(path, b" " * 2_000_000)
         yield post(path, b"x", headers={"Content-Type": "text/plain"})
     yield Request(ORDER, headers={"If-None-Match": "*"})
+    yield Request(ORDER, headers={"If-Match": '"1-0123456789ab"'})
     created = document_of("ingest")["paths"][ORDERS]["post"]["requestBody"]["content"]["application/json"]
     again = created["example"] | {"order_id": "again"}
     yield post(ORDERS, again, key="k", headers={"Prefer": "respond-async"})

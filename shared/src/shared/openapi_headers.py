@@ -60,5 +60,11 @@ ETAG_HEADERS: dict[str, Document] = {
     "If-None-Match": header(
         "Entity tags that the caller has, or `*`. If one is still right, the answer is 304.", _ENTITY_TAG
     ),
+    "If-Match": header(
+        "The `ETag` of the order as it was read: an update is made only if the order is still at that"
+        " version, as with `expected_version`. `*`: if there is the order.",
+        '"1-0123456789ab"',
+        {"type": "string", "pattern": r'^(?:\*|"\d{1,10}-[0-9a-f]{12}")$'},
+    ),
 }
 """Of an order by its id, in requests and answers."""

@@ -16,6 +16,7 @@ from shared.documents import OrderDocument
 from shared.identifiers import is_identifier
 from shared.problems import ProblemError
 
+_STRONG_TAG = re.compile(r'(?<!W/)("[^"]*")')
 _ENTITY_TAG = re.compile(r'(?:W/)?("[^"]*")')
 
 _ONE = {"limit": 1, "singleBatch": True, "readConcern": MAJORITY.document}
@@ -54,9 +55,16 @@ def entitled(order: OrderDocument | None, order_id: str, principal: Principal) -
 
 
 def order_answer(request: Request, body: bytes, version: int) -> Response:
-    """The answer with an `ETag`; 304 if the caller has it already (`If-None-Match`)."""
+    """The answer with an `ETag`; 304 if the caller has it already (`If-None-Match`).
+
+    Raises:
+        ProblemError: `precondition-failed`: `If-Match` asks for another one (RFC 9110, 13.1.1).
+    """
     # The digest stands for all that the answer depends on beside the version: who asks, the workflow.
     tag = f'"{version}-{hashlib.blake2b(body, digest_size=6).hexdigest()}"'
+    wanted = ",".join(request.headers.getlist("if-match"))
+    if wanted and wanted.strip() != "*" and tag not in _STRONG_TAG.findall(wanted):
+        raise ProblemError("precondition-failed", f"The order has the entity tag {tag}.")
     asked = ",".join(request.headers.getlist("if-none-match"))
     if asked.strip() == "*" or tag in _ENTITY_TAG.findall(asked):
         return Response(status_code=304, headers={"ETag": tag})

@@ -17,10 +17,12 @@ PREFLIGHT_SECONDS = b"600"
 """How long a browser need not ask again. Firefox takes up to a day; Chrome at most two hours."""
 
 ALLOWED_METHODS = b"GET, POST"
-ALLOWED_HEADERS = b"Accept, Authorization, Content-Type, Idempotency-Key, If-None-Match, Prefer, Traceparent"
+ALLOWED_HEADERS = (
+    b"Accept, Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Prefer, Traceparent"
+)
 EXPOSED_HEADERS = (
     b"As-Of, Content-Disposition, ETag, Idempotent-Replayed, Link, Location, Preference-Applied, RateLimit,"
-    b" RateLimit-Policy, Retry-After, Trace-Id"
+    b" RateLimit-Policy, Retry-After, Trace-Id, WWW-Authenticate"
 )
 """What a script may read of an answer, beside its body, its status and its content type."""
 

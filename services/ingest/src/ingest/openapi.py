@@ -70,12 +70,6 @@ _HEADERS = {
         " answer is 202. Anything else is ignored, parameters too.",
         "respond-async",
     ),
-    "If-Match": header(
-        "The `ETag` of the order as it was read: the change is made only if the order is still at that"
-        " version, as with `expected_version`. `*`: if there is the order.",
-        '"1-0123456789ab"',
-        {"type": "string", "pattern": r'^(?:\*|"\d{1,10}-[0-9a-f]{12}")$'},
-    ),
     "Location": header(
         "Of the order, or with 202 of the outcome. Behind `PUBLIC_QUERY_URL`, where that is set.",
         "/v1/orders/acme-1001",
@@ -158,8 +152,8 @@ _OPERATIONS = {
             Answer(200, "The order", [Content(OrderView, examples.ORDER)], always=["ETag"]),
             Answer(304, "It is as the caller has it", always=["ETag"]),
         ],
-        ["validation-failed", "database-unavailable", "order-not-found"],
-        headers=["If-None-Match"],
+        ["validation-failed", "database-unavailable", "order-not-found", "precondition-failed"],
+        headers=["If-Match", "If-None-Match"],
         scope="orders:read",
     ),
     "/v1/updates/{order_id}/{update_id}": openapi.Operation(

@@ -110,8 +110,8 @@ _OPERATIONS = {
             Answer(200, "The order", [Content(OrderView, examples.ORDER)], always=["ETag"]),
             Answer(304, "It is as the caller has it", always=["ETag"]),
         ],
-        [*_COMMON, "order-not-found"],
-        headers=["If-None-Match"],
+        [*_COMMON, "order-not-found", "precondition-failed"],
+        headers=["If-Match", "If-None-Match"],
         scope=READ,
     ),
     "/v1/orders": Operation(
