@@ -1,4 +1,4 @@
-"""The dashboard of docs/live-updates.md in a browser: as the page tells it, and from an origin that is not allowed."""
+"""The dashboard of docs/live-updates.md in a browser: as the page tells it, and with its origin refused."""
 
 import os
 import re
@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 from desk import PATIENCE_SECONDS, Desk, new_merchant
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, ConsoleMessage, Page, expect
 
 from callers import token
 from tracking.processes import ChildProcess, free_port, is_port_free, ready
@@ -62,7 +62,12 @@ async def opened(browser: Browser, warnings: list[str]) -> AsyncIterator[Page]:
     """An empty page, and what its console is warned of."""
     context = await browser.new_context(locale="en-GB")
     context.set_default_timeout(PATIENCE_SECONDS * 1000)
-    context.on("console", lambda said: said.type == "warning" and warnings.append(said.text))
+
+    def said(message: ConsoleMessage) -> None:
+        if message.type == "warning":
+            warnings.append(message.text)
+
+    context.on("console", said)
     try:
         yield await context.new_page()
     finally:

@@ -1,4 +1,4 @@
-"""`tracking check` on an installation at work: silent unless something is wrong, and not silenced by the traffic."""
+"""`tracking check` on an installation at work: silent unless something is wrong."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager

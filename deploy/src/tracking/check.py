@@ -53,8 +53,8 @@ async def check(target: Target) -> Report:
     """Examines a running installation, and shows how far it is.
 
     Raises:
-        NotChecked: the broker or the database does not answer, or not as those of an installation. It says how
-            far the check got.
+        NotChecked: the broker or the database does not answer, or not as those of an installation. It
+            says how far the check got.
     """
     started = monotonic()
     findings = Findings()
@@ -105,8 +105,8 @@ def describe(report: Report) -> str:
         lines.append("what waits is not decided yet; this says nothing of it")
     if found.applied_meanwhile:
         lines.append(
-            f"{found.applied_meanwhile:,} updates were applied during the check: what was recorded before them was"
-            " looked at as a whole, of them a part"
+            f"{found.applied_meanwhile:,} updates were applied during the check: what was recorded before"
+            " was looked at as a whole, of them a part"
         )
     if found.unsettled:
         lines.append(f"{found.unsettled:,} changed whenever they were looked at, and were not judged")

@@ -127,8 +127,8 @@ class Inspection:
     def log_faults(self, later: Sequence[PartitionDocument]) -> Iterator[str]:
         """Faults of the log, once all events were looked at, and `later` read after them.
 
-        The log must be whole up to where the inspection began. What was recorded since may have been missed, but
-        can lie no further than the partition says after it.
+        The log must be whole up to where the inspection began. What was recorded since may have been missed,
+        but can lie no further than the partition says after it.
         """
         ends = {partition["_id"]: partition["seq"] for partition in later}
         for partition in self._partitions:

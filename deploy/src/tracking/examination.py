@@ -133,8 +133,8 @@ async def examine(
 
     It reads in slices, so its memory does not grow with the records, but for an order whose own history
     is longer than a slice. The slices are read one after another while orders move: what seems wrong is
-    looked at again, and is a fault if it did not move meanwhile. All events are looked at that were recorded when
-    `partitions` were read; of later ones, `Findings.applied_meanwhile`, those that lie ahead.
+    looked at again, and is a fault if it did not move meanwhile. All events are looked at that were recorded
+    when `partitions` were read; of later ones, `Findings.applied_meanwhile`, those that lie ahead.
     At most `page` documents are read by one query, so the time that one may take is enough for any number.
     `findings`, where given, are filled as it goes on, for whoever wants to know how far it got.
 

@@ -1,8 +1,8 @@
 """Looks again at what seemed wrong in an installation that is at work.
 
 A check reads piece by piece while orders move, so a document may be newer than the one that it is compared
-with. Here the suspects are read anew, between two readings of what each change of them would also change. Where
-those two are alike, nothing came in between, and a fault that is seen again is one.
+with. Here the suspects are read anew, between two readings of what each change of them would also change.
+Where those two are alike, nothing came in between, and a fault that is seen again is one.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from shared.workflow import Workflow
 from tracking.checker import Inspection, Records, line_fault, outcome_faults
 
 PAUSES_SECONDS = (0.0, 0.1, 0.2, 0.5, 1.0, 2.0, 4.0)
-"""Before each look at what had moved during the one before. An order takes a step in minutes, not in each of these."""
+"""Before each look at what moved during the one before. An order takes a step in minutes, not in each."""
 
 MAX_SUSPECTS = 1_000
 """Read anew at once."""

@@ -19,7 +19,7 @@ AllowOrigin = Annotated[
     list[str] | None,
     typer.Option(
         metavar="ORIGIN",
-        help="Web pages that may call, like http://localhost:8080; may be repeated. ALLOWED_ORIGINS counts too.",
+        help="Web pages that may call, like http://localhost:8080, beside ALLOWED_ORIGINS; may be repeated.",
     ),
 ]
 
