@@ -71,6 +71,9 @@ const STABLE_SECONDS = 10;
 /** For the token and the handshake together. */
 const CONNECT_SECONDS = 10;
 
+/** For the question whether a server is there at all that did not open a connection. */
+const PROBE_SECONDS = 3;
+
 /** A token is refreshed so long before it expires, or in the last quarter of its life if that is shorter. */
 const REFRESH_SECONDS = 60;
 
@@ -289,6 +292,7 @@ export class LiveOrders extends EventTarget {
   #unservedTokens = 0; // refused one after the other, before anything else came
   #failures = 0;
   #liveSince = null;
+  #warned = false; // of an origin that seems to be refused
   #heardAt = 0;
   #problem = undefined;
 
@@ -439,8 +443,26 @@ export class LiveOrders extends EventTarget {
     const final = await this.#isFinal(code);
     if (!current()) return;
     if (final) this.#refuse(code, reason);
-    else if (code === NO_CLOSE) this.#retry("connection lost");
-    else this.#retry(reason || `closed with ${code}`, code);
+    else if (code !== NO_CLOSE) this.#retry(reason || `closed with ${code}`, code);
+    else if (this.connections > 0 || !globalThis.location) this.#retry("connection lost");
+    else await this.#failToOpen();
+  }
+
+  /** Browsers do not say why a handshake failed. A server that answers all the same has refused it. */
+  async #failToOpen() {
+    const current = this.#currency();
+    this.#after("connect", CONNECT_SECONDS, () => this.#retry("no connection in time"));
+    const answers = await answersHttp(this.#url);
+    if (!current()) return;
+    if (!answers) {
+      this.#retry("no server answers");
+      return;
+    }
+    const { origin } = globalThis.location;
+    const reason = `the server answers, but refuses the connection: is ${origin} in its ALLOWED_ORIGINS?`;
+    if (!this.#warned) console.warn(`tracking-live: ${this.#url.origin}: ${reason}`);
+    this.#warned = true;
+    this.#retry(reason);
   }
 
   async #isFinal(code) {
@@ -564,6 +586,19 @@ export class LiveOrders extends EventTarget {
 
   #abandonTimers() {
     for (const name of [...this.#timers.keys()]) this.#cancel(name);
+  }
+}
+
+/** Whether anything answers where the stream is. What it answers cannot be read from a foreign origin. */
+async function answersHttp(stream) {
+  const address = new URL("../healthz", stream);
+  address.protocol = address.protocol.replace("ws", "http");
+  const signal = AbortSignal.timeout(PROBE_SECONDS * 1000);
+  try {
+    await fetch(address, { mode: "no-cors", credentials: "omit", cache: "no-store", signal });
+    return true;
+  } catch {
+    return false;
   }
 }
 

@@ -104,7 +104,7 @@ class Desk:
     def origins(self) -> set[str]:
         notifier = urlsplit(self.services["notifier"].stream_url)
         http = {self.services[name].url for name in ("query", "ingest")}
-        return http | {f"{notifier.scheme}://{notifier.netloc}"}
+        return http | {f"{scheme}://{notifier.netloc}" for scheme in ("ws", "http")}
 
     async def create(self, merchant_id: str, number: int) -> list[str]:
         """New orders of a merchant, in batches; returns their ids."""

@@ -53,7 +53,10 @@ async def test_when_the_token_ends_the_page_says_so_and_takes_another_one(desk: 
         await expect(page.get_by_test_id("sign-in-fault")).not_to_be_empty()
         await expect(page.get_by_test_id("connection")).to_have_text("Signed out")
         await expect(page.locator("html")).to_have_attribute("data-stale", "true")
-        assert await page.evaluate("document.querySelector('main').inert")
+        assert await page.evaluate("document.querySelector('#sign-in').matches(':modal')")
+        for _ in range(3):
+            await page.keyboard.press("Escape")
+        await expect(page.get_by_test_id("token-input")).to_be_visible()
 
         await desk.report([update(ids[20], "picked_up")])
         await page.get_by_test_id("token-input").fill(f"Bearer {bearer}")

@@ -105,7 +105,9 @@ async def test_the_policy_allows_scripts_and_styles_of_the_folder_alone() -> Non
     directives = dict(part.split(" ", 1) for part in policies[0].split("; "))
     assert directives["default-src"] == "'none'"
     assert directives["script-src"] == directives["style-src"] == "'self'"
-    assert directives["connect-src"] == "'self' https://ingest.example:8443 wss://stream.example"
+    assert directives["connect-src"] == (
+        "'self' https://ingest.example:8443 wss://stream.example https://stream.example"
+    )
     assert directives["frame-ancestors"] == "'none'"
     assert directives["require-trusted-types-for"] == "'script'"
 

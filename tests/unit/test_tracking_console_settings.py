@@ -40,6 +40,18 @@ def test_the_console_may_speak_to_the_services_by_both_names_of_this_machine(
     )
 
 
+@pytest.mark.parametrize("console", [True, False])
+def test_origins_of_the_option_come_beside_those_of_the_environment(
+    monkeypatch: pytest.MonkeyPatch, console: bool
+) -> None:
+    monkeypatch.setenv("ALLOWED_ORIGINS", "https://desk.example")
+    if not console:
+        monkeypatch.setattr(module, "CONSOLE_FOLDER", module.CONSOLE_FOLDER / "absent")
+    more = ["http://localhost:8080", "http://localhost:5173"]
+    environment = console_settings(PORTS, SECRET, signed_in=False, allowed_origins=more)
+    assert environment["ALLOWED_ORIGINS"].split(",")[:3] == ["https://desk.example", *more]
+
+
 def test_where_there_is_no_console_nothing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "CONSOLE_FOLDER", module.CONSOLE_FOLDER / "absent")
     assert console_settings(PORTS, SECRET, signed_in=True) == {}

@@ -17,6 +17,7 @@ import { Overview } from "./overview.js";
 import { Pulse } from "./pulse.js";
 import { Reports } from "./reports.js";
 import { Session, tidyToken } from "./session.js";
+import { SessionEnd } from "./session_end.js";
 import { Store } from "./store.js";
 import { connectThemeSwitch } from "./theme.js";
 import { Today } from "./today.js";
@@ -52,6 +53,7 @@ class App {
   #create;
   #route = { view: "board", filter: null, order: null };
   #running = false;
+  #mustSignIn = false;
   #known; // the statuses of the workflow: `open` and `final`
 
   constructor(configuration) {
@@ -68,6 +70,7 @@ class App {
     const navigate = (change) => this.#navigate(change);
     store.addEventListener("status", ({ detail }) => detail.state === "refused" && this.#expired(detail.problem, detail.reason));
     new Connection(store, session);
+    new SessionEnd({ session, now, renew: () => this.#askForToken(true, true) });
     const reports = new Reports(api);
     const today = new Today({ api, store });
     this.#board = new Board({ api, store, today, statuses: this.#known, now, navigate });
@@ -92,7 +95,11 @@ class App {
     narrow.addEventListener("change", () => this.#draw());
     document.addEventListener("click", (event) => this.#clickedLink(event));
     document.addEventListener("keydown", (event) => this.#pressed(event));
-    this.#session.addEventListener("change", () => this.#changedSession());
+    this.#session.addEventListener("change", ({ detail }) => this.#changedSession(detail.isSamePerson));
+    byId("sign-in").addEventListener("cancel", (event) => this.#mustSignIn && event.preventDefault());
+    // Browsers close a dialog at the second Escape whatever the page says.
+    byId("sign-in").addEventListener("close", () => this.#mustSignIn && byId("sign-in").showModal());
+    byId("sign-in-later").addEventListener("click", () => this.#askForToken(false));
     byId("sign-in-form").addEventListener("submit", (event) => this.#signIn(event));
     byId("sign-in-offer").addEventListener("click", () => this.#session.signInAsOffered());
     byId("sign-out").addEventListener("click", () => this.#session.signOut());
@@ -103,16 +110,22 @@ class App {
 
   // --- who is here ---------------------------------------------------------------------------------------------
 
-  /** Whatever somebody else was shown leaves the page, and its memory. */
-  #changedSession() {
-    if (this.#store.currentAt !== null) location.reload();
+  /** Whatever somebody else was shown leaves the page, and its memory. The same person goes on where they were. */
+  #changedSession(isSamePerson) {
+    if (this.#store.currentAt !== null && !isSamePerson) location.reload();
     else this.#become();
   }
 
-  #askForToken(asked) {
-    document.documentElement.dataset.signedIn = String(!asked);
-    byId("sign-in").hidden = !asked;
-    for (const part of document.querySelectorAll("body > header, body > main")) part.inert = asked;
+  /**
+   * Shows or hides the form for a token. It lies over everything, open dialogs too, and what lies below stays as it is.
+   * `early`: the token that is there is still good, so that the form may be left.
+   */
+  #askForToken(asked, early = false) {
+    const form = byId("sign-in");
+    this.#mustSignIn = asked && !early;
+    byId("sign-in-later").hidden = !early;
+    if (asked && !form.open) form.showModal();
+    else if (!asked) form.close();
   }
 
   #become() {
@@ -129,7 +142,6 @@ class App {
     for (const button of document.querySelectorAll("[data-act=create]")) button.hidden = !mayAct;
     if (!signedIn) {
       this.#panel.show(null);
-      byId("token").focus();
       return;
     }
     this.#store.start();
@@ -234,7 +246,7 @@ class App {
 
   #pressed(event) {
     if (event.defaultPrevented || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (document.querySelector("dialog[open]") || !byId("sign-in").hidden) return;
+    if (document.querySelector("dialog[open]")) return;
     const typing = event.target.closest("input, textarea, select");
     if (event.key === "Escape") this.#escaped(typing);
     else if (typing) {

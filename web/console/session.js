@@ -7,7 +7,10 @@
 const TOKEN = "tracking.token";
 const LEFT = "tracking.signed-out";
 
-/** Events: `change`, when another token is there or none. */
+/**
+ * Events: `change`, when another token is there or none; its detail has `isSamePerson`: whether the token before was
+ * of the same person, so that what that one was shown and typed may stay.
+ */
 export class Session extends EventTarget {
   #offered;
   #names;
@@ -56,22 +59,33 @@ export class Session extends EventTarget {
   }
 
   signIn(token) {
-    sessionStorage.removeItem(LEFT);
-    sessionStorage.setItem(TOKEN, token);
-    this.dispatchEvent(new Event("change"));
+    this.#change(() => {
+      sessionStorage.removeItem(LEFT);
+      sessionStorage.setItem(TOKEN, token);
+    });
   }
 
   /** Takes the token that is offered to everybody. */
   signInAsOffered() {
-    sessionStorage.removeItem(LEFT);
-    sessionStorage.removeItem(TOKEN);
-    this.dispatchEvent(new Event("change"));
+    this.#change(() => {
+      sessionStorage.removeItem(LEFT);
+      sessionStorage.removeItem(TOKEN);
+    });
   }
 
   signOut() {
-    sessionStorage.removeItem(TOKEN);
-    sessionStorage.setItem(LEFT, "1");
-    this.dispatchEvent(new Event("change"));
+    this.#change(() => {
+      sessionStorage.removeItem(TOKEN);
+      sessionStorage.setItem(LEFT, "1");
+    });
+  }
+
+  #change(act) {
+    const before = this.claims;
+    act();
+    const { sub, iss } = this.claims;
+    const isSamePerson = sub !== undefined && sub === before.sub && iss === before.iss;
+    this.dispatchEvent(new CustomEvent("change", { detail: { isSamePerson } }));
   }
 }
 

@@ -53,18 +53,20 @@ async def check(target: Target) -> Report:
     """Examines a running installation, and shows how far it is.
 
     Raises:
-        NotChecked: the broker or the database does not answer, or not as those of an installation.
+        NotChecked: the broker or the database does not answer, or not as those of an installation. It
+            says how far the check got.
     """
     started = monotonic()
+    findings = Findings()
     try:
         async with open_database(target.mongodb_url, target.database) as database:
             partitions = await read_partitions(database)
             waiting = await queue_lengths(target.amqp_url, len(partitions))
             total = applied_so_far(partitions) + await count_outcomes(database)
             with progress_bar(total) as on_looked:
-                findings = await examine(database, partitions, target.workflow, on_looked)
+                await examine(database, partitions, target.workflow, on_looked, findings=findings)
     except DatabaseUnavailable as error:
-        raise NotChecked(f"the database does not answer: {error}") from None
+        raise NotChecked(f"the database does not answer: {error}{_how_far(findings)}") from None
     except BrokerUnavailable as error:
         raise NotChecked(f"{error.summary}: {error}") from None
     hidden = len(partitions) + 1 - len(waiting)
@@ -103,11 +105,22 @@ def describe(report: Report) -> str:
         lines.append("what waits is not decided yet; this says nothing of it")
     if found.applied_meanwhile:
         lines.append(
-            f"{found.applied_meanwhile:,} updates were applied during the check: they were not all looked at,"
-            " and a fault may be one of them, half read; check again when nothing is sent"
+            f"{found.applied_meanwhile:,} updates were applied during the check: what was recorded before"
+            " was looked at as a whole, of them a part"
         )
+    if found.unsettled:
+        lines.append(f"{found.unsettled:,} changed whenever they were looked at, and were not judged")
     lines.append(f"{report.seconds:.1f} s")
     return "\n".join(lines)
+
+
+def _how_far(found: Findings) -> str:
+    if not found.partitions:
+        return ""
+    return (
+        f"; until then orders {found.orders:,}, events {found.events:,}, outcomes {found.outcomes:,}:"
+        f" {_verdict(found.faults)}"
+    )
 
 
 def _verdict(faults: int) -> str:

@@ -106,24 +106,42 @@ class Inspection:
         self._partitions = partitions
         self._workflow = workflow
         self._outcomes_since = outcomes_since
+        self._ends = {partition["_id"]: partition["seq"] for partition in partitions}
         self._tallies: dict[int, _Tally] = defaultdict(_Tally)
+        self._highest: dict[int, int] = defaultdict(int)
         self._parked: dict[tuple[int, str], _Tally] = defaultdict(_Tally)
 
     def order_faults(self, records: Records) -> Iterator[str]:
         """Faults of some orders. `records` has all events of each, and what is stored as their outcomes."""
         for event in records.events:
-            self._tallies[event["partition"]].add(event["seq"])
+            self._count(event)
             yield from self._place_faults(event)
         yield from _history_faults(records, self._workflow)
         yield from self._effect_faults(records)
 
     def partition_faults(self) -> Iterator[str]:
         """Faults of the log and of the lines as a whole, once all was looked at."""
+        yield from self.log_faults(self._partitions)
+        yield from map(line_fault, self.mismatched_lines())
+
+    def log_faults(self, later: Sequence[PartitionDocument]) -> Iterator[str]:
+        """Faults of the log, once all events were looked at, and `later` read after them.
+
+        The log must be whole up to where the inspection began. What was recorded since may have been missed,
+        but can lie no further than the partition says after it.
+        """
+        ends = {partition["_id"]: partition["seq"] for partition in later}
         for partition in self._partitions:
-            tally, seq = self._tallies[partition["_id"]], partition["seq"]
-            if tally != _Tally(seq, min(seq, 1), seq):
-                yield f"partition {partition['_id']}: seqs are not exactly 1 to {seq}"
-            yield from self._line_faults(partition)
+            number, seq = partition["_id"], partition["seq"]
+            if self._tallies[number] != _Tally(seq, min(seq, 1), seq):
+                yield f"partition {number}: seqs are not exactly 1 to {seq}"
+            if self._highest[number] > ends.get(number, 0):
+                yield f"partition {number}: seqs go to {self._highest[number]}, beyond its end"
+
+    def mismatched_lines(self) -> Iterator[str]:
+        """Orders whose parked commands are not those that their partition names, once all were looked at."""
+        for partition in self._partitions:
+            yield from self._mismatched_lines(partition)
 
     def parked_faults(self, records: Records) -> Iterator[str]:
         """Faults of some parked commands. `records` has those, and what is stored as their outcomes."""
@@ -133,7 +151,13 @@ class Inspection:
             if command["_id"] in decided:
                 yield f"update {command['_id']} is parked, and has an outcome"
 
-    def _line_faults(self, partition: PartitionDocument) -> Iterator[str]:
+    def _count(self, event: EventDocument) -> None:
+        number, seq = event["partition"], event["seq"]
+        self._highest[number] = max(self._highest[number], seq)
+        if seq <= self._ends.get(number, 0):
+            self._tallies[number].add(seq)
+
+    def _mismatched_lines(self, partition: PartitionDocument) -> Iterator[str]:
         found = {
             order_id: tally
             for (number, order_id), tally in self._parked.items()
@@ -145,7 +169,7 @@ class Inspection:
         }
         for order_id in sorted(found.keys() | lines.keys()):
             if found.get(order_id) != lines.get(order_id):
-                yield f"order {order_id}: what is parked is not what its partition says"
+                yield order_id
 
     def _place_faults(self, event: EventDocument) -> Iterator[str]:
         if event["partition"] != partition_of(event["order_id"], len(self._partitions)):
@@ -166,6 +190,11 @@ class Inspection:
                     yield f"event {_name(event)} has no stored outcome"
             elif (update["version"], update["position"]) != (event["version"], event["_id"]):
                 yield f"update {update['_id']} points to another event than its own"
+
+
+def line_fault(order_id: str) -> str:
+    """The words for one of `Inspection.mismatched_lines`."""
+    return f"order {order_id}: what is parked is not what its partition says"
 
 
 def outcome_faults(updates: Iterable[UpdateDocument], events: Iterable[EventDocument]) -> Iterator[str]:

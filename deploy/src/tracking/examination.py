@@ -17,6 +17,7 @@ from shared.timestamps import now
 from shared.topology import DEAD_QUEUE, partition_queue_name
 from shared.workflow import Workflow
 from tracking.checker import Inspection, Records, outcome_faults
+from tracking.second_look import SecondLook, Verdict
 
 SLICE_EVENTS = 2_000
 """Read at once: some 2 KiB each, 13 KiB at most."""
@@ -53,6 +54,8 @@ class Findings:
     """Updates that wait for an operator."""
     applied_meanwhile: int = 0
     """Updates that were applied while the records were read."""
+    unsettled: int = 0
+    """Orders, updates and lines that changed at every look at them, and were not judged."""
     faults: int = 0
     examples: list[str] = field(default_factory=list)
     """The first `MAX_FAULTS` of them, in words."""
@@ -63,6 +66,11 @@ class Findings:
             self.faults += 1
             if len(self.examples) < MAX_FAULTS:
                 self.examples.append(fault)
+
+    def add(self, verdict: Verdict) -> None:
+        """Takes in what came of looking again."""
+        self.add_faults(verdict.faults)
+        self.unsettled += verdict.unsettled
 
 
 OnLooked = Callable[[int], None]
@@ -119,36 +127,52 @@ async def examine(
     on_looked: OnLooked = lambda _: None,
     *,
     page: int = PAGE_EVENTS,
+    findings: Findings | None = None,
 ) -> Findings:
     """Looks for faults in everything that the database holds, beginning at `partitions`, as just read.
 
     It reads in slices, so its memory does not grow with the records, but for an order whose own history
-    is longer than a slice. The slices are read one after another, not in one snapshot: an update that
-    is applied meanwhile may look like a fault. `Findings.applied_meanwhile` says whether there was one.
+    is longer than a slice. The slices are read one after another while orders move: what seems wrong is
+    looked at again, and is a fault if it did not move meanwhile. All events are looked at that were recorded
+    when `partitions` were read; of later ones, `Findings.applied_meanwhile`, those that lie ahead.
     At most `page` documents are read by one query, so the time that one may take is enough for any number.
+    `findings`, where given, are filled as it goes on, for whoever wants to know how far it got.
 
     Raises:
         DatabaseUnavailable: the database does not answer.
     """
-    findings = Findings(partitions=len(partitions))
+    findings = findings if findings is not None else Findings()
+    findings.partitions = len(partitions)
     outcomes_since = now() - timedelta(seconds=UPDATES_TTL_SECONDS) + TTL_MARGIN
     inspection = Inspection(partitions, workflow, outcomes_since)
+    again = SecondLook(database, partitions, workflow, outcomes_since)
     with driver_errors():
         async for records in _orders_in_slices(database, page):
             findings.orders += len(records.orders)
             findings.events += len(records.events)
-            findings.add_faults(inspection.order_faults(records))
+            if any([*inspection.order_faults(records)]):
+                findings.add(await again.at_orders(records))
             on_looked(len(records.events))
-        async for records in _parked_in_slices(database, page):
-            findings.parked += len(records.parked)
-            findings.add_faults(inspection.parked_faults(records))
-        findings.add_faults(inspection.partition_faults())
+        later = await read_partitions(database)
+        findings.add_faults(inspection.log_faults(later))
+        await _examine_parked(database, page, inspection, again, findings)
         async for records in _outcomes_in_slices(database, page):
             findings.outcomes += len(records.updates)
-            findings.add_faults(outcome_faults(records.updates, records.events))
+            if any(outcome_faults(records.updates, records.events)):
+                findings.add(await again.at_outcomes(records))
             on_looked(len(records.updates))
     findings.applied_meanwhile = applied_so_far(await read_partitions(database)) - applied_so_far(partitions)
     return findings
+
+
+async def _examine_parked(
+    database: Database, page: int, inspection: Inspection, again: SecondLook, findings: Findings
+) -> None:
+    async for records in _parked_in_slices(database, page):
+        findings.parked += len(records.parked)
+        if any([*inspection.parked_faults(records)]):
+            findings.add(await again.at_parked(records))
+    findings.add(await again.at_lines(list(inspection.mismatched_lines())))
 
 
 def applied_so_far(partitions: list[PartitionDocument]) -> int:

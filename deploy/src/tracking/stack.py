@@ -51,6 +51,8 @@ class StackOptions:
     fresh: bool = False
     signed_in: bool = False
     """Whether the console hands its readers an operator's token: for a demonstration."""
+    allowed_origins: Sequence[str] = ()
+    """Whose pages may call, beside those of the console and of `ALLOWED_ORIGINS`."""
 
 
 class Stack:
@@ -80,7 +82,12 @@ class Stack:
             ),
         }
         await self._start_all(self._nodes)
-        console = console_settings(ports, environment["JWT_SECRET"], signed_in=self._options.signed_in)
+        console = console_settings(
+            ports,
+            environment["JWT_SECRET"],
+            signed_in=self._options.signed_in,
+            allowed_origins=self._options.allowed_origins,
+        )
         self._services = [
             self._replica(service, ordinal, ports[service], environment | console)
             for service in SERVICES

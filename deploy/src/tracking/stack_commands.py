@@ -7,12 +7,21 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
+from shared.origins import BadOrigin, parse_origins
 from tracking.command_options import DataDir, Port, run, say
 from tracking.data_folder import DEFAULT_FOLDER, DataFolder
 from tracking.demo import Demo
 from tracking.demo_view import Board, print_introduction
 from tracking.stack import MAX_REPLICAS, SERVICES, StackOptions, run_stack
 from tracking.supervisor import first_of
+
+AllowOrigin = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="ORIGIN",
+        help="Web pages that may call, like http://localhost:8080, beside ALLOWED_ORIGINS; may be repeated.",
+    ),
+]
 
 
 def up(
@@ -24,6 +33,7 @@ def up(
     replicas: Annotated[
         list[str] | None, typer.Option(metavar="SERVICE=N", help="How many of a service; may be repeated.")
     ] = None,
+    allow_origin: AllowOrigin = None,
     ready_file: Annotated[
         Path | None, typer.Option(help="Written when all is ready: addresses, secret, process ids.")
     ] = None,
@@ -41,6 +51,7 @@ def up(
         replicas=parse_replicas(replicas or []),
         ready_file=ready_file,
         fresh=fresh,
+        allowed_origins=checked_origins(allow_origin or []),
     )
 
     async def until_stopped(document: dict[str, Any]) -> None:
@@ -60,6 +71,7 @@ def demo(
     query_port: Port = 8002,
     notifier_port: Port = 8003,
     rate: Annotated[float, typer.Option(min=0.1, max=200, help="New orders a second.")] = 5.0,
+    allow_origin: AllowOrigin = None,
     seconds: Annotated[float, typer.Option(min=0, help="Stop by itself after so long; 0 = never.")] = 0.0,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Begin with empty data. Not with AMQP_URL or MONGODB_URL.")
@@ -75,8 +87,27 @@ def demo(
         works = [Demo(document, rate, board).run(), board.run()]
         await first_of(*works, *([asyncio.sleep(seconds)] if seconds else []))
 
-    options = StackOptions(data=data_dir, ports=ports, fresh=fresh, signed_in=True)
+    options = StackOptions(
+        data=data_dir,
+        ports=ports,
+        fresh=fresh,
+        signed_in=True,
+        allowed_origins=checked_origins(allow_origin or []),
+    )
     run(run_stack(options, console.print, drive))
+
+
+def checked_origins(texts: list[str]) -> list[str]:
+    """The origins of `--allow-origin`, as they were given.
+
+    Raises:
+        typer.BadParameter: one of them is no origin.
+    """
+    try:
+        parse_origins(",".join(texts))
+    except BadOrigin as error:
+        raise typer.BadParameter(str(error), param_hint="--allow-origin") from None
+    return texts
 
 
 def parse_replicas(texts: list[str]) -> dict[str, int]:

@@ -22,8 +22,8 @@ def check(*, data_dir: DataDir = DEFAULT_FOLDER) -> None:
     Versions and positions without holes, only legal steps, each order the fold of its history, each
     update with one effect and one outcome. Nothing is changed.
 
-    Right while nothing is in flight. Else it says so: commands that wait in the queues are not decided
-    yet, and an update that is applied during the check may look like a fault.
+    It may run while orders move: what seems wrong is looked at again, and told only if it still is and did
+    not change meanwhile. Commands that wait in the queues are not decided yet; it says how many.
 
     It looks at the running stack, or at what AMQP_URL, MONGODB_URL, MONGODB_DATABASE and WORKFLOW_FILE
     in the environment name.

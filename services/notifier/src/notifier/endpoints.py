@@ -19,6 +19,10 @@ from shared.tracing import trace_id_of
 
 _ALWAYS = {name.decode(): value.decode() for name, value in always_sent(hsts_seconds=0)}
 
+_FOR_ANY_PAGE = {"cross-origin-resource-policy": "cross-origin"}
+"""With this, a page of any origin learns that this answers, and nothing of what: without it, the page of an
+origin that is not allowed cannot tell a refusal from a server that is away."""
+
 _PATHS = ("/healthz", "/readyz", "/metrics", "/asyncapi.json")
 
 NOT_ALLOWED = Problem("method-not-allowed", "Use GET.", own_headers={"Allow": "GET, HEAD"})
@@ -32,7 +36,7 @@ async def answer(request: Request, checks: dict[str, Check]) -> Response:
     if request.method not in ("GET", "HEAD"):
         return refusal(NOT_ALLOWED, request)
     if path == "/healthz":
-        return _json(HTTPStatus.OK, {"status": "ok"})
+        return _json(HTTPStatus.OK, {"status": "ok"}, **_FOR_ANY_PAGE)
     if path == "/metrics":
         return _response(HTTPStatus.OK, METRICS_MEDIA_TYPE, render_metrics())
     if path == "/asyncapi.json":
@@ -68,15 +72,15 @@ def for_head(_connection: ServerConnection, request: Request, response: Response
         response.body = b""
 
 
-def _json(status: HTTPStatus, document: dict[str, Any]) -> Response:
-    return _response(status, "application/json", orjson.dumps(document))
+def _json(status: HTTPStatus, document: dict[str, Any], **headers: str) -> Response:
+    return _response(status, "application/json", orjson.dumps(document), **headers)
 
 
 def _response(status: HTTPStatus, content_type: str, body: bytes, **headers: str) -> Response:
-    always = {
+    always = _ALWAYS | {
         "Content-Type": content_type,
         "Content-Length": str(len(body)),
         "Connection": "close",
         "Date": formatdate(usegmt=True),
-    } | _ALWAYS
+    }
     return Response(status.value, status.phrase, Headers(always | headers), body)

@@ -111,13 +111,15 @@ def _load(path: Path) -> ConsoleFile:
 
 
 def content_policy(settings: QuerySettings) -> str:
-    """Scripts and styles from this folder alone, and connections to the three services alone.
+    """Scripts and styles from this folder alone, and connections to the three services alone. Of the notifier
+    over HTTP, too: the page asks whether it is there when it refuses a stream.
 
     Text never becomes markup, whatever a script does: trusted types are required and none are allowed.
     """
+    notifier = settings.public_stream_url.replace("ws", "http", 1)
     connect = [
         "'self'",
-        *filter(None, map(_origin, (settings.public_ingest_url, settings.public_stream_url))),
+        *filter(None, map(_origin, (settings.public_ingest_url, settings.public_stream_url, notifier))),
     ]
     return "; ".join(
         (

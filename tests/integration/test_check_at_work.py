@@ -1,0 +1,79 @@
+"""`tracking check` on an installation at work: silent unless something is wrong."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from random import Random
+from typing import Any
+
+import pytest
+
+from fixtures import Spine
+from shared.database import Database, open_database
+from shared.workflow import DEFAULT_WORKFLOW
+from tracking.examination import Findings, examine, read_partitions
+from traffic import random_lives, traffic
+
+PER_SECOND = 150
+CHECKS = 5
+SMALL_PAGE = 20
+"""Documents of one query: many queries, so that much moves between them."""
+
+
+@asynccontextmanager
+async def at_work(spine: Spine) -> AsyncIterator[Database]:
+    """The database, while orders move."""
+    lives = random_lives(20_000, 5, Random(3))
+    async with (
+        open_database(spine.environment["MONGODB_URL"], spine.environment["MONGODB_DATABASE"]) as database,
+        traffic(spine.caller, lives, PER_SECOND) as load,
+    ):
+        await load.goes_on(400)
+        yield database
+
+
+async def check(database: Database) -> Findings:
+    return await examine(database, await read_partitions(database), DEFAULT_WORKFLOW, page=SMALL_PAGE)
+
+
+async def test_checks_under_traffic_find_nothing_that_is_not_there(spine: Spine) -> None:
+    async with at_work(spine) as database:
+        found = [await check(database) for _ in range(CHECKS)]
+    assert [findings.examples for findings in found] == [[]] * CHECKS
+    assert [findings.unsettled for findings in found] == [0] * CHECKS
+    assert sum(findings.applied_meanwhile for findings in found) > CHECKS
+
+
+async def _settled_order(database: Database) -> Any:
+    """An order to which nothing happens any more."""
+    order = await database.orders.find_one({"active": False})
+    assert order is not None
+    return order
+
+
+async def _state_of_another_version(database: Database, order: Any) -> str:
+    await database.orders.update_one({"_id": order["_id"]}, {"$set": {"status": "created"}})
+    return f"order {order['_id']} is not the fold"
+
+
+async def _lost_event(database: Database, order: Any) -> str:
+    await database.order_events.delete_one({"order_id": order["_id"], "version": 1})
+    return f"order {order['_id']}: versions are"
+
+
+async def _lost_outcome(database: Database, order: Any) -> str:
+    await database.updates.delete_one({"order_id": order["_id"], "version": 1})
+    return f"event {order['_id']}:1 has no stored outcome"
+
+
+@pytest.mark.parametrize("plant", [_state_of_another_version, _lost_event, _lost_outcome])
+async def test_a_fault_is_found_under_traffic(
+    spine: Spine, plant: Callable[[Database, Any], Awaitable[str]]
+) -> None:
+    async with at_work(spine) as database:
+        order = await _settled_order(database)
+        fault = await plant(database, order)
+        found = await check(database)
+    assert any(fault in example for example in found.examples), found.examples
+    # The lost event is also missing in the log, and for its outcome.
+    others = [text for text in found.examples if order["_id"] not in text and "seqs are not" not in text]
+    assert others == []
