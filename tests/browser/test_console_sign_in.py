@@ -1,4 +1,4 @@
-"""A token that ends while somebody works: warned of, renewed on top of what is open, nothing typed is lost."""
+"""A token that ends while somebody works: warned of, renewed on top of what is open, with nothing lost."""
 
 from time import time
 from typing import Any
