@@ -288,7 +288,7 @@ async def test_a_search_finds_any_order_open_or_closed_by_the_beginning_of_what_
         answer = await desk.get("/v1/orders", bearer, q=f"driver-of-{merchant}")
         return [order["order_id"] for order in answer["items"]] == [closed_one]
 
-    await eventually(is_searched)
+    await eventually(is_searched, seconds=45)  # the index may have the orders of other tests to take in
     async with desk.page(bearer=bearer) as page:
         await is_live(page)
         search = page.get_by_test_id("search")

@@ -89,6 +89,11 @@ async def test_it_waits_for_its_database_and_survives_its_loss(
         await node.stop()
 
 
+async def is_unready(service: ServiceProcess) -> bool:
+    """A process is stopped a moment after the signal: what it was just asked may still be answered."""
+    return (await get(service, "/readyz"))[0] == 503
+
+
 async def test_asking_for_readiness_while_the_database_is_frozen_leaves_nothing_behind(
     start_query: StartQuery, tmp_path: Path
 ) -> None:
@@ -101,6 +106,7 @@ async def test_asking_for_readiness_while_the_database_is_frozen_leaves_nothing_
         await wait_until(service.is_ready, seconds=30, what="the service is ready")
 
         node.pause()
+        await wait_until(lambda: is_unready(service), seconds=30, what="the database is frozen")
         answers = await asyncio.gather(*(get(service, "/readyz") for _ in range(12)))
         assert {status for status, _ in answers} == {503}
         node.resume()

@@ -29,9 +29,14 @@ POLL_SECONDS = 0.5
 
 CHUNK_EVENTS = 200
 
-IDLE_FACTOR = 40
-"""It rests so many times as long as a chunk took, so that a busy database has 97 % of its time for others:
-the embedded one then takes in about 130 changes a second."""
+BUSY_FACTOR = 40
+"""While orders change, it rests so many times as long as a chunk took: the database has 97 % of its time for
+others. The embedded one then takes in about 130 changes a second."""
+
+QUIET_FACTOR = 2
+"""While they do not, nobody waits for the database."""
+
+BUSY_CHANGES_A_SECOND = 50
 
 MAX_REST_SECONDS = 10.0
 
@@ -56,6 +61,9 @@ class SearchIndexer:
         self._database = database
         self._name = uuid4().hex
         self._written: OrderedDict[str, tuple[str, ...]] = OrderedDict()
+        self._looked_at: tuple[float, int] | None = None
+        """When the log was looked at last, and how many changes there were in all."""
+        self._rest_factor = BUSY_FACTOR
 
     async def run(self) -> None:
         """Follows without end, from where the index is. A fault of our own holds up the index alone."""
@@ -64,7 +72,9 @@ class SearchIndexer:
             rest = MAX_REST_SECONDS
             try:
                 if await fault_of(self._follow_all()) is None:
-                    rest = max(POLL_SECONDS, min((monotonic() - started) * IDLE_FACTOR, MAX_REST_SECONDS))
+                    rest = max(
+                        POLL_SECONDS, min((monotonic() - started) * self._rest_factor, MAX_REST_SECONDS)
+                    )
             except DatabaseUnavailable as error:
                 log.warning("the search index waits for the database: %s", error)
             await asyncio.sleep(rest)
@@ -80,6 +90,7 @@ class SearchIndexer:
         """
         with driver_errors():
             partitions = await self._database.partitions.find({}, {"seq": 1}).to_list()
+            self._choose_pace(sum(partition["seq"] for partition in partitions))
             if not partitions or not await self._is_ours():
                 return 0
             progress = await self._database.search_progress.find({}).to_list()
@@ -90,6 +101,12 @@ class SearchIndexer:
                 if seq < partition["seq"]:
                     taken += await self._take(number, seq)
             return taken
+
+    def _choose_pace(self, changes: int) -> None:
+        looked_at, self._looked_at = self._looked_at, (monotonic(), changes)
+        if looked_at is not None:
+            a_second = (changes - looked_at[1]) / max(self._looked_at[0] - looked_at[0], 0.001)
+            self._rest_factor = BUSY_FACTOR if a_second > BUSY_CHANGES_A_SECOND else QUIET_FACTOR
 
     async def _is_ours(self) -> bool:
         time = now()
