@@ -1,4 +1,4 @@
-"""A token that ends while somebody works: warned of, renewed on top of what is open, with nothing typed lost."""
+"""A token that ends while somebody works: warned of, renewed over what is open, with nothing typed lost."""
 
 from time import time
 from typing import Any
