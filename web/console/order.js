@@ -335,9 +335,15 @@ const isLong = (entries) => entries.length > 6 || JSON.stringify(entries).length
 function metadataView(metadata) {
   const entries = Object.entries(metadata ?? {});
   if (!entries.length) return h("span", { hidden: true });
+  const long = isLong(entries);
   return h(
-    "ul",
-    { class: "tags", "aria-label": "Metadata", "data-testid": "metadata", tabindex: isLong(entries) ? "0" : null },
-    entries.map(([name, value]) => h("li", {}, h("span", { class: "quiet" }, name), " ", typeof value === "string" ? value : JSON.stringify(value))),
+    "div",
+    {},
+    h(
+      "ul",
+      { class: "tags", "aria-label": "Metadata", "data-testid": "metadata", tabindex: long ? "0" : null },
+      entries.map(([name, value]) => h("li", {}, h("span", { class: "quiet" }, name), " ", typeof value === "string" ? value : JSON.stringify(value))),
+    ),
+    long && h("p", { class: "quiet small" }, `${entries.length} in all: scroll to see them`),
   );
 }
