@@ -147,12 +147,19 @@ class Desk:
         bearer: str | None = None,
         size: ViewportSize = WIDE,
         scheme: Scheme = "light",
+        *,
+        locale: str = "en-GB",
+        time_zone: str | None = None,
     ) -> AsyncIterator[Page]:
         """A page of the console, signed in where there is a `bearer`. Nothing may happen in it that `Watch`
         does not allow.
         """
         context = await self.browser.new_context(
-            viewport=size, color_scheme=scheme, locale="en-GB", reduced_motion="reduce"
+            viewport=size,
+            color_scheme=scheme,
+            locale=locale,
+            timezone_id=time_zone,
+            reduced_motion="reduce",
         )
         context.set_default_timeout(PATIENCE_SECONDS * 1000)
         watch = Watch(self.origins)

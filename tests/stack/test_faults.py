@@ -35,12 +35,28 @@ async def _up(folder: Path, environment: Environment, *arguments: str) -> Finish
     return await run("up", "--data-dir", str(folder), *ANY_PORTS, *arguments, environment=environment)
 
 
-async def test_a_busy_port(tmp_path: Path, environment: Environment) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = str(taken.getsockname()[1])
-        finished = await _up(tmp_path, environment, "--query-port", port)
+async def test_all_busy_ports_are_named_with_their_options(tmp_path: Path, environment: Environment) -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as one,
+        socket.create_server(("127.0.0.1", 0)) as another,
+    ):
+        query, notifier = (str(taken.getsockname()[1]) for taken in (one, another))
+        finished = await _up(tmp_path, environment, "--query-port", query, "--notifier-port", notifier)
 
-    _said(finished, UNAVAILABLE, f"query: port {port} is in use", "--query-port")
+    _said(
+        finished,
+        UNAVAILABLE,
+        f"{query} (query, --query-port), {notifier} (notifier, --notifier-port)",
+    )
+    assert "ingest" not in finished.errors
+
+
+async def test_an_origin_that_is_none(tmp_path: Path, environment: Environment) -> None:
+    finished = await _up(tmp_path, environment, "--allow-origin", "http://localhost:8080/page")
+
+    assert finished.exit_code == 2
+    assert "--allow-origin" in finished.errors
+    assert "no origin" in finished.errors
 
 
 async def test_one_port_for_two_services(tmp_path: Path, environment: Environment) -> None:

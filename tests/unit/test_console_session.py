@@ -14,6 +14,7 @@ SCRIPT = """
 const [address, cases] = process.argv.slice(1);
 let token;
 globalThis.sessionStorage = { getItem: (name) => (name === "tracking.token" ? token : null) };
+globalThis.localStorage = { getItem: () => null };
 const { Session } = await import(address);
 const seen = JSON.parse(cases).map((one) => {
   token = one.token;

@@ -91,6 +91,7 @@ export class Board {
 
   /** Marks the row of the order that is open beside the board; null: none is. */
   set opened(id) {
+    if (id !== this.#openId) this.#rows.reveal(id);
     this.#openId = id;
     this.#rows.each((row, rowId) => setAttribute(row, "aria-selected", String(rowId === id)));
   }

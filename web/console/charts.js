@@ -37,6 +37,10 @@ export class Chart {
 const AXIS = 18;
 const GUTTER = 36;
 
+/** About, in CSS pixels, of the labels at 11 px. */
+const CHARACTER_WIDTH = 6.5;
+const LABEL_GAP = 10;
+
 /** A round number that is no less. */
 function niceMaximum(value) {
   if (value <= 0) return 1;
@@ -104,8 +108,10 @@ function grid(width, height, top, y, formatValue) {
   ]);
 }
 
+/** As many marks as there is room for: the last label ends at its mark, the one before it has its middle there. */
 function timeAxis(width, height, from, to, x, formatTime) {
-  const marks = Math.max(1, Math.min(6, Math.floor(width / 110)));
+  const labelWidth = CHARACTER_WIDTH * Math.max(formatTime(from).length, formatTime(to).length);
+  const marks = Math.max(1, Math.min(6, Math.floor((width - GUTTER) / (1.5 * labelWidth + LABEL_GAP))));
   return Array.from({ length: marks + 1 }, (_, index) => {
     const time = from + ((to - from) * index) / marks;
     const anchor = index === 0 ? "start" : index === marks ? "end" : "middle";

@@ -1,19 +1,21 @@
 /**
- * Times, ages and numbers as this reader writes them.
+ * Times, ages and numbers, all in one way: the page is in English, so they are, whatever languages the browser
+ * asks for; hours count to 24, and times are those of the reader's time zone.
  *
  * @module format
  */
 
-const language = navigator.languages;
-const clock = new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit", second: "2-digit" });
-const shortClock = new Intl.DateTimeFormat(language, { hour: "2-digit", minute: "2-digit" });
+const language = "en-GB";
+const hour24 = { hour: "2-digit", hourCycle: "h23" };
+const clock = new Intl.DateTimeFormat(language, { ...hour24, minute: "2-digit", second: "2-digit" });
+const shortClock = new Intl.DateTimeFormat(language, { ...hour24, minute: "2-digit" });
 const dayAndClock = new Intl.DateTimeFormat(language, {
   ...{ month: "short", day: "numeric" },
-  ...{ hour: "2-digit", minute: "2-digit" },
+  ...{ ...hour24, minute: "2-digit" },
 });
 const whole = new Intl.DateTimeFormat(language, {
   ...{ year: "numeric", month: "short", day: "numeric" },
-  ...{ hour: "2-digit", minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, timeZoneName: "short" },
+  ...{ ...hour24, minute: "2-digit", second: "2-digit", fractionalSecondDigits: 3, timeZoneName: "short" },
 });
 const weekday = new Intl.DateTimeFormat(language, { weekday: "short", day: "numeric" });
 const numbers = new Intl.NumberFormat(language);

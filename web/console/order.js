@@ -174,10 +174,19 @@ export class OrderPanel {
     setText(parts.status, statusName(order.status));
     setIcon(parts.statusIcon, statusIcon(order.status));
     this.#drawFacts();
-    parts.metadata.replaceChildren(metadataView(order.metadata));
+    this.#drawMetadata();
     this.#drawForm();
     this.#drawTimeline();
     this.#tick();
+  }
+
+  /** Only where it differs: a reader may have scrolled in it. */
+  #drawMetadata() {
+    const { metadata } = this.#parts;
+    const text = JSON.stringify(this.#order.metadata);
+    if (metadata.of === text) return;
+    metadata.of = text;
+    metadata.replaceChildren(metadataView(this.#order.metadata));
   }
 
   #drawFacts() {
@@ -320,12 +329,21 @@ function refusalView(update) {
   );
 }
 
+/** Whether metadata may be higher than its box, and so be scrolled. */
+const isLong = (entries) => entries.length > 6 || JSON.stringify(entries).length > 300;
+
 function metadataView(metadata) {
   const entries = Object.entries(metadata ?? {});
   if (!entries.length) return h("span", { hidden: true });
+  const long = isLong(entries);
   return h(
-    "ul",
-    { class: "tags", "aria-label": "Metadata" },
-    entries.map(([name, value]) => h("li", {}, h("span", { class: "quiet" }, name), " ", typeof value === "string" ? value : JSON.stringify(value))),
+    "div",
+    {},
+    h(
+      "ul",
+      { class: "tags", "aria-label": "Metadata", "data-testid": "metadata", tabindex: long ? "0" : null },
+      entries.map(([name, value]) => h("li", {}, h("span", { class: "quiet" }, name), " ", typeof value === "string" ? value : JSON.stringify(value))),
+    ),
+    long && h("p", { class: "quiet small" }, `${entries.length} in all: scroll to see them`),
   );
 }

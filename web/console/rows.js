@@ -23,6 +23,7 @@ export class Rows {
   #spare = [];
   #active = null;
   #frame = null;
+  #sought = null; // is brought into view as soon as it is there and there is a view
 
   /**
    * @param {HTMLElement} viewport  Scrolls.
@@ -118,6 +119,19 @@ export class Rows {
     if (focus) this.#shown.get(this.#active)?.focus({ preventScroll: true });
   }
 
+  /** Brings the row of this order into view: now, or when it has come. Null: none. */
+  reveal(id) {
+    this.#sought = id;
+    this.#revealSought();
+  }
+
+  #revealSought() {
+    const index = this.#index.get(this.#sought);
+    if (index === undefined || !this.#viewport.clientHeight) return;
+    this.#sought = null;
+    this.#reveal(index);
+  }
+
   /** Moves the active row by so many, from the first one in view if none is active. */
   move(by) {
     const index = this.#index.get(this.#active);
@@ -139,6 +153,7 @@ export class Rows {
   }
 
   #draw() {
+    this.#revealSought();
     const { scrollTop, clientHeight } = this.#viewport;
     const start = Math.max(0, Math.floor(scrollTop / this.#height) - OVERSCAN);
     const end = Math.min(this.#ids.length, Math.ceil((scrollTop + clientHeight) / this.#height) + OVERSCAN);

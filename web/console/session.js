@@ -5,6 +5,8 @@
  */
 
 const TOKEN = "tracking.token";
+
+/** For all tabs, and no token: somebody here chose not to be who the demonstration offers, or signed out. */
 const LEFT = "tracking.signed-out";
 
 /**
@@ -34,7 +36,7 @@ export class Session extends EventTarget {
   /** @returns {string|null} */
   get token() {
     const own = sessionStorage.getItem(TOKEN);
-    return own ?? (sessionStorage.getItem(LEFT) ? null : this.#offered);
+    return own ?? (localStorage.getItem(LEFT) ? null : this.#offered);
   }
 
   /** What the token says of itself; {} without one. Nothing here trusts it: the services verify. */
@@ -60,7 +62,7 @@ export class Session extends EventTarget {
 
   signIn(token) {
     this.#change(() => {
-      sessionStorage.removeItem(LEFT);
+      localStorage.setItem(LEFT, "1");
       sessionStorage.setItem(TOKEN, token);
     });
   }
@@ -68,7 +70,7 @@ export class Session extends EventTarget {
   /** Takes the token that is offered to everybody. */
   signInAsOffered() {
     this.#change(() => {
-      sessionStorage.removeItem(LEFT);
+      localStorage.removeItem(LEFT);
       sessionStorage.removeItem(TOKEN);
     });
   }
@@ -76,7 +78,7 @@ export class Session extends EventTarget {
   signOut() {
     this.#change(() => {
       sessionStorage.removeItem(TOKEN);
-      sessionStorage.setItem(LEFT, "1");
+      localStorage.setItem(LEFT, "1");
     });
   }
 

@@ -244,10 +244,20 @@ def _checked_ports(wanted: dict[str, int]) -> dict[str, int]:
     ports = {service: wanted.get(service, 0) or free_port() for service in SERVICES}
     if len(set(ports.values())) < len(ports):
         raise StackFailed("two services cannot listen on one port", EXIT_CONFIGURATION)
-    for service, port in ports.items():
-        if not is_port_free(port):
-            raise StackFailed(f"{service}: port {port} is in use; choose another with --{service}-port")
+    busy = [service for service, port in ports.items() if not is_port_free(port)]
+    if busy:
+        raise StackFailed(_in_use(busy, ports))
     return ports
+
+
+def _in_use(services: list[str], ports: dict[str, int]) -> str:
+    """One line: each port that is taken, and the option that changes it."""
+    named = ", ".join(f"{ports[service]} ({service}, --{service}-port)" for service in services)
+    several = len(services) > 1
+    return (
+        f"port{'s' if several else ''} in use: {named}; choose {'others' if several else 'another'} with"
+        f" {'these options' if several else 'this option'}, 0 for any free one"
+    )
 
 
 async def _check_broker(url: str) -> None:
