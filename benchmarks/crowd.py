@@ -1,15 +1,24 @@
-"""A thousand dashboards that all see the same: they count what arrives, and every tenth takes the time."""
+"""A thousand dashboards that all see the same: they count events, and every tenth takes the time."""
 
 import asyncio
 from array import array
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import datetime
 from time import perf_counter, time
 
 import orjson
 
-from benchmarks.load_process import WrongResult
-from benchmarks.socket_client import EVENT_MARK, LIVE_HEAD, Door, SocketClient
+from benchmarks.load import Site, WrongResult
+from benchmarks.socket_client import (
+    EVENT_MARK,
+    LIVE_HEAD,
+    Door,
+    SocketClient,
+    notifier_door,
+    peer_door,
+    subscribe_request,
+)
 
 TIMED_SHARE = 10
 """Enough for a 99th percentile, and it leaves the machine to the server."""
@@ -44,7 +53,12 @@ class Spectator(SocketClient):
     def received(self, data: bytes, start: int, end: int) -> None:
         events = data.count(EVENT_MARK, start, end)
         if not events:
-            self._without_events(data[start:end])
+            message = data[start:end]
+            if message.startswith(LIVE_HEAD):
+                self._crowd.cursor = orjson.loads(message)["cursor"]
+                self._crowd.count_ready()
+            else:
+                self._crowd.lose(f"a server sends {message[:300]!r}")
             return
         self.seen += events
         if self.arrivals is not None:
@@ -56,24 +70,17 @@ class Spectator(SocketClient):
     def lost(self, reason: str) -> None:
         self._crowd.lose(reason)
 
-    def _without_events(self, message: bytes) -> None:
-        if message.startswith(LIVE_HEAD):
-            self._crowd.cursor = orjson.loads(message)["cursor"]
-            self._crowd.count_ready()
-        else:
-            self._crowd.lose(f"a server sends {message[:300]!r}")
-
 
 class Crowd:
-    """All of them. The first one is the witness: it keeps what it gets."""
+    """All of them. The first one is the witness: it keeps its messages."""
 
     def __init__(self, door: Door, *, waits_for_live: bool) -> None:
         self.door = door
         self.waits_for_live = waits_for_live
         self.arrived_at = 0.0
-        """`perf_counter` at the newest arrival that was waited for."""
+        """`perf_counter` when the newest event came that completes the awaited ones, or comes after them."""
         self.cursor = ""
-        """Where the newest of them began."""
+        """Of the newest connection, at its start."""
         self._spectators: list[Spectator] = []
         self._ready = 0
         self._delivered = 0
@@ -82,7 +89,7 @@ class Crowd:
         self._fault: str | None = None
 
     async def gather(self, number: int) -> None:
-        """Returns when `number` connections see whatever happens from then on.
+        """Returns when `number` connections see all events from then on.
 
         Raises:
             WrongResult: the server does not take them.
@@ -105,13 +112,11 @@ class Crowd:
         """
         self._awaited = events * len(self._spectators)
         await self._until(lambda: self._delivered >= self._awaited, timeout, "delivered")
-        self.arrived_at = perf_counter()
 
     def check(self, events: int) -> None:
         """Raises `WrongResult` unless every one saw exactly this many events."""
-        for spectator in self._spectators:
-            if spectator.seen != events:
-                raise WrongResult(f"a dashboard saw {spectator.seen} events instead of {events}")
+        if wrong := [spectator.seen for spectator in self._spectators if spectator.seen != events]:
+            raise WrongResult(f"a dashboard saw {wrong[0]} events instead of {events}")
 
     def witnessed(self) -> list[bytes]:
         """The messages with events, in their order, as each of them got them."""
@@ -135,7 +140,7 @@ class Crowd:
             spectator.leave()
 
     def count_ready(self) -> None:
-        """One more sees what happens."""
+        """One more is connected."""
         self._ready += 1
         self._progress.set()
 
@@ -143,10 +148,11 @@ class Crowd:
         """One of them got `number` events."""
         self._delivered += number
         if self._delivered >= self._awaited:
+            self.arrived_at = perf_counter()
             self._progress.set()
 
     def lose(self, reason: str) -> None:
-        """One of them cannot go on, so the measurement cannot."""
+        """One of them has failed, and so has the measurement."""
         self._fault = self._fault or reason
         self._progress.set()
 
@@ -166,7 +172,7 @@ class Crowd:
 
 
 def recorded_times(messages: list[bytes]) -> list[float]:
-    """When each event of these messages was decided, as `time` counts; to the millisecond, downwards.
+    """The time at which each event of these messages was decided; to the millisecond, downwards.
 
     Raises:
         WrongResult: an event is missing or repeated.
@@ -181,3 +187,15 @@ def recorded_times(messages: list[bytes]) -> list[float]:
             newest[partition] = seq
             times.append(datetime.fromisoformat(event["time"]).timestamp())
     return times
+
+
+@asynccontextmanager
+async def open_crowd(site: Site, number: int, peer_port: int = 0) -> AsyncIterator[Crowd]:
+    """So many dashboards at the notifier, or at the peer, while the body runs."""
+    door = (
+        peer_door(peer_port) if peer_port else notifier_door(site.notifier, subscribe_request(site.token()))
+    )
+    crowd = Crowd(door, waits_for_live=not peer_port)
+    await crowd.gather(number)
+    yield crowd
+    crowd.leave()

@@ -1,44 +1,183 @@
-"""The floors: what the bare parts reach on the same nodes, without the system; and what the peer reaches."""
+"""The lower bounds of updates: one durable round trip, and transactions alone, with bare libraries.
 
-from collections.abc import Awaitable, Callable
-from dataclasses import asdict
+The documents are those that the system would write for the same updates.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
 from functools import partial
+from itertools import count
+from secrets import token_hex
 
-from benchmarks import authorisation, fan_out, floor_pass, floor_transactions, idle_memory, storm
-from benchmarks.measurement import Measurement
-from benchmarks.single import CALLERS
-from benchmarks.stack_under_test import StackUnderTest
+import aio_pika
+from aio_pika.abc import AbstractConnection, AbstractExchange, AbstractIncomingMessage
+from pymongo import ReplaceOne
+from pymongo.read_concern import ReadConcern
 
-SECONDS = 10.0
-UPDATES_EACH = 100
+from benchmarks.documents import event_document
+from benchmarks.load import Result, Run, Site, closed_loops
+from benchmarks.workload import STATUSES, Step, lifecycles
+from tracking_shared.contracts.documents import (
+    EventDocument,
+    OrderDocument,
+    project,
+)
+from tracking_shared.contracts.timestamps import now
+from tracking_shared.messaging.topology import partition_queue
+from tracking_shared.storage.database import DURABLE, Database, open_database
 
-Measure = Callable[[StackUnderTest], Awaitable[Measurement]]
-
-
-def floors(samples: int | None, seconds: float | None) -> dict[str, Measure]:
-    """How to measure each, in `samples` or `seconds` instead of its own."""
-    bare_seconds = SECONDS if seconds is None else seconds
-    by_arrival = {
-        f"ws-{arrival}": partial(fan_out.measure_peer, arrival=arrival, samples=samples, seconds=seconds)
-        for arrival in fan_out.ARRIVALS
-    }
-    return {
-        "ws-memory": idle_memory.measure_peer,
-        "pass-idle": partial(_passes, name="pass-idle", in_flight=1, seconds=bare_seconds),
-        "pass-busy": partial(_passes, name="pass-busy", in_flight=CALLERS, seconds=bare_seconds),
-        "transactions-1": partial(_transactions, name="transactions-1", at_once=1, seconds=bare_seconds),
-        "transactions-4": partial(_transactions, name="transactions-4", at_once=4, seconds=bare_seconds),
-        **by_arrival,
-        "ws-storm": storm.measure_peer,
-        "verification": authorisation.measure_verification,
-    }
+WARM_UPS = 10
+ANSWER_SECONDS = 30
 
 
-async def _passes(stack: StackUnderTest, name: str, in_flight: int, seconds: float) -> Measurement:
-    parameters = floor_pass.Parameters(stack.amqp_url, stack.mongodb_url, in_flight, seconds)
-    return await stack.measure(name, floor_pass.__name__, asdict(parameters), seconds)
+async def transactions(site: Site, at_once: int, updates_each: int, seconds: float) -> AsyncIterator[Run]:
+    """Transactions of orders, events and outcomes, and nothing else around them."""
+    async with open_database(site.mongodb_url, f"floor_{token_hex(4)}") as database:
+        await database.prepare(at_once)
+
+        async def write(lane: int, numbers: Iterator[int]) -> None:
+            await _write(database, lane, next(numbers), updates_each)
+
+        async def run() -> Result:
+            calls = [partial(write, lane, count()) for lane in range(at_once)]
+            return (await closed_loops(calls, seconds, updates_each))[0]
+
+        yield run
 
 
-async def _transactions(stack: StackUnderTest, name: str, at_once: int, seconds: float) -> Measurement:
-    parameters = floor_transactions.Parameters(stack.mongodb_url, at_once, UPDATES_EACH, seconds)
-    return await stack.measure(name, floor_transactions.__name__, asdict(parameters), seconds)
+async def round_trips(site: Site, in_flight: int, seconds: float) -> AsyncIterator[Run]:
+    """Confirmed publish, consume, transaction, reply, received; nothing else.
+
+    Caller and worker are in one process, on a connection each.
+    """
+    name = f"floor_{token_hex(4)}"
+    async with (
+        open_database(site.mongodb_url, name) as database,
+        await aio_pika.connect(site.amqp_url) as working,
+        await aio_pika.connect(site.amqp_url) as calling,
+    ):
+        await database.prepare(in_flight)
+        await _start_worker(working, name, database, in_flight)
+        caller = await _start_caller(calling, name)
+
+        async def call(lane: int, numbers: Iterator[int], steps: Iterator[Step]) -> None:
+            await caller.call(lane, next(numbers), next(steps).body())
+
+        async def run() -> Result:
+            for number in range(WARM_UPS):
+                await caller.call(0, number, b"{}")
+            calls = [
+                partial(call, lane, count(WARM_UPS), lifecycles(f"floor-{lane}", "2026-01-31T08:15:00.000Z"))
+                for lane in range(in_flight)
+            ]
+            return (await closed_loops(calls, seconds))[0]
+
+        yield run
+
+
+@dataclass
+class Worker:
+    """Handles each message to its reply, as many at once as are delivered."""
+
+    database: Database
+    replies: AbstractExchange
+
+    async def handle(self, message: AbstractIncomingMessage) -> None:
+        """One transaction, then the reply, then the acknowledgement."""
+        lane, number = map(int, str(message.correlation_id).split("-"))
+        await _write(self.database, lane, number, 1)
+        reply = aio_pika.Message(message.body, correlation_id=message.correlation_id)
+        await self.replies.publish(reply, str(message.reply_to))
+        await message.ack()
+
+
+@dataclass
+class Caller:
+    """Sends, and waits for the broker's confirm and the worker's reply."""
+
+    exchange: AbstractExchange
+    queue: str
+    reply_to: str
+    awaited: dict[str, asyncio.Future[None]] = field(default_factory=dict)
+
+    async def call(self, lane: int, number: int, body: bytes) -> None:
+        """One round trip."""
+        key = f"{lane}-{number}"
+        reply = self.awaited[key] = asyncio.get_running_loop().create_future()
+        message = aio_pika.Message(
+            body,
+            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
+            correlation_id=key,
+            reply_to=self.reply_to,
+        )
+        async with asyncio.timeout(ANSWER_SECONDS):
+            await self.exchange.publish(message, self.queue, mandatory=True)
+            await reply
+
+    async def receive(self, message: AbstractIncomingMessage) -> None:
+        """Completes the call that this reply answers."""
+        self.awaited.pop(str(message.correlation_id)).set_result(None)
+        await message.ack()
+
+
+async def _start_worker(
+    connection: AbstractConnection, queue_name: str, database: Database, in_flight: int
+) -> None:
+    channel = await connection.channel(publisher_confirms=False)
+    await channel.set_qos(prefetch_count=in_flight)
+    queue = await channel.declare_queue(queue_name, durable=True, arguments=partition_queue(0).arguments)
+    await queue.consume(Worker(database, channel.default_exchange).handle)
+
+
+async def _start_caller(connection: AbstractConnection, queue_name: str) -> Caller:
+    channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
+    replies = await channel.declare_queue(exclusive=True)
+    caller = Caller(channel.default_exchange, queue_name, replies.name)
+    await replies.consume(caller.receive)
+    return caller
+
+
+async def _write(database: Database, lane: int, number: int, size: int) -> None:
+    """The `number`-th transaction of a lane: `size` orders, each one step on; its first write is the fence.
+
+    As with the system, one transaction in five makes its orders and the others replace them. No two lanes
+    share a document. A single event is written with the calls of the driver that cost least for it.
+    """
+    events = _events(lane, number, size)
+    fence = {"$inc": {"commits": 1, "seq": size}}
+    async with (
+        database.client.start_session() as session,
+        await session.start_transaction(ReadConcern("snapshot"), DURABLE),
+    ):
+        await database.partitions.update_one({"_id": lane}, fence, session=session)
+        if size == 1:
+            event = events[0]
+            key = {"_id": event["order_id"]}
+            await database.order_events.insert_one(event, session=session)
+            await database.orders.replace_one(key, project(event), upsert=True, session=session)
+        else:
+            orders: list[ReplaceOne[OrderDocument]] = [
+                ReplaceOne({"_id": event["order_id"]}, project(event), upsert=True) for event in events
+            ]
+            await database.order_events.insert_many(events, session=session)
+            await database.orders.bulk_write(orders, session=session)
+
+
+def _events(lane: int, number: int, size: int) -> list[EventDocument]:
+    generation, step = divmod(number, len(STATUSES))
+    time, metadata = now(), {"lat": 52.5201, "lon": 13.4049}
+    return [
+        event_document(
+            (f"floor-{lane}-{generation}-{index}", f"merchant-{lane}"),
+            ("Ada Lovelace", "+44 20 7946 0958"),
+            STATUSES[: step + 1],
+            (lane, number * size + index + 1),
+            (time, time),
+            ("system", "benchmark"),
+            metadata,
+            metadata | {"channel": "web", "parcels": 2},
+        )
+        | {"traceparent": "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"}
+        for index in range(size)
+    ]

@@ -11,20 +11,19 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
-from typing import Any
 
-from shared.access import SourceType
-from shared.documents import EventDocument, Metadata, position_key
-from shared.partitioning import partition_of
-from shared.timestamps import to_milliseconds
-from shared.workflow import DEFAULT_WORKFLOW
+from benchmarks.documents import event_document
+from tracking_shared.contracts.access import SourceType
+from tracking_shared.contracts.documents import EventDocument, Metadata
+from tracking_shared.contracts.identifiers import partition_of
+from tracking_shared.contracts.timestamps import to_milliseconds
 
 SEED = 20180829
 
 START = datetime(2016, 10, 1, tzinfo=UTC)
 DAYS = 700
 END = START + timedelta(days=DAYS)
-"""The moment at which the world is looked at. Orders whose delivery lies behind it are under way."""
+"""The present of the generated data. Orders whose delivery is later are under way."""
 
 MERCHANTS = 1_600
 MERCHANT_OFFSET = 8
@@ -34,7 +33,7 @@ GROWTH = 2.0
 """Orders come more often from day to day: their number by a moment grows as its age to this power."""
 
 HOUR_WEIGHTS = (27, 12, 6, 3, 2, 2, 6, 13, 31, 44, 65, 69, 61, 63, 63, 64, 68, 59, 59, 61, 64, 62, 58, 38)
-"""How often orders are made in each hour of the day."""
+"""The frequency of new orders in each hour of the day."""
 
 PICK_UP_HOURS = (3.94, 0.94)
 DELIVERY_HOURS = (5.07, 0.87)
@@ -158,28 +157,19 @@ def _metadata(created: datetime, chance: random.Random) -> Metadata:
 
 def _event(order: PlannedOrder, version: int, partition: int, seq: int) -> EventDocument:
     change = order.changes[version - 1]
-    said: dict[str, Any] = order.metadata if version == 1 else {}
-    return {
-        "_id": position_key(partition, seq),
-        "order_id": order.order_id,
-        "merchant_id": order.merchant_id,
-        "customer": {"name": f"Customer {order.contact_ref[:8]}", "contact_ref": order.contact_ref},
-        "version": version,
-        "partition": partition,
-        "seq": seq,
-        "status": change.status,
-        "previous_status": order.changes[version - 2].status if version > 1 else None,
-        "active": DEFAULT_WORKFLOW.is_active(change.status),
-        "update_id": f"{order.order_id}-{version}",
-        "source": {"type": change.source_type, "id": change.source_id},
-        "occurred_at": change.at - timedelta(minutes=1),
-        "received_at": change.at - timedelta(milliseconds=5),
-        "recorded_at": change.at,
-        "created_at": order.changes[0].at,
-        "metadata": said,
-        "order_metadata": order.metadata,
-        "traceparent": f"00-{order.order_id}-{seq:016x}-01",
-    }
+    event = event_document(
+        (order.order_id, order.merchant_id),
+        (f"Customer {order.contact_ref[:8]}", order.contact_ref),
+        [change.status for change in order.changes[:version]],
+        (partition, seq),
+        (order.changes[0].at, change.at),
+        (change.source_type, change.source_id),
+        order.metadata if version == 1 else {},
+        order.metadata,
+        sent_before=timedelta(minutes=1),
+        received_before=timedelta(milliseconds=5),
+    )
+    return event | {"traceparent": f"00-{order.order_id}-{seq:016x}-01"}
 
 
 def _digest(kind: str, number: int) -> str:

@@ -1,14 +1,67 @@
-"""A WebSocket client that costs next to nothing: thousands of them leave the machine to the server."""
+"""WebSocket clients (RFC 6455) that cost little: thousands of them leave the machine to the server."""
 
 import asyncio
 from dataclasses import dataclass
-from typing import cast
+from typing import NamedTuple, cast
 from urllib.parse import urlsplit
 
 import orjson
 
-from benchmarks.frames import CLOSE, HEAD_END, PING, PONG, TEXT, client_frame, handshake, next_frame
 from benchmarks.workload import EVERY_STATUS
+
+TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA
+
+HEAD_END = b"\r\n\r\n"
+
+_FINAL = 0x80
+_MASKED = 0x80
+_NO_MASK = bytes(4)
+"""A mask of zeros leaves the payload as it is, and the server unmasks it all the same."""
+
+
+class Frame(NamedTuple):
+    """A whole frame within the received bytes: its payload is `data[start:end]`."""
+
+    opcode: int
+    start: int
+    end: int
+
+
+def next_frame(data: bytes, at: int) -> Frame | None:
+    """The frame of a server (unmasked, not fragmented) that begins at `at`; None if it is not all there."""
+    start = at + 2
+    if len(data) < start:
+        return None
+    length = data[at + 1]
+    if length >= 126:
+        digits = 2 if length == 126 else 8
+        start += digits
+        if len(data) < start:
+            return None
+        length = int.from_bytes(data[start - digits : start])
+    end = start + length
+    return Frame(data[at] & 0x0F, start, end) if end <= len(data) else None
+
+
+def client_frame(opcode: int, payload: bytes) -> bytes:
+    """A whole frame of a client."""
+    size = len(payload)
+    if size < 126:
+        length = bytes([_MASKED | size])
+    elif size < 2**16:
+        length = bytes([_MASKED | 126]) + size.to_bytes(2)
+    else:
+        length = bytes([_MASKED | 127]) + size.to_bytes(8)
+    return bytes([_FINAL | opcode]) + length + _NO_MASK + payload
+
+
+def handshake(host: str, port: int, path: str) -> bytes:
+    """The request that opens a WebSocket."""
+    return (
+        f"GET {path} HTTP/1.1\r\nHost: {host}:{port}\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+        "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+    ).encode()
+
 
 _PONG = client_frame(PONG, b"")
 
@@ -20,7 +73,7 @@ LIVE_HEAD = b'{"type":"live"'
 
 @dataclass(frozen=True)
 class Door:
-    """Where to connect, and what to say first."""
+    """The address of a server, and the first frame to send there."""
 
     host: str
     port: int
@@ -30,9 +83,14 @@ class Door:
 
 
 def notifier_door(url: str, request: bytes) -> Door:
-    """The notifier's stream (its URL as the ready file says it)."""
+    """The notifier's stream."""
     address = urlsplit(url)
     return Door(address.hostname or "", address.port or 80, address.path, client_frame(TEXT, request))
+
+
+def peer_door(port: int, request: bytes = b"") -> Door:
+    """The peer's WebSockets."""
+    return Door("127.0.0.1", port, "/", client_frame(TEXT, request) if request else b"")
 
 
 def subscribe_request(token: str, **more: str) -> bytes:
@@ -43,7 +101,7 @@ def subscribe_request(token: str, **more: str) -> bytes:
 
 
 class SocketClient(asyncio.Protocol):
-    """One connection. Heirs say what happens with a message, and when it is lost."""
+    """One connection. Subclasses handle its messages and its loss."""
 
     def __init__(self, door: Door) -> None:
         self._door = door

@@ -5,39 +5,36 @@ import random
 import re
 import resource
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
-from dataclasses import asdict, dataclass
+from contextlib import suppress
 from secrets import token_hex
 from time import perf_counter
-from typing import Any
 
 import orjson
 
-from benchmarks.crowd import Crowd
-from benchmarks.feeds import open_peer_feed
-from benchmarks.frames import TEXT, client_frame
-from benchmarks.http_client import connect_ingest
-from benchmarks.load_process import Result, Run, WrongResult, serve_load
-from benchmarks.measurement import Measurement
-from benchmarks.percentiles import summary_ms
-from benchmarks.socket_client import LIVE_HEAD, Door, SocketClient, notifier_door, subscribe_request
-from benchmarks.stack_under_test import StackUnderTest
-from benchmarks.workload import Step, operation_of
-from benchmarks.ws_peer import start_peer
-from shared.timestamps import format_time, now
+from benchmarks.crowd import open_crowd
+from benchmarks.fan_out import open_peer_feed
+from benchmarks.http_client import connect_http
+from benchmarks.load import Result, Run, Site, WrongResult, summary_ms
+from benchmarks.socket_client import (
+    LIVE_HEAD,
+    Door,
+    SocketClient,
+    notifier_door,
+    peer_door,
+    subscribe_request,
+)
+from benchmarks.workload import Step
+from tracking_shared.contracts.timestamps import format_time, now
 
-CLIENTS = 5000
 MISSED = 1000
 EACH = 10
 MERCHANTS = MISSED // EACH
-BATCH = 500
 
 OTHER_FILES = 300
 """That a process with thousands of sockets may have open beside them."""
 
-PLANNED_SECONDS = 20.0
 CATCH_UP_SECONDS = 60
-"""Who is not back by then is counted as missing."""
+"""A client that is not back by then is counted as missing."""
 
 FIRST_WAIT_SECONDS = 0.25
 MAX_WAIT_SECONDS = 10.0
@@ -45,120 +42,69 @@ MAX_WAIT_SECONDS = 10.0
 _SUBJECT = re.compile(rb'"subject":"([^"]+)"')
 
 
-@dataclass(frozen=True)
-class Parameters:
-    """What the load process is told. Without a peer, the notifier is meant."""
+async def storm(site: Site, wanted: int, peer_port: int = 0, peer_feed_port: int = 0) -> AsyncIterator[Run]:
+    """Until every client is live again at the notifier, or has got a ready-made message from the peer.
 
-    ingest_url: str
-    notifier_url: str
-    token: str
-    run_id: str
-    tokens: list[str]
-    """One for each client, each for one of the merchants, in turn."""
-    peer_port: int = 0
-    peer_feed_port: int = 0
-
-
-def affordable_clients() -> int:
-    """As many of them as the limit on open files allows, here and in the server, which inherits it."""
-    return min(CLIENTS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - OTHER_FILES)
-
-
-async def measure(stack: StackUnderTest) -> Measurement:
-    """Until every client of the notifier is live again. The notifier remembers what they missed."""
-    wanted = asdict(_parameters(stack))
-    async with stack.profile("storm", PLANNED_SECONDS):
-        measured = await stack.measure("storm", __name__, wanted, PLANNED_SECONDS)
-    return measured.with_cost_of("notifier", "clients")
-
-
-async def measure_after_restart(stack: StackUnderTest) -> Measurement:
-    """The same where the notifier was started anew, and has to read from the log what they missed."""
-    wanted = asdict(_parameters(stack))
-    measured = await stack.measure(
-        "storm-restart", __name__, wanted, PLANNED_SECONDS, prelude=stack.restart_notifier
-    )
-    return measured.with_cost_of("notifier", "clients")
-
-
-async def measure_peer(stack: StackUnderTest) -> Measurement:
-    """Until every client of the peer has got a message of ten events, which is there ready-made."""
-    async with start_peer() as peer:
-        ports = {"peer_port": peer.port, "peer_feed_port": peer.feed_port}
-        wanted = asdict(_parameters(stack)) | ports
-        measured = await stack.measure("ws-storm", __name__, wanted, PLANNED_SECONDS, others={"ws": peer.pid})
-    return measured.with_cost_of("ws", "clients")
-
-
-def _parameters(stack: StackUnderTest) -> Parameters:
+    The limit on open files bounds the clients, here and in the server, which inherits it.
+    """
     run_id = token_hex(4)
-    merchants = [_merchant(run_id, number) for number in range(MERCHANTS)]
-    tokens = stack.reader_tokens(merchants, affordable_clients())
-    return Parameters(stack.ingest_url, stack.notifier_url, stack.token(), run_id, tokens)
-
-
-def _merchant(run_id: str, number: int) -> str:
-    return f"storm-{run_id}-{number}"
-
-
-@asynccontextmanager
-async def prepare(parameters: dict[str, Any]) -> AsyncIterator[Run]:
-    """Lets everything be missed, so that the clients have only to come."""
-    wanted = Parameters(**parameters)
-    crowd = Crowd(notifier_door(wanted.notifier_url, subscribe_request(wanted.token)), waits_for_live=True)
-    await crowd.gather(1)
-    cursor = crowd.cursor
-    await _send_orders(wanted)
-    await crowd.saw(MISSED, timeout=CATCH_UP_SECONDS)
-    crowd.leave()
-    returners = [
-        Returner(_door(wanted, token, cursor), waits_for_live=not wanted.peer_port) for token in wanted.tokens
-    ]
-    if wanted.peer_port:
-        await _give_to_peer(wanted, crowd.witnessed())
+    clients = min(wanted, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - OTHER_FILES)
+    async with open_crowd(site, 1) as crowd:
+        cursor = crowd.cursor
+        await _send_orders(site, run_id)
+        await crowd.saw(MISSED, timeout=CATCH_UP_SECONDS)
+    if peer_port:
+        await _give_to_peer(site, peer_port, peer_feed_port, crowd.witnessed())
+    returners = []
+    for number in range(clients):
+        token = site.mint(f"dashboard-{number}", "orders:read", f"storm-{run_id}-{number % MERCHANTS}")
+        request = subscribe_request(token, after=cursor)
+        door = peer_door(peer_port, request) if peer_port else notifier_door(site.notifier, request)
+        returners.append(Returner(door, waits_for_live=not peer_port))
 
     async def run() -> Result:
-        return await _run(returners, wanted)
+        start = perf_counter()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(CATCH_UP_SECONDS):
+                await asyncio.gather(*(returner.come_back() for returner in returners))
+        if not peer_port:
+            _check(returners, run_id)
+        times = [(returner.caught_up_at or perf_counter()) - start for returner in returners]
+        return {
+            "clients": clients,
+            "clients_wanted": wanted,
+            "clients_missing": sum(not returner.caught_up_at for returner in returners),
+            "deliveries": clients * EACH,
+            "seconds": max(times),
+            "retries": sum(returner.attempts - 1 for returner in returners),
+            **summary_ms(times),
+        }
 
     yield run
     for returner in returners:
         returner.leave()
 
 
-async def _send_orders(wanted: Parameters) -> None:
+async def _send_orders(site: Site, run_id: str) -> None:
     time = format_time(now())
-    steps = [
-        Step(f"{wanted.run_id}-{number}", _merchant(wanted.run_id, number % MERCHANTS), 1, time)
-        for number in range(MISSED)
-    ]
-    client = await connect_ingest(wanted.ingest_url, wanted.token)
-    for first in range(0, MISSED, BATCH):
-        batch = steps[first : first + BATCH]
-        await client.send_batch(batch, [operation_of(step) for step in batch])
+    client = await connect_http(site.ingest, site.token())
+    await client.send_batch(
+        [Step(f"{run_id}-{n}", f"storm-{run_id}-{n % MERCHANTS}", 1, time) for n in range(MISSED)]
+    )
     client.close()
 
 
-async def _give_to_peer(wanted: Parameters, messages: list[bytes]) -> None:
-    """Hands the peer one message of ten events, and sees that it has it."""
+async def _give_to_peer(site: Site, port: int, feed_port: int, messages: list[bytes]) -> None:
+    """Gives the peer one message of ten events, and checks that it has it."""
     events = [event for message in messages for event in orjson.loads(message)["events"]][:EACH]
     cursor = orjson.loads(messages[-1])["cursor"]
-    crowd = Crowd(Door("127.0.0.1", wanted.peer_port, "/", b""), waits_for_live=False)
-    await crowd.gather(1)
-    async with open_peer_feed(wanted.peer_feed_port) as writer:
+    async with open_crowd(site, 1, port) as crowd, open_peer_feed(feed_port) as writer:
         writer.write(orjson.dumps({"type": "events", "events": events, "cursor": cursor}) + b"\n")
         await crowd.saw(EACH, timeout=CATCH_UP_SECONDS)
-    crowd.leave()
-
-
-def _door(wanted: Parameters, token: str, cursor: str) -> Door:
-    request = subscribe_request(token, after=cursor)
-    if wanted.peer_port:
-        return Door("127.0.0.1", wanted.peer_port, "/", client_frame(TEXT, request))
-    return notifier_door(wanted.notifier_url, request)
 
 
 class Returner(SocketClient):
-    """One that comes back, and tries again as clients should where it is sent away."""
+    """A client that comes back, and tries again as clients should where it is sent away."""
 
     def __init__(self, door: Door, *, waits_for_live: bool) -> None:
         super().__init__(door)
@@ -168,69 +114,38 @@ class Returner(SocketClient):
         self.order_ids: list[str] = []
         """Of the events, in their order."""
         self._waits_for_live = waits_for_live
-        self._caught_up: asyncio.Future[None] | None = None
+        self._ended = asyncio.Event()
 
     async def come_back(self) -> None:
         """Returns when nothing is missing any more."""
         wait = FIRST_WAIT_SECONDS
-        while not self.caught_up_at:
+        while True:
             self.attempts += 1
             self.order_ids.clear()
-            self._caught_up = asyncio.get_running_loop().create_future()
-            try:
+            self._ended.clear()
+            with suppress(OSError):
                 await self.connect()
-                await self._caught_up
-            except OSError:
-                await asyncio.sleep(wait * random.uniform(0.5, 1))
-                wait = min(wait * 2, MAX_WAIT_SECONDS)
+                await self._ended.wait()
+            if self.caught_up_at:
+                return
+            await asyncio.sleep(wait * random.uniform(0.5, 1))
+            wait = min(wait * 2, MAX_WAIT_SECONDS)
 
     def received(self, data: bytes, start: int, end: int) -> None:
         message = data[start:end]
         self.order_ids += [subject.decode() for subject in _SUBJECT.findall(message)]
         if message.startswith(LIVE_HEAD) or not self._waits_for_live:
             self.caught_up_at = perf_counter()
-            self._settle(None)
+            self._ended.set()
 
     def lost(self, reason: str) -> None:
-        self._settle(ConnectionError(reason))
-
-    def _settle(self, error: ConnectionError | None) -> None:
-        if self._caught_up is None or self._caught_up.done():
-            return
-        if error is None:
-            self._caught_up.set_result(None)
-        else:
-            self._caught_up.set_exception(error)
-
-
-async def _run(returners: list[Returner], wanted: Parameters) -> Result:
-    start = perf_counter()
-    with suppress(TimeoutError):
-        async with asyncio.timeout(CATCH_UP_SECONDS):
-            await asyncio.gather(*(returner.come_back() for returner in returners))
-    if not wanted.peer_port:
-        _check(returners, wanted.run_id)
-    times = [(returner.caught_up_at or perf_counter()) - start for returner in returners]
-    return {
-        "clients": len(returners),
-        "clients_wanted": CLIENTS,
-        "clients_missing": sum(not returner.caught_up_at for returner in returners),
-        "deliveries": len(returners) * EACH,
-        "seconds": max(times),
-        "retries": sum(returner.attempts - 1 for returner in returners),
-        **summary_ms(times),
-    }
+        self._ended.set()
 
 
 def _check(returners: list[Returner], run_id: str) -> None:
     """Raises `WrongResult` unless each one that is back got its merchant's events, once and no others."""
     for index, returner in enumerate(returners):
-        if not returner.caught_up_at:
-            continue
         expected = {f"{run_id}-{number}" for number in range(index % MERCHANTS, MISSED, MERCHANTS)}
-        if len(returner.order_ids) != EACH or set(returner.order_ids) != expected:
-            raise WrongResult(f"a client that came back got {sorted(returner.order_ids)[:20]}")
-
-
-if __name__ == "__main__":
-    serve_load(prepare)
+        got = returner.order_ids
+        if returner.caught_up_at and (len(got) != EACH or set(got) != expected):
+            raise WrongResult(f"a client that came back got {sorted(got)[:20]}")

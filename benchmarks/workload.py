@@ -1,4 +1,4 @@
-"""What the loads send: orders that walk through the default workflow. Pure."""
+"""The operations of the loads: orders that walk through the default workflow. Pure."""
 
 from collections import deque
 from collections.abc import Iterator
@@ -28,19 +28,31 @@ class Step:
         """Unique per operation, so that nothing is taken for a repeat."""
         return f"{self.order_id}-{self.version}"
 
-    @property
-    def is_create(self) -> bool:
-        """Whether it makes the order."""
-        return self.version == 1
-
-    @property
-    def is_last(self) -> bool:
-        """Whether the order is final after it."""
-        return self.version == len(STATUSES)
-
     def next(self) -> "Step":
         """The operation after this one, which must not be the last."""
         return replace(self, version=self.version + 1)
+
+    def body(self) -> bytes:
+        """The body of a single request."""
+        if self.version == 1:
+            text = (
+                f'{{"order_id":"{self.order_id}","merchant_id":"{self.merchant_id}",'
+                '"customer":{"name":"Ada Lovelace","contact_ref":"+44 20 7946 0958"},'
+                f'"metadata":{{"channel":"web","parcels":2}},"occurred_at":"{self.occurred_at}"}}'
+            )
+        else:
+            text = (
+                f'{{"status":"{STATUSES[self.version - 1]}","occurred_at":"{self.occurred_at}",'
+                '"metadata":{"lat":52.5201,"lon":13.4049}}'
+            )
+        return text.encode()
+
+    def operation(self) -> bytes:
+        """The same as one operation of a batch."""
+        head = f'{{"op":"create","update_id":"{self.update_id}",'
+        if self.version > 1:
+            head = f'{{"op":"update","update_id":"{self.update_id}","order_id":"{self.order_id}",'
+        return head.encode() + self.body()[1:]
 
 
 def orders(prefix: str, occurred_at: str) -> Iterator[Step]:
@@ -51,53 +63,27 @@ def orders(prefix: str, occurred_at: str) -> Iterator[Step]:
 
 def lifecycles(prefix: str, occurred_at: str) -> Iterator[Step]:
     """The operations of one order, then those of the next, without end."""
-    for step in orders(prefix, occurred_at):
-        yield step
-        while not step.is_last:
-            step = step.next()  # noqa: PLW2901 - the walk along one order
-            yield step
+    for order in orders(prefix, occurred_at):
+        for version in range(1, len(STATUSES) + 1):
+            yield replace(order, version=version)
 
 
 class Conveyor:
-    """Batches in which no order comes twice: one fifth creates, the rest moves open orders one step on.
+    """Batches in which no order comes twice: one in `of` creates, the rest moves open orders one step on.
 
     An order lives for five batches or more, as the updates of real orders lie hours apart; a batch that
     took orders from create to delivery would spare the database four of five writes of `orders`.
     """
 
-    def __init__(self, prefix: str, occurred_at: str) -> None:
-        self._orders = orders(prefix, occurred_at)
-        self._open: deque[Step] = deque()
+    def __init__(self, prefix: str, occurred_at: str, of: int = 5) -> None:
+        self.orders = orders(prefix, occurred_at)
+        self.open: deque[Step] = deque()
+        self._of = of
 
     def next_batch(self, size: int) -> list[Step]:
         """The next `size` operations; the first batches are mostly creates."""
-        moves = min(len(self._open), size * 4 // 5)
-        batch = [self._open.popleft().next() for _ in range(moves)]
-        batch += islice(self._orders, size - moves)
-        self._open.extend(step for step in batch if not step.is_last)
+        moves = min(len(self.open), size * (self._of - 1) // self._of)
+        batch = [self.open.popleft().next() for _ in range(moves)]
+        batch += islice(self.orders, size - moves)
+        self.open.extend(step for step in batch if step.version < len(STATUSES))
         return batch
-
-
-def body_of(step: Step) -> bytes:
-    """The body of a single request."""
-    if step.is_create:
-        text = (
-            f'{{"order_id":"{step.order_id}","merchant_id":"{step.merchant_id}",'
-            '"customer":{"name":"Ada Lovelace","contact_ref":"+44 20 7946 0958"},'
-            f'"metadata":{{"channel":"web","parcels":2}},"occurred_at":"{step.occurred_at}"}}'
-        )
-    else:
-        text = (
-            f'{{"status":"{STATUSES[step.version - 1]}","occurred_at":"{step.occurred_at}",'
-            '"metadata":{"lat":52.5201,"lon":13.4049}}'
-        )
-    return text.encode()
-
-
-def operation_of(step: Step) -> bytes:
-    """The same as one operation of a batch."""
-    if step.is_create:
-        head = f'{{"op":"create","update_id":"{step.update_id}",'
-    else:
-        head = f'{{"op":"update","update_id":"{step.update_id}","order_id":"{step.order_id}",'
-    return head.encode() + body_of(step)[1:]

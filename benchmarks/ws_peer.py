@@ -1,15 +1,16 @@
-"""Node's `ws` as a process: what the live view is measured beside."""
+"""Node's `ws` as a process: the peer of the live view."""
 
 import asyncio
 import subprocess
-from asyncio.subprocess import PIPE, Process
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
 import orjson
+
+from benchmarks.load import start_process
 
 FOLDER = Path(__file__).parent / "peer"
 
@@ -54,34 +55,18 @@ def install_peer() -> None:
 
 @asynccontextmanager
 async def start_peer() -> AsyncIterator[Peer]:
-    """A peer, ended with the body for certain.
+    """A peer that ends with the body.
 
     Raises:
         PeerMissing: it does not start.
     """
-    process = await asyncio.create_subprocess_exec(
-        *("setpriv", "--pdeathsig", "KILL", "--", _node(), str(FOLDER / "server.mjs")),
-        stdin=PIPE,
-        stdout=PIPE,
-        start_new_session=True,
-    )
-    try:
-        yield await _peer(process)
-    finally:
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
-
-
-async def _peer(process: Process) -> Peer:
-    if process.stdout is None:
-        raise PeerMissing("node: has no pipe")
-    try:
-        async with asyncio.timeout(START_SECONDS):
-            ports = orjson.loads(await process.stdout.readline())
-    except (TimeoutError, orjson.JSONDecodeError):
-        raise PeerMissing("node: the server does not start") from None
-    return Peer(process.pid, ports["port"], ports["feed"])
+    async with start_process(_node(), str(FOLDER / "server.mjs")) as process:
+        try:
+            async with asyncio.timeout(START_SECONDS):
+                ports = orjson.loads(await process.stdout.readline() if process.stdout else b"")
+        except (TimeoutError, orjson.JSONDecodeError):
+            raise PeerMissing("node: the server does not start") from None
+        yield Peer(process.pid, ports["port"], ports["feed"])
 
 
 def _node() -> str:

@@ -1,5 +1,6 @@
-"""Who gets what on which route: the table that the tests walk against running services, and what
-`docs/access.md` shows of it. ``python docs/access_matrix.py`` writes the page's generated part anew.
+"""The access matrix that tests check against running services and `docs/access.md` shows.
+
+``python docs/access_matrix.py`` writes the generated part of the page again.
 """
 
 from collections.abc import Iterator, Mapping
@@ -14,13 +15,13 @@ END = "\n<!-- end of the generated part -->\n"
 Outcome = Literal["open", "full", "bare", "sent", "done", "left out", "401", "403", "404"]
 
 MEANINGS: Mapping[Outcome, str] = {
-    "open": "answered, also without a token; it says nothing of any order",
-    "full": "shown with personal data: the customer's name and contact, and who reported each change",
+    "open": "answered, also without a token; contains nothing about orders",
+    "full": "shown with personal data: the customer's name and contact, and the reporter of each change",
     "bare": "shown without personal data",
-    "sent": "shown where the caller sent it, without personal data; else 404",
-    "done": "the update is taken; its answer shows the order as reading it would",
-    "left out": "answered, as if there were no such order: neither listed, nor counted, nor announced",
-    "404": "`order-not-found` or `update-not-found`, in the words for one that was never there",
+    "sent": "shown without personal data if the caller sent it; else 404",
+    "done": "the update is accepted; the answer shows the order as a read would",
+    "left out": "answered as if the order did not exist: not listed, counted or announced",
+    "404": "`order-not-found` or `update-not-found`, with the same text as for one that never existed",
     "403": "`forbidden`",
     "401": "`unauthenticated`; a stream is closed with 4401",
 }
@@ -28,7 +29,7 @@ MEANINGS: Mapping[Outcome, str] = {
 
 @dataclass(frozen=True)
 class Role:
-    """Somebody with a token. Only its claims count; `source_type` grants nothing."""
+    """A kind of caller. Only the claims of its token count; `source_type` grants nothing."""
 
     name: str
     claims: str
@@ -125,7 +126,7 @@ CELLS: Mapping[Kind, Mapping[str, tuple[Outcome, Outcome]]] = {
         "operator": ("done", "done"),
     },
 }
-"""By kind of route and role: what becomes of the caller's own order, and of a foreign one."""
+"""The outcome for an own order and for a foreign one, by kind of route and role."""
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ ROUTES: tuple[Route, ...] = (
     *_routes("notifier", "open", *_OPERATIONS, "GET /asyncapi.json"),
     *_routes("order-state", "open", *_OPERATIONS),
 )
-"""Every route of every service: a test compares them with the routes that there are."""
+"""Every route of every service. A test compares them with the services' routes."""
 
 
 def page_part() -> str:

@@ -24,10 +24,11 @@ from websockets.exceptions import ConnectionClosed
 from answers import Answer
 from callers import JWT_SECRET, eventually
 from positions import position_of
-from shared.cursors import Position
-from shared.database import Database, open_database
-from shared.documents import EventDocument, OrderDocument, UpdateDocument
-from tracking.service_process import ServiceProcess
+from stored_outcomes import stored_outcomes
+from tracking.devstack.service_process import ServiceProcess
+from tracking_shared.contracts.cursors import Position
+from tracking_shared.contracts.documents import EventDocument, OrderDocument, UpdateDocument
+from tracking_shared.storage.database import Database, open_database
 
 PARTITIONS = 2
 STATUSES = ["created", "picked_up", "in_transit", "delivered", "cancelled"]
@@ -137,11 +138,9 @@ class Scene:
     async def truth(self) -> Truth:
         """The documents."""
         orders = await self.database.orders.find({}).to_list()
-        updates = await self.database.updates.find({}).to_list()
+        updates = await stored_outcomes(self.database)
         events = await self.database.order_events.find({}).to_list()
-        return Truth(
-            {order["_id"]: order for order in orders}, events, {update["_id"]: update for update in updates}
-        )
+        return Truth({order["_id"]: order for order in orders}, events, updates)
 
     async def end_of_log(self) -> Position:
         heads = await self.database.partitions.find({}).to_list()

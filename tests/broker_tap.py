@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from struct import pack, unpack_from
 from urllib.parse import urlsplit
 
-from tracking.processes import free_port
+from tracking.devstack.processes import free_port
 
 METHOD_FRAME, FRAME_END = 1, b"\xce"
 CHANNEL_CLOSE, CHANNEL_CLOSE_OK = (20, 40), (20, 41)

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
-from shared.access import Grant
-from shared.commands import CreateOrder, Customer, Source, UpdateOrder, fingerprint_of
+from tracking_shared.contracts.access import Grant
+from tracking_shared.contracts.commands import CreateOrder, Customer, Source, UpdateOrder, fingerprint_of
 
 EVERYONE = Grant(merchants=frozenset({"*"}))
 TIME = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

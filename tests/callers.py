@@ -14,7 +14,7 @@ import orjson
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
 
 from openapi_checks import check_answer
-from tracking.checker import Acknowledged
+from tracking.upkeep.checker import Acknowledged
 
 JWT_SECRET = "a-secret-of-the-tests-0123456789abcdef"
 GIVE_UP_SECONDS = 45
@@ -51,6 +51,8 @@ class Caller:
     urls: Sequence[str]
     acknowledged: list[Acknowledged] = field(default_factory=list)
     session: ClientSession | None = None
+    give_up_seconds: float = GIVE_UP_SECONDS
+    """How long a report is repeated for that is not answered."""
     _random: Random = field(default_factory=Random)
 
     async def __aenter__(self) -> "Caller":
@@ -78,7 +80,7 @@ class Caller:
 
     async def insist(self, path: str, body: Any, update_id: str, order_id: str, **headers: str) -> Answer:
         """Repeats with the same key until there is an answer, and remembers it as acknowledged."""
-        deadline = time.monotonic() + GIVE_UP_SECONDS
+        deadline = time.monotonic() + self.give_up_seconds
         while True:
             try:
                 answer = await self.post(path, body, Idempotency_Key=update_id, **headers)
@@ -135,7 +137,7 @@ async def many_lives(caller: Caller, number: int, at_once: int = 20, **headers: 
     return order_ids
 
 
-async def eventually(condition: Callable[[], Awaitable[Any]], *, seconds: float = 30.0) -> Any:
+async def eventually(condition: Callable[[], Awaitable[Any]], *, seconds: float = 60.0) -> Any:
     """Asks until the answer is true, and returns it; fails after `seconds`."""
     deadline = time.monotonic() + seconds
     while True:

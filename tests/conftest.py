@@ -6,7 +6,7 @@ virtual host (`fresh_vhost_url`, `start_service`) instead of sharing the default
 """
 
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
 from itertools import count
 from pathlib import Path
@@ -16,10 +16,12 @@ from hypothesis import settings
 
 from callers import JWT_SECRET, Caller
 from fixtures import PARTITIONS, Spine, StartService
-from servers import Broker, create_vhosts, node_starter, shared_broker, shared_database
-from tracking.broker_node import BrokerNode
-from tracking.database_node import DatabaseNode
-from tracking.service_process import ServiceProcess
+from servers import Broker, create_vhosts, in_containers, node_starter, shared_broker, shared_database
+from statements.recording import begin_recording, recorded_shapes
+from statements.reviewed import not_reviewed, read_list
+from tracking.devstack.broker_node import BrokerMissing, BrokerNode, broker_release
+from tracking.devstack.database_node import DatabaseNode
+from tracking.devstack.service_process import ServiceProcess
 
 settings.register_profile("tracking", deadline=None)  # how long an example takes depends on the machine
 settings.load_profile("tracking")
@@ -29,9 +31,34 @@ VHOSTS_AT_ONCE = 10
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """The options of `make fuzz`."""
+    """The options of `make fuzz` and `make test-statements`."""
     parser.addoption("--fuzz-seconds", type=int, default=120, help="how long to make up requests")
     parser.addoption("--fuzz-seed", help="make up the same requests as the run with this seed")
+    parser.addoption("--statements", action="store_true", help="fail over those that nobody has reviewed")
+
+
+def pytest_report_header() -> str:
+    """Says which broker the tests run on: they pass on RabbitMQ 3.10 and on 4."""
+    try:
+        return "broker: an image" if in_containers() else f"broker: RabbitMQ {broker_release()}"
+    except BrokerMissing as error:
+        return f"broker: {error}"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def reviewed_statements(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[None]:
+    """With `--statements`, records those that the services send to the database and fails, once all tests
+    ran, over those that nobody has reviewed. Recording costs time in every process, so else there is none.
+    """
+    if not request.config.getoption("--statements"):
+        yield
+        return
+    path = begin_recording(tmp_path_factory.mktemp("statements") / "recorded")
+    yield
+    strange = not_reviewed(recorded_shapes(path), read_list())
+    assert not strange, "\n".join(("not in tests/data/database_statements.toml:", *strange))
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,6 @@
 """A crowd: thousands of viewers in one process that come, go, come back with their cursors, and keep records.
 
-Their sockets are the cheap ones of the benchmarks, their view of the orders is that of `tracking.live`.
+Their sockets are the cheap ones of the benchmarks, their view of the orders is that of `tracking_client`.
 """
 
 import asyncio
@@ -18,8 +18,8 @@ from benchmarks.socket_client import Door, SocketClient
 from callers import eventually
 from judge import Fault, History, Record, Sighting, faults_of, orders_due
 from message_checks import check_server_message
-from shared.cursors import Position
-from tracking.live_view import Gap, OrderView, Snapshot, Told
+from tracking_client.order_view import Gap, OrderView, ProblemReceived, Snapshot
+from tracking_shared.contracts.cursors import Position
 from viewers import Viewer
 
 FIRST_WAIT_SECONDS = 0.25
@@ -93,7 +93,7 @@ class Member(SocketClient):
             self.is_live = False
             self._crowd.ends[reason.partition(":")[0]] += 1
 
-    def _told(self, notice: Snapshot | Gap | Told) -> None:
+    def _told(self, notice: Snapshot | Gap | ProblemReceived) -> None:
         match notice:
             case Snapshot(reason) if not self.again:
                 if reason is not None:
@@ -101,7 +101,7 @@ class Member(SocketClient):
                 self.record = Record(list(map(self._crowd.sighting, self.view.orders.values())))
             case Gap():
                 self._crowd.gaps += 1
-            case Told(problem):
+            case ProblemReceived(problem):
                 self._crowd.problems[problem["type"]] += 1
 
     async def _stay(self) -> None:

@@ -3,7 +3,8 @@ updates, always.
 
 ``FAULT=kill:after-commit python -m faulty_order_state``. The steps: `before-commit` (decided, nothing
 written), `in-transaction` (all is written, nothing committed), `committed` (the database has it, and nothing
-else was done since), `after-commit` (not announced), `after-announce` (no reply, not acknowledged).
+else was done since), `after-commit` (not announced), `after-announce` (no reply, not acknowledged),
+`migrating` (some events of an earlier release are migrated, others not).
 
 ``SLOW_COMMITS=0.3``: up to so many seconds pass between decision and commit.
 
@@ -29,16 +30,17 @@ from pymongo.monitoring import (
     register,
 )
 
-from order_state.announcer import Announcer, open_announcer
-from order_state.app import serve
-from order_state.decided import AnyCommand, Decided, Known
-from order_state.settings import OrderStateSettings
-from order_state.store import PartitionPosition, Store
-from shared.broker import Connection
-from shared.documents import EventDocument
-from shared.outcomes import Reply
-from shared.serving import run_service
-from shared.workflow import Workflow
+from tracking_order_state.adapters.publisher import ResultPublisher, open_publisher
+from tracking_order_state.adapters.store import Store
+from tracking_order_state.app import serve
+from tracking_order_state.domain.decisions import Decisions, Known
+from tracking_order_state.domain.partition import PartitionPosition
+from tracking_order_state.settings import OrderStateSettings
+from tracking_shared.contracts.commands import AnyCommand, Reply
+from tracking_shared.contracts.documents import EventDocument
+from tracking_shared.contracts.workflow import Workflow
+from tracking_shared.messaging.connection import Connection
+from tracking_shared.serving import run_service
 
 SLOW_SECONDS = 0.3
 """What the step takes longer when it is told to stop there: so the stop is under way before it ends."""
@@ -54,9 +56,9 @@ PERSONAL = "Ada Lovelace"
 """What an exception may quote, and nobody may log."""
 
 
-def decides(decided: Iterable[Decided]) -> bool:
-    """Whether commands were decided: a commit may also be there for the horizon alone."""
-    return any(one.updates for one in decided)
+def decides(decisions: Iterable[Decisions]) -> bool:
+    """Returns True if commands were decided: a commit may also be there for the horizon alone."""
+    return any(one.events or one.refusals for one in decisions)
 
 
 def is_poisoned(update_id: str) -> bool:
@@ -86,13 +88,24 @@ class FaultyCommits(CommandListener):
     decides = False
     """Whether the transaction in work holds decisions."""
 
+    migrating: Any = None
+    """The session in which events are changed: only the migration does that."""
+    commit: int | None = None
+    """The request that commits its transaction."""
+
     def started(self, event: CommandStartedEvent) -> None:
-        """Nothing."""
+        """The driver waits for it."""
+        if event.command.get("update") == "order_events":
+            self.migrating = event.command["lsid"]
+        if event.command_name == "commitTransaction" and event.command["lsid"] == self.migrating:
+            self.commit = event.request_id
 
     def succeeded(self, event: CommandSucceededEvent) -> None:
         """The first one to be told."""
         if event.command_name == "commitTransaction" and self.decides:
             fails_at("committed")
+        if event.request_id == self.commit:
+            fails_at("migrating")
 
     def failed(self, event: CommandFailedEvent) -> None:
         """Nothing."""
@@ -117,52 +130,54 @@ class FaultyStore(Store):
         if _poison == "loading" and any(is_poisoned(command.update_id) for command in commands):
             raise ValueError(f"the order of {PERSONAL}")
         known = await super().load(commands, *arguments)
-        return replace(known, updates=Undecidable(known.updates)) if _poison == "deciding" else known
+        return replace(known, refusals=Undecidable(known.refusals)) if _poison == "deciding" else known
 
     async def commit(
-        self, positions: Sequence[PartitionPosition], decided: Sequence[Decided]
+        self, positions: Sequence[PartitionPosition], decisions: Sequence[Decisions]
     ) -> list[PartitionPosition]:
-        if decides(decided):
+        if decides(decisions):
             await reach("before-commit")
         await asyncio.sleep(uniform(0, _slow_commits))
-        return await super().commit(positions, decided)
+        return await super().commit(positions, decisions)
 
     async def _write(self, session: Any, writes: Any) -> None:
-        for event in [event for _, decided in writes for event in decided.events]:
+        for event in [event for _, decisions in writes for event in decisions.events]:
             if _poison == "committing" and is_poisoned(event["update_id"]):
                 event["metadata"] = {"beyond what the database can hold": 2**70}
             if _poison == "refused" and is_poisoned(event["update_id"]):
                 event["version"] = 1
             if _poison == "full" and is_poisoned(event["update_id"]):
                 raise BulkWriteError({"writeErrors": [{"index": 0, "code": OUT_OF_DISK_SPACE}]})
-        COMMITS.decides = decides(decided for _, decided in writes)
+        COMMITS.decides = decides(decisions for _, decisions in writes)
         await super()._write(session, writes)
         if COMMITS.decides:
             await reach("in-transaction")
 
 
 @dataclass(frozen=True, slots=True)
-class FaultyAnnouncer(Announcer):
-    """Fails around the announcement."""
+class FaultyPublisher(ResultPublisher):
+    """Fails around the publication of events."""
 
-    async def announce(self, events: Sequence[EventDocument]) -> None:
+    async def publish_events(self, events: Sequence[EventDocument]) -> None:
         if events:
             await reach("after-commit")
-        await Announcer.announce(self, events)
+        await ResultPublisher.publish_events(self, events)
 
     async def reply(self, reply_to: str, replies: list[Reply]) -> None:
         await reach("after-announce")
-        await Announcer.reply(self, reply_to, replies)
+        await ResultPublisher.reply(self, reply_to, replies)
 
 
-async def open_faulty(connection: Connection, workflow: Workflow) -> Announcer:
-    """A faulty announcer on this connection."""
-    sound = await open_announcer(connection, workflow)
-    return FaultyAnnouncer(sound.events, sound.replies, sound.workflow)
+async def open_faulty(connection: Connection, workflow: Workflow) -> ResultPublisher:
+    """A faulty publisher on this connection."""
+    sound = await open_publisher(connection, workflow)
+    return FaultyPublisher(sound.events, sound.replies, sound.workflow)
 
 
 async def faulty(settings: OrderStateSettings) -> None:
     """order-state with the faulty parts."""
+    if _poison in ("deciding", "loading"):  # it fails on what is read, so everything must be
+        settings = settings.model_copy(update={"order_cache_bytes": 0})
     await serve(settings, FaultyStore, open_faulty)
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from callers import Caller
-from tracking.service_process import ServiceProcess
+from tracking.devstack.service_process import ServiceProcess
 
 PARTITIONS = 4
 

@@ -5,8 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from shared.cursors import Position
-from shared.documents import EventDocument
+from tracking_shared.contracts.cursors import Position
+from tracking_shared.contracts.documents import EventDocument
 from viewers import Viewer
 
 KINDS = ("lost", "repeated", "reordered", "wrongly delivered")

@@ -9,11 +9,12 @@ from typing import Any
 import orjson
 
 from message_checks import check_message
-from shared.broker import BrokerUnavailable, Connection, connect
-from shared.database import open_database
-from shared.topology import DEAD_QUEUE, EVENTS_EXCHANGE, partition_queue_name
-from tracking.checker import Acknowledged, find_faults
-from tracking.examination import queue_lengths, read_records
+from tracking.upkeep.checker import Acknowledged, find_faults
+from tracking.upkeep.record_reader import queue_lengths, read_records
+from tracking_shared.messaging.connection import Connection, connect
+from tracking_shared.messaging.errors import BrokerUnavailable
+from tracking_shared.messaging.topology import DEAD_QUEUE, EVENTS_EXCHANGE, partition_queue_name
+from tracking_shared.storage.database import open_database
 
 
 @asynccontextmanager

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager, suppress
 from urllib.parse import urlsplit
 
 import orjson
-from benchmarks.frames import CLOSE, HEAD_END, PONG, TEXT, client_frame, handshake, next_frame
+from benchmarks.socket_client import CLOSE, HEAD_END, PONG, TEXT, client_frame, handshake, next_frame
 
 from viewers import EVERY_STATUS
 

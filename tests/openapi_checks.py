@@ -11,16 +11,16 @@ import orjson
 from fastapi import FastAPI
 from jsonschema_rs import Draft202012Validator
 
-from ingest.dispatcher import Dispatcher
-from ingest.openapi import ingest_document
-from ingest.routes import Ingest, add_routes
-from ingest.settings import IngestSettings
 from message_checks import closed
-from query.app import create_app
-from query.openapi import query_document
-from query.settings import QuerySettings
-from shared.http import install_plumbing
-from shared.workflow import DEFAULT_WORKFLOW
+from tracking_ingest.api.openapi import ingest_document
+from tracking_ingest.api.routes import Ingest, add_routes
+from tracking_ingest.settings import IngestSettings
+from tracking_ingest.submission.dispatcher import Dispatcher
+from tracking_query.api.openapi import query_document
+from tracking_query.app import create_app
+from tracking_query.settings import QuerySettings
+from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
+from tracking_shared.http.service_app import install_plumbing, service_app
 
 Service = Literal["ingest", "query"]
 
@@ -57,7 +57,7 @@ def app_of(service: Service) -> FastAPI:
     if service == "query":
         nothing: Any = None
         return create_app(QuerySettings.model_validate(_SETTINGS), nothing, DEFAULT_WORKFLOW, nothing)
-    app = FastAPI(title="ingest", summary="Ingest", version="1", openapi_url=None)
+    app = service_app("ingest", "Ingest")
     install_plumbing(app, IngestSettings.model_validate(_SETTINGS), dict)
     add_routes(app, Ingest(Dispatcher(1), *cast(Any, (None, None, DEFAULT_WORKFLOW, None))))
     return app

@@ -15,8 +15,8 @@ from typing import Any
 
 import orjson
 
-from ingest.openapi import NDJSON
 from openapi_checks import SERVICES, Service, document_of
+from tracking_ingest.api.routes import LINES_TYPE as NDJSON
 
 
 @dataclass(frozen=True, slots=True)

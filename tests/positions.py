@@ -2,9 +2,9 @@
 
 from collections.abc import Callable
 
-from shared.cursor_seals import CursorSeals
-from shared.cursors import Position
-from shared.database import Database, open_database
+from tracking_shared.auth.cursor_seals import CursorSeals
+from tracking_shared.contracts.cursors import Position
+from tracking_shared.storage.database import Database, open_database
 
 
 async def position_of(database: Database, cursor: str) -> Position:

@@ -18,8 +18,8 @@ from typing import Any, Protocol, TypeVar
 import yaml
 
 from callers import JWT_SECRET
-from tracking.broker_node import BrokerNode
-from tracking.database_node import DatabaseNode
+from tracking.devstack.broker_node import BrokerNode
+from tracking.devstack.database_node import DatabaseNode
 
 COMPOSE_FILE = Path(__file__).parents[1] / "docker-compose.yml"
 AMQP_PORT, MONGODB_PORT = 5672, 27017
@@ -99,8 +99,12 @@ async def shared_broker(folder: Path) -> AsyncIterator[Broker]:
 
 @asynccontextmanager
 async def shared_database(folder: Path) -> AsyncIterator[str]:
-    """The connection string of the database for tests that do not disturb it."""
-    if in_containers():
+    """The connection string of the database for tests that do not disturb it: that of `TEST_MONGODB_URL`, a
+    replica set, where it is set. Each test has a database of its own there, whose name begins with `test_`.
+    """
+    if url := os.environ.get("TEST_MONGODB_URL"):
+        yield url
+    elif in_containers():
         check = ["mongosh", "--quiet", "--norc", "--eval", INITIATE]
         async with _container("mongodb", MONGODB_PORT, check) as container:
             # Direct, since the only member names itself as its container knows it.
@@ -137,6 +141,9 @@ async def _container(service: str, port: int, check: list[str]) -> AsyncIterator
 
     composed = compose_service(service)
     container = DockerContainer(composed["image"], command=composed.get("command"), ports=[port])
+    if "user" in composed:
+        # Whoever asks first makes the broker's cookie: as root, the server could not read it.
+        container.with_kwargs(user=composed["user"])
     container.waiting_for(ExecWaitStrategy(check))
     try:
         await asyncio.to_thread(container.start)

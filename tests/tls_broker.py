@@ -12,8 +12,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from tracking.broker_node import BrokerNode
-from tracking.processes import free_port
+from tracking.devstack.broker_node import BrokerNode
+from tracking.devstack.processes import free_port
 
 _PERMISSIONS = Path(__file__).parents[1] / "deploy/rabbitmq/permissions.sh"
 

@@ -9,7 +9,7 @@ from itertools import count
 from random import Random
 from typing import Any
 
-from shared.documents import EventDocument
+from tracking_shared.contracts.documents import EventDocument
 
 ACTIVE = ("created", "picked_up", "in_transit")
 FINAL = ("delivered", "cancelled")

@@ -10,13 +10,10 @@ from struct import pack, unpack_from
 from typing import Any
 from urllib.parse import urlsplit
 
-from bson import Timestamp, decode, decode_all, encode
+from bson import Timestamp
 from pymongo import AsyncMongoClient
 
-Document = dict[str, Any]
-
-_OP_MSG = 2013
-_CHECKSUM = 1
+from replica_set.wire import OP_MSG, Document, msg_body, msg_document
 
 
 @dataclass(frozen=True)
@@ -35,6 +32,17 @@ class OlderState:
         if "autocommit" in command or concern.get("level") == "linearizable":
             return False
         return bool(concern.get("afterClusterTime", self.time) <= self.time)
+
+
+async def older_state(url: str, name: str, copy_name: str) -> OlderState:
+    """The database of this name as it stands now."""
+    async with AsyncMongoClient[Document](url) as client:
+        source, copy = client[name], client[copy_name]
+        for collection in await source.list_collection_names():
+            if documents := await source[collection].find().to_list():
+                await copy[collection].insert_many(documents)
+        answer = await client.admin.command("ping")
+    return OlderState(name, copy.name, answer["operationTime"])
 
 
 @dataclass
@@ -66,13 +74,7 @@ class WireTap:
 
     async def older_state(self, name: str) -> OlderState:
         """The database of this name as it stands now."""
-        async with AsyncMongoClient[Document](self.upstream) as client:
-            source, copy = client[name], client[f"{name}_older"]
-            for collection in await source.list_collection_names():
-                if documents := await source[collection].find().to_list():
-                    await copy[collection].insert_many(documents)
-            answer = await client.admin.command("ping")
-        return OlderState(name, copy.name, answer["operationTime"])
+        return await older_state(self.upstream, name, f"{name}_older")
 
     async def fall_behind(self, name: str) -> None:
         """From now on reads are answered from the database as it stands now."""
@@ -100,7 +102,7 @@ class _Connection:
         if behind is None or not behind.may_answer(command):
             return body
         self.older[number] = behind
-        return _message({**command, "$db": behind.copy, "readConcern": {"level": "local"}})
+        return msg_body({**command, "$db": behind.copy, "readConcern": {"level": "local"}})
 
 
 @asynccontextmanager
@@ -153,10 +155,10 @@ async def _answer(
             _, number, request, operation = unpack_from("<iiii", head)
             await asyncio.sleep(connection.late.pop(request, 0))
             if older := connection.older.pop(request, None):
-                body = _message({**_command(body), "operationTime": older.time})
+                body = msg_body({**msg_document(body), "operationTime": older.time})
             command = connection.open.pop(request, None)
             if command is not None and connection.tap.answer is not None:
-                body = _message(connection.tap.answer(command, _command(body)))
+                body = msg_body(connection.tap.answer(command, msg_document(body)))
             head = pack("<iiii", 16 + len(body), number, request, operation)
             writer.write(head + body)
             await writer.drain()
@@ -171,8 +173,8 @@ async def _listen(
         while True:
             head, body = await _read_message(reader)
             _, number, response, operation = unpack_from("<iiii", head)
-            if operation == _OP_MSG:
-                command = _command(body)
+            if operation == OP_MSG:
+                command = msg_document(body)
                 tap.commands.append(command)
                 if tap.cuts(command):
                     return
@@ -182,30 +184,6 @@ async def _listen(
                 head = pack("<iiii", 16 + len(body), number, response, operation)
             writer.write(head + body)
             await writer.drain()
-
-
-def _message(document: Document) -> bytes:
-    """The body of a message that holds a document alone."""
-    return pack("<IB", 0, 0) + encode(document)
-
-
-def _command(body: bytes) -> Document:
-    """The command document, with its sequences of documents in their places."""
-    (flags,) = unpack_from("<I", body)
-    end = len(body) - (4 if flags & _CHECKSUM else 0)
-    command: Document = {}
-    place = 4
-    while place < end:
-        kind = body[place]
-        (size,) = unpack_from("<i", body, place + 1)
-        section = body[place + 1 : place + 1 + size]
-        if kind == 0:
-            command |= decode(section)
-        else:
-            name, _, documents = section[4:].partition(b"\0")
-            command[name.decode()] = decode_all(documents)
-        place += 1 + size
-    return command
 
 
 def every_key(value: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -1,13 +1,11 @@
-// The health check, run by mongosh: healthy is the primary of the replica set, with the user of the
-// services. What is missing of that is brought about here, so that a first start needs no other step.
+// The health check, run by mongosh: healthy is the primary of the replica set, with the users of the
+// services. What is missing of that is brought about here, so that a first start needs no other step. Passwords
+// and roles are set again once for each start of the container: those of the environment hold after the next one.
 
-const {
-  MONGO_INITDB_ROOT_USERNAME: root,
-  MONGO_INITDB_ROOT_PASSWORD: rootPassword,
-  TRACKING_USERNAME: username,
-  TRACKING_PASSWORD: password,
-  TRACKING_DATABASE: database,
-} = process.env;
+const { existsSync, writeFileSync } = require("node:fs");
+
+const { MONGO_INITDB_ROOT_USERNAME: root, MONGO_INITDB_ROOT_PASSWORD: rootPassword } = process.env;
+const USERS_MADE = "/tmp/users-made";
 
 const admin = db.getSiblingDB("admin");
 admin.auth(root, rootPassword);
@@ -24,11 +22,7 @@ if (!admin.hello().isWritablePrimary) {
   quit(1);
 }
 
-const tracking = db.getSiblingDB(database);
-if (tracking.getUser(username) === null) {
-  tracking.createUser({
-    user: username,
-    pwd: password,
-    roles: [{ role: "readWrite", db: database }],
-  });
+if (!existsSync(USERS_MADE)) {
+  load("/etc/tracking/users.js");
+  writeFileSync(USERS_MADE, "");
 }

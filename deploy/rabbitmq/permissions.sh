@@ -4,8 +4,8 @@
 #
 #   INGEST_PASSWORD=… ORDER_STATE_PASSWORD=… NOTIFIER_PASSWORD=… OPERATOR_PASSWORD=… permissions.sh [VHOST]
 #
-# Runs `rabbitmqctl`, or what RABBITMQCTL says. Passwords go by its standard input, not by its arguments,
-# which every process of the machine can read.
+# Runs `rabbitmqctl`, or what RABBITMQCTL says, of RabbitMQ 3.10 to 4.x. Passwords go by its standard input, not by
+# its arguments, which every process of the machine can read.
 set -euo pipefail
 
 vhost=${1:-/}
@@ -20,10 +20,12 @@ users=$("$ctl" --quiet list_users)
 
 # user, password, and what it may configure, write to and read from
 grant() {
+  # Nothing but the two words: RabbitMQ 4 counts its arguments, and with a third one, --quiet too, it takes
+  # that for the password, does not read its standard input, and waits for ever.
   if grep -q "^$1[[:space:]]" <<<"$users"; then
-    "$ctl" --quiet change_password "$1" <<<"$2"
+    "$ctl" change_password "$1" <<<"$2" >/dev/null
   else
-    "$ctl" --quiet add_user "$1" <<<"$2"
+    "$ctl" add_user "$1" <<<"$2" >/dev/null
   fi
   "$ctl" --quiet set_permissions --vhost "$vhost" "$1" "^($3)$" "^($4)$" "^($5)$"
 }

@@ -30,9 +30,8 @@ from playwright.async_api import (
 
 from callers import JWT_SECRET, Caller, eventually, token
 from fixtures import PARTITIONS
-from tracking.console_settings import console_settings
-from tracking.processes import free_port
-from tracking.service_process import ServiceProcess
+from tracking.devstack.processes import free_port
+from tracking.devstack.service_process import ServiceProcess, console_settings
 
 PATIENCE_SECONDS = 30
 """Two test processes may share two cores, and a browser is a third one."""
@@ -150,6 +149,7 @@ class Desk:
         *,
         locale: str = "en-GB",
         time_zone: str | None = None,
+        touch: bool = False,
     ) -> AsyncIterator[Page]:
         """A page of the console, signed in where there is a `bearer`. Nothing may happen in it that `Watch`
         does not allow.
@@ -160,6 +160,8 @@ class Desk:
             locale=locale,
             timezone_id=time_zone,
             reduced_motion="reduce",
+            has_touch=touch,
+            is_mobile=touch,
         )
         context.set_default_timeout(PATIENCE_SECONDS * 1000)
         watch = Watch(self.origins)
@@ -271,7 +273,9 @@ class Traffic:
 
 
 ROWS = """() => {
-  const view = document.querySelector(".viewport").getBoundingClientRect();
+  const viewport = document.querySelector(".viewport");
+  if (!viewport) return []; // the page is still loading
+  const view = viewport.getBoundingClientRect();
   return [...document.querySelectorAll("[data-testid=board-row]:not([hidden])")].map((row) => ({
     index: Number(row.getAttribute("aria-rowindex")) - 2,
     order_id: row.dataset.orderId,

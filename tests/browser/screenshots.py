@@ -19,10 +19,10 @@ from PIL import Image
 from playwright.async_api import Browser, Page, async_playwright
 from rich.text import Text
 
-from tracking.demo import Demo, Tally
-from tracking.stack import StackOptions, run_stack
-from tracking.supervisor import first_of
-from tracking.tokens import mint_token
+from tracking.demo import Demo, Totals
+from tracking.devstack.component import first_of
+from tracking.devstack.stack import StackOptions, run_stack
+from tracking.devstack.tokens import mint_token
 
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = ["--no-sandbox"]
@@ -119,6 +119,19 @@ async def filters(page: Page, scene: Scene) -> None:
     await page.get_by_test_id("filter-button").click()
 
 
+async def several(page: Page, scene: Scene) -> None:
+    """Several orders updated at once, some of them refused."""
+    await page.goto(f"{scene.console}?sort=created_at")
+    boxes = page.get_by_test_id("row-box")
+    await boxes.nth(7).wait_for()
+    await boxes.nth(2).click()
+    await boxes.nth(7).click(modifiers=["Shift"])
+    await page.get_by_test_id("bulk-open").click()
+    await page.get_by_test_id("bulk").locator("select").select_option("in_transit")
+    await page.get_by_test_id("bulk-send").click()
+    await page.get_by_test_id("outcome").first.wait_for()
+
+
 def shots() -> list[Shot]:
     """Every picture of the documentation."""
     schemes: tuple[Scheme, ...] = ("light", "dark")
@@ -137,6 +150,7 @@ def shots() -> list[Shot]:
         *(Shot(f"customer-phone-{scheme}", customer, PHONE, scheme) for scheme in schemes),
         Shot("refused-wide-light", refused, WIDE, "light"),
         Shot("filters-wide-light", filters, WIDE, "light"),
+        Shot("several-wide-light", several, WIDE, "light"),
         Shot("reconnecting-wide-light", reconnecting, WIDE, "light"),
     ]
 
@@ -211,7 +225,7 @@ class Silent:
     """Nobody looks at the fleet but the browser."""
 
     def __init__(self) -> None:
-        self.tally = Tally()
+        self.totals = Totals()
 
     def show(self, line: Text) -> None:
         """Shows nothing."""

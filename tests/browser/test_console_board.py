@@ -155,6 +155,7 @@ async def test_what_closes_while_the_figures_of_today_are_on_their_way_is_counte
         return len(asked) == 1
 
     async with desk.page(bearer=bearer) as page:
+        await counts_are(page, {"open": 150, "cancelled": 0})  # what this load has asked is answered
         await page.route("**/v1/reports/created-and-closed*", late)
         await page.reload()
         await is_live(page)

@@ -59,7 +59,7 @@ async def test_the_row_of_the_order_that_an_address_opens_is_in_sight(desk: Desk
     ids = await desk.create(merchant, 120)  # the newest first: this one is far below
     async with desk.page(f"?order={ids[0]}", token(merchants=[merchant])) as page:
         await is_live(page)
-        await expect(row_of(page, ids[0])).to_have_attribute("aria-selected", "true")
+        await expect(row_of(page, ids[0])).to_have_attribute("aria-current", "true")
         assert await is_in_view(page, ids[0])
 
 

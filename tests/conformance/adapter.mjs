@@ -7,7 +7,7 @@ const page = new EventTarget();
 globalThis.addEventListener = page.addEventListener.bind(page);
 globalThis.document = Object.assign(new EventTarget(), { visibilityState: "visible" });
 
-const { LiveOrders } = await import("../../web/tracking-live.js");
+const { LiveOrders } = await import("../../clients/js/tracking-live.js");
 
 function say(name, detail) {
   process.stdout.write(`${JSON.stringify({ name, detail })}\n`);

@@ -13,8 +13,8 @@ from typing import Any
 
 import orjson
 
-from tracking.live import LiveOrders, Notice, Status, StreamRefused, TokenUnavailable
-from tracking.live_view import Gap, Snapshot, Told
+from tracking_client.live_orders import LiveOrders, Notice, Status, StreamRefused, TokenUnavailable
+from tracking_client.order_view import Gap, ProblemReceived, Snapshot
 
 
 def say(name: str, detail: Any) -> None:
@@ -43,7 +43,7 @@ def tell(notice: Notice) -> None:
             say("status", status | {"retryAt": retry_at, "problem": problem})
         case Snapshot() | Gap():
             say(type(notice).__name__.lower(), asdict(notice))
-        case Told():
+        case ProblemReceived():
             say("problem", notice.problem)
 
 

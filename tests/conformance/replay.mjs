@@ -1,7 +1,7 @@
 // Gives the JavaScript `OrderView` the messages of a follower, connection by connection, and says what it made
 // of them: one line of JSON in, one line out.
 import { createInterface } from "node:readline";
-import { OrderView } from "../../web/tracking-live.js";
+import { OrderView } from "../../clients/js/tracking-live.js";
 
 for await (const line of createInterface({ input: process.stdin })) {
   const { filter, connections } = JSON.parse(line);

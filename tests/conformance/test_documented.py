@@ -14,8 +14,8 @@ import pytest
 from callers import token
 from clients import HERE, NODE
 from fixtures import Spine, StartService
+from tracking.devstack.service_process import ServiceProcess
 from tracking.fleet import MERCHANTS
-from tracking.service_process import ServiceProcess
 
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs/live-updates.md").read_text()
@@ -72,7 +72,8 @@ async def test_the_dashboard_shows_orders_live_and_across_a_restart(
 ) -> None:
     page = example("A dashboard in ten minutes", "html")
     script = page.split('<script type="module">')[1].split("</script>")[0]
-    for file in (ROOT / "web/tracking-live.js", ROOT / "web/package.json", HERE / "page.mjs"):
+    client = ROOT / "clients/js"
+    for file in (client / "tracking-live.js", client / "package.json", HERE / "page.mjs"):
         shutil.copy(file, tmp_path)
     address = "ws://localhost:8003/v1/stream"
     assert address in script

@@ -10,7 +10,7 @@ from aiohttp import ClientSession
 from callers import Caller, eventually, many_lives, token
 from clients import COMMANDS, ClientProcess, Document, following
 from fixtures import PARTITIONS, Spine, StartService
-from tracking.service_process import ServiceProcess
+from tracking.devstack.service_process import ServiceProcess
 
 ORDERS = 20
 UNFINISHED = ("picked_up", "delivered", "in_transit", "in_transit")

@@ -24,7 +24,7 @@ from scripted_notifier import (
 )
 
 from clients import COMMANDS, following
-from tracking.processes import free_port
+from tracking.devstack.processes import free_port
 
 SECRET = "a-secret-of-the-tests-0123456789abcdef"
 

@@ -7,11 +7,11 @@ from typing import Any
 from hypothesis import strategies as st
 from query_stack import CONTACTS, MERCHANTS, START, World, random_world
 
-from shared.access import Grant, reaches, sees_customer
-from shared.documents import OrderDocument
-from shared.timestamps import format_time
-from shared.views import order_view
-from shared.workflow import DEFAULT_WORKFLOW
+from tracking_shared.contracts.access import Grant, reaches, sees_customer
+from tracking_shared.contracts.documents import OrderDocument
+from tracking_shared.contracts.messages import order_view
+from tracking_shared.contracts.timestamps import format_time
+from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
 
 Pairs = list[tuple[str, str]]
 

@@ -15,17 +15,17 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
 from message_checks import check_event, check_message, check_server_message
-from shared.broker import Publisher
-from shared.broker import connect as connect_broker
-from shared.database import Database, open_database
-from shared.documents import EventDocument, position_key, project
-from shared.partitioning import partition_of
-from shared.timestamps import now
-from shared.topology import EVENTS_EXCHANGE
-from shared.views import cloud_event
-from shared.workflow import DEFAULT_WORKFLOW
-from tracking.live import LiveOrders
-from tracking.service_process import ServiceProcess
+from tracking.devstack.service_process import ServiceProcess
+from tracking_client.live_orders import LiveOrders
+from tracking_shared.contracts.documents import EventDocument, position_key, project
+from tracking_shared.contracts.identifiers import partition_of
+from tracking_shared.contracts.messages import cloud_event
+from tracking_shared.contracts.timestamps import now
+from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
+from tracking_shared.messaging.connection import connect as connect_broker
+from tracking_shared.messaging.publisher import Publisher
+from tracking_shared.messaging.topology import EVENTS_EXCHANGE
+from tracking_shared.storage.database import Database, open_database
 
 PARTITIONS = 4
 START_SECONDS = 30

@@ -18,14 +18,20 @@ from aiohttp import AddrInfoType, ClientResponse, ClientSession, TCPConnector
 from answers import Answer
 from message_checks import check_event, check_order
 from openapi_checks import check_answer
-from query.app import create_app
-from query.log_watch import LogWatch
-from query.settings import QuerySettings
-from shared.access import Grant
-from shared.database import Database, open_database
-from shared.documents import EventDocument, OrderDocument, position_key, project, update_key
-from shared.partitioning import partition_of
-from shared.workflow import DEFAULT_WORKFLOW
+from tracking_query.app import create_app
+from tracking_query.log.long_polling import LongPolling
+from tracking_query.settings import QuerySettings
+from tracking_shared.contracts.access import Grant
+from tracking_shared.contracts.documents import (
+    EventDocument,
+    OrderDocument,
+    position_key,
+    project,
+    update_key,
+)
+from tracking_shared.contracts.identifiers import partition_of
+from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
+from tracking_shared.storage.database import Database, open_database
 
 SECRET = "a-secret-of-the-query-tests-0123456789"
 PARTITIONS = 4
@@ -154,9 +160,13 @@ class QueryClient:
     """Calls the service as callers do."""
 
     def __init__(
-        self, session: ClientSession, raw_session: ClientSession, database: Database, log_watch: LogWatch
+        self,
+        session: ClientSession,
+        raw_session: ClientSession,
+        database: Database,
+        long_polling: LongPolling,
     ) -> None:
-        self.log_watch = log_watch
+        self.long_polling = long_polling
         self._session = session
         self._raw_session = raw_session
         self.database = database
@@ -247,8 +257,8 @@ async def running_query(
         **variables,
     )
     async with open_database(settings.mongodb_url, settings.mongodb_database) as database:
-        log_watch = LogWatch(database, PARTITIONS)
-        app = create_app(settings, database, DEFAULT_WORKFLOW, log_watch)
+        long_polling = LongPolling(database, PARTITIONS)
+        app = create_app(settings, database, DEFAULT_WORKFLOW, long_polling)
         server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", ws="none"))
         # Named as TCP: else the loop leaves Nagle on, which holds each answer back for 40 ms.
         listener = socket(AF_INET, SOCK_STREAM, IPPROTO_TCP)
@@ -260,7 +270,7 @@ async def running_query(
             connector = TCPConnector(socket_factory=_small_socket)
             raw = ClientSession(url, auto_decompress=False, connector=connector)
             async with ClientSession(url) as session, raw:
-                yield QueryClient(session, raw, database, log_watch)
+                yield QueryClient(session, raw, database, long_polling)
         finally:
             server.should_exit = True
             await serving

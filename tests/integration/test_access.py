@@ -22,23 +22,23 @@ from websockets.exceptions import InvalidStatus
 from access_scene import PARQUET, Marks, Scene, Truth, Viewer, marks, running_scene
 from answers import Answer
 from callers import JWT_SECRET, eventually
-from ingest.app import create_app as create_ingest
-from ingest.dispatcher import Dispatcher
-from ingest.routes import Ingest
-from ingest.settings import IngestSettings
-from notifier import endpoints
-from notifier.protocol import STREAM_PATH
 from plain_policy import Claims, is_operator, is_shown_people, may, owns
-from query.app import create_app as create_query
-from query.settings import QuerySettings
 from servers import Broker, new_environment
-from shared.documents import EventDocument, OrderDocument, UpdateDocument
-from shared.http import install_plumbing
-from shared.revocation_list import LOOK_SECONDS, revoke_subject, revoke_token
-from shared.settings import Settings
-from shared.timestamps import now
-from shared.tokens import TokenVerifier
-from shared.workflow import DEFAULT_WORKFLOW
+from tracking_ingest.api.routes import Ingest
+from tracking_ingest.app import create_app as create_ingest
+from tracking_ingest.settings import IngestSettings
+from tracking_ingest.submission.dispatcher import Dispatcher
+from tracking_notifier.session.server import HTTP_PATHS
+from tracking_notifier.stream.messages import STREAM_PATH
+from tracking_query.app import create_app as create_query
+from tracking_query.settings import QuerySettings
+from tracking_shared.auth.revocations import LOOK_SECONDS, revoke_subject, revoke_token
+from tracking_shared.auth.tokens import TokenVerifier
+from tracking_shared.contracts.documents import EventDocument, OrderDocument, UpdateDocument
+from tracking_shared.contracts.timestamps import now
+from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
+from tracking_shared.http.service_app import install_plumbing
+from tracking_shared.settings import Settings
 
 UNSET: dict[str, Any] = {"amqp_url": "amqp://x", "mongodb_url": "mongodb://x", "jwt_secret": "unused" * 6}
 NOTHING: Any = None
@@ -77,7 +77,7 @@ def actual_routes() -> dict[str, set[tuple[str, str]]]:
     return {
         "ingest": routes_of(create_ingest(IngestSettings.model_validate(UNSET), ingest)),
         "query": routes_of(create_query(of_query, NOTHING, DEFAULT_WORKFLOW, NOTHING)),
-        "notifier": {("GET", path) for path in (*endpoints._PATHS, STREAM_PATH)},
+        "notifier": {("GET", path) for path in (*HTTP_PATHS, STREAM_PATH)},
         "order-state": routes_of(plumbing),
     }
 

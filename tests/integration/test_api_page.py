@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from fixtures import Spine, StartService
-from tracking.tokens import mint_token
+from tracking.devstack.tokens import mint_token
 
 PAGE = Path(__file__).parents[2] / "docs/api.md"
 

@@ -14,11 +14,11 @@ import pytest
 from pydantic import TypeAdapter
 from query_stack import PARTITIONS, SECRET, QueryClient, random_world, running_query, store, token
 
-from query.audit_shapes import AuditPage
-from shared.audit_trail import ACTIONS, Act, Actor, AuditTrail, record_installation
-from shared.database import open_database
-from shared.timestamps import format_time, now
-from tracking.revoke import NotRevoked, parse_revocation, revoke
+from tracking.cli.token_commands import NotRevoked, parse_revocation, write_revocation
+from tracking_query.audit import AuditPage
+from tracking_shared.contracts.timestamps import format_time, now
+from tracking_shared.storage.audit_trail import ACTIONS, Act, Actor, AuditTrail, record_installation
+from tracking_shared.storage.database import open_database
 
 ADMIN = token(sub="root-operator", scope="orders:admin", merchants=[])
 TOKEN_OF_ANN = ("token", "--sub", "driver-9", "--scope", "orders:read", "--merchants", "*", "--as", "ann")
@@ -135,7 +135,7 @@ async def test_a_revocation_is_recorded_with_who_did_it(
 ) -> None:
     actor = Actor("ann", "command-line")
     for revocation in (parse_revocation("driver-7", "", "", ""), parse_revocation("", "", "token-1", "")):
-        await revoke(mongodb_url, query.database.raw.name, revocation, actor)
+        await write_revocation(mongodb_url, query.database.raw.name, revocation, actor)
     found = [(entry["action"], entry["subject"], entry["actor"]["sub"]) for entry in await entries(query)]
     assert found == [("revocation.token", "token-1", "ann"), ("revocation.subject", "driver-7", "ann")]
 
@@ -149,7 +149,9 @@ async def test_what_cannot_be_recorded_is_not_done(
     try:
         revocation = parse_revocation("", "", "kept", "")
         with pytest.raises(NotRevoked, match="perhaps not revoked"):
-            await revoke(mongodb_url, query.database.raw.name, revocation, Actor("ann", "command-line"))
+            await write_revocation(
+                mongodb_url, query.database.raw.name, revocation, Actor("ann", "command-line")
+            )
         assert await query.database.revocations.find_one({"_id": "jti/kept"}) is None
         refused = await query.get("/v1/orders", token=ADMIN, headers={"Accept": "text/csv"})
         assert refused.slug == "database-unavailable"

@@ -7,10 +7,10 @@ from builders import create_command
 from callers import eventually
 from fixtures import PARTITIONS, Spine
 from listeners import examine
-from shared.broker import connect
-from shared.commands import COMMANDS_MEDIA_TYPE, encode_command, join_commands
-from shared.partitioning import partition_of
-from shared.topology import COMMANDS_EXCHANGE, DEAD_QUEUE, routing_key
+from tracking_shared.contracts.commands import COMMANDS_MEDIA_TYPE, encode_command, join_commands
+from tracking_shared.contracts.identifiers import partition_of
+from tracking_shared.messaging.connection import connect
+from tracking_shared.messaging.topology import COMMANDS_EXCHANGE, DEAD_QUEUE, routing_key
 
 FOREIGN = next(name for name in (f"o-{n}" for n in range(99)) if partition_of(name, PARTITIONS) != 0)
 

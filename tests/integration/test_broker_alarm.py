@@ -11,8 +11,8 @@ from aiohttp import ClientSession
 from callers import Caller, eventually, many_lives
 from fixtures import StartService
 from listeners import examine
-from tracking.broker_node import BrokerNode
-from tracking.service_process import ServiceProcess
+from tracking.devstack.broker_node import BrokerNode
+from tracking.devstack.service_process import ServiceProcess
 
 CUSTOMER = {"name": "Ada Lovelace", "contact_ref": "crm-1"}
 

@@ -12,10 +12,11 @@ import pytest
 
 from broker_tap import BrokerTap, tap_broker
 from servers import Broker
-from shared.broker import BrokerUnavailable, Connection, connect, serve_connections
-from shared.broker_addresses import Address
-from shared.broker_opening import CONNECT_TIMEOUT_SECONDS
-from tracking.processes import free_port
+from tracking.devstack.processes import free_port
+from tracking_shared.messaging.connection import Connection, connect
+from tracking_shared.messaging.errors import BrokerUnavailable
+from tracking_shared.messaging.opening import CONNECT_TIMEOUT_SECONDS, Address
+from tracking_shared.messaging.reconnection import serve_connections
 
 
 @contextmanager

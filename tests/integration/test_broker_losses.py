@@ -3,8 +3,10 @@
 import asyncio
 
 from servers import Broker
-from shared.broker import BrokerUnavailable, Connection, connect, serve_connections
-from shared.topology import DEAD_QUEUE, dead_queue, partition_queue_name
+from tracking_shared.messaging.connection import Connection, connect
+from tracking_shared.messaging.errors import BrokerUnavailable
+from tracking_shared.messaging.reconnection import serve_connections
+from tracking_shared.messaging.topology import DEAD_QUEUE, dead_queue, partition_queue_name
 
 
 async def test_it_serves_again_after_each_loss(broker_node: Broker) -> None:

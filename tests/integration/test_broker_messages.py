@@ -14,21 +14,21 @@ from callers import Caller, eventually, token
 from fixtures import PARTITIONS, Spine, StartService
 from listeners import listening, waiting
 from message_checks import check_message
-from notifier.asyncapi import asyncapi_document
-from shared.access import Grant
-from shared.broker import connect
-from shared.commands import (
+from tracking_notifier.stream.asyncapi import asyncapi_document
+from tracking_shared.contracts.access import Grant
+from tracking_shared.contracts.commands import (
     COMMANDS_MEDIA_TYPE,
     CreateOrder,
+    Outcome,
     UpdateOrder,
     decode_commands,
     encode_command,
     join_commands,
 )
-from shared.database import open_database
-from shared.outcomes import Outcome
-from shared.partitioning import partition_of
-from shared.topology import COMMANDS_EXCHANGE, routing_key
+from tracking_shared.contracts.identifiers import partition_of
+from tracking_shared.messaging.connection import connect
+from tracking_shared.messaging.topology import COMMANDS_EXCHANGE, routing_key
+from tracking_shared.storage.database import open_database
 
 CUSTOMER = {"name": "Ada", "contact_ref": "crm-1"}
 TIME = "2026-03-01T10:00:00+02:00"

@@ -11,10 +11,10 @@ from callers import Caller, eventually, many_lives
 from fixtures import PARTITIONS, Spine, StartService
 from listeners import examine, listening
 from servers import Broker
-from shared.broker import Connection, connect
-from shared.topology import EVENTS_EXCHANGE, partition_queue_name
-from tracking.broker_node import BrokerNode
-from tracking.service_process import ServiceProcess
+from tracking.devstack.broker_node import BrokerNode
+from tracking.devstack.service_process import ServiceProcess
+from tracking_shared.messaging.connection import Connection, connect
+from tracking_shared.messaging.topology import EVENTS_EXCHANGE, partition_queue_name
 
 ALWAYS_FULL = orjson.dumps({"max-length": 0, "overflow": "reject-publish"}).decode()
 

@@ -14,10 +14,10 @@ from broker_tap import BrokerTap, tap_broker
 from callers import Caller, eventually
 from fixtures import PARTITIONS, StartService
 from servers import Broker
-from shared.broker import connect
-from shared.database import open_database
-from shared.topology import partition_queue_name
-from tracking.service_process import ServiceProcess
+from tracking.devstack.service_process import ServiceProcess
+from tracking_shared.messaging.connection import connect
+from tracking_shared.messaging.topology import partition_queue_name
+from tracking_shared.storage.database import open_database
 
 PASSWORD = secrets.token_hex(8)
 OWN = r"^amq\.gen-.*$"

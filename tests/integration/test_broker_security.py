@@ -15,10 +15,16 @@ from websockets.asyncio.client import connect as open_socket
 
 from callers import JWT_SECRET, Caller, token
 from database_roles import beyond_role, needed
-from shared.broker import BrokerUnavailable, Connection, connect
-from shared.topology import COMMANDS_EXCHANGE, DEAD_QUEUE, EVENTS_EXCHANGE, partition_queue_name
 from tls_broker import TlsBroker
-from tracking.service_process import ServiceProcess
+from tracking.devstack.service_process import ServiceProcess
+from tracking_shared.messaging.connection import Connection, connect
+from tracking_shared.messaging.errors import BrokerUnavailable
+from tracking_shared.messaging.topology import (
+    COMMANDS_EXCHANGE,
+    DEAD_QUEUE,
+    EVENTS_EXCHANGE,
+    partition_queue_name,
+)
 from wire_tap import WireTap, tap_database
 
 USERS = ("ingest", "order-state", "notifier", "operator")

@@ -8,11 +8,17 @@ from notifier_stack import StartService, eventually, new_order, notifier_stage, 
 from query_stack import PARTITIONS, QueryClient, random_world, running_query, store, token
 
 from positions import position_of
-from shared.cursor_seals import CursorSeals
-from shared.cursors import CursorSeal, InvalidCursor, Position, decode_cursor, encode_cursor
-from shared.database import SEALING_GRACE, Database, open_database
-from shared.documents import cursor_key_id
-from shared.timestamps import now
+from tracking_shared.auth.cursor_seals import CursorSeals
+from tracking_shared.contracts.cursors import (
+    CursorSeal,
+    InvalidCursor,
+    Position,
+    decode_cursor,
+    encode_cursor,
+)
+from tracking_shared.contracts.documents import cursor_key_id
+from tracking_shared.contracts.timestamps import now
+from tracking_shared.storage.database import SEALING_GRACE, Database, open_database
 
 EPOCH = "0123456789ab"
 

@@ -16,8 +16,8 @@ from answers import Answer
 from callers import JWT_SECRET, token
 from raw_http import RawConnection, exchange
 from servers import Broker, new_environment
-from tracking.processes import wait_until
-from tracking.service_process import ServiceProcess
+from tracking.devstack.processes import wait_until
+from tracking.devstack.service_process import ServiceProcess
 
 DESK = "https://desk.example"
 TRACE_ID = re.compile(r"[0-9a-f]{32}")

@@ -1,4 +1,4 @@
-"""The examination of a whole database: the same faults as the checker finds, slice by slice."""
+"""The check of a whole database: the same faults as the checker finds, slice by slice."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
@@ -7,21 +7,15 @@ from typing import Any
 import pytest
 
 from builders import create_command, update_command
-from order_state.batch import decide_batch
-from order_state.decided import Known
-from shared.database import UPDATES_TTL_SECONDS, Database, open_database
-from shared.documents import EventDocument, update_key
-from shared.partitioning import partition_of
-from shared.timestamps import now
-from shared.workflow import DEFAULT_WORKFLOW
-from tracking.examination import (
-    MAX_FAULTS,
-    SLICE_EVENTS,
-    Findings,
-    NothingToCheck,
-    examine,
-    read_partitions,
-)
+from tracking.upkeep.check import MAX_FAULTS, Findings, check_records
+from tracking.upkeep.record_reader import SLICE_EVENTS, NoInstallation, read_partitions
+from tracking_order_state.domain.batch import decide_batch
+from tracking_order_state.domain.decisions import Known
+from tracking_shared.contracts.documents import EventDocument, applied_outcome, update_key
+from tracking_shared.contracts.identifiers import partition_of
+from tracking_shared.contracts.timestamps import now
+from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
+from tracking_shared.storage.database import UPDATES_TTL_SECONDS, Database, open_database
 
 ORDERS = SLICE_EVENTS  # with three events each: three slices and a bit
 PARTITIONS = 2
@@ -55,7 +49,7 @@ async def _record(database: Database, order_ids: list[str], *, days_ago: float =
             continue
         await database.orders.insert_many(decided.orders.values())
         await database.order_events.insert_many(decided.events)
-        await database.updates.insert_many(decided.updates.values())
+        await database.updates.insert_many(decided.refusals.values())
         await database.partitions.update_one(
             {"_id": partition["_id"]}, {"$inc": {"seq": len(decided.events)}}
         )
@@ -74,18 +68,18 @@ async def empty(mongodb_url: str, database_name: str) -> AsyncIterator[Database]
         await database.client.drop_database(database_name)
 
 
-async def _examine(database: Database) -> Findings:
-    return await examine(database, await read_partitions(database), DEFAULT_WORKFLOW)
+async def _check(database: Database) -> Findings:
+    return await check_records(database, await read_partitions(database), DEFAULT_WORKFLOW)
 
 
 async def test_many_orders_are_read_in_slices_and_each_is_looked_at_once(empty: Database) -> None:
     await _record(empty, [_order_id(number) for number in range(ORDERS)])
     looked: list[int] = []
 
-    findings = await examine(empty, await read_partitions(empty), DEFAULT_WORKFLOW, looked.append)
+    findings = await check_records(empty, await read_partitions(empty), DEFAULT_WORKFLOW, looked.append)
 
     assert findings == Findings(orders=ORDERS, events=3 * ORDERS, outcomes=4 * ORDERS, partitions=PARTITIONS)
-    assert sum(looked) == 7 * ORDERS
+    assert sum(looked) == 4 * ORDERS
     assert max(looked) < 2 * SLICE_EVENTS + 2_000
 
 
@@ -102,10 +96,25 @@ async def _remove_the_last_event_of_the_log(database: Database) -> None:
 
 async def _remove_the_outcome(database: Database) -> None:
     event = await _event(database, order_id=_order_id(3))
-    await database.updates.delete_one({"order_id": event["order_id"], "update_id": event["update_id"]})
+    await _forget_outcomes(database, {"_id": event["_id"]})
+
+
+async def _forget_outcomes(database: Database, where: dict[str, Any]) -> None:
+    await database.order_events.update_many(where, {"$unset": {"update_key": "", "fingerprint": ""}})
+
+
+async def _copy_an_outcome(database: Database) -> None:
+    await database.updates.insert_one(applied_outcome(await _event(database, order_id=_order_id(1))))
+
+
+async def _refuse_what_took_effect(database: Database) -> None:
+    event = await _event(database, order_id=_order_id(3))
+    refused = applied_outcome(event) | {"outcome": "rejected", "position": None, "version": None}
+    await database.raw["updates"].insert_one(refused)
 
 
 async def _remove_order_and_history(database: Database) -> None:
+    await _copy_an_outcome(database)
     await database.order_events.delete_many({"order_id": _order_id(1)})
     await database.orders.delete_one({"_id": _order_id(1)})
 
@@ -149,6 +158,7 @@ async def _park_what_has_an_outcome(database: Database) -> None:
             "without its event",
         ),
         (lambda db: db.partitions.update_one({"_id": 0}, {"$inc": {"seq": 1}}), "seqs are not exactly"),
+        (_refuse_what_took_effect, "is stored as refused, and took effect"),
         (_park_what_has_an_outcome, "is parked, and has an outcome"),
         (_park_what_has_an_outcome, "what is parked is not what its partition says"),
     ],
@@ -157,11 +167,11 @@ async def test_a_fault_that_is_seeded_into_the_database_is_found(
     empty: Database, seed: Seed, fault: str
 ) -> None:
     await _record(empty, [_order_id(number) for number in range(6)])
-    assert (await _examine(empty)).faults == 0
+    assert (await _check(empty)).faults == 0
 
     await seed(empty)
 
-    findings = await _examine(empty)
+    findings = await _check(empty)
     assert findings.faults == len(findings.examples) > 0
     assert any(fault in example for example in findings.examples), findings.examples
 
@@ -170,18 +180,18 @@ async def test_outcomes_that_are_no_longer_kept_are_not_missed(empty: Database) 
     days_kept = UPDATES_TTL_SECONDS / 86400
     await _record(empty, ["kept"], days_ago=days_kept - 1)
     await _record(empty, ["forgotten"], days_ago=days_kept + 1)
-    await empty.updates.delete_many({"order_id": "forgotten"})
-    assert (await _examine(empty)).faults == 0
+    await _forget_outcomes(empty, {"order_id": "forgotten"})
+    assert (await _check(empty)).faults == 0
 
-    await empty.updates.delete_many({"order_id": "kept"})
-    assert (await _examine(empty)).faults == 3
+    await _forget_outcomes(empty, {"order_id": "kept"})
+    assert (await _check(empty)).faults == 3
 
 
 async def test_of_many_faults_a_bounded_number_is_kept_in_words(empty: Database) -> None:
     await _record(empty, [_order_id(number) for number in range(MAX_FAULTS + 5)])
     await empty.orders.delete_many({})
 
-    findings = await _examine(empty)
+    findings = await _check(empty)
 
     assert (findings.faults, len(findings.examples)) == (MAX_FAULTS + 5, MAX_FAULTS)
 
@@ -190,10 +200,10 @@ async def test_what_is_applied_during_the_examination_is_told(empty: Database) -
     partitions = await read_partitions(empty)
     await _record(empty, [_order_id(0)])
 
-    assert (await examine(empty, partitions, DEFAULT_WORKFLOW)).applied_meanwhile == 3
+    assert (await check_records(empty, partitions, DEFAULT_WORKFLOW)).applied_meanwhile == 3
 
 
 async def test_a_database_without_an_installation_is_not_taken_for_a_sound_one(mongodb_url: str) -> None:
     async with open_database(mongodb_url, "test_nothing") as database:
-        with pytest.raises(NothingToCheck, match="test_nothing"):
+        with pytest.raises(NoInstallation, match="test_nothing"):
             await read_partitions(database)

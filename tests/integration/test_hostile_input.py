@@ -20,10 +20,10 @@ from hypothesis import strategies as st
 
 from callers import JWT_SECRET, token
 from database_roles import ROLES, beyond_role, needed
-from ingest.bodies import CreateOperation, CustomerBody, UpdateOperation
 from raw_http import exchange
 from servers import Broker
-from tracking.service_process import ServiceProcess
+from tracking.devstack.service_process import ServiceProcess
+from tracking_ingest.api.bodies import CreateOperation, CustomerBody, UpdateOperation
 from wire_tap import WireTap, every_key, tap_database
 
 MARK = f"zq{secrets.token_hex(4)}"

@@ -14,11 +14,22 @@ from builders import update_command
 from callers import Caller, eventually, token
 from fixtures import PARTITIONS, Spine, StartService
 from listeners import examine
-from shared.broker import Connection, connect
-from shared.commands import COMMANDS_MEDIA_TYPE, MAX_MESSAGE_BYTES, encode_command, join_commands
-from shared.partitioning import partition_of
-from shared.topology import COMMANDS_EXCHANGE, DEAD_QUEUE, EVENTS_EXCHANGE, partition_queue_name, routing_key
-from tracking.service_process import ServiceProcess
+from tracking.devstack.service_process import ServiceProcess
+from tracking_shared.contracts.commands import (
+    COMMANDS_MEDIA_TYPE,
+    MAX_MESSAGE_BYTES,
+    encode_command,
+    join_commands,
+)
+from tracking_shared.contracts.identifiers import partition_of
+from tracking_shared.messaging.connection import Connection, connect
+from tracking_shared.messaging.topology import (
+    COMMANDS_EXCHANGE,
+    DEAD_QUEUE,
+    EVENTS_EXCHANGE,
+    partition_queue_name,
+    routing_key,
+)
 
 EVENTS_TYPE = "application/cloudevents-batch+json"
 

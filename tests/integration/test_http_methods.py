@@ -18,7 +18,7 @@ from answers import Answer
 from callers import Caller, token
 from raw_http import RawConnection, exchange
 from servers import Broker, new_environment
-from tracking.service_process import ServiceProcess
+from tracking.devstack.service_process import ServiceProcess
 
 SERVICES = ("order_state", "ingest", "query", "notifier")
 WAIT_SECONDS = 20

@@ -15,10 +15,9 @@ from aiohttp.test_utils import TestServer
 
 from callers import eventually
 from issuers import Issuer
-from shared.key_ring import KeyRing, KeysUnavailable, fetch
-from shared.keys import MAX_JWKS_BYTES, InvalidKeys
-from shared.settings import Settings
-from shared.tokens import TokenError, TokenVerifier, UnknownKey
+from tracking_shared.auth.keys import MAX_JWKS_BYTES, InvalidKeys, KeyRing, KeysUnavailable, fetch
+from tracking_shared.auth.tokens import TokenError, TokenVerifier, UnknownKey
+from tracking_shared.settings import Settings
 
 
 @dataclass
@@ -74,7 +73,7 @@ def claims() -> dict[str, Any]:
 
 
 async def verified(verifier: TokenVerifier, token: str) -> str:
-    await verifier.learn_key_of(token)
+    await verifier.refresh_keys_for(token)
     return verifier.verify(token).subject
 
 

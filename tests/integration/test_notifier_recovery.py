@@ -23,9 +23,9 @@ from notifier_stack import (
 )
 
 from servers import Broker
-from tracking.broker_node import BrokerNode
-from tracking.database_node import DatabaseNode
-from tracking.service_process import ServiceProcess
+from tracking.devstack.broker_node import BrokerNode
+from tracking.devstack.database_node import DatabaseNode
+from tracking.devstack.service_process import ServiceProcess
 
 STATUSES = ("created", "picked_up", "in_transit", "in_transit", "in_transit", "delivered")
 
@@ -297,7 +297,7 @@ async def test_clients_survive_a_notifier_that_is_frozen_for_longer_than_the_bro
 
 
 FROZEN_SECONDS = 20
-"""The broker gives a silent peer up after three heartbeats of 6 seconds."""
+"""The broker gives a silent peer up after three heartbeats of 4 seconds."""
 
 
 async def test_a_stop_sends_clients_away_within_its_time(stage: Stage) -> None:

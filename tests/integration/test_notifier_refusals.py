@@ -18,7 +18,7 @@ from notifier_stack import (
 )
 
 from positions import position_of
-from shared.cursors import Position, encode_cursor
+from tracking_shared.contracts.cursors import Position, encode_cursor
 
 MAX_CLIENT_MESSAGE_BYTES = 64 * 1024
 

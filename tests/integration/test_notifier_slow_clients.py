@@ -87,6 +87,8 @@ async def flood(stage: Stage) -> AsyncIterator[Flood]:
 
 
 FELL_BEHIND = "tracking_stream_fell_behind_total"
+HELD = "tracking_stream_held_connections"
+RESYNCS = 'tracking_stream_resyncs_total{reason="too-slow"}'
 CLOSED = 'tracking_stream_closed_total{code="1013"}'
 
 
@@ -99,6 +101,7 @@ async def test_a_client_that_falls_behind_gets_the_newest_state_once_it_reads_ag
         await stage.stub.commit((late, "acme", "created"))
         assert ids(await flood.fast.events(1)) == [f"{late}:1"]
         assert await stage.metric(CLOSED) == 0
+        assert await stage.metric(HELD) == 1
 
         *before, live = await slow.until("live")
         kinds = [message["type"] for message in before]
@@ -117,6 +120,8 @@ async def test_a_client_that_falls_behind_gets_the_newest_state_once_it_reads_ag
         await stage.stub.commit((late, "acme", "picked_up"))
         assert ids(await slow.events(1)) == [f"{late}:2"]
         assert live["cursor"]
+        assert await stage.metric(RESYNCS) == 1
+        assert await stage.metric(HELD) == 0
 
 
 def assert_in_order(events: list[Document]) -> None:

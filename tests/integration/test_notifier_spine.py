@@ -6,7 +6,7 @@ import jwt
 from aiohttp import ClientSession
 from notifier_stack import StartService, Watcher, eventually, ids, new_order, watching
 
-from tracking.live_view import order_after
+from tracking_client.order_view import order_after
 
 STATUSES = ("picked_up", "in_transit", "in_transit", "delivered")
 

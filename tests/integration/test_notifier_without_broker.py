@@ -21,7 +21,7 @@ from notifier_stack import (
 
 from broker_tap import BrokerTap, tap_broker
 from fixtures import StartService
-from tracking.database_node import DatabaseNode
+from tracking.devstack.database_node import DatabaseNode
 
 LATE_SECONDS = 5
 """By how much events may be late: a look at the log comes once a second."""
@@ -103,6 +103,7 @@ async def test_a_broker_that_answers_and_brings_nothing_is_left_for_a_new_connec
             return await from_broker(stage) > taken
 
         await eventually(comes_from_the_broker)
+    assert await stage.metric("tracking_feed_silences_total") >= 1
     assert watcher.live.gaps == 0
     assert watcher.live.connections == 1
 

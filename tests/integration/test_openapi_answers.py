@@ -16,7 +16,7 @@ from aiohttp import ClientSession
 from callers import token
 from fixtures import Spine, StartService
 from openapi_checks import SERVICES, Service, check_answer, document_of, resolved
-from shared.problems import PROBLEM_MEDIA_TYPE
+from tracking_shared.contracts.problems import PROBLEM_MEDIA_TYPE
 
 BEYOND = frozenset(
     {

@@ -8,11 +8,11 @@ from aiohttp import ClientSession
 from builders import create_command
 from callers import eventually
 from fixtures import PARTITIONS, Spine
-from shared.broker import connect
-from shared.commands import COMMANDS_MEDIA_TYPE, encode_command, join_commands
-from shared.partitioning import partition_of
-from shared.timestamps import now
-from shared.topology import COMMANDS_EXCHANGE, routing_key
+from tracking_shared.contracts.commands import COMMANDS_MEDIA_TYPE, encode_command, join_commands
+from tracking_shared.contracts.identifiers import partition_of
+from tracking_shared.contracts.timestamps import now
+from tracking_shared.messaging.connection import connect
+from tracking_shared.messaging.topology import COMMANDS_EXCHANGE, routing_key
 
 
 async def samples(spine: Spine) -> dict[str, float]:

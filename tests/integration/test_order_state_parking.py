@@ -15,23 +15,25 @@ from builders import create_command, update_command
 from callers import Answer, Caller, eventually, many_lives
 from fixtures import PARTITIONS, Spine, StartService
 from listeners import examine, listening
-from shared.audit_trail import Actor
-from shared.broker import connect
-from shared.commands import COMMANDS_MEDIA_TYPE, encode_command, join_commands
-from shared.database import open_database
-from shared.documents import ParkedDocument
-from shared.partitioning import partition_of
-from shared.topology import COMMANDS_EXCHANGE, routing_key
-from tracking.parked import NotReleased, release
-from tracking.service_process import PORT_VARIABLES, ServiceProcess
+from statements.recording import with_recording
+from stored_outcomes import stored_outcomes
+from tracking.devstack.service_process import PORT_VARIABLES, ServiceProcess
+from tracking.upkeep.failed_updates import NotReleased, release
+from tracking_shared.contracts.commands import COMMANDS_MEDIA_TYPE, encode_command, join_commands
+from tracking_shared.contracts.documents import ParkedDocument
+from tracking_shared.contracts.identifiers import partition_of
+from tracking_shared.messaging.connection import connect
+from tracking_shared.messaging.topology import COMMANDS_EXCHANGE, routing_key
+from tracking_shared.storage.audit_trail import Actor
+from tracking_shared.storage.database import open_database
 
 HERE = str(Path(__file__).parent.parent)
 
 WAYS = {
-    "deciding": "ZeroDivisionError in order_state.batch.decide_batch",
-    "loading": "ValueError in order_state.recording._decide_and_commit",
-    "committing": "OverflowError in order_state.store._write",
-    "refused": "Unwritable (11000) in order_state.refusals.refusals",
+    "deciding": "ZeroDivisionError in tracking_order_state.domain.batch.decide_batch",
+    "loading": "ValueError in tracking_order_state.processing.batch_reader._load",
+    "committing": "OverflowError in tracking_order_state.adapters.store._write",
+    "refused": "Unwritable (11000) in tracking_order_state.adapters.store.refusals",
 }
 """Where it can fail, and what an operator is told of it."""
 
@@ -42,7 +44,7 @@ ALL_STEPS = ["created", "picked_up", "in_transit", "delivered"]
 def environment(service_environment: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """The faulty module can be started."""
     monkeypatch.setitem(PORT_VARIABLES, "faulty_order_state", "ORDER_STATE_PORT")
-    service_environment |= {"PARTITIONS": str(PARTITIONS), "PYTHONPATH": HERE}
+    service_environment |= {"PARTITIONS": str(PARTITIONS), "PYTHONPATH": with_recording(HERE)}
     return service_environment
 
 
@@ -153,7 +155,8 @@ async def test_an_update_that_is_given_up_is_rejected_and_the_rest_goes_on(
             assert await history(environment, order_id) == ["created", "picked_up", "cancelled"]
 
             async with open_database(environment["MONGODB_URL"], environment["MONGODB_DATABASE"]) as database:
-                outcomes = {one["update_id"]: one async for one in database.updates.find({})}
+                stored = await stored_outcomes(database)
+                outcomes = {one["update_id"]: one for one in stored.values()}
             told = {
                 name: (one["outcome"], (one["problem"] or {}).get("slug")) for name, one in outcomes.items()
             }
@@ -318,7 +321,9 @@ async def test_the_command_line_lists_replays_and_gives_up(
         assert code == 0
         assert sorted(line.split("  ")[0] for line in listed.splitlines()) == sorted([one, two])
         assert all("  update poison  since 20" in line for line in listed.splitlines())
-        assert all("  ZeroDivisionError in order_state.batch" in line for line in listed.splitlines())
+        assert all(
+            "  ZeroDivisionError in tracking_order_state.domain.batch" in line for line in listed.splitlines()
+        )
         assert all(line.endswith("  2 behind") for line in listed.splitlines())
 
         code, said, errors = await tracking(environment, "parked", "replay", one)

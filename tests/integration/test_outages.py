@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 from callers import Caller, many_lives
 from fixtures import StartService
 from listeners import examine
-from tracking.broker_node import BrokerNode
-from tracking.database_node import DatabaseNode
+from tracking.devstack.broker_node import BrokerNode
+from tracking.devstack.database_node import DatabaseNode
 
 LIVES = 60
 

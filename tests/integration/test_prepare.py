@@ -13,8 +13,8 @@ from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStart
 
 from callers import eventually
 from fixtures import PARTITIONS, StartService
-from shared.database import INDEXES, OPERATION_TIMEOUT_MS, Database, open_database
-from tracking.service_process import ServiceProcess
+from tracking.devstack.service_process import ServiceProcess
+from tracking_shared.storage.database import INDEXES, OPERATION_TIMEOUT_MS, Database, open_database
 from wire_tap import tap_database
 
 BOUND_SECONDS = 2.0
@@ -66,7 +66,11 @@ async def test_indexes_are_built_however_long_that_takes(
         assert builds.bounds == {"none"}
         present = await database.raw["orders"].index_information()
         assert present.keys() > {index.document["name"] for index in INDEXES["orders"]}
-        told = [record.getMessage() for record in caplog.records if record.name == "shared.database"]
+        told = [
+            record.getMessage()
+            for record in caplog.records
+            if record.name == "tracking_shared.storage.database"
+        ]
         assert told == [BUILDING]
 
         caplog.clear()

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 import pytest
 from query_stack import QueryClient, running_query
 
-from shared.problems import CATALOGUE
+from tracking_shared.contracts.problems import CATALOGUE
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 import pytest
 from query_stack import PARTITIONS, START, QueryClient, random_world, running_query, store, token
 
-from shared.timestamps import UNIX_EPOCH, format_time
+from tracking_shared.contracts.timestamps import UNIX_EPOCH, format_time
 
 WORLD = random_world(orders=40, steps=2)
 HORIZON = START + timedelta(minutes=7)

@@ -21,14 +21,13 @@ from query_stack import (
 )
 
 from positions import position_of
-from query.log_page import LogPage
-from query.log_reader import LogFilter, read_log
-from query.reach import narrow
-from shared.access import Grant, reaches, sees_customer
-from shared.cursors import Position, encode_cursor
-from shared.documents import EventDocument
-from shared.views import cloud_event, without_customer
-from shared.workflow import DEFAULT_WORKFLOW
+from tracking_query.log.log_page import LogPage
+from tracking_query.log.reading import LogFilter, read_log
+from tracking_shared.contracts.access import Grant, reaches, readable_orders, sees_customer
+from tracking_shared.contracts.cursors import Position, encode_cursor
+from tracking_shared.contracts.documents import EventDocument
+from tracking_shared.contracts.messages import cloud_event, without_customer
+from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
 
 WORLD = random_world(orders=200, steps=4, seed=11)
 EVERYTHING = Grant(merchants=frozenset({"*"}))
@@ -173,7 +172,7 @@ async def test_a_rare_event_in_a_long_log_is_found(mongodb_url: str) -> None:
 
 
 async def test_a_search_that_runs_out_of_time_goes_on_with_the_next_page(query: QueryClient) -> None:
-    wanted = LogFilter(narrow(EVERYTHING, ["m-2"], []), frozenset({"cancelled"}))
+    wanted = LogFilter(readable_orders(EVERYTHING, ["m-2"]), frozenset({"cancelled"}))
     found: list[EventDocument] = []
     pages: list[LogPage] = []
     after = None

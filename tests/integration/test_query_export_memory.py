@@ -10,9 +10,9 @@ from aiohttp import ClientSession
 from query_stack import PARTITIONS, SECRET, START, World, store, token
 
 from fixtures import StartService
-from query.export_forms import EXPORTED_TYPES
-from shared.database import open_database
-from tracking.service_process import ServiceProcess
+from tracking.devstack.service_process import ServiceProcess
+from tracking_query.orders.export_forms import EXPORTED_TYPES
+from tracking_shared.storage.database import open_database
 
 SMALL, LARGE = 2_000, 24_000
 PADDING = "0123456789abcdef" * 64

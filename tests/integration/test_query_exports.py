@@ -22,15 +22,14 @@ from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStart
 from query_stack import MERCHANTS, START, QueryClient, World, running_query, store, token, token_of
 
 from callers import eventually
-from query.export_forms import CsvForm
-from query.exports import Exports
-from query.list_reader import CHUNK_ORDERS, opened_list
-from query.listing import ListParameters, list_query
-from query.reach import Reach
-from shared.access import Grant, sees_customer
-from shared.concurrency_limits import ConcurrencyLimit, Holder
-from shared.database import Database
-from tracking.database_node import DatabaseNode
+from tracking.devstack.database_node import DatabaseNode
+from tracking_query.orders.export_forms import CsvForm
+from tracking_query.orders.exports import Exports
+from tracking_query.orders.listing import ListParameters, list_query
+from tracking_query.orders.reading import CHUNK_ORDERS, opened_list
+from tracking_shared.contracts.access import Grant, ReadableOrders, sees_customer
+from tracking_shared.policy.limits import ConcurrencyLimit, Holder
+from tracking_shared.storage.database import Database
 
 CSV, NDJSON = {"Accept": "text/csv"}, {"Accept": "application/x-ndjson"}
 LARGE = NDJSON | {"Accept-Encoding": "identity"}
@@ -167,7 +166,10 @@ async def test_an_export_shows_one_moment(mongodb_url: str) -> None:
     async with running_query(mongodb_url) as query:
         await store(query.database, world)
         answer = await Exports(query.database).answer(
-            list_query(parameters, Reach(None, None)), CsvForm(with_customer=False), nullcontext(), gzip=False
+            list_query(parameters, ReadableOrders(None, None)),
+            CsvForm(with_customer=False),
+            nullcontext(),
+            gzip=False,
         )
         later = START + timedelta(days=9)
         for order_id in ("o-0", f"o-{CHUNK_ORDERS + 5}"):
@@ -193,15 +195,17 @@ class Asked(CommandListener):
         pass
 
 
-@pytest.mark.parametrize("reach", [Reach(None, None), Reach(frozenset({"m-1"}), frozenset({"o-1"}))])
+@pytest.mark.parametrize(
+    "readable", [ReadableOrders(None, None), ReadableOrders(frozenset({"m-1"}), frozenset({"o-1"}))]
+)
 async def test_an_export_asks_the_database_for_one_moment(
-    mongodb_url: str, database_name: str, reach: Reach
+    mongodb_url: str, database_name: str, readable: ReadableOrders
 ) -> None:
     # The embedded database reads a sorted list at once, so there the test above finds no difference.
     asked = Asked()
     async with (
         AsyncMongoClient[Any](mongodb_url, event_listeners=[asked]) as client,
-        opened_list(Database(client, database_name), list_query(ListParameters(), reach)) as orders,
+        opened_list(Database(client, database_name), list_query(ListParameters(), readable)) as orders,
     ):
         assert await orders.next() == []
     assert [command["readConcern"]["level"] for command in asked.commands] == ["snapshot"]
@@ -224,7 +228,7 @@ async def test_memory_does_not_grow_with_the_export(mongodb_url: str) -> None:
     async def peak(query: QueryClient, merchants: list[str]) -> int:
         parameters = ListParameters(merchant_id=merchants)
         answer = await Exports(query.database).answer(
-            list_query(parameters, Reach(frozenset(merchants), None)),
+            list_query(parameters, ReadableOrders(frozenset(merchants), None)),
             CsvForm(with_customer=True),
             nullcontext(),
             gzip=True,
@@ -333,7 +337,7 @@ async def test_an_export_gives_its_slot_back_at_its_end(query: QueryClient) -> N
     exports, limit = Exports(query.database), ConcurrencyLimit("exports", 1, 1, 1)
     for _ in range(2):
         answer = await exports.answer(
-            list_query(ListParameters(), Reach(None, None)),
+            list_query(ListParameters(), ReadableOrders(None, None)),
             CsvForm(with_customer=False),
             limit.held(Holder("ann", None)),
             gzip=False,
@@ -346,7 +350,7 @@ async def test_an_export_gives_its_slot_back_at_its_end(query: QueryClient) -> N
 async def test_a_client_that_takes_nothing_loses_its_export(query: QueryClient) -> None:
     exports = Exports(query.database, stall_seconds=0.05)
     answer = await exports.answer(
-        list_query(ListParameters(), Reach(None, None)),
+        list_query(ListParameters(), ReadableOrders(None, None)),
         CsvForm(with_customer=False),
         nullcontext(),
         gzip=False,

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from query_stack import START, QueryClient, World, random_world, running_query, store, token
 
-from query.history import MAX_VERSIONS
-from shared.views import history_item
+from tracking_query.orders.history import MAX_VERSIONS
+from tracking_shared.contracts.messages import history_item
 
 CREATED = {"merchant_id": "m-1", "customer": {"name": "a", "contact_ref": "b"}}
 LINK = re.compile(r'<([^>]*)>; rel="next"')

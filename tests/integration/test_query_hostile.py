@@ -13,8 +13,8 @@ from query_surface import Route, raw_get, routes_of
 
 from answers import Answer
 from raw_http import exchange
-from shared.problems import CATALOGUE
-from shared.timestamps import format_time
+from tracking_shared.contracts.problems import CATALOGUE
+from tracking_shared.contracts.timestamps import format_time
 
 ADMIN = token(scope="orders:admin")
 """Whoever may ask everything that there is."""

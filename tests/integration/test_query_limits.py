@@ -3,8 +3,8 @@
 import pytest
 from query_stack import running_query
 
-from shared.bounded_reads import bounded_read
-from shared.database import DatabaseUnavailable
+from tracking_shared.storage.database import DatabaseUnavailable
+from tracking_shared.storage.reads import bounded_read
 
 
 async def test_a_read_that_takes_too_long_ends_with_our_error(mongodb_url: str) -> None:

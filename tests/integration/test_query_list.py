@@ -20,7 +20,7 @@ from query_stack import (
     token_of,
 )
 
-from shared.access import Grant, sees_customer
+from tracking_shared.contracts.access import Grant, sees_customer
 
 
 @pytest.fixture(scope="module")

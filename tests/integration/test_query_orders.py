@@ -17,10 +17,10 @@ from query_stack import (
 )
 
 from answers import Answer
-from shared.documents import project
-from shared.timestamps import format_time
-from shared.views import order_view
-from shared.workflow import DEFAULT_WORKFLOW
+from tracking_shared.contracts.documents import project
+from tracking_shared.contracts.messages import order_view
+from tracking_shared.contracts.timestamps import format_time
+from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
 
 WORLD = random_world(orders=60, steps=4)
 

@@ -10,8 +10,8 @@ from query_surface import routes_of
 
 from answers import Answer
 from callers import eventually
-from query.export_forms import EXPORTED_TYPES
-from tracking.database_node import DatabaseNode
+from tracking.devstack.database_node import DatabaseNode
+from tracking_query.orders.export_forms import EXPORTED_TYPES
 
 Request = tuple[str, Mapping[str, str]]
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from list_oracle import SORTS
 from query_stack import START, QueryClient, World, running_query, token
 
-from shared.workflow import DEFAULT_WORKFLOW
+from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
 
 MERCHANTS = count()
 MAX_WRITES = 10_000

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from list_oracle import GRANTS, SORTS, WORLD, Pairs, filters
 from query_stack import START, QueryClient, World, running_query, store, token, token_of
 
-from query.parquet_form import ParquetForm
-from shared.access import Grant
+from tracking_query.orders.parquet_form import ParquetForm
+from tracking_shared.contracts.access import Grant
 
 NDJSON = {"Accept": "application/x-ndjson"}
 PARQUET = {"Accept": "application/vnd.apache.parquet"}

@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from query_stack import START, QueryClient, World, running_query, token
 
-from shared.documents import EventDocument
-from shared.timestamps import format_time
-from shared.workflow import DEFAULT_WORKFLOW
+from tracking_shared.contracts.documents import EventDocument
+from tracking_shared.contracts.timestamps import format_time
+from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
 
 ORDERS = count()
 CREATED = {"merchant_id": "m-1", "customer": {"name": "Ada", "contact_ref": "+49"}}

@@ -29,26 +29,26 @@ from query_stack import (
 )
 
 from answers import Answer
-from query import report_figures, reports
-from query.log_range import MAX_DISORDER, positions_between
-from query.reach import Reach, narrow
-from query.report_counts import OpenOrders, Since
-from query.report_figures import Clock
-from query.report_reading import (
+from tracking_query.log.reading import MAX_DISORDER, positions_between
+from tracking_query.reports import figures as report_figures
+from tracking_query.reports import routes as reports
+from tracking_query.reports.counts import OpenOrders, Since
+from tracking_query.reports.figures import Clock
+from tracking_query.reports.reading import (
     Changes,
     Deadline,
     changes_within,
+    counted,
     histories_of_log,
     open_orders,
     read_histories,
 )
-from query.report_totals import counted
-from shared.access import Grant, reaches, sees_customer
-from shared.cursors import Position
-from shared.database import open_database
-from shared.documents import EventDocument
-from shared.timestamps import format_time
-from shared.workflow import DEFAULT_WORKFLOW
+from tracking_shared.contracts.access import Grant, ReadableOrders, reaches, readable_orders, sees_customer
+from tracking_shared.contracts.cursors import Position
+from tracking_shared.contracts.documents import EventDocument
+from tracking_shared.contracts.timestamps import format_time
+from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
+from tracking_shared.storage.database import open_database
 from wire_tap import tap_database
 
 
@@ -452,8 +452,8 @@ async def test_a_token_without_a_scope_to_read_gets_no_report(query: QueryClient
 async def test_every_read_is_served_by_an_index(
     query: QueryClient, clock: Clock, merchants: frozenset[str] | None, orders: frozenset[str] | None
 ) -> None:
-    reach = Reach(merchants, orders)
-    for wanted in (changes_within(reach, START, END, clock).orders, open_orders(reach)):
+    readable = ReadableOrders(merchants, orders)
+    for wanted in (changes_within(readable, START, END, clock).orders, open_orders(readable)):
         plan = str(await query.database.orders.find(wanted.stages[0]).explain())
         assert "IXSCAN" in plan
         assert "COLLSCAN" not in plan
@@ -469,7 +469,7 @@ async def test_every_read_is_served_by_an_index(
 async def test_the_log_gives_each_order_that_changed_in_the_range_once(
     query: QueryClient, merchants: frozenset[str] | None, start: datetime, end: datetime, width: int
 ) -> None:
-    changes = Changes(Reach(merchants, None), start, end)
+    changes = Changes(ReadableOrders(merchants, None), start, end)
     head = Position("", tuple(WORLD.seqs))
     spans = await positions_between(query.database, head, start, end)
     given = histories_of_log(query.database, changes, spans, Deadline(), window=width)
@@ -493,7 +493,7 @@ async def test_a_report_of_a_short_range_reads_what_lies_in_it_whatever_is_older
         tap_database(mongodb_url) as tap,
         open_database(tap.url, query.database.raw.name) as database,
     ):
-        changes = changes_within(Reach(None, None), last, last + timedelta(minutes=1), "recorded")
+        changes = changes_within(ReadableOrders(None, None), last, last + timedelta(minutes=1), "recorded")
         await read_histories(database, PARTITIONS, changes, Deadline(), lambda _: None)
     assert not any("orders" in (asked.get("find"), asked.get("aggregate")) for asked in tap.commands)
     looked_at = [
@@ -564,7 +564,7 @@ async def test_created_and_closed_are_what_the_histories_say(
 @pytest.mark.parametrize("status", ["created", "delivered"])
 async def test_created_and_closed_are_counted_by_an_index(query: QueryClient, status: str) -> None:
     for grant in (Grant(merchants=frozenset({"*"})), Grant(merchants=frozenset({"m-1"}))):
-        stages = dict(counted(DEFAULT_WORKFLOW, narrow(grant, (), ()), START, END))[status]
+        stages = dict(counted(DEFAULT_WORKFLOW, readable_orders(grant), START, END))[status]
         command = {"aggregate": "orders", "pipeline": [{"$match": stage} for stage in stages], "cursor": {}}
         explained = await query.database.raw.command({"explain": command, "verbosity": "queryPlanner"})
         plan = repr(explained["queryPlanner"]["winningPlan"])

@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 from list_oracle import GRANTS
 from query_stack import START, QueryClient, World, random_world, running_query, store, token, token_of
 
-from order_state.search_index import SearchIndexer
-from query.reach import narrow
-from query.search import search, search_stages
-from shared.access import Grant, reaches, sees_customer
-from shared.search_words import searched_words, words_of_event
+from tracking_order_state.adapters.search_index import SearchIndexer
+from tracking_query.orders.reading import search, search_stages
+from tracking_shared.contracts.access import Grant, reaches, readable_orders, sees_customer
+from tracking_shared.contracts.texts import searched_words, words_of_event
 
 WORLD: World = random_world(orders=300, steps=3)
 WORLD.apply(
@@ -84,7 +83,7 @@ async def test_a_search_goes_on_page_after_page(query: QueryClient) -> None:
 @pytest.mark.parametrize("text", SEARCHES)
 async def test_a_search_is_served_by_the_index(query: QueryClient, text: str) -> None:
     everything = Grant(merchants=frozenset({"*"}))
-    pipeline = search_stages(text, narrow(everything, (), ()), everything)
+    pipeline = search_stages(text, readable_orders(everything), everything)
     command = {"aggregate": "order_search", "pipeline": pipeline, "cursor": {}}
     explained = await query.database.raw.command({"explain": command, "verbosity": "queryPlanner"})
     plan = repr(explained["queryPlanner"]["winningPlan"])
@@ -107,7 +106,7 @@ async def test_a_search_that_finds_too_many_has_the_newest_and_says_that_there_a
     query: QueryClient,
 ) -> None:
     everything = Grant(merchants=frozenset({"*"}))
-    found = await search(query.database, "customer", narrow(everything, (), ()), everything, most=20)
+    found = await search(query.database, "customer", readable_orders(everything), everything, most=20)
     orders = [order for order in WORLD.orders.values() if order["customer"]["name"].startswith("Customer")]
     orders.sort(key=lambda order: (order["created_at"], order["_id"]), reverse=True)
     assert found.order_ids - {"customer"} == {order["_id"] for order in orders[:20]}

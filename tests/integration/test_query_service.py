@@ -11,10 +11,10 @@ import pytest
 from aiohttp import ClientSession
 from query_stack import SECRET, token
 
-from shared.database import open_database
-from tracking.database_node import DatabaseNode
-from tracking.processes import wait_until
-from tracking.service_process import ServiceProcess
+from tracking.devstack.database_node import DatabaseNode
+from tracking.devstack.processes import wait_until
+from tracking.devstack.service_process import ServiceProcess
+from tracking_shared.storage.database import open_database
 
 StartQuery = Callable[..., ServiceProcess]
 

@@ -24,14 +24,14 @@ from answers import Answer
 from callers import eventually
 from fixtures import StartService
 from positions import position_of
-from query.log_reader import LogFilter
-from query.log_watch import MAX_LOOKED_AT
-from query.reach import Reach
-from shared.database import Database
-from shared.documents import EventDocument
-from tracking.database_node import DatabaseNode
+from tracking.devstack.database_node import DatabaseNode
+from tracking_query.log.long_polling import MAX_LOOKED_AT
+from tracking_query.log.reading import LogFilter
+from tracking_shared.contracts.access import ReadableOrders
+from tracking_shared.contracts.documents import EventDocument
+from tracking_shared.storage.database import Database
 
-EVERYTHING = LogFilter(Reach(None, None), frozenset())
+EVERYTHING = LogFilter(ReadableOrders(None, None), frozenset())
 
 
 @pytest.fixture
@@ -65,7 +65,7 @@ async def commit(database: Database, *events: EventDocument) -> None:
 
 async def waiting(query: QueryClient, number: int = 1) -> None:
     async def has_waiters() -> bool:
-        return query.log_watch.waiters == number
+        return query.long_polling.waiters == number
 
     await eventually(has_waiters)
 
@@ -139,7 +139,7 @@ async def test_all_waiters_share_one_poll(query: QueryClient, world: World) -> N
     cursor = await end_of_log(query)
     asked = [ask(query, cursor, 25) for _ in range(20)]
     await waiting(query, 20)
-    polls = [task for task in asyncio.all_tasks() if "LogWatch._poll" in repr(task.get_coro())]
+    polls = [task for task in asyncio.all_tasks() if "LongPolling._poll" in repr(task.get_coro())]
     assert len(polls) == 1
     await commit(query.database, created(world, "o-new", "m-1"))
     answers = await asyncio.wait_for(asyncio.gather(*asked), 10)
@@ -177,21 +177,21 @@ async def test_who_waits_after_all_others_have_gone_is_woken_too(query: QueryCli
 
 
 async def no_poll() -> bool:
-    return not any("LogWatch._poll" in repr(task.get_coro()) for task in asyncio.all_tasks())
+    return not any("LongPolling._poll" in repr(task.get_coro()) for task in asyncio.all_tasks())
 
 
 async def test_what_came_between_the_read_and_the_wait_is_not_missed(
     query: QueryClient, world: World
 ) -> None:
     end = await position_of(query.database, await end_of_log(query))
-    nothing = LogFilter(Reach(frozenset({"m-none"}), None), frozenset())
-    others = asyncio.create_task(query.log_watch.wait(end, nothing, 25))
-    seen = asyncio.create_task(query.log_watch.wait(end, EVERYTHING, 25))
+    nothing = LogFilter(ReadableOrders(frozenset({"m-none"}), None), frozenset())
+    others = asyncio.create_task(query.long_polling.wait(end, nothing, 25))
+    seen = asyncio.create_task(query.long_polling.wait(end, EVERYTHING, 25))
     await waiting(query, 2)
     await commit(query.database, created(world, "o-new", "m-1"))
     assert await seen
     async with asyncio.timeout(15):
-        assert await query.log_watch.wait(end, EVERYTHING, 25)
+        assert await query.long_polling.wait(end, EVERYTHING, 25)
     others.cancel()
     await asyncio.gather(others, return_exceptions=True)
 

@@ -12,18 +12,18 @@ import pytest
 from query_stack import PARTITIONS, START, World, store
 
 from cursor_budgets import CursorBudgets
-from notifier.filters import Audience, Filter
-from notifier.log import EventLog
-from query.list_reader import PAGE_SECONDS, opened_list
-from query.listing import ListParameters, ListQuery, list_query
-from query.reach import Reach
-from query.report_reading import REPORT_SECONDS, Deadline, RefusedUpdates, read_refused_updates
-from shared.access import Grant
-from shared.audit_trail import Act, Actor, AuditTrail
-from shared.database import OPERATION_TIMEOUT_MS, open_database
-from shared.workflow import DEFAULT_WORKFLOW
-from tracking.audit import audit_lines
-from tracking.examination import examine, read_partitions
+from tracking.upkeep.audit import audit_lines
+from tracking.upkeep.check import check_records
+from tracking.upkeep.record_reader import read_partitions
+from tracking_notifier.log.event_log import EventLog
+from tracking_notifier.stream.filters import Audience, Filter
+from tracking_query.orders.listing import ListParameters, ListQuery, list_query
+from tracking_query.orders.reading import PAGE_SECONDS, opened_list
+from tracking_query.reports.reading import REPORT_SECONDS, Deadline, RefusedUpdates, read_refused_updates
+from tracking_shared.contracts.access import Grant, ReadableOrders
+from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
+from tracking_shared.storage.audit_trail import Act, Actor, AuditTrail
+from tracking_shared.storage.database import OPERATION_TIMEOUT_MS, open_database
 from wire_tap import tap_database
 
 ORDERS = 1_200
@@ -77,13 +77,13 @@ async def test_a_snapshot_of_many_orders_is_not_bounded_by_the_time_of_one_query
         open_database(url, database_name) as database,
     ):
         log = EventLog(database, DEFAULT_WORKFLOW, PARTITIONS, query_orders=PAGE)
-        found = [order["_id"] async for page in log.orders(audience) for order in page]
+        found = [order["_id"] async for page in log.read_snapshot(audience) for order in page]
     assert sorted(found) == sorted(WORLD.orders)
     assert budgets.expired == 0
 
 
 def whole_list(sort: str, **filters: Any) -> ListQuery:
-    return list_query(ListParameters(sort=sort, **filters), Reach(None, None))  # type: ignore[arg-type]
+    return list_query(ListParameters(sort=sort, **filters), ReadableOrders(None, None))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("filters", [{}, {"active": True}, {"merchant_id": ["m-0", "m-1", "m-2"]}])
@@ -189,7 +189,7 @@ async def test_an_examination_of_many_events_is_not_bounded_by_the_time_of_one_q
             {"_id": f"o/{number}", "outcome": "rejected", "position": None} for number in range(ORDERS)
         ]
         await database.updates.insert_many(outcomes)
-        findings = await examine(database, await read_partitions(database), DEFAULT_WORKFLOW, page=PAGE)
+        findings = await check_records(database, await read_partitions(database), DEFAULT_WORKFLOW, page=PAGE)
     assert (findings.orders, findings.events, findings.outcomes) == (ORDERS, ORDERS, ORDERS)
     assert budgets.expired == 0
 

@@ -15,12 +15,13 @@ from aiohttp import ClientSession
 from callers import Caller, eventually, token
 from fixtures import PARTITIONS, StartService
 from listeners import examine
-from shared.broker import connect
-from shared.database import open_database
-from shared.documents import EventDocument
-from shared.timestamps import format_time, now
-from shared.topology import DEAD_QUEUE, partition_queue_name
-from tracking.service_process import PORT_VARIABLES, ServiceProcess
+from statements.recording import with_recording
+from tracking.devstack.service_process import PORT_VARIABLES, ServiceProcess
+from tracking_shared.contracts.documents import EventDocument
+from tracking_shared.contracts.timestamps import format_time, now
+from tracking_shared.messaging.connection import connect
+from tracking_shared.messaging.topology import DEAD_QUEUE, partition_queue_name
+from tracking_shared.storage.database import open_database
 from traffic import Traffic, random_lives, traffic
 
 HERE = str(Path(__file__).parent.parent)
@@ -42,7 +43,7 @@ def environment(service_environment: dict[str, str], monkeypatch: pytest.MonkeyP
     monkeypatch.setitem(PORT_VARIABLES, "faulty_order_state", "ORDER_STATE_PORT")
     service_environment["AMQP_URL"] += "?heartbeat=1"
     service_environment |= {
-        "PYTHONPATH": HERE,
+        "PYTHONPATH": with_recording(HERE),
         "PARTITIONS": str(PARTITIONS),
         "REPLICA_COUNT": str(REPLICAS),
         "STANDBY_DELAY_SECONDS": "0.2",

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 from callers import Caller, eventually, many_lives
 from fixtures import StartService
 from listeners import examine, listening
-from shared.database import open_database
-from tracking.service_process import ServiceProcess
+from tracking.devstack.service_process import ServiceProcess
+from tracking_shared.storage.database import open_database
 
 
 async def owners(environment: dict[str, str]) -> dict[int, str]:

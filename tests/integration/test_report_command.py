@@ -8,8 +8,8 @@ import pytest
 from query_stack import QueryClient, random_world, running_query, store, token
 from typer.testing import CliRunner, Result
 
-from tracking.cli import app
-from tracking.report import NoReport
+from tracking.cli.main import app
+from tracking.cli.report import NoReport
 
 WORLD = random_world(orders=40, steps=2)
 RANGE = ("--from", "2026-01-01", "--to", "2027-01-01", "--time-zone", "Europe/Berlin")

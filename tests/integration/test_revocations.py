@@ -9,18 +9,18 @@ from notifier_stack import StartService, eventually, ids, new_order, notifier_st
 from query_stack import PARTITIONS, running_query
 from query_stack import token as query_token
 
-from shared.database import DatabaseUnavailable, open_database
-from shared.revocation_list import (
+from tracking.devstack.database_node import DatabaseNode
+from tracking_shared.auth.revocations import (
     LOOK_SECONDS,
     MAX_REVOCATIONS,
     RevocationList,
+    Revocations,
     TooManyRevocations,
     revoke_subject,
     revoke_token,
 )
-from shared.revocations import Revocations
-from shared.timestamps import now
-from tracking.database_node import DatabaseNode
+from tracking_shared.contracts.timestamps import now
+from tracking_shared.storage.database import DatabaseUnavailable, open_database
 
 BOUND_SECONDS = LOOK_SECONDS + 1
 

@@ -15,15 +15,23 @@ from query_stack import PARTITIONS as QUERY_PARTITIONS
 from query_stack import random_world, running_query, store, token
 
 from builders import create_command, update_command
-from order_state import ownership
-from order_state.decided import AnyCommand, Decided
-from order_state.faults import Fenced, Unwritable
-from order_state.recording import Recorder
-from order_state.share import Share
-from order_state.store import PartitionPosition, Store
-from shared.database import Database, open_database
-from shared.revocation_list import RevocationList, revoke_token
-from shared.workflow import DEFAULT_WORKFLOW
+from tracking_order_state.adapters import ownership
+from tracking_order_state.adapters.store import Store
+from tracking_order_state.domain.decisions import Decisions
+from tracking_order_state.domain.partition import PartitionPosition
+from tracking_order_state.errors import Fenced, Unwritable
+from tracking_order_state.processing.batch_processor import BatchProcessor
+from tracking_order_state.processing.stages import (
+    CommittedBatch,
+    PartitionBatch,
+    PartitionState,
+    ReceivedBatch,
+)
+from tracking_shared.auth.revocations import RevocationList, revoke_token
+from tracking_shared.contracts.commands import AnyCommand
+from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
+from tracking_shared.storage.database import Database, open_database
+from tracking_shared.storage.reads import newest_partitions
 from wire_tap import WireTap, tap_database
 
 Outcomes = list[tuple[str | None, int | None]]
@@ -37,26 +45,28 @@ class FailingStore(Store):
     """Some updates cannot be written."""
 
     async def commit(
-        self, positions: Sequence[PartitionPosition], decided: Sequence[Decided]
+        self, positions: Sequence[PartitionPosition], decisions: Sequence[Decisions]
     ) -> list[PartitionPosition]:
-        if any(event["update_id"] == "unwritable" for one in decided for event in one.events):
+        if any(event["update_id"] == "unwritable" for one in decisions for event in one.events):
             raise Unwritable("121")
-        return await super().commit(positions, decided)
+        return await super().commit(positions, decisions)
 
 
-class Decisions:
+class Decider:
     """An order-state without a broker, on one partition."""
 
     def __init__(self, database: Database, **options: Any) -> None:
         self.store = FailingStore(database, **options)
-        self.recorder = Recorder(self.store, DEFAULT_WORKFLOW, 10)
-        self.share = Share(0, None, [], nothing)
+        self.processor = BatchProcessor(self.store, None, DEFAULT_WORKFLOW, 1, 10)  # type: ignore[arg-type]
+        self.partition = PartitionState(0, nothing)
+        self.committed: CommittedBatch | None = None
 
     async def decide(self, *commands: AnyCommand) -> Outcomes:
         """The problem or version that each comes to; ("parked", None) for one that is parked."""
-        self.share = Share(0, self.share.position, [], nothing, commands=list(commands))
-        await self.recorder.record([self.share])
-        return [_told(outcome) for outcome in self.share.decided.outcomes]
+        self.partition.begin_batch()
+        received = ReceivedBatch([PartitionBatch(self.partition, commands=commands)])
+        self.committed = await self.processor.commit(received)
+        return [_told(outcome) for outcome in self.committed.results[0].outcomes]
 
 
 def _told(outcome: Any) -> tuple[str | None, int | None]:
@@ -66,11 +76,11 @@ def _told(outcome: Any) -> tuple[str | None, int | None]:
 
 
 @asynccontextmanager
-async def deciding(url: str, name: str, **options: Any) -> AsyncIterator[tuple[WireTap, Decisions]]:
+async def deciding(url: str, name: str, **options: Any) -> AsyncIterator[tuple[WireTap, Decider]]:
     """An order-state whose reads go through a tap."""
     async with tap_database(url) as tap, open_database(tap.url, name) as database:
         await database.prepare(1)
-        yield tap, Decisions(database, **options)
+        yield tap, Decider(database, **options)
 
 
 @pytest.mark.parametrize("option", ["", "&readPreference=secondaryPreferred"])
@@ -95,7 +105,7 @@ async def test_whoever_takes_over_sees_what_the_worker_before_has_committed(
         await tap.fall_behind(database_name)
         await first.decide(create_command("o-1"), update_command("o-1", update_id="u-1"))
         async with open_database(tap.url, database_name) as database:
-            second = Decisions(database)
+            second = Decider(database)
             assert await second.decide(update_command("o-1", update_id="u-1"), update_command("o-1")) == [
                 (None, 2),
                 ("invalid-transition", None),
@@ -109,8 +119,8 @@ async def test_what_is_parked_is_found_where_it_was_just_put(mongodb_url: str, d
         following = update_command("o-1", update_id="u-1")
         assert await order_state.decide(failing) == [("parked", None)]
         assert await order_state.decide(following, failing, following) == [("parked", None)] * 3
-        assert order_state.share.position is not None
-        assert order_state.share.position.lines["o-1"].waiting == 2
+        assert order_state.partition.position is not None
+        assert order_state.partition.position.parked_orders["o-1"].size == 2
 
 
 async def test_a_commit_whose_answer_came_too_late_is_found_and_nothing_is_given_up(
@@ -130,11 +140,12 @@ async def test_a_commit_of_its_own_that_comes_late_is_not_taken_for_another_work
 ) -> None:
     async with deciding(mongodb_url, database_name) as (_, order_state):
         await order_state.decide(create_command("o-1"))
-        before = order_state.share.position
+        before = order_state.partition.position
         await order_state.decide(update_command("o-1"))
-        order_state.share.position = before  # as if the commit had been applied after that was read
+        order_state.partition.position = before  # as if the commit had been applied after that was read
         assert await order_state.decide(update_command("o-1", "in_transit")) == [(None, 3)]
-        assert order_state.share.is_repeat
+        assert order_state.committed is not None
+        assert order_state.committed.may_be_unpublished == [True]
 
 
 async def test_a_claim_is_made_where_the_majority_lags_by_longer_than_the_first_attempt(
@@ -160,7 +171,7 @@ async def test_a_transaction_in_the_way_of_a_claim_is_ended_soon(
         async with open_database(mongodb_url, database_name) as database:
             await eventually(lambda: any("commitTransaction" in one for one in tap.commands))
             started = perf_counter()
-            assert await Decisions(database).decide(update_command("o-1")) == [(None, 2)]
+            assert await Decider(database).decide(update_command("o-1")) == [(None, 2)]
             assert perf_counter() - started < 3
         tap.held.pop("commitTransaction").set()
         with pytest.raises(Fenced):
@@ -226,3 +237,14 @@ async def test_what_was_seen_to_be_revoked_stays_so(mongodb_url: str, database_n
         tap.behind = older
         assert not await revocations.look()
         assert revocations.known.token_ids == {"stolen", "stolen-too"}
+
+
+async def test_a_linearizable_read_asks_for_one_document(mongodb_url: str, database_name: str) -> None:
+    # Of more than one, MongoDB promises nothing.
+    async with tap_database(mongodb_url) as tap, open_database(tap.url, database_name) as database:
+        await database.prepare(QUERY_PARTITIONS)
+        async with database.client.start_session() as session:
+            assert len(await newest_partitions(database, session)) == QUERY_PARTITIONS
+        levels = [(each.get("readConcern", {}).get("level"), each) for each in tap.commands]
+        asked = [each["filter"] for level, each in levels if level == "linearizable"]
+        assert asked == [{"_id": number} for number in range(QUERY_PARTITIONS)]

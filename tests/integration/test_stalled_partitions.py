@@ -7,10 +7,17 @@ from test_order_state_metrics import samples
 
 from callers import Caller, eventually
 from fixtures import PARTITIONS, Spine
-from shared.database import Database, open_database
-from shared.partitioning import partition_of
+from tracking_shared.contracts.identifiers import partition_of
+from tracking_shared.storage.database import Database, open_database
 
 MISSING, BLOCKED = 1, 2
+
+OLDEST_BATCH = "tracking_oldest_batch_seconds"
+
+
+def oldest_in(partition: int) -> str:
+    """The metric of the oldest command in hand of a partition."""
+    return f'tracking_oldest_command_seconds{{partition="{partition}"}}'
 
 
 def order_of(partition: int) -> str:
@@ -49,7 +56,9 @@ async def test_a_missing_partition_and_a_blocked_one_hold_up_nobody_else(spine: 
 
         async def is_seen() -> bool:
             found = await samples(spine)
-            return found["tracking_stalled_partitions"] > 0 and found["tracking_oldest_batch_seconds"] > 1
+            assert found[oldest_in(next(iter({*orders} - {MISSING, BLOCKED})))] == 0
+            is_old = all(found[oldest_in(partition)] > 1 for partition in (MISSING, BLOCKED))
+            return is_old and found["tracking_stalled_partitions"] > 0 and found[OLDEST_BATCH] > 1
 
         await eventually(is_seen)
         log = spine.order_state.log_path.read_text()
@@ -67,6 +76,7 @@ async def test_a_missing_partition_and_a_blocked_one_hold_up_nobody_else(spine: 
 
     async def is_over() -> bool:
         found = await samples(spine)
-        return found["tracking_stalled_partitions"] == found["tracking_oldest_batch_seconds"] == 0
+        ages = [found[OLDEST_BATCH], *(found[oldest_in(partition)] for partition in range(PARTITIONS))]
+        return found["tracking_stalled_partitions"] == max(ages) == 0
 
     await eventually(is_over)

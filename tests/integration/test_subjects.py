@@ -6,8 +6,8 @@ from datetime import timedelta
 from notifier_stack import eventually
 from query_stack import random_world, running_query, store, store_update, token
 
-from shared.revocation_list import revoke_subject
-from shared.timestamps import format_time, now
+from tracking_shared.auth.revocations import revoke_subject
+from tracking_shared.contracts.timestamps import format_time, now
 
 SUBJECT = "=cmd|' /C calc'!A0 \u202e@example.com"
 

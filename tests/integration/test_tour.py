@@ -1,4 +1,4 @@
-"""The commands that the README and the docs show: they are run here, and answer as it is printed there."""
+"""Runs the commands of `docs/tour.md` and the client of `docs/live-updates.md` and compares the answers."""
 
 import asyncio
 import os
@@ -13,11 +13,11 @@ import pytest
 
 from callers import eventually
 from fixtures import Spine, StartService
-from tracking.tokens import mint_token
+from tracking.devstack.tokens import mint_token
 
 ROOT = Path(__file__).parents[2]
 
-pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="the commands of the README use curl")
+pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="the commands of the tour use curl")
 
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
@@ -32,7 +32,7 @@ CHANGING = [
 
 @pytest.fixture
 def token(spine: Spine) -> str:
-    """As the README makes it."""
+    """The token that the tour makes."""
     secret = spine.environment["JWT_SECRET"]
     return mint_token(secret, subject="acme-shop", scope="orders:write orders:read", merchants=["acme"])
 
@@ -54,8 +54,7 @@ def masked(text: str) -> str:
 
 def steps() -> list[tuple[str, str | None]]:
     """The tour's calls, each with the answer that is printed below it, if there is one."""
-    tour = (ROOT / "README.md").read_text().split("\n## A first tour\n")[1].split("\n## ")[0]
-    found = FENCE.findall(tour)
+    found = FENCE.findall((ROOT / "docs/tour.md").read_text())
     followed = zip(found, [*found[1:], ("", "")], strict=True)
     return [
         (program, answer if answer.startswith(("{", "HTTP/")) else None)
@@ -64,7 +63,7 @@ def steps() -> list[tuple[str, str | None]]:
     ]
 
 
-async def test_the_tour_answers_as_the_readme_prints(
+async def test_the_tour_answers_as_the_page_prints(
     spine: Spine, token: str, start_service: StartService
 ) -> None:
     query = await start_service("query")

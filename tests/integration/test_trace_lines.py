@@ -10,13 +10,14 @@ import pytest
 from builders import update_command
 from callers import Caller, eventually
 from fixtures import PARTITIONS, Spine, StartService
-from shared.broker import connect
-from shared.commands import COMMANDS_MEDIA_TYPE, encode_command, join_commands
-from shared.partitioning import partition_of
-from shared.topology import COMMANDS_EXCHANGE, routing_key
-from shared.tracing import traceparent_of
-from tracking.processes import free_port
-from tracking.service_process import PORT_VARIABLES, ServiceProcess
+from statements.recording import with_recording
+from tracking.devstack.processes import free_port
+from tracking.devstack.service_process import PORT_VARIABLES, ServiceProcess
+from tracking_shared.contracts.commands import COMMANDS_MEDIA_TYPE, encode_command, join_commands
+from tracking_shared.contracts.identifiers import partition_of
+from tracking_shared.messaging.connection import connect
+from tracking_shared.messaging.topology import COMMANDS_EXCHANGE, routing_key
+from tracking_shared.telemetry.spans import traceparent_of
 
 HERE = str(Path(__file__).parent.parent)
 CUSTOMER = {"name": "Ada Lovelace", "contact_ref": "crm-1"}
@@ -70,7 +71,7 @@ async def test_every_parked_update_leaves_a_line(
     service_environment: dict[str, str], start_service: StartService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(PORT_VARIABLES, "faulty_order_state", "ORDER_STATE_PORT")
-    service_environment |= {"PARTITIONS": str(PARTITIONS), "PYTHONPATH": HERE}
+    service_environment |= {"PARTITIONS": str(PARTITIONS), "PYTHONPATH": with_recording(HERE)}
     ingest = await start_service("ingest")
     faulty = await start_service("faulty_order_state", POISON="deciding")
     order = new_order()

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tracking.processes import ChildProcess, ProcessIdentity, descendants, ready
+import psutil
+
+from tracking.devstack.processes import ChildProcess, descendants, ready
 
 READY_SECONDS = 50
 ANY_PORTS = ("--ingest-port", "0", "--query-port", "0", "--notifier-port", "0")
@@ -88,7 +90,7 @@ class RunningStack:
         return self.process.log_path.read_text()
 
     @property
-    def family(self) -> set[ProcessIdentity]:
+    def family(self) -> set[psutil.Process]:
         """Every process of the stack but the first."""
         return descendants(self.process.pid)
 

@@ -17,9 +17,9 @@ import pytest
 from aiohttp import ClientSession
 from command import ANY_PORTS, Finished, RunningStack, run
 
-from shared.database import open_database
-from tracking.processes import ChildProcess, wait_until
-from tracking.revoke import CLOSED_SECONDS
+from tracking.cli.token_commands import CLOSED_SECONDS
+from tracking.devstack.processes import ChildProcess, wait_until
+from tracking_shared.storage.database import open_database
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -245,6 +245,11 @@ async def test_tail_shows_events_and_goes_on_after_the_notifier_died(
         os.kill(stack.document["pids"]["notifier"], 9)
         await send(f"{merchant}-second")
         await says(f"{merchant}-second")
+
+        async def both_are_picked_up() -> bool:
+            return tail.log_path.read_text().count("created → picked_up") == 2
+
+        await wait_until(both_are_picked_up, seconds=40, what="the second update in the tail")
     finally:
         await tail.stop()
     assert tail.log_path.read_text().count("created → picked_up") == 2

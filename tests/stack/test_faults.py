@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 from command import ANY_PORTS, Finished, run
 
-from shared.database import open_database
-from tracking.data_folder import open_data_folder
-from tracking.processes import free_port
+from tracking.devstack.data_folder import open_data_folder
+from tracking.devstack.processes import free_port
+from tracking_shared.storage.database import open_database
 
 pytestmark = pytest.mark.timeout(120)
 

@@ -9,11 +9,11 @@ import pytest
 from pymongo import MongoClient
 
 from servers import Broker, create_vhosts
-from shared.broker import connect
-from shared.topology import COMMANDS_EXCHANGE, partition_queue_name, routing_key
-from tracking.broker_node import BrokerNode
-from tracking.database_node import DatabaseNode
-from tracking.processes import descendants, is_port_free, is_running
+from tracking.devstack.broker_node import BrokerNode
+from tracking.devstack.database_node import DatabaseNode
+from tracking.devstack.processes import descendants, is_port_free, is_running
+from tracking_shared.messaging.connection import connect
+from tracking_shared.messaging.topology import COMMANDS_EXCHANGE, partition_queue_name, routing_key
 
 
 def _client(node: DatabaseNode) -> MongoClient[dict[str, Any]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tracking.processes import (
+from tracking.devstack.processes import (
     ChildProcess,
     DeadlineExceeded,
     ProcessEnded,
@@ -80,7 +80,7 @@ async def test_what_never_gets_ready_is_told_in_time(tmp_path: Path) -> None:
 async def test_children_end_when_their_starter_is_killed(tmp_path: Path) -> None:
     starter = f"""
 import os, pathlib, time
-from tracking.processes import ChildProcess
+from tracking.devstack.processes import ChildProcess
 child = ChildProcess("child", ["sleep", "300"], environment=os.environ,
                      log_path=pathlib.Path({str(tmp_path / "child.log")!r}))
 print("started", flush=True)

@@ -9,7 +9,7 @@ import pytest
 from aiohttp import ClientSession
 from command import RunningStack, run
 
-from tracking.processes import is_running, wait_until
+from tracking.devstack.processes import is_running, wait_until
 
 pytestmark = pytest.mark.timeout(150)
 
@@ -59,7 +59,7 @@ async def test_all_is_ready_when_the_file_says_so_and_a_signal_ends_all(start_st
         async with session.get(f"{document['query']}/v1/orders", headers=headers) as response:
             assert response.status == 200
     family = stack.family
-    assert {pid for pid, _ in family} >= set(document["pids"].values())
+    assert {process.pid for process in family} >= set(document["pids"].values())
 
     assert await stack.end(signal.SIGINT) == 0
     assert not any(map(is_running, family))

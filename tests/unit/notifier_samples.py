@@ -6,12 +6,12 @@ from typing import Any
 
 from hypothesis import strategies as st
 
-from notifier.events import Event, event_of
-from notifier.filters import Audience, Filter
-from shared.access import Grant
-from shared.documents import EventDocument, OrderDocument, position_key, project
-from shared.partitioning import partition_of
-from shared.workflow import DEFAULT_WORKFLOW
+from tracking_notifier.stream.events import Event, event_of
+from tracking_notifier.stream.filters import Audience, Filter
+from tracking_shared.contracts.access import Grant
+from tracking_shared.contracts.documents import EventDocument, OrderDocument, position_key, project
+from tracking_shared.contracts.identifiers import partition_of
+from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
 
 MERCHANTS = ["acme", "beta", "zeta"]
 ORDERS = [f"o-{number}" for number in range(8)]
@@ -72,7 +72,7 @@ class History:
 
 
 def is_found(query: dict[str, Any], document: Any) -> bool:
-    """Whether a query finds a document: the part of the language that `order_query` uses."""
+    """Whether a query finds a document: the part of the language that `snapshot_query` uses."""
     for name, wanted in query.items():
         match wanted:
             case {"$in": values}:

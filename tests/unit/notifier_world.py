@@ -12,18 +12,16 @@ from typing import Literal, cast
 from hypothesis import strategies as st
 from notifier_samples import History, audiences, changes, filters, is_found
 
-from notifier.catchup import CatchUp, Subscription
-from notifier.events import Event, event_of
-from notifier.filters import Audience, Filter, order_query
-from notifier.hub import Hub
-from notifier.log import EventLog
-from notifier.pages import Pages
-from notifier.protocol import live_message
-from notifier.window import memory_of
-from shared.access import Grant
-from shared.cursors import Position, decode_cursor
-from shared.documents import OrderDocument
-from shared.workflow import DEFAULT_WORKFLOW
+from tracking_notifier.hub import Hub
+from tracking_notifier.log.event_log import EventLog, SharedPages
+from tracking_notifier.session.catchup import CatchUp, Subscription
+from tracking_notifier.stream.events import Event, event_of
+from tracking_notifier.stream.filters import Audience, Filter, snapshot_query
+from tracking_notifier.stream.messages import live_message
+from tracking_shared.contracts.access import Grant
+from tracking_shared.contracts.cursors import Position, decode_cursor
+from tracking_shared.contracts.documents import OrderDocument
+from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
 
 EPOCH = "abc"
 EVERYTHING = Audience(Grant(merchants=frozenset("*")), Filter())
@@ -53,31 +51,31 @@ class LogInMemory:
         self.epoch = EPOCH
         self.pages_read = 0
 
-    async def heads(self) -> Position:
+    async def read_end(self) -> Position:
         await asyncio.sleep(0)
         heads = Position(self.epoch, self.history.seqs)
         await asyncio.sleep(0)
         return heads
 
-    async def heads_to_join(self, position: Position) -> Position:
-        return await self.heads()
+    async def read_end_to_resume(self, position: Position) -> Position:
+        return await self.read_end()
 
-    async def reach(self, position: Position) -> None:
+    async def advance_to(self, position: Position) -> None:
         await asyncio.sleep(0)
 
-    async def page(self, partition: int, after: int, through: int) -> list[Event]:
+    async def read_page(self, partition: int, after: int, last: int) -> list[Event]:
         await asyncio.sleep(0)
         self.pages_read += 1
-        last = min(through, after + self.page_size)
-        assert last == through or last % self.page_size == 0, "pages that nobody shares"
-        return [event_of(event, DEFAULT_WORKFLOW) for event in self.history.log[partition][after:last]]
+        end = min(last, after + self.page_size)
+        assert end == last or end % self.page_size == 0, "pages that nobody shares"
+        return [event_of(event, DEFAULT_WORKFLOW) for event in self.history.log[partition][after:end]]
 
-    async def orders(self, audience: Audience) -> AsyncIterator[list[OrderDocument]]:
-        query = order_query(audience)
+    async def read_snapshot(self, audience: Audience) -> AsyncIterator[list[OrderDocument]]:
+        query = snapshot_query(audience)
         for order_id in sorted(self.history.orders):
             await asyncio.sleep(0)
             order = self.history.orders[order_id]
-            yield [order] if is_found(query, order) and audience.shows(order) else []
+            yield [order] if is_found(query, order) and audience.includes(order) else []
 
 
 @dataclass
@@ -92,7 +90,7 @@ class World:
 
     def __post_init__(self) -> None:
         log = cast(EventLog, self.log)
-        self.pages = Pages(log, page_events=self.log.page_size, limit_bytes=self.pages_bytes)
+        self.pages = SharedPages(log, page_events=self.log.page_size, limit_bytes=self.pages_bytes)
 
     def catch_up(self, subscription: Subscription) -> AsyncGenerator[bytes, None]:
         """What a client with this subscription is given before it is live."""
@@ -132,7 +130,7 @@ def new_world(
 
 def bytes_of_events(number: int, padding_bytes: int) -> int:
     """How much memory so many events take, roughly."""
-    return number * memory_of(History(padding_bytes=padding_bytes).apply("o-0", "picked_up"))
+    return number * History(padding_bytes=padding_bytes).apply("o-0", "picked_up").memory_bytes
 
 
 class Visitor:
@@ -159,11 +157,11 @@ class Visitor:
                 count += 1
                 if count == until_message:
                     return
-            topic = self.world.hub.join(self, self.audience)
+            topic = self.world.hub.subscribe(self, self.audience)
             self.take(live_message(self.world.hub.cursor))
         for _ in range(live_steps):
             await asyncio.sleep(0)
-        self.world.hub.leave(self, topic)
+        self.world.hub.unsubscribe(self, topic)
 
     def subscription(self, begin: Begin) -> Subscription:
         """From the cursor if there is one; with a snapshot all the same; or as one who fell behind."""
@@ -179,5 +177,5 @@ class Visitor:
     def write(self, frame: bytes, /) -> None:
         self.take(frame[frame.index(b'{"type"') :])
 
-    def log_replaced(self) -> None:
+    def on_log_replaced(self) -> None:
         raise AssertionError("nobody replaces the log here")

@@ -5,16 +5,12 @@ from pathlib import Path
 
 import pytest
 
-from shared.addresses import (
-    BadAddress,
-    check_addresses,
-    check_broker_url,
-    check_database_url,
-    without_secrets,
-)
-from shared.database import open_database
-from shared.settings import Settings, SettingsError
 from tls_broker import Authority
+from tracking_shared.errors import SettingsError
+from tracking_shared.serving import BadAddress, check_addresses, check_broker_url, check_database_url
+from tracking_shared.settings import Settings
+from tracking_shared.storage.database import open_database
+from tracking_shared.telemetry.logs import without_secrets
 
 PASSWORD = "pa55w0rd"
 

@@ -4,14 +4,13 @@ from pathlib import Path
 from typing import Any
 
 from builders import create_command
-from order_state.announcer import MAX_MESSAGE_BYTES, Announcer
-from order_state.batch import decide_batch
-from order_state.decided import Known
-from shared.commands import MAX_COMMANDS_PER_MESSAGE, Customer
-from shared.documents import EventDocument
-from shared.outcomes import Outcome, Reply
-from shared.timestamps import now
-from shared.workflow import DEFAULT_WORKFLOW
+from tracking_order_state.adapters.publisher import MAX_MESSAGE_BYTES, EventPublisher, ResultPublisher
+from tracking_order_state.domain.batch import decide_batch
+from tracking_order_state.domain.decisions import Known
+from tracking_shared.contracts.commands import MAX_COMMANDS_PER_MESSAGE, Customer, Outcome, Reply
+from tracking_shared.contracts.documents import EventDocument
+from tracking_shared.contracts.timestamps import now
+from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
 
 CONF = Path(__file__).parents[2] / "deploy/rabbitmq/rabbitmq.conf"
 LARGEST_METADATA = {"a": "b" * 4088}
@@ -31,7 +30,7 @@ class KeptMessages:
 def largest() -> tuple[EventDocument, Outcome]:
     """An event and an outcome with as much in them as there may be."""
     command = create_command("o" * 64, "m" * 64, metadata=LARGEST_METADATA, customer=LARGEST_CUSTOMER)
-    nothing = Known(orders={}, updates={}, events={})
+    nothing = Known(orders={}, events={}, refusals={})
     decided = decide_batch([command], nothing, partition=0, seq=0, time=now(), workflow=DEFAULT_WORKFLOW)
     [outcome] = decided.outcomes
     assert outcome is not None
@@ -41,10 +40,11 @@ def largest() -> tuple[EventDocument, Outcome]:
 async def test_the_largest_answers_and_events_leave_in_messages_that_the_broker_takes() -> None:
     event, outcome = largest()
     events, replies = KeptMessages(), KeptMessages()
-    announcer = Announcer(events, replies, DEFAULT_WORKFLOW)  # type: ignore[arg-type]  # fakes
+    sender = EventPublisher(events)  # type: ignore[arg-type]  # a fake
+    publisher = ResultPublisher(sender, replies, DEFAULT_WORKFLOW)  # type: ignore[arg-type]  # a fake
     reply: Reply = {"message_id": "m", "outcomes": [outcome] * MAX_COMMANDS_PER_MESSAGE}
-    await announcer.announce([event] * 1000)
-    await announcer.reply("ingest", [reply] * 4)
+    await publisher.publish_events([event] * 1000)
+    await publisher.reply("ingest", [reply] * 4)
     [line] = [line for line in CONF.read_text().splitlines() if line.startswith("max_message_size")]
     limit = int(line.rpartition("=")[2])
     assert len(events.sizes) > 1

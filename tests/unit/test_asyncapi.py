@@ -15,24 +15,30 @@ from pages import ROOT, blocks, read, section, tables
 
 from builders import create_command, update_command
 from message_checks import check_event, check_message, faults_of
-from notifier.asyncapi import encoded_document
-from notifier.messages import CLOSE_CODES
-from notifier.protocol import (
-    Refusal,
+from tracking_client.order_view import order_after
+from tracking_notifier.errors import Refusal
+from tracking_notifier.stream.asyncapi import CLOSE_CODES, encoded_document
+from tracking_notifier.stream.events import decode_events
+from tracking_notifier.stream.messages import (
     events_message,
     live_message,
-    parse_message,
+    parse_client_message,
     problem_message,
     resync_message,
     snapshot_message,
 )
-from shared.access import Grant
-from shared.commands import UndecodableMessage, decode_commands, encode_command, join_commands
-from shared.problems import CATALOGUE, Problem, validation_problem
-from shared.topology import COMMANDS_EXCHANGE, EVENTS_EXCHANGE, partition_queue
-from shared.views import order_view
-from shared.workflow import DEFAULT_WORKFLOW
-from tracking.live_view import order_after
+from tracking_shared.contracts.access import Grant
+from tracking_shared.contracts.commands import (
+    UndecodableMessage,
+    decode_commands,
+    decode_replies,
+    encode_command,
+    join_commands,
+)
+from tracking_shared.contracts.messages import cloud_event, order_view
+from tracking_shared.contracts.problems import CATALOGUE, Problem, validation_problem
+from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
+from tracking_shared.messaging.topology import COMMANDS_EXCHANGE, EVENTS_EXCHANGE, partition_queue
 
 DOCUMENT = json.loads(read("docs/asyncapi.json"))
 
@@ -94,7 +100,7 @@ def test_the_channels_are_those_of_the_broker() -> None:
 
 
 def test_the_close_codes_are_those_of_the_page() -> None:
-    rows = tables(section(read("docs/live-updates.md"), "## When the connection ends"))[0]
+    rows = tables(section(read("docs/live-updates.md"), "## Close codes and reconnection"))[0]
     documented = [(int(row["code"]), row["meaning"], row["what to do"]) for row in rows]
     assert documented == [(code.code, code.meaning, code.advice) for code in CLOSE_CODES]
     assert all(code.reconnect == ("reconnect" in code.advice) for code in CLOSE_CODES)
@@ -180,7 +186,7 @@ def client_messages() -> st.SearchStrategy[dict[str, Any]]:
 @given(client_messages())
 def test_the_document_accepts_what_the_notifier_accepts(message: dict[str, Any]) -> None:
     try:
-        parse_message(orjson.dumps(message))
+        parse_client_message(orjson.dumps(message))
         accepted = True
     except Refusal:
         accepted = False
@@ -229,3 +235,23 @@ def test_the_document_refuses_what_order_state_refuses() -> None:
         assert faults_of("commands", batch)
         with pytest.raises(UndecodableMessage):
             decode_commands(orjson.dumps(batch))
+
+
+def with_unknown_member(body: bytes) -> bytes:
+    """The messages of a batch with a member that a later release may add."""
+    return orjson.dumps([document | {"priority": 1} for document in orjson.loads(body)])
+
+
+def test_unknown_members_are_ignored_in_events_and_replies_and_refused_in_commands_and_requests() -> None:
+    """As the description of the document says."""
+    history = History()
+    history.apply("o-0", "created")
+    events = [cloud_event(event, DEFAULT_WORKFLOW) for log in history.log for event in log]
+    [event] = decode_events(with_unknown_member(orjson.dumps(events)), DEFAULT_WORKFLOW, 2)
+    assert event.order_id == "o-0"
+    [reply] = decode_replies(with_unknown_member(b'[{"message_id": "m-1", "outcomes": []}]'))
+    assert reply["message_id"] == "m-1"
+    with pytest.raises(UndecodableMessage, match="priority"):
+        decode_commands(with_unknown_member(join_commands([encode_command(create_command())])))
+    with pytest.raises(Refusal):
+        parse_client_message(b'{"type": "subscribe", "priority": 1}')

@@ -6,34 +6,37 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builders import EVERYONE, TIME, create_command, update_command
-from order_state.batch import decide_batch
-from order_state.decided import AnyCommand, Decided, Known
-from shared.access import Grant
-from shared.commands import Source
-from shared.documents import EventDocument, OrderDocument, UpdateDocument
-from shared.identifiers import content_update_id
-from shared.workflow import DEFAULT_WORKFLOW
-from tracking.checker import Records, find_faults
+from tracking.upkeep.checker import Records, find_faults
+from tracking_order_state.domain.batch import decide_batch
+from tracking_order_state.domain.decisions import Decisions, Known
+from tracking_shared.contracts.access import Grant
+from tracking_shared.contracts.commands import AnyCommand, Source
+from tracking_shared.contracts.documents import EventDocument, OrderDocument, UpdateDocument, update_key
+from tracking_shared.contracts.identifiers import content_update_id
+from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
 
 NOTHING = Known({}, {}, {})
 
 
-def batch(commands: list[AnyCommand], known: Known = NOTHING, seq: int = 0) -> Decided:
+def batch(commands: list[AnyCommand], known: Known = NOTHING, seq: int = 0) -> Decisions:
     return decide_batch(commands, known, partition=0, seq=seq, time=TIME, workflow=DEFAULT_WORKFLOW)
 
 
-def known_after(*results: Decided) -> Known:
+def known_after(*results: Decisions) -> Known:
     orders: dict[str, OrderDocument] = {}
-    updates: dict[str, UpdateDocument] = {}
-    events: dict[int, EventDocument] = {}
+    events: dict[str, EventDocument] = {}
+    refusals: dict[str, UpdateDocument] = {}
     for result in results:
         orders |= result.orders
-        updates |= result.updates
-        events |= {event["_id"]: event for event in result.events}
-    return Known(orders, updates, events)
+        made = {update_key(event["order_id"], event["update_id"]): event for event in result.events}
+        assert not events.keys() & made.keys()
+        events |= made
+        refusals = {key: one for key, one in refusals.items() if key not in result.replaced & made.keys()}
+        refusals |= result.refusals
+    return Known(orders, events, refusals)
 
 
-def summary(decided: Decided) -> list[tuple[str, bool, int | None, str | None]]:
+def summary(decided: Decisions) -> list[tuple[str, bool, int | None, str | None]]:
     return [
         (o["outcome"], o["replayed"], o["version"], o["problem"]["slug"] if o["problem"] else None)
         for o in decided.outcomes
@@ -150,6 +153,27 @@ def test_a_token_for_single_orders_is_not_shown_the_customer() -> None:
     assert [bool(o["order"] and "customer" in o["order"]) for o in decided.outcomes] == [True, False, True]
 
 
+def test_an_event_of_an_earlier_release_is_recognised_by_what_it_says_where_its_fingerprint_is_gone() -> None:
+    create, update = create_command(), update_command(update_id="u", metadata={"gate": 7})
+    known = known_after(batch([create, update]))
+    for event in known.events.values():
+        del event["fingerprint"]
+    other = [
+        update_command(update_id="u", metadata={"gate": 8}),
+        update_command(update_id="u", status="cancelled", metadata={"gate": 7}),
+        create_command(update_id="u", metadata={"gate": 7}),
+        update_command(update_id=create.update_id),
+        create_command(update_id=create.update_id, merchant_id="m-2"),
+    ]
+    again = batch([create, update, *other], known, seq=2)
+    assert summary(again) == [
+        ("applied", True, 1, None),
+        ("applied", True, 2, None),
+        *[("rejected", False, None, "idempotency-key-reused")] * 5,
+    ]
+    assert again.is_empty
+
+
 _ids = st.sampled_from(["o-1", "o-2", "o-3"])
 _commands = st.one_of(
     st.builds(create_command, _ids, update_id=st.sampled_from(["c1", "c2", "c3"])),
@@ -168,7 +192,7 @@ _commands = st.one_of(
 def test_however_commands_are_cut_into_batches_and_repeated_the_records_hold(
     commands: list[AnyCommand], data: Any
 ) -> None:
-    results: list[Decided] = []
+    results: list[Decisions] = []
     position = 0
     while position < len(commands):
         end = data.draw(st.integers(position + 1, len(commands)))
@@ -183,7 +207,48 @@ def test_however_commands_are_cut_into_batches_and_repeated_the_records_hold(
     records = Records(
         list(known.orders.values()),
         list(known.events.values()),
-        list(known.updates.values()),
+        list(known.refusals.values()),
         [{"_id": 0, "seq": len(known.events), "commits": 0, "worker": "", "epoch": "e", "parked": []}],
     )
     assert find_faults(records) == []
+
+
+_named_by_content = [content_update_id(name) for name in (b"1", b"2", b"3")]
+_of_many_senders = st.one_of(
+    st.builds(create_command, _ids, update_id=st.sampled_from(["c1", "u1", *_named_by_content])),
+    st.builds(
+        update_command,
+        _ids,
+        st.sampled_from(sorted(DEFAULT_WORKFLOW.statuses)),
+        update_id=st.sampled_from(["c1", "u1", "u2", *_named_by_content]),
+        source=st.builds(Source, type=st.just("driver"), id=st.sampled_from(["dora", "emil"])),
+    ),
+)
+
+
+@settings(max_examples=200)
+@given(st.lists(st.lists(_of_many_senders, max_size=8), max_size=8), st.sets(st.integers(0, 60)))
+def test_whoever_sends_whatever_how_often_an_update_takes_effect_once_and_is_then_never_refused(
+    batches: list[list[AnyCommand]], without_fingerprint: set[int]
+) -> None:
+    results: list[Decisions] = []
+    for commands in batches:
+        known = known_after(*results)
+        for event in known.events.values():
+            if event["seq"] in without_fingerprint:
+                event.pop("fingerprint", None)
+        results.append(batch(commands, known, seq=len(known.events)))
+    known = known_after(*results)
+    assert not known.events.keys() & known.refusals.keys()
+    records = Records(
+        list(known.orders.values()),
+        list(known.events.values()),
+        list(known.refusals.values()),
+        [{"_id": 0, "seq": len(known.events), "commits": 0, "worker": "", "epoch": "e", "parked": []}],
+    )
+    assert find_faults(records) == []
+    again = batch([command for commands in batches for command in commands], known, seq=len(known.events))
+    assert (
+        not {update_key(event["order_id"], event["update_id"]) for event in again.events}
+        & known.events.keys()
+    )

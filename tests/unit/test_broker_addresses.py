@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.broker_addresses import Address, NotResolved, addresses, single_host_urls
+from tracking_shared.messaging.opening import Address, NotResolved, addresses, single_host_urls
 
 NAMES = {"a": ["10.0.0.1", "10.0.0.2", "10.0.0.3"], "b": ["10.0.1.1", "10.0.1.1"]}
 

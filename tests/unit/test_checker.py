@@ -6,14 +6,15 @@ from copy import deepcopy
 import pytest
 
 from builders import TIME, create_command, update_command
-from order_state.batch import decide_batch
-from order_state.decided import Known
-from order_state.lifecycle import Slot
-from order_state.lines import NO_LINES, encode_lines
-from order_state.parking import park
-from shared.views import cloud_event
-from shared.workflow import DEFAULT_WORKFLOW
-from tracking.checker import Acknowledged, Records, find_faults
+from tracking.upkeep.checker import Acknowledged, Records, find_faults
+from tracking_order_state.domain.batch import decide_batch
+from tracking_order_state.domain.decisions import Known
+from tracking_order_state.domain.lifecycle import Slot
+from tracking_order_state.domain.parking import park
+from tracking_order_state.domain.partition import NOTHING_PARKED, encode_parked_orders
+from tracking_shared.contracts.documents import applied_outcome, update_key
+from tracking_shared.contracts.messages import cloud_event
+from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
 
 Seed = Callable[[Records], None]
 
@@ -32,7 +33,7 @@ def sound() -> Records:
     return Records(
         list(decided.orders.values()),
         decided.events,
-        list(decided.updates.values()),
+        list(decided.refusals.values()),
         [{"_id": 0, "seq": len(decided.events), "commits": 1, "worker": "w", "epoch": "e", "parked": []}],
     )
 
@@ -89,6 +90,24 @@ def lose_an_outcome(records: Records) -> None:
     records.updates[:] = [update for update in records.updates if update["update_id"] != "4"]
 
 
+def lose_an_effect(records: Records) -> None:
+    del records.events[-1]["update_key"]
+
+
+def give_an_effect_to_another_update(records: Records) -> None:
+    records.events[-1]["update_key"] = "a/6"
+
+
+def refuse_what_took_effect(records: Records) -> None:
+    [refusal], [*_, event] = records.updates, records.events
+    key = update_key(event["order_id"], event["update_id"])
+    records.updates.append(refusal | {"_id": key})
+
+
+def store_the_outcome_of_another_event(records: Records) -> None:
+    records.updates.append(applied_outcome(records.events[-1]) | {"version": 1})
+
+
 def turn_an_outcome(records: Records) -> None:
     next(update for update in records.updates if update["update_id"] == "4")["outcome"] = "applied"
 
@@ -118,6 +137,10 @@ def lose_an_order(records: Records) -> None:
         break_the_state,
         make_an_illegal_step,
         lose_an_outcome,
+        lose_an_effect,
+        give_an_effect_to_another_update,
+        refuse_what_took_effect,
+        store_the_outcome_of_another_event,
         turn_an_outcome,
         move_to_a_foreign_partition,
         lose_every_trace_of_an_order,
@@ -133,9 +156,9 @@ def test_a_seeded_fault_is_noticed(seed: Seed) -> None:
 def with_parked() -> Records:
     """Sound records, and an update that waits."""
     records = sound()
-    parked = park(update_command("b", update_id="6"), None, NO_LINES, Slot(0, 4, TIME), "an error")
+    parked = park(update_command("b", update_id="6"), None, NOTHING_PARKED, Slot(0, 4, TIME), "an error")
     records.parked.extend(parked.parked.values())
-    records.partitions[0]["parked"] = encode_lines(parked.lines)
+    records.partitions[0]["parked"] = encode_parked_orders(parked.parked_ranges)
     return records
 
 

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.claims import BadClaimSetting, ClaimFault, Claims, claim_names, read_claims
-from shared.settings import Settings, SettingsError, claim_names_of
+from tracking_shared.errors import SettingsError
+from tracking_shared.policy.claims import BadClaimSetting, ClaimFault, Claims, claim_names, read_claims
+from tracking_shared.settings import Settings, claim_names_of
 
 NAMESPACED = "https://example.com/merchants"
 

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.access import Grant, Principal
-from shared.concurrency_limits import ConcurrencyLimit, Holder, LimitReached, Shares, holder_of
+from tracking_shared.contracts.access import Grant, Principal
+from tracking_shared.policy.limits import ConcurrencyLimit, Holder, LimitReached, Shares, holder_of
 
 HOLDERS = st.builds(Holder, st.sampled_from("abcd"), st.sampled_from(["x", "y", None]))
 

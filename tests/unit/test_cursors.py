@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from shared.cursors import (
+from tracking_shared.contracts.cursors import (
     MAX_CURSOR_CHARACTERS,
     MAX_PARTITIONS,
     MAX_SEQ,

@@ -12,23 +12,24 @@ import pytest
 import typer
 from pages import PAGES, ROOT, anchors, blocks, code, read, tables
 
-from tracking.cli import app
+from tracking.cli.main import COMMANDS, app
 
-DECISIONS = sorted((ROOT / "docs/decisions").glob("*.md"))
-PROJECTS = [ROOT / "shared", *sorted((ROOT / "services").iterdir()), ROOT / "deploy"]
+DECISIONS = sorted((ROOT / "docs/decisions").glob("[0-9]*.md"))
+PROJECTS = [ROOT / "shared", *sorted((ROOT / "services").iterdir()), ROOT / "clients/python", ROOT / "deploy"]
 
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
 def targets() -> set[str]:
-    return set(re.findall(r"^([a-z-]+):", read("Makefile"), re.MULTILINE))
+    return set(re.findall(r"^([a-z0-9-]+):", read("Makefile"), re.MULTILINE))
 
 
 def commands() -> dict[str, set[str]]:
     group: Any = typer.main.get_command(app)
     return {
         name: {option for parameter in command.params for option in parameter.opts}
-        for name, command in group.commands.items()
+        for name in COMMANDS
+        for command in [group.get_command(None, name)]
     }
 
 
@@ -36,7 +37,7 @@ def direct_dependencies() -> set[str]:
     lines = [line for line in read("requirements-dev.in").splitlines() if not line.startswith("#")]
     for project in PROJECTS:
         lines += tomllib.loads((project / "pyproject.toml").read_text())["project"]["dependencies"]
-    return {re.split(r"[^\w.-]", line)[0] for line in lines} - {"tracking-shared"}
+    return {re.split(r"[^\w.-]", line)[0] for line in lines} - {"tracking-shared", "tracking-client"}
 
 
 @each_page
@@ -52,8 +53,14 @@ def test_every_relative_link_leads_somewhere(page: Path) -> None:
 
 
 @each_page
+def test_a_link_that_is_named_after_a_file_leads_to_it(page: Path) -> None:
+    for name, target in re.findall(r"\[(\w+\.(?:py|js|sh|yml))\]\(([^)#]+)\)", page.read_text()):
+        assert Path(target).name == name, target
+
+
+@each_page
 def test_every_make_target_exists(page: Path) -> None:
-    named = {name for line in code(page.read_text()) for name in re.findall(r"\bmake ([a-z-]+)", line)}
+    named = {name for line in code(page.read_text()) for name in re.findall(r"\bmake ([a-z0-9-]+)", line)}
     assert named <= targets()
 
 
@@ -109,6 +116,15 @@ def test_decisions_are_numbered_without_holes() -> None:
     assert [int(decision.name[:4]) for decision in DECISIONS] == list(range(1, len(DECISIONS) + 1))
 
 
+def test_the_index_has_every_decision_with_its_title() -> None:
+    [rows] = tables(read("docs/decisions/README.md"))
+    titles = [decision.read_text().partition("\n")[0] for decision in DECISIONS]
+    assert [(row["number"], row["decision"]) for row in rows] == [
+        (f"[{int(decision.name[:4])}]({decision.name})", title.partition(". ")[2])
+        for decision, title in zip(DECISIONS, titles, strict=True)
+    ]
+
+
 def test_every_direct_dependency_has_its_line() -> None:
     rows = dependency_rows()
     assert {row["package"] for row in rows} == direct_dependencies()
@@ -140,7 +156,7 @@ def test_every_direct_dependency_is_locked() -> None:
     assert direct_dependencies() <= locked
 
 
-@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-dev.lock"])
+@pytest.mark.parametrize("lock", ["requirements.lock", "requirements-image.lock", "requirements-dev.lock"])
 def test_the_locks_pin_every_package_with_hashes_and_name_no_host(lock: str) -> None:
     entries = re.split(r"\n(?=[a-z])", read(lock).strip())
     for entry in entries:

@@ -4,7 +4,7 @@ import pytest
 from docs.access_matrix import CELLS, MEANINGS, ROLES, ROUTES, Role, with_matrix
 from pages import read
 
-from shared.access import Grant, may_create_for, reaches, sees_customer
+from tracking_shared.contracts.access import Grant, may_create_for, reaches, sees_customer
 
 
 def test_the_matrix_is_generated_from_the_table() -> None:

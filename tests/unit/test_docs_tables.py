@@ -15,26 +15,34 @@ from prometheus_client import REGISTRY
 from pydantic.fields import FieldInfo
 from typing_extensions import is_typeddict
 
-import ingest.metrics
-import notifier.metrics
-import order_state.metrics
-import query.metrics
-import shared.metrics
-from ingest.parsing import MAX_BATCH_BYTES, MAX_BODY_BYTES, MAX_OPERATIONS
-from ingest.pipeline import MAX_WAITING_BYTES
-from ingest.settings import IngestSettings
-from notifier import admission, pages, protocol
-from notifier.settings import NotifierSettings
-from order_state.consumer import PREFETCH_MESSAGES
-from order_state.ownership import FIRST_CLAIM_SECONDS
-from order_state.parking import MAX_WAITING
-from order_state.recording import MAX_FAILURES
-from order_state.settings import OrderStateSettings
-from order_state.worker import FIRST_STALL_SECONDS, MAX_STALL_SECONDS, PASS_BYTES
-from query.settings import QuerySettings
-from shared.commands import MAX_COMMANDS_PER_MESSAGE, MAX_MESSAGE_BYTES
-from shared.database import INDEXES, OPERATION_TIMEOUT_MS, UPDATES_TTL_SECONDS
-from shared.documents import (
+from tracking.devstack.tokens import mint_token
+from tracking_client.live_orders import FINAL_CLOSE_CODES
+from tracking_ingest import metrics as ingest_metrics
+from tracking_ingest.api.bodies import MAX_BATCH_BYTES, MAX_BODY_BYTES, MAX_OPERATIONS
+from tracking_ingest.settings import IngestSettings
+from tracking_ingest.submission.pipeline import MAX_WAITING_BYTES
+from tracking_notifier import metrics as notifier_metrics
+from tracking_notifier.log import event_log
+from tracking_notifier.session import admission
+from tracking_notifier.settings import NotifierSettings
+from tracking_notifier.stream import messages as protocol
+from tracking_order_state import metrics as order_state_metrics
+from tracking_order_state.adapters.outcomes import MAX_UNKNOWN_PER_SENDER, UNKNOWN_LIFE
+from tracking_order_state.adapters.ownership import FIRST_CLAIM_SECONDS
+from tracking_order_state.domain.parking import MAX_PARKED_PER_ORDER
+from tracking_order_state.processing.batch_committer import MAX_FAILURES
+from tracking_order_state.processing.consumer import PREFETCH_MESSAGES
+from tracking_order_state.processing.worker import (
+    BATCH_BYTES,
+    MAX_STALLED_RETRY_SECONDS,
+    STALLED_RETRY_SECONDS,
+)
+from tracking_order_state.settings import OrderStateSettings
+from tracking_query import metrics as query_metrics
+from tracking_query.settings import QuerySettings
+from tracking_shared.auth.revocations import LOOK_SECONDS, MAX_REVOCATIONS
+from tracking_shared.contracts.commands import MAX_COMMANDS_PER_MESSAGE, MAX_MESSAGE_BYTES
+from tracking_shared.contracts.documents import (
     AuditDocument,
     EventDocument,
     Metadata,
@@ -43,14 +51,20 @@ from shared.documents import (
     PartitionDocument,
     RevocationDocument,
     SearchDocument,
+    UnknownOrdersDocument,
     UpdateDocument,
 )
-from shared.revocation_list import LOOK_SECONDS, MAX_REVOCATIONS
-from shared.settings import Settings, SettingsError, check_token_settings
-from shared.topology import DEAD_MAX_MESSAGES, DELIVERY_LIMIT, QUEUE_MAX_BYTES, QUEUE_MAX_MESSAGES
-from shared.workflow import DEFAULT_WORKFLOW
-from tracking.live import FINAL_CLOSE_CODES
-from tracking.tokens import mint_token
+from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
+from tracking_shared.errors import SettingsError
+from tracking_shared.messaging.topology import (
+    DEAD_MAX_MESSAGES,
+    DELIVERY_LIMIT,
+    QUEUE_MAX_BYTES,
+    QUEUE_MAX_MESSAGES,
+)
+from tracking_shared.settings import Settings, check_token_settings
+from tracking_shared.storage.database import INDEXES, OPERATION_TIMEOUT_MS, UPDATES_TTL_SECONDS
+from tracking_shared.telemetry import metrics as shared_metrics
 
 SERVICES: dict[str, type[Settings]] = {
     "ingest": IngestSettings,
@@ -64,6 +78,7 @@ DOCUMENTS = {
     "order_events": EventDocument,
     "order_search": SearchDocument,
     "updates": UpdateDocument,
+    "unknown_orders": UnknownOrdersDocument,
     "parked": ParkedDocument,
     "partitions": PartitionDocument,
     "revocations": RevocationDocument,
@@ -128,18 +143,18 @@ def test_every_variable_of_the_compose_file_is_in_its_table() -> None:
 def test_every_metric_is_in_its_table() -> None:
     documented = {
         (row["metric"], row["type"], row["labels"]): row["of"]
-        for row in only_table("docs/operations.md", "## What to watch")
+        for row in only_table("docs/operations.md", "## Metrics")
     }
     assert documented == dict(metrics())
 
 
 def metrics() -> Iterator[tuple[tuple[str, str, str], str]]:
     owners = {
-        "ingest, query, order-state": shared.metrics,
-        "ingest": ingest.metrics,
-        "order-state": order_state.metrics,
-        "notifier": notifier.metrics,
-        "query": query.metrics,
+        "ingest, query, order-state": shared_metrics,
+        "ingest": ingest_metrics,
+        "order-state": order_state_metrics,
+        "notifier": notifier_metrics,
+        "query": query_metrics,
     }
     for owner, module in owners.items():
         for metric in vars(module).values():
@@ -198,13 +213,13 @@ def indexes() -> Iterator[tuple[str, str, str, str]]:
 
 
 def options_of(document: Any) -> str:
-    if document.get("unique"):
-        return "unique"
+    options = [name for name in ("unique", "sparse") if document.get(name)]
     if "expireAfterSeconds" in document:
         days = document["expireAfterSeconds"] // 86400
-        return f"removed after {days} days" if days else "removed at that time"
+        options.append(f"removed after {days} days" if days else "removed at that time")
     conditions = document.get("partialFilterExpression", {})
-    return ", ".join(f"only where {key} = {yaml.dump(value).split()[0]}" for key, value in conditions.items())
+    options += [f"only where {key} = {yaml.dump(value).split()[0]}" for key, value in conditions.items()]
+    return ", ".join(options)
 
 
 def test_every_claim_of_a_token_is_in_its_table() -> None:
@@ -214,7 +229,7 @@ def test_every_claim_of_a_token_is_in_its_table() -> None:
 
 
 def test_every_close_code_is_in_its_table() -> None:
-    rows = only_table("docs/live-updates.md", "## When the connection ends")
+    rows = only_table("docs/live-updates.md", "## Close codes and reconnection")
     ours = {value for name, value in vars(protocol).items() if name.isupper() and isinstance(value, int)}
     codes = {value for value in ours if 1000 <= value < 5000}
     assert {int(row["code"]) for row in rows} == codes | {1011}
@@ -233,14 +248,15 @@ def test_every_close_code_is_in_its_table() -> None:
         ("concurrency", f"| {MAX_COMMANDS_PER_MESSAGE} commands, {MAX_MESSAGE_BYTES // KIB} KiB |"),
         ("concurrency", f"| {QUEUE_MAX_MESSAGES:,} messages, {QUEUE_MAX_BYTES // GIB} GiB |"),
         ("concurrency", f"| {PREFETCH_MESSAGES} messages | they wait in the queue |"),
-        ("concurrency", f"| {PASS_BYTES // KIB} KiB, give or take a message |"),
+        ("concurrency", f"| {BATCH_BYTES // KIB} KiB, give or take a message |"),
         ("concurrency", f"| `orders.dead` | {DEAD_MAX_MESSAGES:,} messages |"),
         ("concurrency", f"returned {DELIVERY_LIMIT} times"),
-        ("concurrency", f"| parked updates of one order | {MAX_WAITING:,}, "),
-        ("concurrency", f"tries again after {FIRST_STALL_SECONDS:.0f} s, then twice as long each time"),
+        ("concurrency", f"| parked updates of one order | {MAX_PARKED_PER_ORDER:,}, "),
+        ("concurrency", f"tries again after {STALLED_RETRY_SECONDS:.0f} s, then twice as long each time"),
         (
             "concurrency",
-            f"waits between attempts grow from {FIRST_STALL_SECONDS:.0f} to {MAX_STALL_SECONDS:.0f} s",
+            f"waits between attempts grow from {STALLED_RETRY_SECONDS:.0f}"
+            f" to {MAX_STALLED_RETRY_SECONDS:.0f} s",
         ),
         ("concurrency", f"has failed {MAX_FAILURES} times"),
         ("concurrency", f"the first attempt gets {FIRST_CLAIM_SECONDS:.0f} s"),
@@ -248,8 +264,11 @@ def test_every_close_code_is_in_its_table() -> None:
         ("concurrency", f"| parked orders of a partition | {MAX_PARKED_ORDERS} (`MAX_PARKED_ORDERS`)"),
         ("concurrency", f"kept for {UPDATES_TTL_SECONDS // 86400} days"),
         ("operations", f"| {UPDATES_TTL_SECONDS // 86400} days |"),
+        ("operations", f"| {UNKNOWN_LIFE.days} days; the newest {MAX_UNKNOWN_PER_SENDER} of a sender"),
+        ("concurrency", f"orders that do not exist for {UNKNOWN_LIFE.days} days"),
+        ("reports", f"newest {MAX_UNKNOWN_PER_SENDER} of a sender in each partition"),
         ("live-updates", f"at most {protocol.MAX_FILTER_VALUES} names"),
-        ("concurrency", f"by clients that come back | {pages.PAGES_BYTES // MIB} MiB |"),
+        ("concurrency", f"by clients that come back | {event_log.SHARED_PAGES_BYTES // MIB} MiB |"),
         ("concurrency", f"| revoked tokens | {MAX_REVOCATIONS:,} entries |"),
         (
             "operations",
@@ -266,4 +285,4 @@ def test_every_close_code_is_in_its_table() -> None:
     ],
 )
 def test_a_bound_is_the_one_in_the_code(page: str, phrase: str) -> None:
-    assert phrase in read(f"docs/{page}.md")
+    assert phrase in " ".join(read(f"docs/{page}.md").split())

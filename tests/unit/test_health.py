@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from shared.broker import BrokerUnavailable
-from shared.health import SharedCheck
+from tracking_shared.http.health import SharedCheck
+from tracking_shared.messaging.errors import BrokerUnavailable
 
 
 class Dependency:

@@ -6,18 +6,20 @@ from datetime import datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
-from test_recording import MemoryStore, nothing
+from test_recording import MemoryStore, nothing, processor_on
 
 from builders import create_command, update_command
-from order_state.decided import AnyCommand
-from order_state.recording import Recorder
-from order_state.share import Share
-from order_state.standstill import REPEAT_SECONDS, STILL_SECONDS, Standstills, wake_messages
-from shared.commands import ReleaseOrder, decode_commands
-from shared.documents import horizon_of
-from shared.partitioning import partition_of
-from shared.timestamps import UNIX_EPOCH, now
-from shared.workflow import DEFAULT_WORKFLOW
+from tracking_order_state.processing.partition_watch import (
+    REPEAT_SECONDS,
+    STALLED_AFTER_SECONDS,
+    StalledHorizons,
+    claim_requests,
+)
+from tracking_order_state.processing.stages import PartitionBatch, PartitionState, ReceivedBatch
+from tracking_shared.contracts.commands import AnyCommand, ReleaseOrder, decode_commands
+from tracking_shared.contracts.documents import horizon_of
+from tracking_shared.contracts.identifiers import partition_of
+from tracking_shared.contracts.timestamps import UNIX_EPOCH, now
 
 SKEW_SECONDS = st.integers(-90, 90)
 START = now()
@@ -32,10 +34,10 @@ class Owner:
     time: list[datetime]
 
     def record(self, command: AnyCommand | None) -> None:
-        """Claims the partition and does one pass, with a command or without."""
-        recorder = Recorder(self.store, DEFAULT_WORKFLOW, 100, lambda: self.time[0] + self.skew)  # type: ignore[arg-type]
-        share = Share(0, None, [], nothing, [command] if command else [])
-        asyncio.run(recorder.record([share]))
+        """Claims the partition and processes one batch, with a command or without."""
+        processor = processor_on(self.store, clock=lambda: self.time[0] + self.skew)
+        part = PartitionBatch(PartitionState(0, nothing), commands=[command] if command else [])
+        asyncio.run(processor.commit(ReceivedBatch([part])))
 
 
 def recorded_times(store: MemoryStore) -> dict[tuple[str, object], datetime]:
@@ -49,17 +51,17 @@ def recorded_times(store: MemoryStore) -> dict[tuple[str, object], datetime]:
 
 
 COMMANDS = st.sampled_from(("nothing", "create", "update", "refused", "commit-poison"))
-PASSES = st.lists(st.tuples(st.integers(0, 2), COMMANDS, st.integers(0, 3000)), max_size=25)
+BATCHES = st.lists(st.tuples(st.integers(0, 2), COMMANDS, st.integers(0, 3000)), max_size=25)
 
 
-@given(st.tuples(SKEW_SECONDS, SKEW_SECONDS, SKEW_SECONDS), PASSES)
+@given(st.tuples(SKEW_SECONDS, SKEW_SECONDS, SKEW_SECONDS), BATCHES)
 def test_nothing_is_recorded_before_a_horizon_that_was_there(
-    skews: tuple[int, ...], passes: list[tuple[int, str, int]]
+    skews: tuple[int, ...], batches: list[tuple[int, str, int]]
 ) -> None:
     store, time = MemoryStore(), [START]
     owners = [Owner(store, timedelta(seconds=skew), time) for skew in skews]
     horizon = UNIX_EPOCH
-    for number, (owner, what, milliseconds) in enumerate(passes):
+    for number, (owner, what, milliseconds) in enumerate(batches):
         before = recorded_times(store)
         time[0] += timedelta(milliseconds=milliseconds)
         owners[owner].record(command_of(what, number))
@@ -90,32 +92,37 @@ def test_where_there_is_nothing_to_write_the_horizon_moves_on_alone_when_it_is_d
     assert store.records.partitions[0]["seq"] == 0
 
 
-def test_a_partition_is_woken_when_its_horizon_stands_still_and_not_too_often() -> None:
-    standstills = Standstills()
+def test_a_claim_is_requested_when_a_horizon_is_stalled_and_not_too_often() -> None:
+    horizons = StalledHorizons()
     moving, still = START, START
-    woken: list[tuple[float, int]] = []
-    for second in range(REPEAT_SECONDS + STILL_SECONDS + 2):
+    requested: list[tuple[float, int]] = []
+    for second in range(REPEAT_SECONDS + STALLED_AFTER_SECONDS + 2):
         moving += timedelta(seconds=1)
-        woken += [
+        requested += [
             (second, partition)
-            for partition in standstills.due({0: moving, 1: still, 2: UNIX_EPOCH}, float(second))
+            for partition in horizons.due({0: moving, 1: still, 2: UNIX_EPOCH}, float(second))
         ]
-    assert woken == [(0, 2), (STILL_SECONDS, 1), (REPEAT_SECONDS, 2), (STILL_SECONDS + REPEAT_SECONDS, 1)]
+    assert requested == [
+        (0, 2),
+        (STALLED_AFTER_SECONDS, 1),
+        (REPEAT_SECONDS, 2),
+        (STALLED_AFTER_SECONDS + REPEAT_SECONDS, 1),
+    ]
 
 
-def test_one_that_has_moved_meanwhile_is_woken_again_at_its_next_standstill() -> None:
-    standstills = Standstills()
-    assert standstills.due({0: START}, 0) == []
-    assert standstills.due({0: START}, 2) == [0]
-    assert standstills.due({0: START + timedelta(seconds=3)}, 3) == []
-    assert standstills.due({0: START + timedelta(seconds=3)}, 5) == [0]
+def test_a_horizon_that_has_moved_meanwhile_is_requested_again_when_it_stalls_again() -> None:
+    horizons = StalledHorizons()
+    assert horizons.due({0: START}, 0) == []
+    assert horizons.due({0: START}, 2) == [0]
+    assert horizons.due({0: START + timedelta(seconds=3)}, 3) == []
+    assert horizons.due({0: START + timedelta(seconds=3)}, 5) == [0]
 
 
 @given(st.integers(1, 64))
-def test_the_message_that_wakes_a_partition_is_one_of_its_own_that_earlier_releases_know(
+def test_the_request_for_a_claim_is_a_command_of_the_partition_that_earlier_releases_know(
     partitions: int,
 ) -> None:
-    for partition, body in enumerate(wake_messages(partitions)):
+    for partition, body in enumerate(claim_requests(partitions)):
         [command] = decode_commands(body)
         assert isinstance(command, ReleaseOrder)
         assert partition_of(command.order_id, partitions) == partition

@@ -11,11 +11,18 @@ from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
 from builders import create_command, update_command
-from ingest.dispatcher import Dispatcher
-from notifier.events import UndecodableEvents, decode_events
-from shared.commands import UndecodableMessage, decode_commands, encode_command
-from shared.outcomes import Outcome, UndecodableReplies, decode_replies
-from shared.workflow import DEFAULT_WORKFLOW
+from tracking_ingest.submission.dispatcher import Dispatcher
+from tracking_notifier.errors import UndecodableEvents
+from tracking_notifier.stream.events import decode_events
+from tracking_shared.contracts.commands import (
+    Outcome,
+    UndecodableMessage,
+    UndecodableReplies,
+    decode_commands,
+    decode_replies,
+    encode_command,
+)
+from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
 
 PARTITIONS = 4
 

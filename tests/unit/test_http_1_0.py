@@ -12,9 +12,9 @@ from fastapi.responses import StreamingResponse
 
 from answers import Answer
 from raw_http import RawConnection
-from shared.connections import bounded_protocol
-from shared.edges import edges_of
-from shared.settings import Settings
+from tracking_shared.http.connections import bounded_protocol
+from tracking_shared.http.http_limits import http_limits_of
+from tracking_shared.settings import Settings
 
 SETTINGS = Settings(amqp_url="amqp://unused", mongodb_url="mongodb://unused", jwt_secret="s" * 32)
 
@@ -47,7 +47,7 @@ def application() -> FastAPI:
 
 @asynccontextmanager
 async def serving() -> AsyncIterator[str]:
-    protocol = bounded_protocol(edges_of(SETTINGS), 100)
+    protocol = bounded_protocol(http_limits_of(SETTINGS), 100)
     config = uvicorn.Config(application(), log_config=None, lifespan="off", ws="none", http=protocol)
     server = uvicorn.Server(config)
     listener = socket()

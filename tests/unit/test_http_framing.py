@@ -15,11 +15,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from answers import Answer
 from raw_http import RawConnection, exchange
-from shared.connections import BoundedProtocol, bounded_protocol
-from shared.edges import edges_of
-from shared.request_parser import UpgradeIgnoringParser
-from shared.settings import Settings
-from tracking.processes import wait_until
+from tracking.devstack.processes import wait_until
+from tracking_shared.http.connections import BoundedProtocol, bounded_protocol
+from tracking_shared.http.http_limits import http_limits_of
+from tracking_shared.http.request_parser import UpgradeIgnoringParser
+from tracking_shared.settings import Settings
 
 H2C = "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
 OFFERS = {
@@ -56,7 +56,7 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 @asynccontextmanager
 async def serving(app: ASGIApp) -> AsyncIterator[uvicorn.Server]:
     """A server with the protocol of our services."""
-    protocol = bounded_protocol(edges_of(SETTINGS), 100)
+    protocol = bounded_protocol(http_limits_of(SETTINGS), 100)
     config = uvicorn.Config(app, port=0, log_config=None, lifespan="off", ws="none", http=protocol)
     server = uvicorn.Server(config)
     async with asyncio.TaskGroup() as group:

@@ -11,9 +11,9 @@ import pytest
 from pages import read, section
 
 from issuers import Issuer, new_key, public_jwk
-from shared.access import Principal
-from shared.settings import Settings, check_token_settings
-from shared.tokens import TokenError, TokenVerifier
+from tracking_shared.auth.tokens import TokenError, TokenVerifier
+from tracking_shared.contracts.access import Principal
+from tracking_shared.settings import Settings, check_token_settings
 
 PAGE = "docs/identity-providers.md"
 TENANT = "8f2c1f6e-3d0b-4a55-9c1e-0d7a2b9e4c11"
@@ -156,7 +156,7 @@ def verified(provider: Provider, issuer: Issuer, **changed: Any) -> Principal:
 
 def test_every_recipe_of_the_page_is_tested() -> None:
     headings = {line.removeprefix("## ") for line in read(PAGE).splitlines() if line.startswith("## ")}
-    assert headings - {"What the services need to know"} == {provider.heading for provider in PROVIDERS}
+    assert headings - {"Settings"} == {provider.heading for provider in PROVIDERS}
 
 
 @each_provider

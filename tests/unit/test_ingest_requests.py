@@ -2,9 +2,8 @@
 
 import pytest
 
-from ingest.bodies import CreateBody, UpdateBody
-from ingest.parsing import BadOperation, parse_batch, parse_body
-from ingest.requests import (
+from tracking_ingest.api.bodies import BadOperation, CreateBody, UpdateBody, parse_batch, parse_body
+from tracking_ingest.api.requests import (
     DEFAULT_WAIT_SECONDS,
     MAX_BATCH_KEY_CHARACTERS,
     MAX_WAIT_SECONDS,
@@ -12,8 +11,8 @@ from ingest.requests import (
     batch_key_of,
     preferences_of,
 )
-from shared.identifiers import is_identifier
-from shared.problems import ProblemError
+from tracking_shared.contracts.identifiers import is_identifier
+from tracking_shared.contracts.problems import ProblemError
 
 USUAL = Preferences(DEFAULT_WAIT_SECONDS, respond_async=False)
 ASYNC = Preferences(0, respond_async=True)

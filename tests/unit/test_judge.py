@@ -12,8 +12,8 @@ from notifier_samples import History as Samples
 from notifier_samples import merchant_of
 
 from judge import History, Record, Sighting, faults_of, history_of, orders_due
-from shared.cursors import Position
-from shared.documents import EventDocument
+from tracking_shared.contracts.cursors import Position
+from tracking_shared.contracts.documents import EventDocument
 from viewers import EVERYBODY, Viewer, random_viewers
 
 LIVES = {

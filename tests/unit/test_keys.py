@@ -10,9 +10,9 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ec, ed448
 
 from issuers import Issuer, new_key, public_jwk
-from shared.key_ring import KeyRing
-from shared.keys import MAX_JWKS_BYTES, MAX_KEYS, InvalidKeys, KeySet, parse_jwks
-from shared.settings import MIN_SECRET_BYTES, Settings, SettingsError, check_token_settings
+from tracking_shared.auth.keys import MAX_JWKS_BYTES, MAX_KEYS, InvalidKeys, KeyRing, KeySet, parse_jwks
+from tracking_shared.errors import SettingsError
+from tracking_shared.settings import MIN_SECRET_BYTES, Settings, check_token_settings
 
 SECRET = "s" * MIN_SECRET_BYTES
 

@@ -7,11 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import TIME, create_command, update_command
-from order_state.lifecycle import Refusal, Slot, decide
-from order_state.metadata import MAX_BYTES, MAX_KEYS, merge_metadata
-from shared.commands import CreateOrder, UpdateOrder
-from shared.documents import EventDocument, OrderDocument, project
-from shared.workflow import DEFAULT_WORKFLOW
+from tracking_order_state.domain.lifecycle import MAX_BYTES, MAX_KEYS, Refusal, Slot, decide, merge_metadata
+from tracking_shared.contracts.commands import CreateOrder, UpdateOrder
+from tracking_shared.contracts.documents import EventDocument, OrderDocument, project
+from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
 
 SLOT = Slot(partition=3, seq=7, time=TIME)
 STATUSES = sorted(DEFAULT_WORKFLOW.statuses)

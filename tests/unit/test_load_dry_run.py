@@ -2,14 +2,13 @@
 
 from pathlib import Path
 
-from shared.workflow import DEFAULT_WORKFLOW
-from tracking.load.arrange import arranged
 from tracking.load.dry_run import check_order
 from tracking.load.header import parse_map
+from tracking.load.order_records import sort_records
 from tracking.load.readers import Files, read_files
 from tracking.load.spool import open_spool
-from tracking.load.summary import Summary
-from tracking.load.view import describe_check
+from tracking.load.summary import Summary, describe_check
+from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
 
 HEADER = "order_id,merchant_id,customer_name,Tel,status,occurred_at,metadata,op"
 
@@ -22,7 +21,7 @@ def _checked(folder: Path, *rows: str) -> Summary:
     with open_spool() as spool:
         spool.add_all(read_files(files))
         for records in spool.orders():
-            check_order(arranged(records, DEFAULT_WORKFLOW), DEFAULT_WORKFLOW, summary)
+            check_order(sort_records(records, DEFAULT_WORKFLOW), DEFAULT_WORKFLOW, summary)
     return summary
 
 
@@ -57,5 +56,5 @@ def test_faults_are_told_with_line_column_and_value(tmp_path: Path) -> None:
         'op "delete": must be create or update',
         "the order would be created by then; it cannot become delivered",
     ]
-    assert summary.left_out == {"not valid": 5, "unknown status": 1, "invalid-transition": 1}
+    assert summary.not_sent == {"not valid": 5, "unknown status": 1, "invalid-transition": 1}
     assert "faults 7 (5 not valid, 1 invalid-transition, 1 unknown status)" in describe_check(summary)

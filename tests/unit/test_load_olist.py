@@ -7,8 +7,8 @@ from typing import Any
 import orjson
 import pytest
 
-from tracking.load.faults import UnreadableFile, UnreadableRecord
 from tracking.load.olist import Catalogue, operations_of, read_olist, with_offset
+from tracking.load.records import UnreadableFile, UnreadableRecord
 
 ORDER = {
     "order_id": "order1",
@@ -148,7 +148,7 @@ def test_whatever_is_not_sent_is_told_with_its_line_and_reason(tmp_path: Path) -
 
     records = list(read_olist([customers, orders, _write(tmp_path / "c.csv", items)]))
 
-    told = [f"{record.place}: {record.fault.line()}" for record in records if record.fault]
+    told = [f"{record.location}: {record.fault.line()}" for record in records if record.fault]
     assert told == [
         f'{tmp_path}/c.csv:5: price "free": not a number',
         f"{tmp_path}/b.csv:3: order_delivered_customer_date: a step without its time;"

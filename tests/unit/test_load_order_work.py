@@ -8,21 +8,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builders import EVERYONE
-from ingest.answers import batch_line
-from ingest.parsing import BadOperation, parse_batch
-from ingest.requests import CommandFactory
-from order_state.batch import decide_batch
-from order_state.decided import Known
-from shared.access import Principal
-from shared.documents import EventDocument, OrderDocument, UpdateDocument
-from shared.timestamps import now
-from shared.workflow import DEFAULT_WORKFLOW
-from tracking.load.arrange import arranged
-from tracking.load.order_work import OrderWork
+from tracking.load.order_records import OrderQueue, sort_records
 from tracking.load.readers import Files, read_files
 from tracking.load.records import Record
 from tracking.load.spool import open_spool
 from tracking.load.summary import Summary
+from tracking_ingest.api.answers import batch_line
+from tracking_ingest.api.bodies import BadOperation, parse_batch
+from tracking_ingest.api.requests import CommandFactory
+from tracking_order_state.domain.batch import decide_batch
+from tracking_order_state.domain.decisions import Known
+from tracking_shared.contracts.access import Principal
+from tracking_shared.contracts.documents import EventDocument, OrderDocument, UpdateDocument, update_key
+from tracking_shared.contracts.timestamps import now
+from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
 
 HEADER = "order_id,merchant_id,customer_name,customer_contact_ref,status,occurred_at"
 CREATE = "o-1,acme,Ada,crm-1,,2026-11-01T08:00:00Z"
@@ -33,8 +32,8 @@ class Server:
 
     def __init__(self) -> None:
         self.orders: dict[str, OrderDocument] = {}
-        self.updates: dict[str, UpdateDocument] = {}
-        self.events: dict[int, EventDocument] = {}
+        self.events: dict[str, EventDocument] = {}
+        self.refusals: dict[str, UpdateDocument] = {}
         principal = Principal.model_construct(subject="load", source_type="system", grant=EVERYONE)
         self._factory = CommandFactory(principal, DEFAULT_WORKFLOW, "0" * 32)
 
@@ -44,13 +43,16 @@ class Server:
         assert not isinstance(operation, BadOperation), operation
         assert operation.update_id is not None
         command = self._factory.operation(operation, operation.update_id)
-        known = Known(self.orders, self.updates, self.events)
+        known = Known(self.orders, self.events, self.refusals)
         decided = decide_batch(
             [command], known, partition=0, seq=len(self.events), time=now(), workflow=DEFAULT_WORKFLOW
         )
         self.orders |= decided.orders
-        self.updates |= decided.updates
-        self.events |= {event["_id"]: event for event in decided.events}
+        made = {update_key(event["order_id"], event["update_id"]): event for event in decided.events}
+        self.events |= made
+        for key in decided.replaced & made.keys():
+            del self.refusals[key]
+        self.refusals |= decided.refusals
         [outcome] = decided.outcomes
         return batch_line(
             0, command.update_id, command.order_id, outcome, instance="/v1/batch", trace_id=None
@@ -72,13 +74,13 @@ def orders_of(folder: Path, rows: Sequence[str], header: str = HEADER) -> list[l
     path.write_text("\n".join([header, *rows, ""]))
     with open_spool() as spool:
         spool.add_all(read_files(Files([path], lambda _: None)))
-        return [arranged(records, DEFAULT_WORKFLOW) for records in spool.orders()]
+        return [sort_records(records, DEFAULT_WORKFLOW) for records in spool.orders()]
 
 
 def load(server: Server, orders: Iterable[list[Record]]) -> Summary:
     summary = Summary()
     for records in orders:
-        work = OrderWork(records, DEFAULT_WORKFLOW)
+        work = OrderQueue(records, DEFAULT_WORKFLOW)
         while (record := work.next(summary)) is not None:
             work.take(server.decide(record.body), summary)
     return summary
@@ -269,7 +271,7 @@ def test_two_loads_at_once_come_to_what_one_comes_to(
     folder = tmp_path_factory.getbasetemp()
     server, summary = Server(), Summary()
     loads = [
-        OrderWork(records, DEFAULT_WORKFLOW)
+        OrderQueue(records, DEFAULT_WORKFLOW)
         for file in ([*rows, *STEPS], [flat("delivered", 5), *rows])
         for records in orders_of(folder, file)
     ]

@@ -9,9 +9,9 @@ from typing import Any
 import typer
 from pages import blocks, read, section, tables
 
-from tracking.cli import app
-from tracking.load.arrange import MAX_MOMENT_RECORDS
+from tracking.cli.main import app
 from tracking.load.header import COLUMNS
+from tracking.load.order_records import MAX_MOMENT_RECORDS
 from tracking.load.spool import MAX_ORDER_RECORDS
 from tracking.load.summary import MAX_SHOWN
 
@@ -28,18 +28,21 @@ def test_the_columns_are_those_that_are_loaded() -> None:
 
 def test_the_options_are_those_of_the_command() -> None:
     group: Any = typer.main.get_command(app)
-    options = {param.opts[-1] for param in group.commands["load"].params if param.opts[-1].startswith("--")}
+    options = {
+        param.opts[-1] for param in group.get_command(None, "load").params if param.opts[-1].startswith("--")
+    }
     assert set(_column("## Options", "option")) == options
 
 
 def test_the_bounds_are_those_of_the_code() -> None:
-    assert f"the first {MAX_SHOWN} of what" in PAGE
-    assert f"the rows of one order, up to {MAX_ORDER_RECORDS:,}." in PAGE
-    assert f"the same time (up to {MAX_MOMENT_RECORDS})" in PAGE
+    text = " ".join(PAGE.split())
+    assert f"the first {MAX_SHOWN} of what" in text
+    assert f"the rows of one order, up to {MAX_ORDER_RECORDS:,}." in text
+    assert f"the same time (up to {MAX_MOMENT_RECORDS})" in text
 
 
 def test_the_example_says_what_is_printed_below_it(tmp_path: Path) -> None:
-    example = section(PAGE, "## Check first")
+    example = section(PAGE, "## Dry run")
     [program] = blocks(example, "sh")
     printed = example.split("```\n\n```\n")[1].split("```")[0]
 

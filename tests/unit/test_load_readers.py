@@ -7,11 +7,10 @@ from typing import Any
 
 import pytest
 
-from tracking.load.faults import UnreadableFile
 from tracking.load.header import parse_map
-from tracking.load.operations import Reading
+from tracking.load.operations import ReadOptions
 from tracking.load.readers import Files, Format, read_files
-from tracking.load.records import Record
+from tracking.load.records import Record, UnreadableFile
 from tracking.load.sources import MAX_LINE_CHARACTERS
 
 CREATE = {
@@ -48,7 +47,7 @@ def _operations(records: list[Record]) -> list[dict[str, Any]]:
 
 
 def _faults(records: list[Record]) -> list[str]:
-    return [f"{record.place.line}: {record.fault.line()}" for record in records if record.fault]
+    return [f"{record.location.line}: {record.fault.line()}" for record in records if record.fault]
 
 
 def test_a_line_of_ndjson_is_an_operation(tmp_path: Path) -> None:
@@ -57,7 +56,7 @@ def test_a_line_of_ndjson_is_an_operation(tmp_path: Path) -> None:
     [record], _ = _read(path, f"{CREATE_LINE}\n\n")
 
     assert _operations([record]) == [CREATE]
-    assert (str(record.place), record.order_key, record.creates) == (f"{path}:1", "o-1", True)
+    assert (str(record.location), record.order_key, record.creates) == (f"{path}:1", "o-1", True)
 
 
 def test_a_bad_line_is_told_with_its_place_and_the_others_are_read(tmp_path: Path) -> None:
@@ -179,7 +178,7 @@ def test_columns_are_named_put_into_the_metadata_or_left_out(tmp_path: Path) -> 
         tmp_path / "a.csv",
         "BESTELL NR.;Zustand;Gewicht;Farbe\no-1;Zugestellt;2,5;rot\n",
         maps=maps,
-        reading=Reading(status_names={"zugestellt": "delivered"}),
+        options=ReadOptions(status_names={"zugestellt": "delivered"}),
     )
 
     assert _operations(records) == [

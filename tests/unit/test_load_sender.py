@@ -12,20 +12,18 @@ from aiohttp.test_utils import TestServer
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.workflow import DEFAULT_WORKFLOW
-from tracking.batch_client import BatchRefused, is_decided
-from tracking.load.faults import Fault, bad
 from tracking.load.header import Header
-from tracking.load.records import Place, Record
+from tracking.load.records import Fault, Location, Record, unreadable
 from tracking.load.sender import BATCH_BYTES, BATCH_RECORDS, WINDOW_RECORDS, Window, send
-from tracking.load.summary import MAX_SHOWN, Summary
-from tracking.load.view import describe
+from tracking.load.summary import MAX_SHOWN, Summary, describe
+from tracking_client.sender import BatchRefused, is_decided
+from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
 
 
 def _record(order_id: str, line: int = 0, padding: int = 0, *, creates: bool = False) -> Record:
     operation = {"op": "update", "order_id": order_id, "status": "picked_up", "update_id": f"u-{line}"}
     body = orjson.dumps(operation | {"metadata": {"padding": "x" * padding}})
-    return Record(Place("a.csv", line), body, order_id, creates)
+    return Record(Location("a.csv", line), body, order_id, creates)
 
 
 class Ingest:
@@ -149,7 +147,7 @@ def test_the_summary_counts_everything_and_shows_the_first_by_their_place() -> N
     assert summary.is_complete
     for line in reversed(range(4, 34)):
         summary.add_result(_record("o-1", line), _rejected("invalid-transition", 409))
-    summary.add_fault(Record(Place("a.csv", 1), fault=Fault("not JSON")))
+    summary.add_fault(Record(Location("a.csv", 1), fault=Fault("not JSON")))
 
     text = describe(summary)
 
@@ -176,7 +174,7 @@ def test_a_broken_rule_is_told_with_the_files_column_and_without_a_librarys_mann
     summary = Summary(headers={0: Header(["Order No", "Kunde"], ["order_id", "customer_name"])})
     body = orjson.dumps({"order_id": "#1\u202e", "occurred_at": "soon"})
 
-    summary.add_result(Record(Place("a.csv", 2), body), _rejected("validation-failed", 422, errors=errors))
+    summary.add_result(Record(Location("a.csv", 2), body), _rejected("validation-failed", 422, errors=errors))
 
     [(_, _, told)] = summary.shown
     assert told == (
@@ -191,7 +189,7 @@ TERMINAL_ACTS = {chr(code) for code in (*range(32), *range(127, 160), 0x200E, 0x
 
 @given(st.text(), st.text(), st.text())
 def test_nothing_of_a_file_reaches_the_terminal_unescaped(column: str, value: str, detail: str) -> None:
-    told = bad("not so", column, value, detail).fault.line()
+    told = unreadable("not so", column, value, detail).fault.line()
     assert told.isprintable() or not set(told) & {
         chr(n) for n in (*range(32), *range(127, 160), 0x202E, 0x2028)
     }

@@ -4,14 +4,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tracking.load.faults import UnreadableFile
-from tracking.load.records import Place, Record
+from tracking.load.records import Location, Record, UnreadableFile
 from tracking.load.spool import open_spool
 
 
 def _record(order_key: str, line: int) -> Record:
     return Record(
-        Place("a", line), b"{}", order_key, line % 2 == 0, "reaches", None if line % 3 else line / 7
+        Location("a", line), b"{}", order_key, line % 2 == 0, "current_status", None if line % 3 else line / 7
     )
 
 

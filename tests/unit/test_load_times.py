@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracking.load.faults import UnreadableRecord
+from tracking.load.records import UnreadableRecord
 from tracking.load.times import instant_of, with_offset
 
 BERLIN = ZoneInfo("Europe/Berlin")

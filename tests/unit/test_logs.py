@@ -5,7 +5,7 @@ import logging
 import orjson
 import pytest
 
-from shared.logs import PACE_SECONDS, JsonFormatter, PacedLog, trace_id_var
+from tracking_shared.telemetry.logs import PACE_SECONDS, JsonFormatter, PacedLog, trace_id_var
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
 

@@ -26,14 +26,15 @@ from notifier_world import (
     scripts,
 )
 
-from notifier.catchup import HubLagging, LogReplaced, Subscription
-from notifier.filters import Audience, Filter
-from notifier.hub import Hub
-from notifier.protocol import MAX_MESSAGE_BYTES
-from shared.cursors import Position, decode_cursor
-from shared.documents import EventDocument
-from shared.partitioning import partition_of
-from shared.workflow import DEFAULT_WORKFLOW
+from tracking_notifier.errors import HubLagging, LogReplaced
+from tracking_notifier.hub import Hub
+from tracking_notifier.session.catchup import Subscription
+from tracking_notifier.stream.filters import Audience, Filter
+from tracking_notifier.stream.messages import MAX_MESSAGE_BYTES
+from tracking_shared.contracts.cursors import Position, decode_cursor
+from tracking_shared.contracts.documents import EventDocument
+from tracking_shared.contracts.identifiers import partition_of
+from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
 
 Seqs = tuple[int, ...]
 
@@ -112,13 +113,13 @@ class Client(Visitor):
     ) -> None:
         wanted = self.subscription(begin)
         resumed = wanted.after is not None and not wanted.snapshot
-        self.end = wanted.after.seqs if wanted.after and resumed else self.world.hub.head.seqs
+        self.end = wanted.after.seqs if wanted.after and resumed else self.world.hub.position.seqs
         self.live, self.shown = False, {}
         if not resumed:
             self.versions, self.overlap, self.cursor = {}, None, None
         await super().connect(until_message=until_message, live_steps=live_steps, begin=begin)
         if self.live:
-            assert self.owed(self.world.hub.head.seqs) == [[], []], "the hub went on without it"
+            assert self.owed(self.world.hub.position.seqs) == [[], []], "the hub went on without it"
         self.check_orders()
 
     def owed(self, position: Seqs) -> list[list[str]]:

@@ -4,9 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from notifier_samples import History, audiences, changes, is_found
 
-from notifier.filters import Audience, Filter, order_query
-from notifier.topics import TopicIndex
-from shared.access import Grant
+from tracking_notifier.hub import TopicIndex
+from tracking_notifier.stream.filters import Audience, Filter, snapshot_query
+from tracking_shared.contracts.access import Grant
 
 EVERYTHING = Grant(merchants=frozenset("*"))
 
@@ -14,7 +14,7 @@ EVERYTHING = Grant(merchants=frozenset("*"))
 def statuses_got(audience: Audience, *statuses: str) -> list[str]:
     history = History()
     events = [history.apply("o-0", status) for status in statuses]
-    return [event.status for event in events if audience.wants(event)]
+    return [event.status for event in events if audience.matches(event)]
 
 
 def test_the_event_that_leaves_the_filter_is_the_last_one() -> None:
@@ -42,16 +42,16 @@ def test_the_index_finds_exactly_those_who_want_an_event(
     audiences: list[Audience], changes: list[tuple[str, str]], data: st.DataObject
 ) -> None:
     index = TopicIndex()
-    topics = {audience: index.topic(audience) for audience in audiences}
+    topics = {audience: index.get_or_create(audience) for audience in audiences}
     gone = data.draw(st.sets(st.sampled_from(list(topics)))) if topics else set()
     for audience in gone:
         index.discard(topics.pop(audience))
     history = History()
     for change in changes:
         event = history.apply(*change)
-        found = [topic.audience for topic in index.interested(event)]
+        found = [topic.audience for topic in index.matching(event)]
         assert len(found) == len(set(found))
-        assert set(found) == {audience for audience in topics if audience.wants(event)}
+        assert set(found) == {audience for audience in topics if audience.matches(event)}
 
 
 @given(audiences, st.lists(changes, max_size=20))
@@ -61,7 +61,7 @@ def test_the_query_of_a_snapshot_finds_every_order_that_it_shows(
     history = History()
     for change in changes:
         history.apply(*change)
-    query = order_query(audience)
+    query = snapshot_query(audience)
     for order in history.orders.values():
-        if audience.shows(order):
+        if audience.includes(order):
             assert is_found(query, order)

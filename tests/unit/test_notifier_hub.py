@@ -5,12 +5,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from notifier_samples import ORDERS, History, audiences, changes
 
-from notifier.filters import Audience, Filter
-from notifier.hub import Hub
-from notifier.protocol import MAX_MESSAGE_BYTES
-from notifier.topics import Sink, Topic
-from shared.access import Grant
-from shared.cursors import Position, decode_cursor
+from tracking_notifier.hub import Hub, Sink, Topic
+from tracking_notifier.stream.filters import Audience, Filter
+from tracking_notifier.stream.messages import MAX_MESSAGE_BYTES
+from tracking_shared.contracts.access import Grant
+from tracking_shared.contracts.cursors import Position, decode_cursor
 
 EVERYTHING = Audience(Grant(merchants=frozenset("*")), Filter())
 
@@ -30,17 +29,17 @@ class Listener:
         if self.leaves_after == len(self.frames):
             self.leave()
 
-    def log_replaced(self) -> None:
+    def on_log_replaced(self) -> None:
         self.sent_away += 1
         self.leave()
 
     def join(self, hub: Hub, audience: Audience) -> None:
-        self.membership = (hub, hub.join(self, audience))
+        self.membership = (hub, hub.subscribe(self, audience))
 
     def leave(self) -> None:
         assert self.membership is not None
         hub, topic = self.membership
-        hub.leave(self, topic)
+        hub.unsubscribe(self, topic)
 
     @property
     def messages(self) -> list[dict[str, object]]:
@@ -52,7 +51,7 @@ class Listener:
 
 
 def started_hub(partitions: int = 2) -> Hub:
-    hub = Hub(partitions, window_bytes=1024 * 1024)
+    hub = Hub(partitions, recent_bytes=1024 * 1024)
     hub.start(Position("abc", (0,) * partitions))
     return hub
 
@@ -71,14 +70,14 @@ def test_each_gets_what_it_wants_from_its_join_on(
         hub.publish(events)
         for event in events:
             for its_audience, _, wanted in expected:
-                if its_audience.wants(event):
+                if its_audience.matches(event):
                     wanted.append(f"{event.order_id}:{event.version}")
         if flushed:
             hub.flush()
     hub.flush()
     for _, listener, wanted in expected:
         assert listener.got == wanted
-    assert tuple(hub.position) == history.seqs
+    assert tuple(hub.seqs) == history.seqs
 
 
 def test_what_waits_together_travels_together_with_the_last_position() -> None:
@@ -141,7 +140,7 @@ class Detour:
         self.listener.write(frame)
         if self.taken == self.leaves_after:
             self.listener.sink = self.listener
-            self.topic.enter(self.listener)
+            self.topic.add(self.listener)
 
 
 def test_a_connection_whose_sink_changes_gets_everything_once_and_in_order() -> None:
@@ -155,7 +154,7 @@ def test_a_connection_whose_sink_changes_gets_everything_once_and_in_order() -> 
     for number in range(8):
         if number == 2:
             changing.sink = detour
-            topic.enter(changing)
+            topic.add(changing)
         hub.publish([history.apply("o-1", "in_transit")])
         hub.flush()
     assert detour.taken == 3
@@ -170,6 +169,6 @@ def test_a_replaced_log_sends_every_connection_away() -> None:
     hub.start(Position("xyz", (7, 7)))
     assert listener.sent_away == 1
     assert hub.generation > generation
-    assert hub.window.after(0, 0, 10) is None
+    assert hub.recent_events.after(0, 0, 10) is None
     hub.flush()
     assert listener.frames == []

@@ -7,29 +7,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from notifier.filters import Filter
-from notifier.protocol import (
+from tracking_notifier.errors import Refusal
+from tracking_notifier.stream.filters import Filter
+from tracking_notifier.stream.messages import (
     BAD_MESSAGE,
     FilterRequest,
     Refresh,
-    Refusal,
     Subscribe,
     events_message,
     filter_of,
     live_message,
-    parse_message,
+    parse_client_message,
     problem_message,
     resync_message,
     snapshot_message,
     text_frame,
 )
-from shared.workflow import DEFAULT_WORKFLOW
+from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
 
 STATUSES = DEFAULT_WORKFLOW.statuses
 
 
 def parsed(**message: Any) -> Subscribe | Refresh:
-    return parse_message(orjson.dumps(message))
+    return parse_client_message(orjson.dumps(message))
 
 
 def test_a_subscribe_without_a_cursor_wants_a_snapshot() -> None:
@@ -69,7 +69,7 @@ def test_active_orders_are_meant_unless_something_else_is_said(
 @given(st.binary() | st.text().map(str.encode))
 def test_garbage_is_refused(data: bytes) -> None:
     with pytest.raises(Refusal) as refused:
-        parse_message(data)
+        parse_client_message(data)
     assert refused.value.code == BAD_MESSAGE
     assert refused.value.problem is not None
 
@@ -88,7 +88,7 @@ def test_garbage_is_refused(data: bytes) -> None:
 )
 def test_what_two_readers_could_take_in_two_ways_is_no_json(data: bytes) -> None:
     with pytest.raises(Refusal) as refused:
-        parse_message(data)
+        parse_client_message(data)
     assert refused.value.problem is not None
     assert refused.value.problem.slug == "malformed-json"
 
@@ -107,7 +107,7 @@ json_values = st.recursive(
 def test_any_json_is_a_message_or_refused(document: Any) -> None:
     problem = None
     try:
-        parse_message(orjson.dumps(document))
+        parse_client_message(orjson.dumps(document))
     except Refusal as refusal:
         problem = refusal.problem
     assert problem is None or len(problem_message(problem, 32 * "0")) < 16_384

@@ -10,9 +10,9 @@ from jsonschema_rs import Draft202012Validator
 from pages import read
 
 from openapi_checks import SERVICES, Service, app_of, document_of, header_faults, resolved, validator
-from shared.openapi import SERVICE_OPERATIONS
-from shared.problems import CATALOGUE, PROBLEM_MEDIA_TYPE, Problem
-from shared.workflow import DEFAULT_WORKFLOW
+from tracking_shared.contracts.problems import CATALOGUE, PROBLEM_MEDIA_TYPE, Problem
+from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
+from tracking_shared.http.service_app import NEVER_REFUSED
 
 each_service = pytest.mark.parametrize("service", SERVICES)
 
@@ -64,7 +64,7 @@ def test_every_route_is_described_and_nothing_else(service: Service) -> None:
     described = {path for path, methods in document_of(service)["paths"].items()}
     assert described == set(app_of(service).openapi()["paths"])
     for where, operation in operations(service):
-        assert "security" in operation, f"{where} has no line in the table of {service}/openapi.py"
+        assert "security" in operation, f"{where} is not @described"
 
 
 @each_service
@@ -87,7 +87,7 @@ def test_every_operation_but_the_service_s_own_asks_for_a_token_and_says_what_ha
     service: Service,
 ) -> None:
     for where, operation in operations(service):
-        if where.removeprefix("get ") in SERVICE_OPERATIONS:
+        if where.removeprefix("get ") in NEVER_REFUSED:
             assert operation["security"] == [], where
         else:
             assert operation["security"], where
@@ -134,7 +134,7 @@ def test_a_problem_is_described_under_its_status_with_the_headers_that_go_with_i
             response = resolved(service, reference)
             problems = response.get("content", {}).get(PROBLEM_MEDIA_TYPE)
             for slug in problems["examples"] if problems else ():
-                assert str(CATALOGUE[slug][0]) == status, where
+                assert str(CATALOGUE[slug].status) == status, where
                 assert set(Problem(slug, "").headers()) <= set(response["headers"]), (where, slug)
 
 

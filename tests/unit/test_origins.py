@@ -2,7 +2,13 @@
 
 import pytest
 
-from shared.origins import BadOrigin, cross_origin_headers, is_foreign, parse_origins, preflight_headers
+from tracking_shared.policy.origins import (
+    BadOrigin,
+    cross_origin_headers,
+    is_foreign,
+    parse_origins,
+    preflight_headers,
+)
 
 DESK = "https://desk.example"
 

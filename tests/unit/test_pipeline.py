@@ -5,9 +5,9 @@ from contextlib import suppress
 
 import pytest
 
-from ingest.pipeline import MAX_WAITING_BYTES, Pipeline, Submission
-from shared.broker import BrokerUnavailable, PublishRefused
-from shared.commands import MAX_COMMANDS_PER_MESSAGE, MAX_MESSAGE_BYTES
+from tracking_ingest.submission.pipeline import MAX_WAITING_BYTES, Pipeline, Submission
+from tracking_shared.contracts.commands import MAX_COMMANDS_PER_MESSAGE, MAX_MESSAGE_BYTES
+from tracking_shared.messaging.errors import BrokerUnavailable, PublishRefused
 
 
 class Broker:

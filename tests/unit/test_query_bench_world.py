@@ -6,8 +6,8 @@ from statistics import median
 
 from benchmarks.query_shape import DAYS, END, START, events_of, planned_order
 
-from shared.documents import EventDocument, PartitionDocument, project
-from tracking.checker import Inspection, Records
+from tracking.upkeep.checker import Inspection, Records
+from tracking_shared.contracts.documents import EventDocument, PartitionDocument, project
 
 ORDERS = 1_000
 PARTITIONS = 4

@@ -6,13 +6,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from query.list_cursors import Place, decode_place, encode_place
-from query.listing import ListParameters
-from query.sealed_cursors import MAX_CURSOR_CHARACTERS, cursor_key, unseal
-from shared.cursors import InvalidCursor
+from tracking_query.api.page_cursors import (
+    MAX_CURSOR_CHARACTERS,
+    KeysetPosition,
+    cursor_key,
+    decode_position,
+    encode_position,
+    unseal,
+)
+from tracking_query.orders.listing import ListParameters
+from tracking_shared.contracts.cursors import InvalidCursor
 
 KEY = cursor_key("s" * 32)
-PLACE = Place(datetime(2026, 3, 1, 8, 0, 0, 123000, tzinfo=UTC), "o-1")
+POSITION = KeysetPosition(datetime(2026, 3, 1, 8, 0, 0, 123000, tzinfo=UTC), "o-1")
 TIMES = st.integers(-(2**41), 2**42).map(
     lambda milliseconds: datetime(1970, 1, 1, tzinfo=UTC) + timedelta(milliseconds=milliseconds)
 )
@@ -20,9 +26,9 @@ TIMES = st.integers(-(2**41), 2**42).map(
 
 @given(time=TIMES, order_id=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._:\-]{0,63}", fullmatch=True))
 def test_a_place_survives_its_text(time: datetime, order_id: str) -> None:
-    text = encode_place(Place(time, order_id), b"filter", KEY)
+    text = encode_position(KeysetPosition(time, order_id), b"filter", KEY)
     assert len(text) <= MAX_CURSOR_CHARACTERS
-    assert decode_place(text, b"filter", KEY) == Place(time, order_id)
+    assert decode_position(text, b"filter", KEY) == KeysetPosition(time, order_id)
 
 
 ORDER_IDS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._:\-]{0,63}", fullmatch=True)
@@ -30,16 +36,16 @@ ORDER_IDS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._:\-]{0,63}", fullmatch=True)
 
 @given(time=TIMES, order_id=ORDER_IDS, as_of=TIMES)
 def test_a_cursor_keeps_the_horizon_of_the_first_page(time: datetime, order_id: str, as_of: datetime) -> None:
-    text = encode_place(Place(time, order_id, as_of), b"filter", KEY)
+    text = encode_position(KeysetPosition(time, order_id, as_of), b"filter", KEY)
     assert len(text) <= MAX_CURSOR_CHARACTERS
-    assert decode_place(text, b"filter", KEY) == Place(time, order_id, as_of)
+    assert decode_position(text, b"filter", KEY) == KeysetPosition(time, order_id, as_of)
 
 
 @given(order_id=ORDER_IDS, others=st.lists(ORDER_IDS))
 def test_the_release_before_finds_the_same_next_page_by_a_cursor_with_a_horizon(
     order_id: str, others: list[str]
 ) -> None:
-    text = encode_place(Place(PLACE.time, order_id, PLACE.time), b"filter", KEY)
+    text = encode_position(KeysetPosition(POSITION.time, order_id, POSITION.time), b"filter", KEY)
     taken_for_the_id = unseal(text, b"filter", KEY).decode().partition("/")[2]
     for other in others:
         assert (other > taken_for_the_id) == (other > order_id)
@@ -49,15 +55,15 @@ def test_the_release_before_finds_the_same_next_page_by_a_cursor_with_a_horizon(
 @given(text=st.text(max_size=200))
 def test_other_text_is_refused(text: str) -> None:
     with pytest.raises(InvalidCursor):
-        decode_place(text, b"filter", KEY)
+        decode_position(text, b"filter", KEY)
 
 
 def test_a_cursor_is_refused_with_another_filter_or_key() -> None:
-    text = encode_place(PLACE, b"filter", KEY)
+    text = encode_position(POSITION, b"filter", KEY)
     with pytest.raises(InvalidCursor):
-        decode_place(text, b"other", KEY)
+        decode_position(text, b"other", KEY)
     with pytest.raises(InvalidCursor):
-        decode_place(text, b"filter", cursor_key("t" * 32))
+        decode_position(text, b"filter", cursor_key("t" * 32))
 
 
 def test_the_binding_is_the_filter_and_not_the_page() -> None:

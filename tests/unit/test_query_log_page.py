@@ -6,10 +6,10 @@ from typing import Any, cast
 from hypothesis import given
 from hypothesis import strategies as st
 
-from query.log_page import LogPage, in_time_order, keys_of, share
-from shared.cursors import Position
-from shared.documents import EventDocument, position_key
-from shared.timestamps import now
+from tracking_query.log.log_page import LogPage, in_time_order, keys_of, share
+from tracking_shared.contracts.cursors import Position
+from tracking_shared.contracts.documents import EventDocument, position_key
+from tracking_shared.contracts.timestamps import now
 
 COUNTS = st.lists(st.integers(0, 40), min_size=1, max_size=8)
 NOW = now()

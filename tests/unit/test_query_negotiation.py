@@ -2,7 +2,7 @@
 
 import pytest
 
-from query.negotiation import preferred_type, prefers_gzip
+from tracking_query.api.negotiation import preferred_type, prefers_gzip
 
 JSON, CSV, NDJSON = OFFERED = ("application/json", "text/csv", "application/x-ndjson")
 

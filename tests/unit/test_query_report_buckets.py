@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from query.report_buckets import MAX_BUCKETS, Buckets, Interval, TooManyBuckets, cut
+from tracking_query.reports.figures import MAX_BUCKETS, Buckets, Interval, TooManyBuckets, cut
 
 ZONES = ["UTC", "Europe/Berlin", "America/Sao_Paulo", "Asia/Kolkata", "Australia/Lord_Howe", "America/Havana"]
 

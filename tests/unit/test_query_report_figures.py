@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from query import report_figures
-from query.report_figures import Durations, StatusCounts, TooManyRows, percentile, steps
-from shared.documents import EventDocument
-from shared.workflow import Workflow
+from tracking_query.reports import figures as report_figures
+from tracking_query.reports.figures import Durations, StatusCounts, TooManyRows, percentile, steps
+from tracking_shared.contracts.documents import EventDocument
+from tracking_shared.contracts.workflow import Workflow
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 REPAIRS = Workflow(

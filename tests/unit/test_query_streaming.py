@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import AsyncGenerator
 from typing import Any
 
-from query.streaming import Stream
-from shared.database import DatabaseUnavailable
+from tracking_query.orders.exports import Stream
+from tracking_shared.storage.database import DatabaseUnavailable
 
 HTTP = {"type": "http"}
 

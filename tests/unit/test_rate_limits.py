@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.rate_limits import RateLimiter, rate_limit_field
+from tracking_shared.policy.limits import RateLimiter, rate_limit_field
 
 
 class Clock:
@@ -88,10 +88,10 @@ def test_no_one_ever_gets_more_than_a_burst_and_the_pace(
     begun, allowed, most = clock.now, 0, 0
     for pause, cost in steps:
         clock.now += pause
-        standing = limiter.take("ann", cost)
-        assert 0 <= standing.remaining <= burst
-        assert (standing.wait_seconds == 0) == standing.allowed
-        if standing.allowed:
+        state = limiter.take("ann", cost)
+        assert 0 <= state.remaining <= burst
+        assert (state.wait_seconds == 0) == state.allowed
+        if state.allowed:
             allowed, most = allowed + cost, max(most, cost - burst)
         # A cost beyond the burst is a debt: one may be open.
         assert allowed <= burst + rate * (clock.now - begun) + max(most, 0) + 1e-6

@@ -10,28 +10,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from builders import create_command, update_command
-from order_state import parking
-from order_state.decided import AnyCommand, Decided, Known
-from order_state.faults import (
+from tracking.upkeep.checker import Acknowledged, Records, find_faults
+from tracking_order_state.domain import parking
+from tracking_order_state.domain.decisions import Decisions, Known
+from tracking_order_state.domain.partition import PartitionPosition, encode_parked_orders
+from tracking_order_state.errors import (
     MAX_FAULT_CHARS,
-    CannotGoOn,
+    PartitionStalled,
     TooManyParked,
     Unwritable,
     describe,
     fault_of,
 )
-from order_state.horizon import horizon_after, is_due
-from order_state.lines import decode_lines, encode_lines, lines_after
-from order_state.passes import events_to_announce
-from order_state.recording import Recorder
-from order_state.share import Share
-from order_state.store import PartitionPosition
-from shared.access import Grant
-from shared.commands import ReleaseOrder, Source, UpdateOrder
-from shared.database import DatabaseUnavailable
-from shared.documents import EventDocument, ParkedDocument, horizon_of, update_key
-from shared.workflow import DEFAULT_WORKFLOW
-from tracking.checker import Acknowledged, Records, find_faults
+from tracking_order_state.processing.batch_processor import BatchProcessor
+from tracking_order_state.processing.stages import PartitionBatch, PartitionState, ReceivedBatch
+from tracking_shared.contracts.access import Grant
+from tracking_shared.contracts.commands import AnyCommand, ReleaseOrder, Source, UpdateOrder
+from tracking_shared.contracts.documents import EventDocument, ParkedDocument, update_key
+from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
+from tracking_shared.storage.database import DatabaseUnavailable
 
 
 class MemoryStore:
@@ -48,8 +45,7 @@ class MemoryStore:
 
     def _position(self) -> PartitionPosition:
         [partition] = self.records.partitions
-        lines = decode_lines(partition["parked"])
-        return PartitionPosition(0, partition["seq"], partition["commits"], lines, horizon_of(partition))
+        return PartitionPosition.decode(partition)
 
     async def answers(self) -> bool:
         return True
@@ -63,12 +59,11 @@ class MemoryStore:
     async def load(self, commands: Sequence[AnyCommand], parked_orders: Any = ()) -> Known:
         self._fail_on("load", commands)
         keys = {update_key(command.order_id, command.update_id) for command in commands}
-        updates = {update["_id"]: update for update in self.records.updates if update["_id"] in keys}
-        positions = {update["position"] for update in updates.values()}
+        events = {update_key(event["order_id"], event["update_id"]): event for event in self.records.events}
         return Known(
             {order["_id"]: order for order in self.records.orders},
-            updates,
-            {event["_id"]: event for event in self.records.events if event["_id"] in positions},
+            {key: event for key, event in events.items() if key in keys},
+            {update["_id"]: update for update in self.records.updates if update["_id"] in keys},
             {one["_id"]: one for one in self.records.parked if one["_id"] in keys},
         )
 
@@ -78,34 +73,38 @@ class MemoryStore:
             raise ArithmeticError(step)
 
     async def commit(
-        self, positions: Sequence[PartitionPosition], decided: Sequence[Decided]
+        self, positions: Sequence[PartitionPosition], decisions: Sequence[Decisions]
     ) -> list[PartitionPosition]:
-        [position], [result] = positions, decided
+        [position], [result] = positions, decisions
         assert position == self._position()
         if any(event["update_id"].startswith("commit-poison") for event in result.events) and self.poisoned:
             raise Unwritable("11000")
         if result.parked and not self.may_park:
             raise Unwritable("121")
-        if not result.is_empty or is_due(position.horizon, result.time):
+        if result.is_written_at(position):
             self._write(position, result)
             self.commits += 1
             if self.commits == self.lost_answer:
                 raise DatabaseUnavailable("the answer was lost")
         return [self._position()]
 
-    def _write(self, position: PartitionPosition, decided: Decided) -> None:
+    def _write(self, position: PartitionPosition, decisions: Decisions) -> None:
         records = self.records
-        records.events += decided.events
-        records.orders = [o for o in records.orders if o["_id"] not in decided.orders]
-        records.orders += decided.orders.values()
-        records.updates += decided.updates.values()
-        gone = {*decided.released, *decided.parked}
+        records.events += decisions.events
+        records.orders = [o for o in records.orders if o["_id"] not in decisions.orders]
+        records.orders += decisions.orders.values()
+        made = {update_key(event["order_id"], event["update_id"]) for event in decisions.events}
+        gone = {*decisions.refusals, *(decisions.replaced & made)}
+        records.updates = [one for one in records.updates if one["_id"] not in gone]
+        records.updates += decisions.refusals.values()
+        gone = {*decisions.released, *decisions.parked}
         records.parked = [one for one in records.parked if one["_id"] not in gone]
-        records.parked += decided.parked.values()
-        records.partitions[0]["seq"] += len(decided.events)
+        records.parked += decisions.parked.values()
+        records.partitions[0]["seq"] += len(decisions.events)
         records.partitions[0]["commits"] += 1
-        records.partitions[0]["horizon"] = horizon_after(position.horizon, decided.time)
-        records.partitions[0]["parked"] = encode_lines(lines_after(position.lines, decided.lines))
+        after = decisions.position_after(position)
+        records.partitions[0]["horizon"] = after.horizon
+        records.partitions[0]["parked"] = encode_parked_orders(after.parked_orders)
 
     async def parked_command(self, command: AnyCommand) -> ParkedDocument | None:
         key = update_key(command.order_id, command.update_id)
@@ -123,30 +122,37 @@ async def nothing() -> None:
     """The deliveries are ours."""
 
 
+def processor_on(store: MemoryStore, max_parked_orders: int = 100, **options: Any) -> BatchProcessor:
+    """A processor without a broker."""
+    return BatchProcessor(store, None, DEFAULT_WORKFLOW, 1, max_parked_orders, **options)  # type: ignore[arg-type]
+
+
 class Installation:
     """An order-state on a store in memory, and what it told."""
 
     def __init__(self, max_parked_orders: int = 100) -> None:
         self.store = MemoryStore()
-        self.recorder = Recorder(self.store, DEFAULT_WORKFLOW, max_parked_orders)  # type: ignore[arg-type]
+        self.processor = processor_on(self.store, max_parked_orders)
         self.announced: set[int] = set()
         self.told: list[Acknowledged] = []
 
-    def record(self, *messages: AnyCommand | ReleaseOrder, held: Share | None = None) -> list[Any]:
-        """One pass; returns the outcomes of the commands."""
-        share = held or Share(0, None, [], nothing)
-        share.forget()
-        share.commands = commands = [one for one in messages if not isinstance(one, ReleaseOrder)]
-        share.releases = [one for one in messages if isinstance(one, ReleaseOrder)]
-        asyncio.run(self.recorder.record([share]))
-        self.announced |= {event["seq"] for event in events_to_announce(share)}
-        outcomes = share.decided.outcomes[: len(commands)]
+    def record(
+        self, *messages: AnyCommand | ReleaseOrder, stalled: PartitionState | None = None
+    ) -> list[Any]:
+        """One batch; returns the outcomes of the commands."""
+        commands = [one for one in messages if not isinstance(one, ReleaseOrder)]
+        releases = [one for one in messages if isinstance(one, ReleaseOrder)]
+        partition = stalled or PartitionState(0, nothing)
+        part = PartitionBatch(partition, commands=commands, releases=releases)
+        committed = asyncio.run(self.processor.commit(ReceivedBatch([part])))
+        self.announced |= {event["seq"] for event in committed.events()}
+        outcomes = committed.results[0].outcomes[: len(commands)]
         assert len(outcomes) == len(commands)
         for command, outcome in zip(commands, outcomes, strict=True):
             assert outcome is None or outcome["update_id"] == command.update_id
             if outcome is None:
                 self.told.append(Acknowledged(command.order_id, command.update_id, "accepted"))
-        return outcomes
+        return list(outcomes)
 
     def check(self) -> None:
         """Fails unless the records hold, and everything was announced."""
@@ -206,7 +212,7 @@ def test_what_fails_again_keeps_its_place_and_tells_how_it_failed_now() -> None:
     system.check()
     places = {one["place"]: one["error"] for one in system.store.records.parked}
     assert places == {1: places[1], 2: None, 3: None}
-    assert (places[1] or "").startswith("ArithmeticError in order_state.recording.")
+    assert (places[1] or "").startswith("ArithmeticError in tracking_order_state.processing.parking.")
 
 
 @pytest.mark.parametrize("lost", range(1, 9))
@@ -275,7 +281,7 @@ def test_a_stranger_who_waits_for_an_order_before_it_is_there_has_nobody_told_wh
 
 
 def test_a_full_line_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parking, "MAX_WAITING", 2)
+    monkeypatch.setattr(parking, "MAX_PARKED_PER_ORDER", 2)
     system = Installation()
     *_, refused = system.record(*life("bad", "load"))
     assert refused["problem"]["slug"] == "internal-error"
@@ -286,13 +292,13 @@ def test_a_full_line_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_more_orders_than_may_be_parked_stop_the_partition_and_lose_nothing() -> None:
     system = Installation(max_parked_orders=1)
     system.record(*life("bad", "load"))
-    held = Share(0, None, [], nothing)
+    stalled = PartitionState(0, nothing)
     for _ in range(2):
         with pytest.raises(TooManyParked):
-            system.record(*life("good"), *life("worse", "load"), held=held)
+            system.record(*life("good"), *life("worse", "load"), stalled=stalled)
     assert len(system.store.records.parked) == 3
     system.store.poisoned = False
-    system.record(*life("good"), *life("worse", "load"), held=held)
+    system.record(*life("good"), *life("worse", "load"), stalled=stalled)
     system.record(ReleaseOrder(order_id="bad"))
     system.check()
     assert {len(history) for history in system.histories().values()} == {4}
@@ -301,12 +307,12 @@ def test_more_orders_than_may_be_parked_stop_the_partition_and_lose_nothing() ->
 def test_what_cannot_be_parked_either_stops_the_partition_and_loses_nothing() -> None:
     system = Installation()
     system.store.may_park = False
-    held = Share(0, None, [], nothing)
+    stalled = PartitionState(0, nothing)
     for _ in range(2):
-        with pytest.raises(CannotGoOn, match=r"partitions \[0\]: Unwritable \(121\)"):
-            system.record(*life("good"), *life("bad", "commit"), held=held)
+        with pytest.raises(PartitionStalled, match=r"partitions \[0\]: Unwritable \(121\)"):
+            system.record(*life("good"), *life("bad", "commit"), stalled=stalled)
     system.store.may_park = True
-    system.record(*life("good"), *life("bad", "commit"), held=held)
+    system.record(*life("good"), *life("bad", "commit"), stalled=stalled)
     assert [one["update_id"] for one in system.store.records.parked] == ["commit-poison", "2", "3"]
     system.check()
 
@@ -363,7 +369,7 @@ async def fail(error: Exception) -> None:
 
 async def test_a_fault_is_told_without_the_text_of_its_exception(caplog: pytest.LogCaptureFixture) -> None:
     fault = await fault_of(fail(ValueError("Ada Lovelace")))
-    assert (fault or "").startswith("ValueError in order_state.faults.fault_of, line ")
+    assert (fault or "").startswith("ValueError in tracking_order_state.errors.fault_of, line ")
     assert "Lovelace" not in caplog.text
     assert "in fault_of" in caplog.text
     assert len(describe(type("E" * 300, (Exception,), {})())) == MAX_FAULT_CHARS

@@ -3,9 +3,9 @@
 import pytest
 from pymongo.errors import BulkWriteError
 
-from order_state.faults import Unwritable
-from order_state.refusals import DOCUMENT_FAULTS, refusals
-from shared.database import DatabaseUnavailable, driver_errors
+from tracking_order_state.adapters.store import DOCUMENT_FAULTS, refusals
+from tracking_order_state.errors import Unwritable
+from tracking_shared.storage.database import DatabaseUnavailable, driver_errors
 
 
 def refusal(*codes: int, labels: tuple[str, ...] = ()) -> BulkWriteError:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.request_heads import host_fault, origin_form
+from tracking_shared.http.request_parser import host_fault, origin_form
 
 
 @pytest.mark.parametrize("host", ["a.example", "a.example:8001", "[::1]:8001", "127.0.0.1", "", "localhost:"])

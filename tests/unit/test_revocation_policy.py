@@ -7,11 +7,11 @@ from typing import Any
 import jwt
 import pytest
 
-from shared.access import Principal
-from shared.documents import RevocationDocument
-from shared.revocations import Revocations, revocations_of
-from shared.settings import Settings
-from shared.tokens import TokenError, TokenVerifier
+from tracking_shared.auth.revocations import Revocations, revocations_of
+from tracking_shared.auth.tokens import TokenError, TokenVerifier
+from tracking_shared.contracts.access import Principal
+from tracking_shared.contracts.documents import RevocationDocument
+from tracking_shared.settings import Settings
 
 SECRET = "a-secret-of-the-tests-0123456789abcdef"
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC).timestamp()

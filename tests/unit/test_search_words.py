@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pages import ROOT
 
-from shared.search_words import (
+from tracking_shared.contracts.texts import (
     MAX_SEARCHED_WORDS,
     MAX_WORD_CHARACTERS,
     MAX_WORDS,

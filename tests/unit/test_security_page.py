@@ -4,7 +4,7 @@ import re
 
 from pages import ROOT, read, section, tables
 
-from shared.audit_trail import ACTIONS
+from tracking_shared.storage.audit_trail import ACTIONS
 
 PAGE = "docs/security.md"
 

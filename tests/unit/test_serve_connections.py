@@ -8,7 +8,9 @@ from contextlib import contextmanager
 
 import pytest
 
-from shared.broker import BrokerUnavailable, Connection, connect, serve_connections
+from tracking_shared.messaging.connection import Connection, connect
+from tracking_shared.messaging.errors import BrokerUnavailable
+from tracking_shared.messaging.reconnection import serve_connections
 
 STEPS = 150
 """Turns of the event loop after which it is told to end: more than one attempt to connect takes."""

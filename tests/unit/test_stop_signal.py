@@ -7,7 +7,7 @@ import pytest
 
 _PROGRAM = """
 import asyncio, os, signal
-from shared.serving import stop_signal
+from tracking_shared.serving import stop_signal
 
 signal.signal(signal.SIGHUP, signal.{before})
 

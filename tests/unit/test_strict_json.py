@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.strict_json import (
+from tracking_shared.contracts.strict_json import (
     InexactNumber,
     NotStrict,
     refuse_ambiguous,

@@ -11,13 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.documents import AuditDocument
-from tracking.audit import describe
-from tracking.command_options import printable_lines, say
-from tracking.event_lines import event_line, refusal_line
-from tracking.json_lines import json_line
-from tracking.report_view import report_text
-from tracking.terminal_text import printable
+from tracking.cli.report import report_text
+from tracking.terminal import echo, event_line, json_line, printable, printable_lines, refusal_line
+from tracking.upkeep.audit import describe
+from tracking_shared.contracts.documents import AuditDocument
 
 HOSTILE = "a\u202eb\x1b[31m\u2066"
 SHOWN = "a\\u202eb\\u001b[31m\\u2066"
@@ -61,7 +58,7 @@ def test_whatever_a_command_says_is_printable(capsys: pytest.CaptureFixture[str]
         subject=HOSTILE,
         details={"error": HOSTILE},
     )
-    say(f"one\n{describe(entry)}")
+    echo(f"one\n{describe(entry)}")
     written = capsys.readouterr().out
     assert written.splitlines()[0] == "one"
     assert written.count(SHOWN) >= 2
@@ -83,16 +80,16 @@ def test_json_for_programs_stays_the_same_document(document: dict[str, str], enc
 
 SPEAKS = """
 import logging
-from tracking import cli
-from tracking.command_options import say
-from tracking.report_view import report_text
-from tracking.event_lines import event_line
+from tracking.cli import main as cli
+from tracking.terminal import echo
+from tracking.cli.report import report_text
+from tracking.terminal import event_line
 from rich.console import Console
 
 def speak():
     logging.getLogger("x").warning("J\\u00f6rg \\u202e")
     row = {"status": "m\\u00fcde", "age_from": 0, "age_to": None, "count": 2}
-    say(report_text("open-orders", {"rows": [row]}, 40))
+    echo(report_text("open-orders", {"rows": [row]}, 40))
     Console(highlight=False).print(event_line(EVENT), soft_wrap=True)
     return 0
 

@@ -6,10 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracking.audit import describe
-from tracking.event_lines import event_line
-from tracking.revoke import SubjectRevocation
-from tracking.terminal_text import printable
+from tracking.cli.token_commands import SubjectRevocation
+from tracking.terminal import event_line, printable
+from tracking.upkeep.audit import describe
 
 HOSTILE = "ann\u202e\u2066x\u200b"
 ESCAPED = "ann\\u202e\\u2066x\\u200b"

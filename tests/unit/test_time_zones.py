@@ -5,9 +5,9 @@ from zoneinfo import ZoneInfo
 import pytest
 from pydantic import ValidationError
 
-from query.report_answers import RangeParameters
-from shared.time_zones import time_zones
-from tracking.report import NoReport, time_of_option
+from tracking.cli.report import NoReport, time_of_option
+from tracking_query.reports.answers import RangeParameters
+from tracking_shared.contracts.timestamps import time_zones
 
 NO_PLACES = [
     "localtime",

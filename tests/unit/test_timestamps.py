@@ -7,8 +7,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter, ValidationError
 
-from shared.timestamps import Timestamp, format_time, to_milliseconds
-from tracking.instants import parse_instant
+from tracking.upkeep.audit import parse_instant
+from tracking_shared.contracts.timestamps import Timestamp, format_time, to_milliseconds
 
 EARLIEST, LATEST = (datetime(year, 1, 3, tzinfo=UTC).replace(tzinfo=None) for year in (1900, 2199))
 

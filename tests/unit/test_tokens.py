@@ -15,11 +15,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from issuers import Issuer
-from shared import tokens
-from shared.access import Principal
-from shared.key_ring import KeyRing
-from shared.settings import Settings
-from shared.tokens import MAX_TOKEN_BYTES, TokenError, TokenVerifier, UnknownKey
+from tracking_shared.auth import tokens
+from tracking_shared.auth.keys import KeyRing
+from tracking_shared.auth.tokens import MAX_TOKEN_BYTES, TokenError, TokenVerifier, UnknownKey
+from tracking_shared.contracts.access import Principal
+from tracking_shared.settings import Settings
 
 SECRET = "a-secret-of-the-tests-0123456789abcdef"
 OLD_SECRET = "an-older-secret-of-the-tests-0123456789"

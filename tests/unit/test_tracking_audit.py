@@ -6,11 +6,11 @@ from typing import Any
 
 import pytest
 
-from shared.audit_trail import Actor, AuditTrail
-from shared.documents import AuditDocument
-from shared.timestamps import now
-from tracking.audit import actor_of, describe, time_since, trail_of
-from tracking.tokens import InvalidClaims
+from tracking.devstack.tokens import InvalidClaims
+from tracking.upkeep.audit import actor_of, audit_trail_of, describe, time_since
+from tracking_shared.contracts.documents import AuditDocument
+from tracking_shared.contracts.timestamps import now
+from tracking_shared.storage.audit_trail import Actor, AuditTrail
 
 TIME = datetime(2026, 3, 1, 8, tzinfo=UTC)
 
@@ -66,9 +66,9 @@ def test_what_is_no_time(text: str) -> None:
 def test_a_wrong_number_of_days_is_refused(days: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUDIT_DAYS", days)
     with pytest.raises(InvalidClaims, match="AUDIT_DAYS"):
-        trail_of(None)  # type: ignore[arg-type] # it is not reached
+        audit_trail_of(None)  # type: ignore[arg-type] # it is not reached
 
 
 def test_the_days_of_the_environment_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AUDIT_DAYS", "7")
-    assert isinstance(trail_of(None), AuditTrail)  # type: ignore[arg-type] # only kept
+    assert isinstance(audit_trail_of(None), AuditTrail)  # type: ignore[arg-type] # only kept

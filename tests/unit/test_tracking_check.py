@@ -1,8 +1,7 @@
 """What `tracking check` says of its findings."""
 
-from shared.topology import DEAD_QUEUE
-from tracking.check import Report, describe
-from tracking.examination import Findings
+from tracking.upkeep.check import Findings, Report, describe
+from tracking_shared.messaging.topology import DEAD_QUEUE
 
 
 def test_sound_records() -> None:

@@ -4,10 +4,15 @@ import sys
 
 import pytest
 import typer
+from pages import read, section, tables
 from typer.testing import CliRunner
 
-from tracking.cli import app, main
-from tracking.stack_commands import parse_replicas
+from tracking.cli.main import app, main
+from tracking.cli.stack_commands import parse_replicas
+from tracking.errors import CommandError, ExitCode
+from tracking_client import TrackingClientError
+from tracking_shared.errors import SettingsError
+from tracking_shared.serving import EXIT_CONFIGURATION, EXIT_UNAVAILABLE
 
 
 def test_replicas_by_service() -> None:
@@ -82,3 +87,39 @@ def test_a_command_that_is_asked_for_nothing_shows_its_help(
         main()
     assert not left.value.code
     assert "Usage: tracking" in capsys.readouterr().out
+
+
+def test_the_exit_codes_of_the_page_are_those_of_the_commands() -> None:
+    rows = tables(section(read("docs/operations.md"), "## Start, stop, upgrade"))[0]
+    meanings = {int(row["exit code"]): row["meaning"] for row in rows}
+    assert meanings == {code.value: code.meaning.replace("`", "") for code in ExitCode}
+
+
+def test_the_stack_ends_with_the_codes_of_the_services() -> None:
+    assert (ExitCode.CONFIGURATION, ExitCode.UNAVAILABLE) == (EXIT_CONFIGURATION, EXIT_UNAVAILABLE)
+
+
+class _Unavailable(CommandError):
+    exit_code = ExitCode.UNAVAILABLE
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (CommandError("no\x1b luck"), 1),
+        (_Unavailable("no\x1b luck"), 69),
+        (TrackingClientError("no\x1b luck"), 1),
+        (SettingsError("no\x1b luck"), 1),
+    ],
+)
+def test_an_expected_error_is_one_line_and_an_exit_code(
+    error: Exception, code: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setitem(main.__globals__, "app", fail)
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == code
+    assert capsys.readouterr().err == "tracking: no\\u001b luck\n"

@@ -3,9 +3,9 @@
 import jwt
 import pytest
 
-from query.settings import QuerySettings
-from tracking import console_settings as module
-from tracking.console_settings import console_settings
+from tracking.devstack import service_process as module
+from tracking.devstack.service_process import console_settings
+from tracking_query.settings import QuerySettings
 
 SECRET = "a-secret-of-the-console-tests-0123456789"
 PORTS = {"ingest": 1001, "query": 1002, "notifier": 1003, "order-state": 1004}

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tracking.data_folder import DataFolder, FolderUnusable, open_data_folder
+from tracking.devstack.data_folder import DataFolder, FolderUnusable, open_data_folder
 
 
 @pytest.fixture(autouse=True)
@@ -84,7 +84,7 @@ def test_a_large_log_is_set_aside_while_its_writer_goes_on(tmp_path: Path) -> No
     with log.open("a") as writer:
         writer.write("x" * 100)
         writer.flush()
-        folder.set_logs_aside(larger_than_bytes=50)
+        folder.rotate_logs(larger_than_bytes=50)
         writer.write("y")
 
     assert log.read_text() == "y"

@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from tracking.event_lines import describe_duration, event_line, lateness
+from tracking.terminal import describe_duration, event_line, lateness
 
 EVENT = {
     "data": {

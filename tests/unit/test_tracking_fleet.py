@@ -3,9 +3,9 @@
 from collections import Counter
 from random import Random
 
-from shared.identifiers import is_identifier
-from shared.workflow import DEFAULT_WORKFLOW
 from tracking.fleet import MERCHANTS, Plan, plan_order
+from tracking_shared.contracts.identifiers import is_identifier
+from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
 
 
 def _plans(number: int = 500) -> list[Plan]:

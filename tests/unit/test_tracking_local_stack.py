@@ -5,8 +5,7 @@ from pathlib import Path
 import jwt
 import pytest
 
-from tracking.data_folder import DataFolder
-from tracking.local_stack import own_token, places_of
+from tracking.devstack.data_folder import DataFolder, issuer_claims_of, own_token
 
 SECRET = "s" * 32
 STACK = {"jwt_secret": SECRET, "jwt_issuer": "https://issuer.example", "jwt_audience": "tracking"}
@@ -34,18 +33,18 @@ def test_a_token_names_issuer_and_audience_of_the_running_stack(folder: Path) ->
 
 def test_the_environment_goes_before_the_running_stack(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("JWT_ISSUER", "https://other.example")
-    assert places_of(folder) == {"iss": "https://other.example", "aud": "tracking"}
+    assert issuer_claims_of(folder) == {"iss": "https://other.example", "aud": "tracking"}
 
 
 def test_a_secret_of_another_installation_takes_nothing_from_the_running_stack(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("JWT_SECRET", SECRET)
-    assert places_of(folder) == {"iss": STACK["jwt_issuer"], "aud": STACK["jwt_audience"]}
+    assert issuer_claims_of(folder) == {"iss": STACK["jwt_issuer"], "aud": STACK["jwt_audience"]}
     monkeypatch.setenv("JWT_SECRET", "t" * 32)
-    assert places_of(folder) == {}
+    assert issuer_claims_of(folder) == {}
 
 
 def test_no_stack_names_nothing(folder: Path) -> None:
     DataFolder(folder).retract(None)
-    assert places_of(folder) == {}
+    assert issuer_claims_of(folder) == {}

@@ -7,8 +7,7 @@ from contextlib import aclosing, asynccontextmanager
 import pytest
 from websockets.asyncio.server import ServerConnection, serve
 
-from tracking.live import LiveOrders
-from tracking.local_hosts import is_local
+from tracking_client.live_orders import LiveOrders, is_local
 
 NOBODY = "http://127.0.0.1:9"
 """The port of `discard`, which nothing listens on."""

@@ -2,8 +2,7 @@
 
 import pytest
 
-from tracking.report import NoReport, time_of_option
-from tracking.report_view import duration_text, report_text
+from tracking.cli.report import NoReport, duration_text, report_text, time_of_option
 
 LEG = {"leg_from": "created", "leg_to": "picked_up", "count": 1200, "negative": 1}
 BACKWARDS = {"leg_from": "picked_up", "leg_to": "in_transit", "count": 2, "negative": 2}

@@ -6,13 +6,18 @@ from datetime import UTC, datetime, timedelta
 import jwt
 import pytest
 
-from shared.access import Principal
-from shared.revocations import Revocations
-from shared.settings import Settings
-from shared.timestamps import format_time, now
-from shared.tokens import TokenVerifier
-from tracking.revoke import SubjectRevocation, TokenRevocation, describe, parse_revocation
-from tracking.tokens import InvalidClaims, mint_token
+from tracking.cli.token_commands import (
+    SubjectRevocation,
+    TokenRevocation,
+    describe_revocation,
+    parse_revocation,
+)
+from tracking.devstack.tokens import InvalidClaims, mint_token
+from tracking_shared.auth.revocations import Revocations
+from tracking_shared.auth.tokens import TokenVerifier
+from tracking_shared.contracts.access import Principal
+from tracking_shared.contracts.timestamps import format_time, now
+from tracking_shared.settings import Settings
 
 SECRET = "s" * 32
 TIME = datetime(2026, 3, 1, 8, tzinfo=UTC)
@@ -66,10 +71,10 @@ def test_options_that_make_no_sense(options: tuple[str, str, str, str], said: st
 
 
 def test_it_says_what_was_revoked_and_who_acts_on_it() -> None:
-    said = describe(SubjectRevocation("ann", TIME, None))
+    said = describe_revocation(SubjectRevocation("ann", TIME, None))
     assert "the tokens of ann that were issued before 2026-03-01T08:00:00.000Z" in said
     assert "within 3 seconds, and close open streams" in said
-    assert describe(TokenRevocation("x", None)).startswith("revoked: the token x\n")
+    assert describe_revocation(TokenRevocation("x", None)).startswith("revoked: the token x\n")
 
 
 def test_a_token_of_the_command_line_can_be_revoked_alone_and_with_its_subject() -> None:

@@ -6,9 +6,9 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from issuers import ALGORITHMS, Issuer, new_key
-from shared.settings import Settings
-from shared.tokens import TokenVerifier
-from tracking.tokens import InvalidClaims, mint_token, parse_ttl, read_signing_key
+from tracking.devstack.tokens import InvalidClaims, mint_token, parse_ttl, read_signing_key
+from tracking_shared.auth.tokens import TokenVerifier
+from tracking_shared.settings import Settings
 
 SECRET = "s" * 32
 

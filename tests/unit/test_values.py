@@ -9,18 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from ingest.bodies import CreateBody
-from ingest.parsing import BadOperation, parse_batch, parse_body
-from ingest.requests import CommandFactory
-from notifier.protocol import Refusal, Subscribe, parse_message
-from query.listing import ListParameters, list_query
-from query.reach import narrow
-from shared.access import Grant, Principal
-from shared.commands import CreateOrder
-from shared.http import pointer_errors
-from shared.identifiers import IDENTIFIER_RULE
-from shared.problems import Problem, ProblemError
-from shared.workflow import DEFAULT_WORKFLOW
+from tracking_ingest.api.bodies import BadOperation, CreateBody, parse_batch, parse_body
+from tracking_ingest.api.requests import CommandFactory
+from tracking_notifier.errors import Refusal
+from tracking_notifier.stream.messages import Subscribe, parse_client_message
+from tracking_query.orders.listing import ListParameters, list_query
+from tracking_shared.contracts.access import Grant, Principal, readable_orders
+from tracking_shared.contracts.commands import CreateOrder
+from tracking_shared.contracts.identifiers import IDENTIFIER_RULE
+from tracking_shared.contracts.problems import Problem, ProblemError
+from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
+from tracking_shared.http.service_app import pointer_errors
 
 BOM = b"\xef\xbb\xbf"
 NFC, NFD = "Mu\u00f1oz", "Mun\u0303oz"
@@ -71,12 +70,12 @@ def test_a_contact_is_bounded_in_the_form_in_which_it_is_kept() -> None:
 
 @pytest.mark.parametrize("asked", [NFC, NFD])
 def test_a_customer_is_found_however_the_reference_was_typed_and_stored(asked: str) -> None:
-    query = list_query(ListParameters(customer_ref=asked), narrow(Grant(merchants=["*"]), (), ()))
+    query = list_query(ListParameters(customer_ref=asked), readable_orders(Grant(merchants=["*"])))
     assert set(query.stages[0]["customer.contact_ref"]["$in"]) == {NFC, NFD}
 
 
 def test_a_plain_reference_is_asked_for_as_before() -> None:
-    query = list_query(ListParameters(customer_ref="crm:17"), narrow(Grant(merchants=["*"]), (), ()))
+    query = list_query(ListParameters(customer_ref="crm:17"), readable_orders(Grant(merchants=["*"])))
     assert query.stages[0] == {"customer.contact_ref": {"$eq": "crm:17"}}
 
 
@@ -88,7 +87,7 @@ def test_a_byte_order_mark_before_json_is_ignored() -> None:
         *parse_batch(line, lines=True),
         *parse_batch(line, lines=True),
     ]
-    assert isinstance(parse_message(BOM + b'{"type":"subscribe"}'), Subscribe)
+    assert isinstance(parse_client_message(BOM + b'{"type":"subscribe"}'), Subscribe)
     with pytest.raises(ProblemError):
         parse_body(CreateBody, BOM + BOM + body())
 
@@ -118,7 +117,7 @@ def test_a_leap_second_is_taken_in_bodies_and_in_queries() -> None:
 
 def refused_message(text: str) -> list[dict[str, str]]:
     with pytest.raises(Refusal) as refused:
-        parse_message(text.encode())
+        parse_client_message(text.encode())
     assert isinstance(refused.value.problem, Problem)
     found: list[dict[str, str]] = refused.value.problem.members["errors"]
     return found

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.visible_text import canonical_form, canonical_forms, shows_something
+from tracking_shared.contracts.texts import canonical_form, canonical_forms, shows_something
 
 UNSEEN = [
     *" \u00a0\u2003\u3000\u2028\u2029\u00ad\u034f\u061c\u115f\u1160\u17b4\u180e\u180f\u200b\u200d\u200e",

@@ -1,24 +1,30 @@
-"""The worker: which passes run beside one another, and what becomes of them when one cannot go on."""
+"""The worker: which batches run beside one another, and what becomes of them when one is stalled."""
 
 import asyncio
 from collections.abc import Sequence
 
 import pytest
 
-from order_state import metrics, worker
-from order_state.faults import CannotGoOn, Fenced
-from order_state.lines import NO_LINES
-from order_state.passes import Recorded
-from order_state.share import Share
-from order_state.store import PartitionPosition
-from order_state.worker import Subscription, Worker
-from shared.broker import BrokerUnavailable, Delivery
+from tracking_order_state import metrics
+from tracking_order_state.domain.partition import NOTHING_PARKED, PartitionPosition
+from tracking_order_state.errors import Fenced, PartitionStalled
+from tracking_order_state.processing import worker
+from tracking_order_state.processing.stages import (
+    CommittedBatch,
+    PartitionBatch,
+    PartitionResult,
+    PartitionState,
+    ReceivedBatch,
+)
+from tracking_order_state.processing.worker import PartitionConsumer, Worker
+from tracking_shared.messaging.consumer import Delivery
+from tracking_shared.messaging.errors import BrokerUnavailable
 
 PROMPT_SECONDS = 2
-"""Far less than the patience that a pass in work is given."""
+"""Far less than the time that a batch in work has to end."""
 
 
-AT_START = PartitionPosition(0, 0, 1, NO_LINES)
+AT_START = PartitionPosition(0, 0, 1, NOTHING_PARKED)
 
 
 class EmptyConsumer:
@@ -33,25 +39,50 @@ class EmptyConsumer:
         pass
 
 
-class LosingPasses:
-    """Records all, and loses the broker when it tells of the first pass, once the second is recorded."""
+def committed(received: ReceivedBatch) -> CommittedBatch:
+    """The batch, with nothing in it."""
+    parts = received.parts
+    return CommittedBatch(
+        received, [PartitionResult()] * len(parts), [part.may_be_unpublished for part in parts]
+    )
+
+
+def consumer_of(number: int) -> PartitionConsumer:
+    """The consumer of a partition, to which nothing is delivered."""
+    consumer = EmptyConsumer()
+    return PartitionConsumer(PartitionState(number, consumer.check), consumer)  # type: ignore[arg-type]  # a fake
+
+
+class FakeProcessor:
+    """Claims every partition."""
+
+    async def claim(self, partition: PartitionState) -> None:
+        partition.position = AT_START
+
+    async def receive(self, partition: PartitionState, deliveries: Sequence[Delivery]) -> PartitionBatch:
+        partition.begin_batch()
+        return PartitionBatch(partition, deliveries)
+
+    async def publish_results(self, committed: CommittedBatch) -> None:
+        pass
+
+
+class LosingProcessor(FakeProcessor):
+    """Commits all, and loses the broker when it publishes the first batch, once the second is committed."""
 
     def __init__(self) -> None:
-        self.recorded = 0
-        self.told = 0
+        self.committed = 0
+        self.published = 0
         self.second = asyncio.Event()
 
-    async def claim(self, share: Share) -> None:
-        share.position = AT_START
-
-    async def record(self, shares: Sequence[Share]) -> Recorded:
-        self.recorded += 1
-        if self.recorded == 2:
+    async def commit(self, received: ReceivedBatch) -> CommittedBatch:
+        self.committed += 1
+        if self.committed == 2:
             self.second.set()
-        return Recorded()
+        return committed(received)
 
-    async def tell(self, recorded: Recorded) -> None:
-        self.told += 1
+    async def publish_results(self, committed: CommittedBatch) -> None:
+        self.published += 1
         await self.second.wait()
         raise BrokerUnavailable("lost")
 
@@ -62,10 +93,10 @@ async def ended(running: asyncio.Task[None]) -> None:
     await asyncio.gather(running, return_exceptions=True)
 
 
-async def test_a_broker_lost_while_a_pass_is_told_lets_go_of_the_next_one() -> None:
-    passes = LosingPasses()
-    worker = Worker(passes)  # type: ignore[arg-type]  # a fake
-    first, second = (Subscription(number, EmptyConsumer()) for number in range(2))  # type: ignore[arg-type]
+async def test_a_broker_lost_while_a_batch_is_published_lets_go_of_the_next_one() -> None:
+    processor = LosingProcessor()
+    worker = Worker(processor)  # type: ignore[arg-type]  # a fake
+    first, second = (consumer_of(number) for number in range(2))
     running = asyncio.create_task(worker.run())
     async with asyncio.timeout(PROMPT_SECONDS):
         await worker.handle(first)
@@ -75,94 +106,120 @@ async def test_a_broker_lost_while_a_pass_is_told_lets_go_of_the_next_one() -> N
             await running
         await first.settle()
         await second.settle()
-    # To acknowledge the second would acknowledge what came before it, too, and of that nobody was told.
-    assert passes.told == 1
+    # To acknowledge the second would acknowledge what came before it, too, which was not published.
+    assert processor.published == 1
 
 
-class FencedPasses:
-    """One of two partitions turns out to be somebody else's, when the other one is recorded already."""
+class FailingPublication(FakeProcessor):
+    """Commits all, and fails to publish the first batch once the worker is stopping."""
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+        self.stopping = asyncio.Event()
+
+    async def commit(self, received: ReceivedBatch) -> CommittedBatch:
+        return committed(received)
+
+    async def publish_results(self, committed: CommittedBatch) -> None:
+        await self.stopping.wait()
+        raise self.error
+
+
+@pytest.mark.parametrize(
+    ("error", "logged"),
+    [(BrokerUnavailable("lost"), []), (ZeroDivisionError("ours"), ["a batch could not be published"])],
+    ids=["lost-connection", "own-fault"],
+)
+async def test_a_publication_that_fails_while_the_worker_ends_is_logged_unless_the_broker_was_lost(
+    error: Exception, logged: list[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    processor = FailingPublication(error)
+    worker = Worker(processor)  # type: ignore[arg-type]  # a fake
+    running = asyncio.create_task(worker.run())
+    async with asyncio.timeout(PROMPT_SECONDS):
+        await worker.handle(consumer_of(0))
+        running.cancel()
+        processor.stopping.set()
+        await asyncio.gather(running, return_exceptions=True)
+    assert [record.getMessage() for record in caplog.records] == logged
+
+
+class FencedProcessor(FakeProcessor):
+    """One of two partitions is owned by another worker, which shows when the other one is committed."""
 
     def __init__(self) -> None:
-        self.recorded: list[Share] = []
+        self.committed: list[tuple[int, bool]] = []
 
-    async def claim(self, share: Share) -> None:
-        share.position = AT_START
-
-    async def record(self, shares: Sequence[Share]) -> Recorded:
-        if len(shares) > 1 or shares[0].partition == 1:
+    async def commit(self, received: ReceivedBatch) -> CommittedBatch:
+        if len(received.parts) > 1 or received.partitions[0].number == 1:
             raise Fenced("partition 1")
-        self.recorded += shares
-        return Recorded()
-
-    async def tell(self, recorded: Recorded) -> None:
-        pass
+        self.committed += [(part.partition.number, part.may_be_unpublished) for part in received.parts]
+        return committed(received)
 
 
-async def test_what_may_be_recorded_by_a_pass_that_was_fenced_is_announced_when_it_is_tried_alone() -> None:
-    passes = FencedPasses()
-    worker = Worker(passes)  # type: ignore[arg-type]  # a fake
-    subscriptions = [Subscription(number, EmptyConsumer()) for number in range(2)]  # type: ignore[arg-type]
-    handling = [asyncio.create_task(worker.handle(subscription)) for subscription in subscriptions]
+async def test_what_may_be_committed_by_a_batch_that_was_fenced_is_published_when_it_is_tried_alone() -> None:
+    processor = FencedProcessor()
+    worker = Worker(processor)  # type: ignore[arg-type]  # a fake
+    consumers = [consumer_of(number) for number in range(2)]
+    handling = [asyncio.create_task(worker.handle(one)) for one in consumers]
     await asyncio.sleep(0)  # both ask before the worker runs
     running = asyncio.create_task(worker.run())
     async with asyncio.timeout(PROMPT_SECONDS):
         _, fenced = await asyncio.gather(*handling, return_exceptions=True)
     await ended(running)
     assert isinstance(fenced, Fenced)
-    assert [(share.partition, share.is_repeat) for share in passes.recorded] == [(0, True)]
+    assert processor.committed == [(0, True)]
 
 
-class OneBadPartition:
+class OneBadPartition(FakeProcessor):
     """Partition 1 can be neither claimed nor committed, as it is told; the others can."""
 
     def __init__(self, *, fails_at: str) -> None:
         self.fails_at = fails_at
-        self.recorded: list[int] = []
+        self.committed: list[int] = []
         self.attempts: list[list[int]] = []
 
     def _fail(self, step: str, partitions: list[int]) -> None:
         if step == self.fails_at and 1 in partitions:
             self.attempts.append(partitions)
-            raise CannotGoOn("the database fails at it")
+            raise PartitionStalled("the database fails at it")
 
-    async def claim(self, share: Share) -> None:
-        self._fail("claim", [share.partition])
-        share.position = AT_START
+    async def claim(self, partition: PartitionState) -> None:
+        self._fail("claim", [partition.number])
+        await super().claim(partition)
 
-    async def record(self, shares: Sequence[Share]) -> Recorded:
-        self._fail("record", [share.partition for share in shares])
-        self.recorded += [share.partition for share in shares]
-        return Recorded()
-
-    async def tell(self, recorded: Recorded) -> None:
-        pass
+    async def commit(self, received: ReceivedBatch) -> CommittedBatch:
+        numbers = [partition.number for partition in received.partitions]
+        self._fail("commit", numbers)
+        self.committed += numbers
+        return committed(received)
 
 
-@pytest.mark.parametrize("step", ["claim", "record"])
-async def test_a_partition_that_cannot_go_on_is_tried_again_alone_and_is_seen(
+@pytest.mark.parametrize("step", ["claim", "commit"])
+async def test_a_partition_that_is_stalled_is_tried_again_alone_and_is_seen(
     step: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(worker, "FIRST_STALL_SECONDS", 0.01)
-    passes = OneBadPartition(fails_at=step)
-    working = Worker(passes)  # type: ignore[arg-type]  # a fake
-    subscriptions = [Subscription(number, EmptyConsumer()) for number in range(3)]  # type: ignore[arg-type]
-    handling = [asyncio.create_task(working.handle(subscription)) for subscription in subscriptions]
+    monkeypatch.setattr(worker, "STALLED_RETRY_SECONDS", 0.01)
+    processor = OneBadPartition(fails_at=step)
+    working = Worker(processor)  # type: ignore[arg-type]  # a fake
+    consumers = [consumer_of(number) for number in range(3)]
+    handling = [asyncio.create_task(working.handle(one)) for one in consumers]
     running = asyncio.create_task(working.run())
     async with asyncio.timeout(PROMPT_SECONDS):
         await asyncio.gather(handling[0], handling[2])
-        while len(passes.attempts) < 4:
+        while len(processor.attempts) < 4:
             for _ in range(2):  # the others go on as ever
-                await working.handle(subscriptions[0])
+                await working.handle(consumers[0])
             await asyncio.sleep(0.001)
-        assert passes.attempts[-1] == [1]
-        assert passes.attempts[1:] == [[1]] * len(passes.attempts[1:])
+        assert processor.attempts[-1] == [1]
+        assert processor.attempts[1:] == [[1]] * len(processor.attempts[1:])
         assert metrics.STALLED_PARTITIONS.collect()[0].samples[0].value == 1
         assert metrics.OLDEST_BATCH_SECONDS.collect()[0].samples[0].value > 0.01
         assert "partition 1 is stalled, next attempt in 0 s: the database fails at it" in caplog.text
-        passes.fails_at = ""
+        processor.fails_at = ""
         await handling[1]
-        await working.handle(subscriptions[1])
+        await working.handle(consumers[1])
     await ended(running)
-    assert passes.recorded.count(1) == 2
+    assert processor.committed.count(1) == 2
     assert metrics.STALLED_PARTITIONS.collect()[0].samples[0].value == 0
     assert metrics.OLDEST_BATCH_SECONDS.collect()[0].samples[0].value == 0

@@ -1,5 +1,5 @@
 /**
- * The public API over HTTP. Refusals are values of their own: the problem document as the service sent it.
+ * The public API over HTTP. A refusal is an error with the problem document that the service sent.
  *
  * @module api
  */
@@ -7,7 +7,7 @@
 const SEND_ATTEMPTS = 4;
 const MAX_WAIT_SECONDS = 8;
 
-/** A service said no, and why. */
+/** A service refused the request. */
 export class Refusal extends Error {
   /** @param {Object} problem  An RFC 9457 document. */
   constructor(problem, retryAfter = null) {
@@ -30,7 +30,7 @@ export class Api {
   #session;
   #onSignedOut;
 
-  /** @param {(problem: Object) => void} onSignedOut  Is told when the token is not taken any more. */
+  /** @param {(problem: Object) => void} onSignedOut  Is called when the token is no longer accepted. */
   constructor({ query, ingest }, session, onSignedOut) {
     this.#query = query;
     this.#ingest = ingest;
@@ -38,13 +38,13 @@ export class Api {
     this.#onSignedOut = onSignedOut;
   }
 
-  /** Whether there is an ingest to send to. */
+  /** True if there is an ingest to send to. */
   get canSend() {
     return this.#ingest !== null;
   }
 
   /**
-   * The answer of query to a GET.
+   * Sends a GET to query and returns the answer.
    * @throws {Refusal|Unreachable}
    */
   async get(path, parameters = new URLSearchParams(), { signal } = {}) {
@@ -54,8 +54,8 @@ export class Api {
   }
 
   /**
-   * Sends a create or an update, with one key however often it must be repeated.
-   * @returns {Promise<Object>} The result; `outcome` is `accepted` where it is not decided yet.
+   * Sends a create or an update. Retries use the same idempotency key.
+   * @returns {Promise<Object>} The result; `outcome` is `accepted` if it is not decided yet.
    * @throws {Refusal|Unreachable}
    */
   async send(path, body) {
@@ -101,13 +101,13 @@ async function problemOf(response) {
     const problem = await response.json();
     if (typeof problem === "object" && problem !== null) return { status: response.status, ...problem };
   } catch {
-    // said below
+    // not JSON: see below
   }
   return { status: response.status, title: `The service answered ${response.status}` };
 }
 
-/** An update id that nobody else makes. `crypto.randomUUID` is not there on plain http. */
-function newKey() {
+/** A unique update id. `crypto.randomUUID` does not exist on plain http. */
+export function newKey() {
   const bytes = crypto.getRandomValues(new Uint8Array(16));
   return `console-${Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("")}`;
 }

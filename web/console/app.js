@@ -1,45 +1,50 @@
 /**
- * The composition root of the console: who is here, what the address asks for, and the parts that show it.
+ * The composition root of the console: the session, the route, and the parts of the page.
  *
  * @module app
  */
 
-import { CreateDialog } from "./acting.js";
+import { CreateDialog } from "./actions.js";
 import { Api, Refusal } from "./api.js";
 import { Board, connectSearch } from "./board.js";
 import { awaitConfiguration, readConfiguration } from "./configuration.js";
 import { Connection } from "./connection.js";
+import { isSmallDevice } from "./device.js";
 import { byId, closeMenus, h, setText, toast } from "./dom.js";
 import { faultsOf, readFilter, writeFilter } from "./filters.js";
+import { GapNotice } from "./gap_notice.js";
 import { Latency } from "./latency.js";
+import { OpenCounts } from "./open_counts.js";
 import { OrderPanel } from "./order.js";
 import { Overview } from "./overview.js";
 import { Pulse } from "./pulse.js";
 import { Reports } from "./reports.js";
+import { SavedViews } from "./saved_views.js";
 import { Session, tidyToken } from "./session.js";
 import { SessionEnd } from "./session_end.js";
+import { countByStatus } from "./status_totals.js";
 import { Store } from "./store.js";
 import { connectThemeSwitch } from "./theme.js";
 import { Today } from "./today.js";
 
 const COMPARE_CLOCKS_MS = 10 * 60_000;
 
-/** Of the default workflow: for a query of an earlier release, which does not name its own. */
+/** The statuses of the default workflow, for an earlier release of query, which does not send its own. */
 const KNOWN_STATUSES = { open: ["created", "picked_up", "in_transit"], final: ["delivered", "cancelled"] };
 
-/** Where an open order covers everything else; as in app.css. */
+/** The width below which an open order covers everything else; as in app.css. */
 const narrow = matchMedia("(width < 760px)");
 
 const latency = new Latency();
 
-/** By an answer of its own: the first one was asked for before this script ran. */
+/** Needs a request of its own: the first one was sent before this script ran. */
 async function compareClocks() {
   const sent = performance.now();
   try {
     const { time } = await readConfiguration();
     latency.compareClocks(time, sent, performance.now());
   } catch {
-    // what was known before holds
+    // the result of the last comparison is kept
   }
 }
 
@@ -55,13 +60,15 @@ class App {
   #running = false;
   #mustSignIn = false;
   #known; // the statuses of the workflow: `open` and `final`
+  #limits; // seconds after which an order in a status is late, if the workflow defines it
 
   constructor(configuration) {
     const query = new URL(configuration.query, location.href).href.replace(/\/$/, "");
     this.#session = new Session(configuration.token, configuration.claims);
     this.#api = new Api({ query, ingest: configuration.ingest }, this.#session, (problem) => this.#expired(problem));
-    this.#store = new Store(configuration.stream, () => this.#session.token);
+    this.#store = new Store(configuration.stream, () => this.#session.token, isSmallDevice());
     this.#known = configuration.statuses ?? KNOWN_STATUSES;
+    this.#limits = configuration.late_after_seconds ?? {};
     this.#build();
   }
 
@@ -70,17 +77,22 @@ class App {
     const navigate = (change) => this.#navigate(change);
     store.addEventListener("status", ({ detail }) => detail.state === "refused" && this.#expired(detail.problem, detail.reason));
     new Connection(store, session);
+    new GapNotice(store);
     new SessionEnd({ session, now, renew: () => this.#askForToken(true, true) });
     const reports = new Reports(api);
     const today = new Today({ api, store });
-    this.#board = new Board({ api, store, today, statuses: this.#known, now, navigate });
-    const pulse = new Pulse(store);
-    this.#overview = new Overview({ reports, today, store, now, navigate, pulse, latency });
+    const open = new OpenCounts({ reports, store });
+    const openByStatus = () => openCountsOf(store, open);
+    const views = new SavedViews(localStorage, () => session.claims);
+    const mayAct = () => this.#mayAct;
+    this.#board = new Board({ api, store, today, open, statuses: this.#known, limits: this.#limits, views, now, mayAct, navigate });
+    const pulse = new Pulse(store, openByStatus);
+    this.#overview = new Overview({ api, reports, today, openByStatus, store, now, navigate, pulse, latency });
     const close = () => this.#navigate({ order: null });
     this.#panel = new OrderPanel({ api, store, session, now, close, statuses: () => this.#statuses() });
     const merchants = () => this.#merchants();
     this.#create = new CreateDialog({ api, merchants, created: (order) => this.#navigate({ order }) });
-    // After the board: what is measured is its drawing.
+    // After the board, because it measures the drawing of the board.
     store.addEventListener("events", ({ detail }) => store.status.state === "live" && latency.measure(detail));
     byId("board").append(this.#board.element);
     byId("overview").append(this.#overview.element);
@@ -97,7 +109,7 @@ class App {
     document.addEventListener("keydown", (event) => this.#pressed(event));
     this.#session.addEventListener("change", ({ detail }) => this.#changedSession(detail.isSamePerson));
     byId("sign-in").addEventListener("cancel", (event) => this.#mustSignIn && event.preventDefault());
-    // Browsers close a dialog at the second Escape whatever the page says.
+    // Browsers close a dialog at the second Escape, even if the page prevents it.
     byId("sign-in").addEventListener("close", () => this.#mustSignIn && byId("sign-in").showModal());
     byId("sign-in-later").addEventListener("click", () => this.#askForToken(false));
     byId("sign-in-form").addEventListener("submit", (event) => this.#signIn(event));
@@ -108,22 +120,22 @@ class App {
     compareClocks();
   }
 
-  // --- who is here ---------------------------------------------------------------------------------------------
+  // --- the session ---------------------------------------------------------------------------------------------
 
-  /** Whatever somebody else was shown leaves the page, and its memory. The same person goes on where they were. */
+  /** Reloads the page for another person, so that nothing of the first one's data is left. The same person continues. */
   #changedSession(isSamePerson) {
     if (this.#store.currentAt !== null && !isSamePerson) location.reload();
     else this.#become();
   }
 
   /**
-   * Shows or hides the form for a token. It lies over everything, open dialogs too, and what lies below stays as it is.
-   * `early`: the token that is there is still good, so that the form may be left.
+   * Shows or hides the form for a token. It covers everything, open dialogs too, and leaves the page below unchanged.
+   * `optional`: the present token is still valid, so that the form may be closed.
    */
-  #askForToken(asked, early = false) {
+  #askForToken(asked, optional = false) {
     const form = byId("sign-in");
-    this.#mustSignIn = asked && !early;
-    byId("sign-in-later").hidden = !early;
+    this.#mustSignIn = asked && !optional;
+    byId("sign-in-later").hidden = !optional;
     if (asked && !form.open) form.showModal();
     else if (!asked) form.close();
   }
@@ -138,8 +150,7 @@ class App {
     const { sub, source_type } = this.#session.claims;
     const whose = signedIn ? [h("span", {}, sub ?? "somebody"), source_type ? `, ${source_type}` : null] : ["Nobody"];
     byId("who").replaceChildren(...whose.filter((part) => part !== null));
-    const mayAct = signedIn && this.#session.canWrite && this.#api.canSend;
-    for (const button of document.querySelectorAll("[data-act=create]")) button.hidden = !mayAct;
+    for (const button of document.querySelectorAll("[data-act=create]")) button.hidden = !this.#mayAct;
     if (!signedIn) {
       this.#panel.show(null);
       return;
@@ -148,7 +159,7 @@ class App {
     this.#draw();
   }
 
-  /** The token is not taken (any more): what is on the screen stays, and is shown to be old. */
+  /** The token is not accepted (any more): the page stays, marked as outdated. */
   #expired(problem, reason = "") {
     this.#store.stop();
     this.#running = false;
@@ -176,6 +187,10 @@ class App {
     this.#session.signIn(token);
   }
 
+  get #mayAct() {
+    return this.#session.token !== null && this.#session.canWrite && this.#api.canSend;
+  }
+
   #merchants() {
     const known = new Set(this.#session.merchants);
     for (const { merchant_id } of this.#store.open.values()) known.add(merchant_id);
@@ -192,7 +207,7 @@ class App {
     return known;
   }
 
-  // --- where we are --------------------------------------------------------------------------------------------
+  // --- the route --------------------------------------------------------------------------------------------
 
   #navigate({ view = this.#route.view, filter = this.#route.filter, order = this.#route.order, replace = false }) {
     const parameters = writeFilter(filter);
@@ -238,9 +253,15 @@ class App {
   }
 
   #clickedLink(event) {
-    const link = event.target.closest("a[data-view]");
+    const link = event.target.closest("a[data-view], a[data-saved-view]");
     if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
+    if (link.matches("[data-saved-view]")) {
+      history.pushState(null, "", link.href);
+      this.#draw();
+      this.#board.focusList();
+      return;
+    }
     this.#navigate({ view: link.dataset.view, order: null });
   }
 
@@ -262,8 +283,16 @@ class App {
     if (typing?.id === "search") {
       if (typing.value) this.#navigate({ filter: { ...this.#route.filter, q: "" }, replace: true });
       else this.#board.focusList();
-    } else if (this.#route.order !== null && !this.#panel.cancelForm()) this.#navigate({ order: null });
+    } else if (this.#route.order !== null) {
+      if (!this.#panel.cancelForm()) this.#navigate({ order: null });
+    } else this.#board.clearSelection();
   }
+}
+
+/** Open orders by status; null while unknown. */
+function openCountsOf(store, open) {
+  if (store.isSmall) return open.of([]).counts;
+  return store.isComplete ? countByStatus(store.open) : null;
 }
 
 connectThemeSwitch(byId("theme"));

@@ -1,27 +1,35 @@
 /**
  * The live board: the orders of a filter, as they change.
  *
- * Statuses and ages change in place, at once. The order of the rows changes only while nobody reads: at the top of
- * the list, with no pointer over it and no row in use. Else new rows are counted, and wait to be asked for.
+ * Statuses and ages change in place, at once. The order of the rows changes only while the list is not in use: at the top of
+ * the list, with no pointer over it and no focused row. Otherwise new rows are counted and shown on request.
  *
  * @module board
  */
 
-import { fillRow, makeRow, markChanged, tickRow } from "./board_row.js";
+import { fillRow, makeRow, markChanged, markOpened, markSelected, tickRow } from "./board_row.js";
+import { BulkUpdate } from "./bulk_update.js";
 import { announce, byId, h, icon, setAttribute, setText } from "./dom.js";
 import { FilterForm, pieces } from "./filter_form.js";
-import { comparison, includesClosed, matchesScope, matchesState } from "./filters.js";
+import { COLUMNS, SORTS, comparison, includesClosed, matchesScope, matchesState } from "./filters.js";
 import { number } from "./format.js";
 import { ListedOrders } from "./listed_orders.js";
 import { Reader } from "./reader.js";
 import { Rows } from "./rows.js";
+import { Selection, connectSelection } from "./selection.js";
+import { inSlices } from "./slices.js";
+import { StatusTotals } from "./status_totals.js";
+import { SortHeads } from "./sort_heads.js";
+import { SortedEntries } from "./sorted_entries.js";
 import { StatusCounts } from "./status_counts.js";
+import { SuggestingInput } from "./suggestions.js";
+import { ViewsMenu } from "./views_menu.js";
 
-/** Between two arrangements of the rows. Statuses do not wait for it. */
+/** The interval of arranging the rows. Statuses change at once. */
 const ARRANGE_MS = 250;
 
-/** How long an order that left the filter stays on the board with its last status. */
-const FAREWELL_MS = 4000;
+/** The time for which an order that left the filter stays on the board with its last status. */
+const LEAVING_MS = 4000;
 
 const SEARCH_MS = 250;
 const COMPACT_PX = 620;
@@ -33,35 +41,62 @@ export class Board {
   #now;
   #navigate;
   #rows;
+  #heads;
   #reader;
   #listed;
   #counts;
   #filter = null;
-  #farewells = new Map(); // id → when it left
-  #farewellTimer = null;
+  #leaving = new Map(); // id → the time when it left the filter
+  #leavingTimer = null;
   #arrangeTimer = null;
   #arrangedAt = 0;
+  #shown = new SortedEntries(comparison(SORTS[0])); // as they are in the list
+  #unplaced = new Set(); // ids that may belong to another place
+  #totals = new StatusTotals(); // of the open orders in the filter's scope
+  #compare = comparison(SORTS[0]);
+  #sorting = null; // cancels the sorting of all orders, while it runs
+  #toTop = false; // the next arrangement shows the top of the list, even if it is in use
   #dirty = new Set();
   #dirtyFrame = null;
   #parts = {};
   #openId = null;
   #loaded = false;
+  #api;
+  #limits;
+  #mayAct;
+  #bulk;
+  #views;
+  #selection = new Selection();
 
   /**
-   * @param {{store: Object, api: Object, today: Object, statuses: Object, now: () => number,
-   *   navigate: (change: {filter?: Object, order?: string}) => void}} context  `now` is the server's time, in ms.
+   * @param {{store: Object, api: Object, today: Object, open: Object, statuses: Object, limits: Object<string, number>,
+   *   views: Object, now: () => number, mayAct: () => boolean,
+   *   navigate: (change: {filter?: Object, order?: string}) => void}} context  `open`: the `OpenCounts`; `now`: the
+   *   server's time, in ms; `limits`: seconds after which an order in a status is late; `views`: the `SavedViews`.
    */
-  constructor({ store, api, today, statuses, now, navigate }) {
+  constructor({ store, api, today, open, statuses, limits, views, now, mayAct, navigate }) {
     this.#store = store;
+    this.#api = api;
+    this.#limits = limits;
+    this.#mayAct = mayAct;
+    this.#views = new ViewsMenu({ views, current: () => this.#filter });
+    this.#bulk = new BulkUpdate({
+      ...{ api, selection: this.#selection, order: (id) => this.#order(id) },
+      statuses: () => [...statuses.open, ...statuses.final],
+      left: () => this.focusList(),
+    });
+    this.#selection.addEventListener("change", () => this.#rows.each((row, id) => this.#markSelected(row, id)));
     this.#now = now;
     this.#navigate = navigate;
     this.#listed = new ListedOrders(api, {
+      isPaged: (of) => this.#isPaged(of),
       isFirst: () => !this.#loaded,
       asked: () => this.#drawAsked(),
       answered: (fault) => this.#answered(fault),
     });
-    this.#counts = new StatusCounts({ store, today, statuses, navigate });
+    this.#counts = new StatusCounts({ store, today, open, statuses, navigate });
     today.addEventListener("change", () => this.#counts.drawToday());
+    open.addEventListener("change", () => this.#arrangeSoon());
     this.element = this.#build();
     store.addEventListener("events", ({ detail }) => this.#changed(detail));
     store.addEventListener("reset", () => this.#reset());
@@ -74,45 +109,66 @@ export class Board {
     const same = JSON.stringify(filter) === JSON.stringify(this.#filter);
     const narrower = this.#filter && filter.q !== this.#filter.q;
     this.#filter = filter;
+    this.#parts.viewport.classList.toggle("selectable", this.#mayAct());
+    setAttribute(this.#parts.viewport, "aria-multiselectable", String(this.#mayAct()));
+    this.#views.refresh();
     if (same) return;
     this.#drawFilter();
+    for (const name of COLUMNS) this.#parts.viewport.classList.toggle(`without-${name}`, filter.columns !== null && !filter.columns.includes(name));
     this.#listed.forget(filter);
-    if (includesClosed(filter) || !this.#loaded) this.#listed.askSoon(narrower ? SEARCH_MS : 0);
+    if (this.#isPaged(filter) || !this.#loaded) this.#listed.askSoon(narrower ? SEARCH_MS : 0);
     this.#counts.filter = filter;
-    this.#arrange({ toTop: true });
+    this.#heads.sort = filter.sort;
+    this.#sortAll({ toTop: true });
   }
 
-  /** What of the address means nothing; the board is shown without it. */
+  /** Shows the invalid parts of the address, which are ignored. */
   set faults(faults) {
     const { addressFault } = this.#parts;
     addressFault.hidden = !faults.length;
     setText(addressFault.firstChild, `The address asks for what is not there, and the board is shown without it: ${faults.join("; ")}.`);
   }
 
-  /** Marks the row of the order that is open beside the board; null: none is. */
+  /** Marks the row of the order that is open next to the board; null: none is. */
   set opened(id) {
     if (id !== this.#openId) this.#rows.reveal(id);
     this.#openId = id;
-    this.#rows.each((row, rowId) => setAttribute(row, "aria-selected", String(rowId === id)));
+    this.#rows.each((row, rowId) => markOpened(row, rowId === id));
   }
 
-  /** Moves the keyboard into the list, or on in it. */
+  /** Clears the selection. @returns {boolean} True if something was selected. */
+  clearSelection() {
+    const wasAny = this.#selection.size > 0;
+    if (wasAny) this.#selection.clear();
+    return wasAny;
+  }
+
+  /** Moves the focus into the list, or on within it. */
   move(by) {
     this.#rows.move(by);
   }
 
+  /** Focuses the list, or, if it is empty, a control that may be the reason. */
   focusList() {
-    this.#rows.activate(this.#rows.active === null ? this.#rows.first : this.#rows.ids.indexOf(this.#rows.active));
+    if (!this.#rows.size) {
+      this.#parts.filterButton.focus();
+      return;
+    }
+    this.#rows.activate(this.#rows.active === null ? this.#rows.first : this.#rows.indexOf(this.#rows.active));
   }
 
-  // --- what is on it -------------------------------------------------------------------------------------------
+  // --- the rows -------------------------------------------------------------------------------------------
 
   #changed(events) {
     for (const { data } of events) {
-      this.#dirty.add(data.order_id);
-      if (this.#rows.has(data.order_id) && !this.#belongs(this.#store.get(data.order_id))) {
-        this.#farewells.set(data.order_id, performance.now());
-      }
+      const id = data.order_id;
+      this.#dirty.add(id);
+      if (!this.#filter) continue;
+      this.#unplaced.add(id);
+      this.#count(id);
+      const order = this.#store.get(id);
+      if (order) this.#listed.update(order);
+      if (this.#rows.has(id) && !this.#belongs(this.#store.get(id))) this.#leaving.set(id, performance.now());
     }
     this.#dirtyFrame ??= requestAnimationFrame(() => this.#refreshDirty());
     this.#arrangeSoon();
@@ -129,41 +185,91 @@ export class Board {
 
   #reset() {
     this.#loaded = true;
-    this.#farewells.clear();
+    this.#leaving.clear();
     if (this.#filter) {
-      this.#listed.forget(this.#filter);
-      if (includesClosed(this.#filter)) this.#listed.askSoon(0);
+      if (this.#store.isSmall) this.#listed.outdate();
+      else this.#listed.forget(this.#filter);
+      if (this.#isPaged(this.#filter)) this.#listed.askSoon(0);
     }
-    this.#arrange();
+    this.#sortAll();
     this.#rows.each((_, id) => this.#rows.refresh(id));
     markFirstView();
   }
 
   #order(id) {
     const known = this.#store.get(id);
-    const told = this.#listed.get(id);
-    return told && !(known?.version >= told.version) ? told : known;
+    const listed = this.#listed.get(id);
+    return listed && !(known?.version >= listed.version) ? listed : known;
   }
 
   #belongs(order) {
     return Boolean(order) && matchesScope(this.#filter, order) && matchesState(this.#filter, order);
   }
 
-  /** The orders that belong on the board, in its order. */
-  #matching() {
-    const found = [];
-    const take = (order) => {
-      if (this.#belongs(order)) found.push(order);
-    };
-    for (const order of this.#store.open.values()) take(order);
+  /** True if the page does not have all orders that may match, so that they are listed in pages. */
+  #isPaged(filter) {
+    return this.#store.isSmall || includesClosed(filter);
+  }
+
+  /** True if it is not after the last listed order: after that, other orders may be missing. */
+  #isKnown(order) {
+    const { lastListed } = this.#listed;
+    return !lastListed || this.#compare(order, lastListed) <= 0;
+  }
+
+  #count(id) {
+    const order = this.#store.open.get(id);
+    this.#totals.set(id, order && matchesScope(this.#filter, order) ? order.status : null);
+  }
+
+  /** All orders that may be on the board. */
+  *#candidates() {
+    yield* this.#store.open.values();
     if (includesClosed(this.#filter)) {
-      for (const [id, order] of this.#store.departed) if (!this.#store.open.has(id)) take(order);
+      for (const [id, order] of this.#store.closed) if (!this.#store.open.has(id)) yield order;
     }
-    for (const [id, order] of this.#listed.entries()) if (!this.#store.get(id)) take(order);
-    const compare = comparison(this.#filter.sort);
-    found.sort(compare);
-    const { frontier } = this.#listed;
-    return frontier ? found.filter((order) => compare(order, frontier) <= 0) : found;
+    for (const [id, order] of this.#listed.entries()) if (!this.#store.get(id)) yield order;
+  }
+
+  /** Compares every order, for a new filter or after a reset. Otherwise only changed orders are compared. */
+  #sortAll({ toTop = false } = {}) {
+    if (!this.#filter) return;
+    clearTimeout(this.#arrangeTimer);
+    this.#arrangeTimer = null;
+    this.#toTop ||= toTop;
+    this.#sorting?.();
+    this.#sorting = null;
+    this.#unplaced.clear();
+    this.#totals = new StatusTotals();
+    this.#compare = comparison(this.#filter.sort);
+    const sorted = new SortedEntries(this.#compare);
+    let isDone = false;
+    const giveUp = inSlices(this.#sort(sorted), () => {
+      isDone = true;
+      this.#sorting = null;
+      this.#sorted(sorted);
+    });
+    if (!isDone) this.#sorting = giveUp;
+  }
+
+  *#sort(sorted) {
+    for (const order of this.#candidates()) {
+      this.#count(order.order_id);
+      if (this.#belongs(order) && this.#isKnown(order)) sorted.set(order);
+      yield;
+    }
+  }
+
+  #sorted(sorted) {
+    if (this.#toTop) this.#rows.toTop();
+    if (this.#toTop || !this.#reader.isReading) {
+      this.#shown = sorted;
+      for (const id of this.#leaving.keys()) this.#unplaced.add(id);
+    } else {
+      for (const id of this.#shown.ids()) if (sorted.get(id) !== this.#shown.get(id)) this.#unplaced.add(id);
+      for (const id of sorted.ids()) if (!this.#shown.has(id)) this.#unplaced.add(id);
+    }
+    this.#arrange();
   }
 
   #arrangeSoon() {
@@ -176,62 +282,74 @@ export class Board {
     clearTimeout(this.#arrangeTimer);
     this.#arrangeTimer = null;
     this.#arrangedAt = performance.now();
-    if (!this.#filter) return;
-    const matching = this.#matching();
-    this.#counts.draw();
-    if (toTop) this.#rows.toTop();
-    if (toTop || !this.#reader.isReading) this.#show(matching);
-    else this.#hold(matching);
+    this.#toTop ||= toTop;
+    if (!this.#filter || this.#sorting) return;
+    this.#drawCounts();
+    if (this.#toTop) this.#rows.toTop();
+    if (this.#toTop || !this.#reader.isReading) this.#placeAll();
+    else this.#placeAroundReader();
+    this.#toTop = false;
     this.#drawEmpty();
+    this.#drawPart();
   }
 
-  /** Everything where it belongs, beside what has just left. */
-  #show(matching) {
-    const ids = matching.map((order) => order.order_id);
-    const leaving = this.#leaving(new Set(ids));
-    if (leaving.length) {
-      const orders = [...matching, ...leaving.map((id) => this.#order(id))];
-      this.#rows.show(orders.sort(comparison(this.#filter.sort)).map((order) => order.order_id));
-    } else if (!sameList(ids, this.#rows.ids)) this.#rows.show(ids);
+  /** Puts every row in its place. Orders that have just left the filter stay for a moment. */
+  #placeAll() {
+    const since = performance.now() - LEAVING_MS;
+    for (const [id, at] of this.#leaving) {
+      if (at >= since && this.#order(id) && !this.#belongs(this.#order(id))) continue;
+      this.#leaving.delete(id);
+      this.#unplaced.add(id);
+    }
+    for (const id of this.#unplaced) {
+      const order = this.#order(id);
+      const stays = this.#belongs(order) ? this.#isKnown(order) : this.#leaving.has(id) && matchesScope(this.#filter, order);
+      if (stays) this.#shown.set(order);
+      else this.#shown.delete(id);
+    }
+    this.#unplaced.clear();
+    this.#rows.show(this.#shown);
     this.#drawPill(0);
+    if (!this.#leaving.size) return;
+    this.#leavingTimer ??= setTimeout(() => {
+      this.#leavingTimer = null;
+      this.#arrangeSoon();
+    }, LEAVING_MS);
   }
 
-  #leaving(belonging) {
-    const since = performance.now() - FAREWELL_MS;
-    for (const [id, at] of this.#farewells) {
-      if (at < since || belonging.has(id) || !this.#order(id)) this.#farewells.delete(id);
+  /** While the list is in use, rows keep their places; older ones are appended, and newer ones are only counted. */
+  #placeAroundReader() {
+    const { last } = this.#shown;
+    let waiting = 0;
+    for (const id of this.#unplaced) {
+      if (this.#shown.has(id)) continue;
+      const order = this.#order(id);
+      if (!this.#belongs(order) || !this.#isKnown(order)) this.#unplaced.delete(id);
+      else if (last && this.#compare(order, last) < 0) waiting += 1;
+      else {
+        this.#unplaced.delete(id);
+        this.#shown.set(order);
+      }
     }
-    const stays = (id) => this.#rows.has(id) && matchesScope(this.#filter, this.#order(id));
-    const ids = [...this.#farewells.keys()].filter(stays);
-    if (ids.length) {
-      this.#farewellTimer ??= setTimeout(() => {
-        this.#farewellTimer = null;
-        this.#arrangeSoon();
-      }, FAREWELL_MS);
-    }
-    return ids;
-  }
-
-  /** Somebody reads: rows stay where they are, older ones may follow at the end, and new ones are announced. */
-  #hold(matching) {
-    const compare = comparison(this.#filter.sort);
-    const last = this.#order(this.#rows.ids.at(-1));
-    const absent = matching.filter((order) => !this.#rows.has(order.order_id));
-    const behind = last ? absent.filter((order) => compare(order, last) > 0) : absent;
-    if (behind.length) this.#rows.show([...this.#rows.ids, ...behind.map((order) => order.order_id)]);
-    this.#drawPill(absent.length - behind.length);
+    this.#rows.show(this.#shown);
+    this.#drawPill(waiting);
   }
 
   #answered(fault) {
     setText(this.#parts.fault, fault);
     this.#parts.viewport.removeAttribute("aria-busy");
-    this.#arrange();
-    if (this.#rows.ids.length) markFirstView();
+    this.#sortAll();
+    if (this.#rows.size) markFirstView();
   }
 
   #scrolled() {
     if (this.#parts.viewport.scrollTop <= 2) this.#arrangeSoon();
     if (this.#rows.left <= 50) this.#listed.more();
+  }
+
+  /** Draws the counts: those of this page if it has all orders, else those of the service. */
+  #drawCounts() {
+    this.#counts.draw(this.#store.isSmall ? null : this.#totals);
   }
 
   // --- drawing -------------------------------------------------------------------------------------------------
@@ -266,13 +384,24 @@ export class Board {
 
   #drawEmpty() {
     const { empty } = this.#parts;
-    const isEmpty = !this.#rows.ids.length;
+    const isEmpty = !this.#rows.size;
     empty.hidden = !isEmpty;
     if (!isEmpty) return;
-    const waits = !this.#loaded || this.#listed.isAsking;
+    const waits = !this.#loaded || this.#listed.isAsking || this.#sorting !== null;
     empty.dataset.waiting = String(waits);
     setText(empty.querySelector("strong"), waits ? "Getting the orders" : "No orders here");
     setText(empty.querySelector("span"), waits ? "" : this.#whyEmpty());
+  }
+
+  /** Shows how much of the list is loaded, if not all. */
+  #drawPart() {
+    const { part } = this.#parts;
+    const isPart = this.#listed.lastListed !== null && this.#rows.size > 0;
+    part.hidden = !isPart;
+    if (!isPart) return;
+    const total = this.#counts.total;
+    const shown = `Showing the first ${number(this.#rows.size)}${total === null ? "" : ` of ${number(total)}`}`;
+    setText(part, this.#listed.isFull ? `${shown}. No more are kept here: filter or sort to see others.` : `${shown}; more come as you scroll.`);
   }
 
   #whyEmpty() {
@@ -287,7 +416,7 @@ export class Board {
 
   #tick() {
     const now = this.#now();
-    this.#rows.each((row, id) => tickRow(row, this.#order(id), now));
+    this.#rows.each((row, id) => tickRow(row, this.#order(id), now, this.#limits));
     if (!this.element.parentElement?.hidden) this.#counts.drawToday();
     if (!this.#parts.pill.hidden && !this.#reader.isReading) this.#arrangeSoon();
   }
@@ -295,24 +424,24 @@ export class Board {
   #fillRow(row, id) {
     const order = this.#order(id);
     if (!order) return;
-    fillRow(row, order, { open: id === this.#openId, leaving: !this.#belongs(order), now: this.#now() });
+    fillRow(row, order, { open: id === this.#openId, leaving: !this.#belongs(order), now: this.#now(), limits: this.#limits });
+    this.#markSelected(row, id);
+  }
+
+  #markSelected(row, id) {
+    markSelected(row, this.#selection.has(id), this.#selection.reasonOf(id));
   }
 
   #build() {
-    const heads = [
-      ...[["status", "Status"], ["id", "Order"], ["merchant", "Merchant"], ["customer", "Customer"]],
-      ...[["source", "Reported by"], ["created", "Created"], ["age", "Changed"]],
-    ];
-    const head = h(
-      "div",
-      { class: "row head", role: "row", "aria-rowindex": "1" },
-      heads.map(([name, text]) => h("div", { class: `cell c-${name}`, role: "columnheader" }, text)),
-    );
+    this.#heads = new SortHeads((sort) => {
+      this.#reader.rest(); // sorting asks for other rows
+      this.#navigate({ filter: { ...this.#filter, sort } });
+    });
     const body = h("div", { class: "rows", role: "rowgroup", "data-testid": "board-rows" });
     const viewport = h(
       "div",
       { class: "viewport", role: "grid", "aria-label": "Orders", "data-testid": "board" },
-      ...[h("div", { role: "rowgroup", class: "headgroup" }, head), body],
+      ...[h("div", { role: "rowgroup", class: "headgroup" }, this.#heads.element), body],
     );
     this.#rows = new Rows(viewport, body, {
       make: makeRow,
@@ -320,6 +449,7 @@ export class Board {
       open: (id) => this.#navigate({ order: id }),
       scrolled: () => this.#scrolled(),
     });
+    connectSelection(viewport, this.#rows, { selection: this.#selection, isAllowed: this.#mayAct });
     this.#reader = new Reader(viewport, () => this.#arrangeSoon());
     this.#fit(viewport);
     return this.#assemble(viewport);
@@ -328,6 +458,8 @@ export class Board {
   #assemble(viewport) {
     const form = new FilterForm({
       merchants: () => this.#merchants(),
+      suggesting: (valueOf, attributes) =>
+        new SuggestingInput({ api: this.#api, orders: () => this.#store.open.values(), valueOf }, attributes).element,
       apply: (filter) => this.#navigate({ filter }),
       current: () => this.#filter,
     });
@@ -345,6 +477,7 @@ export class Board {
     Object.assign(this.#parts, { viewport, pill, pillText, empty, filterButton: form.button });
     this.#parts.pieces = h("div", { class: "pieces", role: "group", "aria-label": "Filters" });
     this.#parts.fault = h("p", { class: "fault", role: "status" });
+    this.#parts.part = h("p", { class: "part quiet small", hidden: true, "data-testid": "board-part" });
     const drop = () => this.#navigate({ filter: this.#filter, replace: true });
     this.#parts.addressFault = h(
       "p",
@@ -355,11 +488,13 @@ export class Board {
       "section",
       { class: "board", "aria-labelledby": "board-title" },
       h("h1", { class: "unseen", id: "board-title" }, "Live board"),
-      h("div", { class: "bar" }, this.#counts.element, form.element),
+      h("div", { class: "bar" }, this.#counts.element, h("div", { class: "bar-end" }, this.#views.element, form.element)),
       this.#parts.pieces,
       this.#parts.addressFault,
       this.#parts.fault,
+      this.#parts.part,
       h("div", { class: "list" }, pill, viewport, empty),
+      this.#bulk.bar,
     );
   }
 
@@ -373,21 +508,18 @@ export class Board {
     new ResizeObserver(([{ contentRect }]) => {
       const compact = contentRect.width < COMPACT_PX;
       viewport.classList.toggle("compact", compact);
+      this.#heads.isReachable = !compact;
       this.#rows.height = compact ? 60 : 38;
     }).observe(viewport);
   }
 }
 
-/** Orders are on the screen for the first time. */
+/** Marks the moment when orders are on the screen for the first time. */
 function markFirstView() {
   if (!performance.getEntriesByName("first-useful-view").length) performance.mark("first-useful-view");
 }
 
-function sameList(a, b) {
-  return a.length === b.length && a.every((value, index) => value === b[index]);
-}
-
-/** Puts the search field's text into the board's filter while it is typed. */
+/** Applies the search field to the board's filter during typing. */
 export function connectSearch(filter, navigate) {
   const field = byId("search");
   field.addEventListener("input", () => navigate({ filter: { ...filter(), q: field.value.trim() }, replace: true }));

@@ -1,5 +1,5 @@
 /**
- * One row of the board: how an order looks in it.
+ * One row of the board.
  *
  * @module board_row
  */
@@ -7,28 +7,33 @@
 import { h, icon, setAttribute, setIcon, setText } from "./dom.js";
 import { age, fullTime, statusIcon, statusName, when } from "./format.js";
 
-/** A row that changed is marked for so long, and up to a second more. */
+/** A changed row is marked for this time, and up to a second more. */
 const CHANGED_MS = 500;
 
-/** An empty row. */
+/** An empty row. Its link covers the whole row, so that the browser can open or copy it from anywhere. */
 export function makeRow() {
   const cell = (name, ...children) => h("div", { class: `cell ${name}`, role: "gridcell" }, ...children);
   const text = () => h("span", { class: "text" });
   const parts = {
-    ...{ statusIcon: icon("other", "status-icon"), status: text(), id: text(), merchant: text() },
+    ...{ statusIcon: icon("other", "status-icon"), status: text(), merchant: text() },
+    id: h("a", { class: "text row-link", tabindex: "-1" }),
+    box: h("input", { type: "checkbox", tabindex: "-1", "data-testid": "row-box" }),
+    late: icon("late", "late-icon"),
+    lateText: h("span", { class: "unseen" }),
     ...{ customer: text(), ref: text(), sourceIcon: icon("system", "quiet"), source: text() },
     ...{ created: text(), age: text() },
   };
   const row = h(
     "div",
     { class: "row", role: "row", "data-testid": "board-row" },
+    cell("c-check", h("label", {}, parts.box)),
     cell("c-status", parts.statusIcon, parts.status),
     cell("c-id", parts.id),
     cell("c-merchant", parts.merchant),
     cell("c-customer", parts.customer, parts.ref),
     cell("c-source", parts.sourceIcon, parts.source),
     cell("c-created", parts.created),
-    cell("c-age", parts.age),
+    cell("c-age", parts.late, parts.age, parts.lateText),
   );
   parts.ref.classList.add("quiet");
   row.parts = parts;
@@ -39,27 +44,42 @@ export function makeRow() {
 /**
  * Shows an order in a row.
  *
- * @param {{open: boolean, leaving: boolean, now: number}} how  `open`: beside the board, too; `leaving`: it belongs there
- *   no longer.
+ * @param {{open: boolean, leaving: boolean, now: number, limits: Object<string, number>}} how  `open`: next to the board,
+ *   too; `leaving`: it has left the filter; `limits`: seconds after which an order in a status is late.
  */
-export function fillRow(row, order, { open, leaving, now }) {
+export function fillRow(row, order, { open, leaving, now, limits }) {
   const { parts } = row;
   row.dataset.status = order.status;
   row.dataset.version = String(order.version);
   row.dataset.leaving = String(leaving);
-  setAttribute(row, "aria-selected", String(open));
+  markOpened(row, open);
   setIcon(parts.statusIcon, statusIcon(order.status));
   setText(parts.status, statusName(order.status));
   setText(parts.id, order.order_id);
+  setAttribute(parts.id, "href", `?${new URLSearchParams([["order", order.order_id]])}`);
+  setAttribute(parts.id, "title", `Created ${fullTime(order.created_at)}\nLast change ${fullTime(order.updated_at)}`);
+  setAttribute(parts.box, "aria-label", `Select ${order.order_id}`);
   setText(parts.merchant, order.merchant_id);
   setText(parts.customer, order.customer?.name ?? "");
   setText(parts.ref, order.customer?.contact_ref ?? "");
   setIcon(parts.sourceIcon, order.source.type);
-  setText(parts.source, order.source.id ?? order.source.type); // links are not shown people
+  setText(parts.source, order.source.id ?? order.source.type); // tokens of links do not show names
   setText(parts.created, when(order.created_at));
-  setAttribute(parts.created, "title", fullTime(order.created_at));
-  drawAge(row, order, now);
-  setAttribute(parts.age, "title", `Last change ${fullTime(order.updated_at)}`);
+  drawAge(row, order, now, limits);
+}
+
+/** Marks the row of the order that is open next to the board. */
+export function markOpened(row, isOpen) {
+  if (isOpen) setAttribute(row, "aria-current", "true");
+  else row.removeAttribute("aria-current");
+}
+
+/** Marks a row as selected or not. `reason`: of a refused update, or empty. */
+export function markSelected(row, isSelected, reason) {
+  setAttribute(row, "aria-selected", String(isSelected));
+  row.parts.box.checked = isSelected;
+  row.dataset.refused = String(Boolean(reason));
+  setAttribute(row.parts.box, "title", reason);
 }
 
 /** Marks a row for a moment. */
@@ -68,15 +88,21 @@ export function markChanged(row) {
   row.changedAt = performance.now();
 }
 
-/** Lets a row follow the clock; called once a second. */
-export function tickRow(row, order, now) {
+/** Updates the ages in a row; called once a second. */
+export function tickRow(row, order, now, limits) {
   if (row.changedAt < performance.now() - CHANGED_MS) {
     delete row.dataset.changed;
     row.changedAt = Infinity;
   }
-  if (order) drawAge(row, order, now);
+  if (order) drawAge(row, order, now, limits);
 }
 
-function drawAge(row, order, now) {
-  setText(row.parts.age, age((now - Date.parse(order.updated_at)) / 1000));
+function drawAge(row, order, now, limits) {
+  const seconds = (now - Date.parse(order.updated_at)) / 1000;
+  const late = order.active && seconds > (Object.hasOwn(limits, order.status) ? limits[order.status] : Infinity);
+  if (row.dataset.late !== String(late)) {
+    row.dataset.late = String(late);
+    setText(row.parts.lateText, late ? "late" : "");
+  }
+  setText(row.parts.age, age(seconds));
 }

@@ -1,12 +1,12 @@
 /**
- * Small charts, drawn as SVG to the width that they have.
+ * Small charts, drawn as SVG in the width of their element.
  *
  * @module charts
  */
 
 import { h, svg } from "./dom.js";
 
-/** A place for a chart: `draw(width, height)` gives its SVG, whenever the width changes and at `redraw()`. */
+/** An element with a chart. `draw(width, height)` returns its SVG; called when the width changes, and by `redraw()`. */
 export class Chart {
   element;
   #draw;
@@ -37,11 +37,11 @@ export class Chart {
 const AXIS = 18;
 const GUTTER = 36;
 
-/** About, in CSS pixels, of the labels at 11 px. */
+/** The approximate width of a character of the labels at 11 px, in CSS pixels. */
 const CHARACTER_WIDTH = 6.5;
 const LABEL_GAP = 10;
 
-/** A round number that is no less. */
+/** The next round number. */
 function niceMaximum(value) {
   if (value <= 0) return 1;
   const power = 10 ** Math.floor(Math.log10(value));
@@ -49,7 +49,7 @@ function niceMaximum(value) {
 }
 
 /**
- * Areas upon each other.
+ * Stacked areas.
  * @param {{times: number[], layers: {name: string, values: number[]}[], from: number, to: number}} data
  * @param {(value: number) => string} formatValue
  * @param {(time: number) => string} formatTime
@@ -70,7 +70,7 @@ export function stackedAreas(width, height, { times, layers, from, to }, formatV
   return [...grid(width, height, top, y, formatValue), ...shapes, ...timeAxis(width, height, from, to, x, formatTime)];
 }
 
-/** Bars over time, all of one width. */
+/** Bars over time, of equal width. */
 export function columns(width, height, { values, from, to, className }, formatValue, formatTime) {
   const top = niceMaximum(Math.max(1, ...values));
   const room = width - GUTTER - 2;
@@ -85,7 +85,7 @@ export function columns(width, height, { values, from, to, className }, formatVa
   return [...grid(width, height, top, y, formatValue), bars, ...timeAxis(width, height, from, to, x, formatTime)];
 }
 
-/** How often values lie in each class; the labels stand under the boundaries. */
+/** A histogram; the labels are under the boundaries of the classes. */
 export function histogram(width, height, { counts, labels, mark }, formatValue) {
   const top = niceMaximum(Math.max(1, ...counts));
   const room = width - GUTTER - 2;
@@ -108,7 +108,7 @@ function grid(width, height, top, y, formatValue) {
   ]);
 }
 
-/** As many marks as there is room for: the last label ends at its mark, the one before it has its middle there. */
+/** As many marks as fit: the last label ends at its mark, the others are centred. */
 function timeAxis(width, height, from, to, x, formatTime) {
   const labelWidth = CHARACTER_WIDTH * Math.max(formatTime(from).length, formatTime(to).length);
   const marks = Math.max(1, Math.min(6, Math.floor((width - GUTTER) / (1.5 * labelWidth + LABEL_GAP))));

@@ -1,5 +1,5 @@
 /**
- * Where the services are, as query tells this page.
+ * The addresses of the services, from query.
  *
  * @module configuration
  */
@@ -9,14 +9,14 @@ import { byId, setText } from "./dom.js";
 const ATTEMPT_MS = 10_000;
 const MAX_WAIT_SECONDS = 30;
 
-/** @throws {Error} There is no answer, or another one than the configuration. */
+/** @throws {Error} There is no answer, or it is not a configuration. */
 export async function readConfiguration() {
   const response = await fetch("config.json", { signal: AbortSignal.timeout(ATTEMPT_MS) });
   if (!response.ok) throw new Error(`the server answered ${response.status}`);
   return response.json();
 }
 
-/** Reads the configuration, again and again until it is there; meanwhile the page says why it waits. */
+/** Reads the configuration, with retries until it succeeds. Meanwhile the page shows the reason. */
 export async function awaitConfiguration() {
   const box = byId("load-fault");
   for (let attempt = 1; ; attempt += 1) {

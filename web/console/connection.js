@@ -1,5 +1,5 @@
 /**
- * What the screen is worth: live, catching up, reconnecting, or not connected at all.
+ * The state of the connection: live, catching up, reconnecting, or not connected.
  *
  * @module connection
  */
@@ -7,7 +7,7 @@
 import { announce, byId, setText } from "./dom.js";
 import { decimal, number, timeOfDay } from "./format.js";
 
-/** An interruption that is over sooner is not worth a word. */
+/** A shorter interruption is not shown. */
 const PATIENCE_MS = 700;
 
 export class Connection {
@@ -19,7 +19,7 @@ export class Connection {
   #bannerText = byId("stale-text");
   #since = performance.now(); // when it stopped being live
   #wasLive = false;
-  #told = null;
+  #announced = null;
   #timer = null;
 
   constructor(store, session) {
@@ -44,10 +44,10 @@ export class Connection {
     this.#light.dataset.state = state;
     setText(this.#words, words);
     this.#drawBanner(state, live || !long, words);
-    this.#tell(state, long);
+    this.#announce(state, long);
   }
 
-  /** That of the stream; one that was stopped has nobody to speak for. */
+  /** The state of the stream, or signed out. */
   get #state() {
     const { state } = this.#store.status;
     if (this.#session.token === null) return "signed-out";
@@ -83,10 +83,10 @@ export class Connection {
     setText(this.#bannerText, `Not live: this is how things stood at ${timeOfDay(currentAt)}. ${words}${why}.`);
   }
 
-  #tell(state, long) {
-    const worth = state === "live" ? "live" : long ? "away" : this.#told;
-    if (worth === this.#told) return;
-    if (this.#told !== null) announce(worth === "live" ? "The board is live." : "The board is not live.");
-    this.#told = worth;
+  #announce(state, long) {
+    const next = state === "live" ? "live" : long ? "away" : this.#announced;
+    if (next === this.#announced) return;
+    if (this.#announced !== null) announce(next === "live" ? "The board is live." : "The board is not live.");
+    this.#announced = next;
   }
 }

@@ -1,5 +1,5 @@
 /**
- * Elements out of data. Text only ever becomes text: nothing here reads markup.
+ * Makes elements of data. Text is never parsed as markup.
  *
  * @module dom
  */
@@ -7,8 +7,8 @@
 const SVG = "http://www.w3.org/2000/svg";
 
 /**
- * An element. Members of `attributes` that are functions listen (`onclick`), `true` is an empty attribute, and
- * `false`, `null` and `undefined` are none. Children that are no nodes become text; null and false are left out.
+ * Makes an element. Functions in `attributes` are listeners (`onclick`), `true` is an empty attribute, and
+ * `false`, `null` and `undefined` are left out. Children become nodes or text; null and false are left out.
  */
 export function h(name, attributes = {}, ...children) {
   return build(document.createElement(name), attributes, children);
@@ -47,19 +47,19 @@ function contained(text) {
   return kept + "\u2069".repeat(open);
 }
 
-/** A symbol of the page's own sprite. Decoration: what it says stands beside it as text. */
+/** A symbol of the page's sprite. It is decoration next to a text with the same meaning. */
 export function icon(name, className = "") {
   const use = svg("use", { href: `#i-${name}` });
   return svg("svg", { class: `icon ${className}`.trim(), "aria-hidden": "true", focusable: "false" }, use);
 }
 
-/** Another symbol in an `icon`. */
+/** Changes the symbol of an `icon`. */
 export function setIcon(element, name) {
   const use = element.firstChild;
   if (use.getAttribute("href") !== `#i-${name}`) use.setAttribute("href", `#i-${name}`);
 }
 
-/** Sets the text of an element, and touches the page only where it differs. */
+/** Sets the text of an element if it differs. */
 export function setText(element, text) {
   const wanted = contained(text ?? "");
   if (element.firstChild?.nodeType === 3 && element.childNodes.length === 1) {
@@ -69,20 +69,20 @@ export function setText(element, text) {
   }
 }
 
-/** Sets an attribute, and touches the page only where it differs. */
+/** Sets an attribute if it differs. */
 export function setAttribute(element, name, value) {
   if (element.getAttribute(name) !== value) element.setAttribute(name, value);
 }
 
 export const byId = (id) => document.getElementById(id);
 
-/** Says something to those who listen to the page, politely. */
+/** Announces a text to screen readers, politely. */
 export function announce(text) {
   const region = byId("announcements");
   if (region) region.textContent = text;
 }
 
-/** A short note that goes by itself; `kind` is `good` or `bad`. */
+/** A short message that disappears by itself; `kind` is `good` or `bad`. */
 export function toast(text, kind = "good", action = null) {
   const note = h(
     "div",
@@ -95,7 +95,7 @@ export function toast(text, kind = "good", action = null) {
   setTimeout(() => note.remove(), 6000);
 }
 
-/** Closes the open menus when the reader turns to something else, or presses Escape. */
+/** Closes open menus on a click outside, or on Escape. */
 export function closeMenus() {
   const open = () => [...document.querySelectorAll("details.menu[open]")];
   document.addEventListener("pointerdown", ({ target }) => {
@@ -114,4 +114,15 @@ export function closeMenus() {
     },
     { capture: true },
   );
+}
+
+/**
+ * Calls `fill` right before a menu opens. Its `toggle` event comes later, when the focus may be in the menu already:
+ * an element that is replaced then loses the focus.
+ * @param {HTMLDetailsElement} menu  With its `summary`.
+ */
+export function beforeOpening(menu, fill) {
+  menu.querySelector("summary").addEventListener("click", () => {
+    if (!menu.open) fill();
+  });
 }

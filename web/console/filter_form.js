@@ -1,11 +1,11 @@
 /**
- * The form of the board's filters, and what of a filter can be taken away again.
+ * The form of the board's filters, and the parts of a filter that can be removed.
  *
  * @module filter_form
  */
 
-import { h, icon } from "./dom.js";
-import { SORTS, TIMES } from "./filters.js";
+import { beforeOpening, h, icon } from "./dom.js";
+import { COLUMNS, SORTS, TIMES } from "./filters.js";
 import { when } from "./format.js";
 
 const SORT_NAMES = {
@@ -22,15 +22,19 @@ const TIME_NAMES = {
   updated_to: "Changed before",
 };
 
-const MAX_MERCHANTS = 100; // as many as the API takes
+export const COLUMN_NAMES = { merchant: "Merchant", customer: "Customer", source: "Reported by", created: "Created", age: "Changed" };
 
-/** What of a filter stands in the way, in words, each with the filter that is left without it. */
+/** Merchants with a checkbox, besides the chosen ones. Others can be typed. */
+const MAX_BOXES = 12;
+
+/** The parts of a filter as text, each with the filter without it. */
 export function pieces(filter) {
   const found = filter.merchant_id.map((merchant) => ({
     text: merchant,
     without: { ...filter, merchant_id: filter.merchant_id.filter((other) => other !== merchant) },
   }));
   if (filter.customer_ref) found.push({ text: filter.customer_ref, without: { ...filter, customer_ref: "" } });
+  if (filter.source_id) found.push({ text: `Reported by ${filter.source_id}`, without: { ...filter, source_id: "" } });
   for (const name of TIMES) {
     if (!filter.times[name]) continue;
     const { [name]: time, ...times } = filter.times;
@@ -48,20 +52,26 @@ export class FilterForm {
   button;
 
   #merchants;
+  #suggesting;
   #apply;
   #current;
   #form;
   #menu;
 
-  /** @param {{merchants: () => string[], current: () => Object, apply: (filter: Object) => void}} use */
-  constructor({ merchants, current, apply }) {
+  /**
+   * @param {{merchants: () => string[], suggesting: (valueOf: Function, attributes: Object) => HTMLElement,
+   *   current: () => Object, apply: (filter: Object) => void}} use  `suggesting` makes a field that suggests values of
+   *   orders.
+   */
+  constructor({ merchants, suggesting, current, apply }) {
     this.#merchants = merchants;
+    this.#suggesting = suggesting;
     this.#current = current;
     this.#apply = apply;
     this.#form = h("form", { class: "filter-form", "data-testid": "filter-form", onsubmit: (event) => this.#submitted(event) });
     this.button = h("summary", { class: "button quiet-button", "aria-label": "Filter", "data-testid": "filter-button" }, icon("filter"), h("span", {}, "Filter"));
     this.#menu = h("details", { class: "menu" }, this.button, h("div", { class: "popover" }, this.#form));
-    this.#menu.addEventListener("toggle", () => this.#menu.open && this.#fill());
+    beforeOpening(this.#menu, () => this.#fill());
     this.element = this.#menu;
   }
 
@@ -70,6 +80,7 @@ export class FilterForm {
     const state = filter.active === null ? "any" : String(filter.active);
     this.#form.replaceChildren(
       this.#merchantField(filter),
+      field("Driver or other reporter of the newest change", this.#suggesting(({ source }) => source.id, { name: "source_id", value: filter.source_id, maxlength: 255, "data-testid": "filter-source_id" })),
       field("Customer reference", h("input", { name: "customer_ref", value: filter.customer_ref, autocomplete: "off", maxlength: 128 })),
       h("div", { class: "pair" }, TIMES.map((name) => field(TIME_NAMES[name], timeInput(name, filter.times[name])))),
       h(
@@ -78,6 +89,7 @@ export class FilterForm {
         field("Orders", select("active", { true: "Open", false: "Closed", any: "Open and closed" }, state)),
         field("Sorted", select("sort", SORT_NAMES, filter.sort)),
       ),
+      columnBoxes(filter),
       h(
         "div",
         { class: "form-end" },
@@ -88,23 +100,23 @@ export class FilterForm {
   }
 
   #merchantField(filter) {
-    const boxes = this.#merchants()
-      .slice(0, MAX_MERCHANTS)
-      .map((merchant) =>
-        h(
-          "label",
-          { class: "check" },
-          h("input", { type: "checkbox", name: "merchant_id", value: merchant, checked: filter.merchant_id.includes(merchant) }),
-          h("span", {}, merchant),
-        ),
-      );
-    return h("fieldset", { class: "merchants" }, h("legend", {}, "Merchants"), h("div", { class: "boxes" }, boxes));
+    const others = this.#merchants().filter((merchant) => !filter.merchant_id.includes(merchant));
+    const merchants = [...filter.merchant_id, ...others.slice(0, MAX_BOXES)];
+    const boxes = merchants.map((merchant) => box("merchant_id", merchant, merchant, filter.merchant_id.includes(merchant)));
+    const another = field("Another merchant", this.#suggesting(({ merchant_id }) => merchant_id, { name: "merchant_id", maxlength: 64 }));
+    return h("fieldset", { class: "merchants" }, h("legend", {}, "Merchants"), h("div", { class: "boxes" }, boxes), another);
   }
 
   #clear() {
     const { q } = this.#current();
+    this.#close();
+    this.#apply({ status: [], merchant_id: [], times: {}, active: true, customer_ref: "", source_id: "", columns: null, sort: SORTS[0], q });
+  }
+
+  /** Returns the focus to the element that had it. */
+  #close() {
     this.#menu.open = false;
-    this.#apply({ status: [], merchant_id: [], times: {}, active: true, customer_ref: "", sort: SORTS[0], q });
+    this.button.focus();
   }
 
   #submitted(event) {
@@ -113,13 +125,25 @@ export class FilterForm {
     const times = {};
     for (const name of TIMES) if (data.get(name)) times[name] = new Date(data.get(name)).toISOString();
     const active = { true: true, false: false, any: null }[data.get("active")];
-    this.#menu.open = false;
+    const merchants = data.getAll("merchant_id").map((merchant) => merchant.trim());
+    const columns = data.getAll("columns");
+    this.#close();
     this.#apply({
       ...this.#current(),
-      ...{ merchant_id: data.getAll("merchant_id"), customer_ref: data.get("customer_ref").trim(), times, active },
+      ...{ merchant_id: [...new Set(merchants.filter(Boolean))], source_id: data.get("source_id").trim(), customer_ref: data.get("customer_ref").trim(), times, active },
+      columns: columns.length === COLUMNS.length ? null : columns,
       sort: data.get("sort"),
     });
   }
+}
+
+function columnBoxes(filter) {
+  const boxes = COLUMNS.map((name) => box("columns", name, COLUMN_NAMES[name], filter.columns === null || filter.columns.includes(name)));
+  return h("fieldset", { class: "merchants" }, h("legend", {}, "Columns"), h("div", { class: "boxes" }, boxes));
+}
+
+function box(name, value, text, checked) {
+  return h("label", { class: "check" }, h("input", { type: "checkbox", name, value, checked }), h("span", {}, text));
 }
 
 /** A labelled control. */
@@ -136,7 +160,7 @@ function timeInput(name, time) {
   return h("input", { type: "datetime-local", name, value: time ? localTime(new Date(time)) : null, step: 1 });
 }
 
-/** A time as an input of this kind holds it: by the reader's clock. */
+/** A time as the value of an input, in the time zone of the browser. */
 function localTime(date) {
   const shifted = new Date(date.getTime() - date.getTimezoneOffset() * 60_000);
   return shifted.toISOString().slice(0, 19);

@@ -1,5 +1,5 @@
 /**
- * What the board shows: the filters of `GET /v1/orders`, under the same names, in the address. Pure.
+ * The filter of the board: the filters of `GET /v1/orders`, with the same names, in the address. Pure.
  *
  * As on the stream, a filter without `active` and `status` means open orders; `active=any` asks for all.
  *
@@ -13,21 +13,27 @@ export const TIMES = ["created_from", "created_to", "updated_from", "updated_to"
 
 const LISTS = ["status", "merchant_id"];
 
+/** Columns that a view may hide; status and order are always shown. */
+export const COLUMNS = ["merchant", "customer", "source", "created", "age"];
+const NO_COLUMNS = "none";
+
 /**
  * @typedef {Object} Filter
  * @property {string[]} status
  * @property {string[]} merchant_id
  * @property {string} customer_ref
+ * @property {string} source_id  Who reported the newest change.
  * @property {boolean|null} active  Null: both.
  * @property {Object<string, string>} times  RFC 3339, by the names of `TIMES`.
  * @property {string} sort
+ * @property {string[]|null} columns  Those of `COLUMNS` that are shown; null: all.
  * @property {string} q  Beginnings of words of order id, merchant, customer reference, name and reporter.
  */
 
 /**
  * @param {URLSearchParams} parameters
  * @param {string[]} statuses  All of the workflow.
- * @returns {Filter} What an address asks for, without what `faultsOf` names.
+ * @returns {Filter} The filter of an address, without the parts that `faultsOf` reports.
  */
 export function readFilter(parameters, statuses) {
   const [asked, merchant_id] = LISTS.map((name) => [...new Set(parameters.getAll(name).filter(Boolean))]);
@@ -42,12 +48,14 @@ export function readFilter(parameters, statuses) {
     ...{ status, merchant_id, times },
     active: readActive(parameters.get("active"), status),
     customer_ref: parameters.get("customer_ref") ?? "",
+    source_id: parameters.get("source_id") ?? "",
+    columns: readColumns(parameters.get("columns")),
     sort: SORTS.includes(sort) ? sort : SORTS[0],
     q: parameters.get("q") ?? "",
   };
 }
 
-/** What of an address means nothing, in words; the same parameters as for `readFilter`. */
+/** The invalid parts of an address as text; the same parameters as for `readFilter`. */
 export function faultsOf(parameters, statuses) {
   const allowed = { status: statuses, active: ["true", "false", "any"], sort: SORTS };
   const found = [];
@@ -55,6 +63,9 @@ export function faultsOf(parameters, statuses) {
     for (const value of parameters.getAll(name)) {
       if (value && !values.includes(value)) found.push(`${name} “${value}” is none of ${values.join(", ")}`);
     }
+  }
+  for (const name of (parameters.get("columns") ?? "").split(",")) {
+    if (name && name !== NO_COLUMNS && !COLUMNS.includes(name)) found.push(`columns “${name}” is none of ${COLUMNS.join(", ")}`);
   }
   for (const name of TIMES) {
     const value = parameters.get(name);
@@ -68,20 +79,32 @@ function readActive(text, status) {
   return text === "any" || status.length ? null : true;
 }
 
-/** The address of a filter: only what is not said anyway. */
+function readColumns(text) {
+  if (!text) return null;
+  const asked = text.split(",");
+  const shown = COLUMNS.filter((name) => asked.includes(name));
+  return shown.length === COLUMNS.length || (!shown.length && text !== NO_COLUMNS) ? null : shown;
+}
+
+/** The address of a filter, without defaults. */
 export function writeFilter(filter) {
   const parameters = new URLSearchParams();
   for (const name of LISTS) for (const value of filter[name]) parameters.append(name, value);
   const silent = filter.status.length ? null : true;
   if (filter.active !== silent) parameters.set("active", filter.active === null ? "any" : String(filter.active));
   if (filter.customer_ref) parameters.set("customer_ref", filter.customer_ref);
+  if (filter.source_id) parameters.set("source_id", filter.source_id);
   for (const name of TIMES) if (filter.times[name]) parameters.set(name, filter.times[name]);
+  if (filter.columns) parameters.set("columns", filter.columns.join(",") || NO_COLUMNS);
   if (filter.sort !== SORTS[0]) parameters.set("sort", filter.sort);
   if (filter.q) parameters.set("q", filter.q);
   return parameters;
 }
 
-/** The same filter as parameters of `GET /v1/orders`. */
+/**
+ * The same filter as parameters of `GET /v1/orders`. The reporter of the newest change is matched by its beginning: the
+ * answer has to be filtered with `matchesScope`.
+ */
 export function apiParameters(filter) {
   const parameters = new URLSearchParams();
   for (const name of LISTS) for (const value of filter[name]) parameters.append(name, value);
@@ -89,14 +112,16 @@ export function apiParameters(filter) {
   if (filter.customer_ref) parameters.set("customer_ref", filter.customer_ref);
   for (const name of TIMES) if (filter.times[name]) parameters.set(name, filter.times[name]);
   parameters.set("sort", filter.sort);
-  if (filter.q) parameters.set("q", filter.q);
+  const words = [filter.q, filter.source_id].filter(Boolean).join(" ");
+  if (words) parameters.set("q", words);
   return parameters;
 }
 
-/** Whether an order matches in everything but its status and whether it is open. */
+/** True if an order matches, whatever its status, and open or closed. */
 export function matchesScope(filter, order) {
   if (filter.merchant_id.length && !filter.merchant_id.includes(order.merchant_id)) return false;
   if (filter.customer_ref && order.customer?.contact_ref.normalize() !== filter.customer_ref.normalize()) return false;
+  if (filter.source_id && order.source.id !== filter.source_id) return false;
   for (const name of TIMES) {
     const bound = filter.times[name];
     if (bound === undefined) continue;
@@ -113,16 +138,16 @@ function wordsOfSearch(text) {
   return newestSearch.words;
 }
 
-/** Whether an order's status, and whether it is open, are wanted. A search finds closed orders, too. */
+/** True if the status matches, and open or closed. A search finds closed orders, too. */
 export function matchesState(filter, order) {
   if (filter.status.length && !filter.status.includes(order.status)) return false;
   return filter.active === null || filter.active === order.active || findsAll(filter);
 }
 
-/** Whether it looks for orders open and closed, although a board shows open ones if nothing is said. */
+/** True for a search of open and closed orders. By default the board shows open ones. */
 const findsAll = (filter) => Boolean(filter.q) && !filter.status.length && filter.active === true;
 
-/** Whether orders that nothing can happen to any more may match. */
+/** True if closed orders may match. */
 export const includesClosed = (filter) => filter.active !== true || Boolean(filter.q);
 
 /** Compares orders as `sort` lists them; equal times by order id, as the API does. */

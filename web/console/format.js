@@ -1,6 +1,6 @@
 /**
- * Times, ages and numbers, all in one way: the page is in English, so they are, whatever languages the browser
- * asks for; hours count to 24, and times are those of the reader's time zone.
+ * The format of times, ages and numbers: English, as the page, whatever languages the browser
+ * asks for; 24 hours, in the time zone of the browser.
  *
  * @module format
  */
@@ -43,13 +43,13 @@ export const hourAndMinute = (time) => shortClock.format(new Date(time));
 export const dayName = (time) => weekday.format(new Date(time));
 export const fullTime = (time) => whole.format(new Date(time));
 
-/** The time alone if it is today's, else with its day. */
+/** The time, with its day if that is not today. */
 export function when(time) {
   const date = new Date(time);
   return date.toDateString() === new Date().toDateString() ? clock.format(date) : dayAndClock.format(date);
 }
 
-/** `12s`, `3m 20s`, `2h 5m`, `4d 2h`: how long, to two units at most; below a second in milliseconds. */
+/** A duration in at most two units: `12s`, `3m 20s`, `2h 5m`, `4d 2h`; below a second in milliseconds. */
 export function duration(seconds) {
   const size = Math.abs(seconds);
   const sign = seconds < 0 ? "−" : "";
@@ -58,7 +58,7 @@ export function duration(seconds) {
   return sign + inUnits(Math.round(size), 2);
 }
 
-/** How long ago in whole seconds: one that ticks. */
+/** A running duration, in whole seconds. */
 export function age(seconds) {
   return inUnits(Math.max(0, Math.floor(seconds)), seconds < 600 || seconds >= 3600 ? 2 : 1);
 }
@@ -85,7 +85,7 @@ export function ago(seconds) {
   return relative.format(-Math.floor(seconds / size), unit);
 }
 
-/** `picked_up` as a person writes it. */
+/** The name of a status: `Picked up` for `picked_up`. */
 export function statusName(status) {
   const text = status.replaceAll("_", " ");
   return text.charAt(0).toUpperCase() + text.slice(1);
@@ -93,10 +93,10 @@ export function statusName(status) {
 
 const DRAWN = new Set(["created", "picked_up", "in_transit", "delivered", "cancelled"]);
 
-/** The symbol of a status; those of another workflow share one. */
+/** The symbol of a status; statuses of other workflows share one. */
 export const statusIcon = (status) => (DRAWN.has(status) ? status : "other");
 
-/** The statuses in the order of the usual way; others behind them, by name. */
+/** The statuses in the order of the default workflow; others follow, by name. */
 export function byProgress(statuses) {
   const order = [...DRAWN];
   const rank = (status) => (DRAWN.has(status) ? order.indexOf(status) : order.length);

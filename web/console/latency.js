@@ -1,25 +1,25 @@
 /**
- * How long a change takes from its commit to this screen. Measured as `commit-to-screen` (see `performance`).
+ * The time of a change from its commit to this screen. Measured as `commit-to-screen` (see `performance`).
  *
  * @module latency
  */
 
 const MEASURE = "commit-to-screen";
 
-/** Of the newest changes. */
+/** The number of newest changes that are kept. */
 const MAX_SAMPLES = 600;
 
-/** The browser keeps what was measured until told otherwise. */
+/** The browser keeps measurements until they are cleared. */
 const MAX_ENTRIES = 1000;
 
 export class Latency {
   #samples = [];
-  #offset = 0; // what the server's clock is ahead of this one's, in ms
+  #offset = 0; // how far the server's clock is ahead of this one, in ms
   #uncertainty = null;
   #entries = 0;
   #waiting = [];
 
-  /** Half of the round trip in which the clocks were compared: how wrong each figure may be, in ms. */
+  /** The uncertainty of each figure in ms: half of the round trip in which the clocks were compared. */
   get uncertainty() {
     return this.#uncertainty;
   }
@@ -34,19 +34,19 @@ export class Latency {
     return performance.timeOrigin + performance.now() + this.#offset;
   }
 
-  /** Compares the clocks: the server's time in an answer that was asked for at `sent`, and got at `got`. */
+  /** Compares the clocks: `serverTime` is from the answer to a request sent at `sent`, received at `got`. */
   compareClocks(serverTime, sent, got) {
     const uncertainty = (got - sent) / 2;
-    if (this.#uncertainty !== null && uncertainty > this.#uncertainty * 2) return; // a worse look than before
+    if (this.#uncertainty !== null && uncertainty > this.#uncertainty * 2) return; // less exact than before
     this.#uncertainty = uncertainty;
     this.#offset = Date.parse(serverTime) - (performance.timeOrigin + (sent + got) / 2);
-    if (Math.abs(this.#offset) <= uncertainty + 1) this.#offset = 0; // no difference that can be told
+    if (Math.abs(this.#offset) <= uncertainty + 1) this.#offset = 0; // no measurable difference
   }
 
   /** Measures events that were applied just now, once the frame that shows them has been drawn. */
   measure(events) {
     if (document.visibilityState !== "visible") return; // nothing is drawn
-    if (this.#uncertainty === null) return; // whose clock is right is not known yet
+    if (this.#uncertainty === null) return; // the clocks are not compared yet
     if (!this.#waiting.length) requestAnimationFrame(() => afterThisFrame(() => this.#drawn()));
     this.#waiting.push(...events);
   }
@@ -80,7 +80,7 @@ function afterThisFrame(act) {
   channel.port2.postMessage(null);
 }
 
-/** The smallest of the values that `share` of them do not exceed; null of none. */
+/** The quantile `share` of the values; null if there are none. */
 export function percentile(values, share) {
   if (!values.length) return null;
   const sorted = Float64Array.from(values).sort();

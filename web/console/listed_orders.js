@@ -1,22 +1,26 @@
 /**
- * What the API tells of a filter beyond what is live: pages of closed orders, or what a search found.
+ * The orders of a filter that are listed by the API, not by the stream: pages of closed orders, or results of a search.
  *
  * @module listed_orders
  */
 
-import { apiParameters, includesClosed } from "./filters.js";
+import { apiParameters } from "./filters.js";
 import { number } from "./format.js";
 
 const PAGE = 200;
 
-/** Before the stream has brought everything, what fits a screen: the first thing that is seen. */
+/** The limit of all pages together: closed orders have no end. */
+export const MAX_ORDERS = 5000;
+
+/** Before the snapshot is complete, only as many as fit a screen: they are shown first. */
 const FIRST_PAGE = 50;
 
-/** Changes that a search may be behind without a word: a moment's. */
+/** Changes that a search may be behind without a note. */
 const MAX_BEHIND = 500;
 
 export class ListedOrders {
   #api;
+  #isPaged;
   #isFirst;
   #asked;
   #answered;
@@ -24,44 +28,46 @@ export class ListedOrders {
   #orders = new Map(); // by id
   #next = null; // cursor of the next page
   #complete = true;
-  #frontier = null; // the last order of the pages so far
-  #search = null; // what the service says of the search
+  #outdated = false; // the next answer replaces the orders
+  #lastListed = null; // the last listed order
+  #search = null; // the service's information about the search
   #fault = "";
-  #request = null; // the AbortController of what is being asked
+  #request = null; // the AbortController of the running request
 
   /**
    * @param {Object} api
-   * @param {{isFirst: () => boolean, asked: () => void, answered: (fault: string) => void}} use  `isFirst`: nothing is on
-   *   the screen yet; `fault` is for people, and empty if all went well.
+   * @param {{isPaged: (filter: Object) => boolean, isFirst: () => boolean, asked: () => void, answered: (fault: string) => void}} use  `isPaged`: not
+   *   all orders that may match are in the page; `isFirst`: nothing is on the screen yet; `fault`: for people; empty: none.
    */
-  constructor(api, { isFirst, asked, answered }) {
+  constructor(api, { isPaged, isFirst, asked, answered }) {
     this.#api = api;
+    this.#isPaged = isPaged;
     this.#isFirst = isFirst;
     this.#asked = asked;
     this.#answered = answered;
   }
 
-  /** Whether an answer is on its way. */
+  /** True while a request is running. */
   get isAsking() {
     return this.#request !== null;
   }
 
-  /** The last order of the pages so far, if more follow it; orders behind it are not known yet. */
-  get frontier() {
-    return this.#complete ? null : this.#frontier;
+  /** The last listed order, if more follow; orders after it are unknown. */
+  get lastListed() {
+    return this.#complete ? null : this.#lastListed;
   }
 
-  /** Whether the API has said what it lists, all of it or a page. */
+  /** True if the last request succeeded and none is running. */
   get isAnswered() {
     return this.#request === null && this.#fault === "";
   }
 
-  /** Whether more orders match a search than were looked through. */
+  /** True if more orders match a search than were examined. */
   get isCut() {
     return this.#search?.complete === false;
   }
 
-  /** What of a search was not looked at, for people; empty: nothing. */
+  /** The part of a search that was not examined, for people; empty: none. */
   get left() {
     if (!this.#search) return "";
     const { complete, behind } = this.#search;
@@ -78,19 +84,36 @@ export class ListedOrders {
     return this.#orders.entries();
   }
 
-  /** Begins anew, with another filter perhaps. */
-  forget(filter) {
-    this.#request?.abort();
-    this.#request = null;
-    this.#filter = filter;
-    this.#orders.clear();
-    this.#next = this.#frontier = null;
-    this.#search = null;
-    this.#fault = "";
-    this.#complete = !includesClosed(filter);
+  /** True if the limit is reached and there are more orders. */
+  get isFull() {
+    return !this.#complete && this.#orders.size >= MAX_ORDERS;
   }
 
-  /** Asks for the first orders, after so many milliseconds. */
+  /** Starts again with this filter. */
+  forget(filter) {
+    this.outdate();
+    this.#filter = filter;
+    this.#orders.clear();
+    this.#lastListed = null;
+    this.#search = null;
+    this.#fault = "";
+    this.#complete = !this.#isPaged(filter);
+  }
+
+  /** Starts again with the same filter. The orders are kept until the answer arrives. */
+  outdate() {
+    this.#request?.abort();
+    this.#request = null;
+    this.#next = null;
+    this.#outdated = true;
+  }
+
+  /** Updates an order that is listed. */
+  update(order) {
+    if (this.#orders.get(order.order_id)?.version < order.version) this.#orders.set(order.order_id, order);
+  }
+
+  /** Requests the first page after this delay in ms. */
   askSoon(milliseconds) {
     const request = (this.#request = new AbortController());
     setTimeout(() => {
@@ -99,9 +122,9 @@ export class ListedOrders {
     }, milliseconds);
   }
 
-  /** Asks for the next page, if there is one. */
+  /** Requests the next page, if there is one. */
   more() {
-    if (this.#complete || this.#request || !this.#next) return;
+    if (this.#complete || this.isFull || this.#request || !this.#next) return;
     this.#request = new AbortController();
     this.#page(this.#request.signal);
   }
@@ -112,11 +135,16 @@ export class ListedOrders {
     if (this.#next) parameters.set("cursor", this.#next);
     await this.#ask(signal, async () => {
       const { items, next_cursor, search } = await this.#api.get("/v1/orders", parameters, { signal });
+      if (this.#outdated) {
+        this.#orders.clear();
+        this.#lastListed = null;
+      }
+      this.#outdated = false;
       for (const order of items) this.#orders.set(order.order_id, order);
       this.#search = search ?? null;
       this.#next = next_cursor;
       this.#complete = next_cursor === null;
-      this.#frontier = items.at(-1) ?? this.#frontier;
+      this.#lastListed = items.at(-1) ?? this.#lastListed;
     });
   }
 

@@ -1,20 +1,22 @@
 /**
- * One order: its timeline, refused attempts beside what was accepted, live while it is open.
+ * One order: its timeline with refused attempts, live while it is open.
  *
  * @module order
  */
 
-import { UpdateForm } from "./acting.js";
+import { UpdateForm } from "./actions.js";
 import { Refusal } from "./api.js";
 import { h, icon, setIcon, setText, toast } from "./dom.js";
-import { ago, duration, fullTime, statusIcon, statusName, timeOfDay, when } from "./format.js";
+import { ago, duration, fullTime, number, statusIcon, statusName, timeOfDay, when } from "./format.js";
 import { timelineOf } from "./timeline.js";
+import { TimelineBlocks } from "./timeline_blocks.js";
+import { withGroups } from "./timeline_groups.js";
 import { orderAfter } from "./tracking-live.js";
 
-/** Pages of a long history that are read. */
-const MAX_PAGES = 10;
+/** The limit of pages of a long history; a page has 500 steps. */
+const MAX_PAGES = 40;
 
-/** Refused attempts are no events: they are asked for, so often while the order is open here. */
+/** Refused attempts are not events, so they are requested at this interval while the order is open here. */
 const REFUSALS_SECONDS = 10;
 
 export class OrderPanel {
@@ -24,11 +26,14 @@ export class OrderPanel {
   #id = null;
   #order = null;
   #history = [];
+  #isCut = false; // there are more steps than were read
   #refusals = [];
-  #early = []; // events that came before the history did
+  #eventsBeforeHistory = []; // events that arrived before the history
   #abort = null;
   #parts = {};
   #form = null;
+  #blocks = null;
+  #openGroups = new Set(); // of repeated scans, by key
 
   /**
    * @param {{api: Object, store: Object, session: Object, now: () => number, close: () => void,
@@ -50,6 +55,7 @@ export class OrderPanel {
     this.element.hidden = id === null;
     this.#order = null;
     this.#history = this.#refusals = [];
+    this.#openGroups.clear();
     if (id === null) {
       this.element.replaceChildren();
       return;
@@ -60,7 +66,7 @@ export class OrderPanel {
     this.element.focus({ preventScroll: true });
   }
 
-  /** Leaves the form that is open, if one is. @returns {boolean} Whether one was. */
+  /** Closes the open form. @returns {boolean} True if there was one. */
   cancelForm() {
     const isOpen = this.#form?.isOpen ?? false;
     if (isOpen) this.#form.close();
@@ -70,14 +76,15 @@ export class OrderPanel {
   async #load() {
     this.#abort?.abort();
     const { signal } = (this.#abort = new AbortController());
-    this.#early = [];
+    this.#eventsBeforeHistory = [];
     this.element.setAttribute("aria-busy", "true");
     try {
       const [order, history] = await Promise.all([this.#get("", signal), this.#readHistory(signal)]);
       if (signal.aborted) return;
       this.#order = order;
-      this.#history = history;
-      for (const event of this.#early) this.#take(event);
+      this.#history = history.items;
+      this.#isCut = history.isCut;
+      for (const event of this.#eventsBeforeHistory) this.#take(event);
       this.#draw();
       this.#refreshRefusals();
     } catch (error) {
@@ -92,14 +99,16 @@ export class OrderPanel {
 
   async #readHistory(signal) {
     const items = [];
+    let isCut = true;
     const parameters = new URLSearchParams();
     for (let page = 0; page < MAX_PAGES; page += 1) {
       const answer = await this.#get("/history", signal, parameters);
       items.push(...answer.items);
-      if (!answer.next_cursor) break;
+      isCut = Boolean(answer.next_cursor);
+      if (!isCut) break;
       parameters.set("cursor", answer.next_cursor);
     }
-    return items;
+    return { items, isCut };
   }
 
   async #refreshRefusals() {
@@ -119,7 +128,7 @@ export class OrderPanel {
     const own = events.filter(({ data }) => data.order_id === this.#id);
     if (!own.length) return;
     if (this.#order === null) {
-      this.#early.push(...own);
+      this.#eventsBeforeHistory.push(...own);
       return;
     }
     if (own.some((event) => this.#take(event))) {
@@ -131,12 +140,12 @@ export class OrderPanel {
   #take(event) {
     const { version } = event.data;
     if (version <= this.#order.version) return false;
-    if (version > this.#order.version + 1 || this.#history.length !== this.#order.version) {
+    if (version > this.#order.version + 1 || (!this.#isCut && this.#history.length !== this.#order.version)) {
       this.#load();
       return false;
     }
     this.#order = orderAfter(event);
-    this.#history.push(event.data);
+    if (!this.#isCut) this.#history.push(event.data);
     return true;
   }
 
@@ -145,9 +154,12 @@ export class OrderPanel {
   #build() {
     const text = () => h("span");
     const parts = { status: text(), statusIcon: icon("other", "status-icon big"), since: text(), facts: h("dl", { class: "facts" }) };
-    Object.assign(parts, { timeline: h("ol", { class: "timeline", "data-testid": "timeline" }), act: h("div", { hidden: true }), metadata: h("div") });
+    Object.assign(parts, { act: h("div", { hidden: true }), metadata: h("div") });
+    parts.cut = h("p", { class: "quiet small", hidden: true, "data-testid": "timeline-cut" });
     parts.head = h("div", { class: "panel-status", "data-testid": "order-status" }, parts.statusIcon, h("div", {}, h("strong", {}, parts.status), parts.since));
     parts.content = h("div", { class: "panel-content", tabindex: "0", role: "group", "aria-label": "What is known of this order" });
+    this.#blocks = new TimelineBlocks(parts.content, (entry) => this.#entryView(entry));
+    parts.timeline = this.#blocks.element;
     this.#parts = parts;
     this.#form = null;
     this.element.replaceChildren(
@@ -167,7 +179,7 @@ export class OrderPanel {
     const parts = this.#parts;
     const order = this.#order;
     if (!parts.head.isConnected) {
-      parts.content.replaceChildren(parts.head, parts.act, parts.facts, parts.metadata, h("h3", {}, "Timeline"), parts.timeline);
+      parts.content.replaceChildren(parts.head, parts.act, parts.facts, parts.metadata, h("h3", {}, "Timeline"), parts.cut, parts.timeline);
     }
     this.element.dataset.status = order.status;
     this.element.dataset.version = String(order.version);
@@ -180,7 +192,7 @@ export class OrderPanel {
     this.#tick();
   }
 
-  /** Only where it differs: a reader may have scrolled in it. */
+  /** Changes only rows that differ: the reader may have scrolled. */
   #drawMetadata() {
     const { metadata } = this.#parts;
     const text = JSON.stringify(this.#order.metadata);
@@ -222,11 +234,25 @@ export class OrderPanel {
     this.#form.show();
   }
 
+  /** Draws the timeline. The focus stays on its button, which is drawn again. */
   #drawTimeline() {
+    const { group: inUse } = this.#parts.timeline.contains(document.activeElement) ? document.activeElement.dataset : {};
     const newestFirst = timelineOf(this.#history, this.#refusals).reverse();
-    this.#parts.timeline.replaceChildren(
-      ...newestFirst.map(({ item, before, update }) => (item ? stepView(item, before) : refusalView(update))),
-    );
+    this.#blocks.show(withGroups(newestFirst, this.#openGroups), keyOf);
+    const { cut } = this.#parts;
+    cut.hidden = !this.#isCut;
+    setText(cut, this.#isCut ? `Only the first ${number(this.#history.length)} steps are here.` : "");
+    if (inUse) this.#parts.timeline.querySelector(`[data-group="${inUse}"]`)?.focus({ preventScroll: true });
+  }
+
+  #entryView({ group, item, before, update }) {
+    if (group) return groupView(group, () => this.#toggleGroup(group.key));
+    return item ? stepView(item, before) : refusalView(update);
+  }
+
+  #toggleGroup(key) {
+    if (!this.#openGroups.delete(key)) this.#openGroups.add(key);
+    this.#drawTimeline();
   }
 
   #drawFault(error) {
@@ -257,12 +283,18 @@ export class OrderPanel {
       await navigator.clipboard.writeText(address.href);
       toast("The link is copied.");
     } catch {
-      toast(address.href); // the browser does not let pages copy: it can be done by hand
+      toast(address.href); // the browser does not allow copying: the user can do it by hand
     }
   }
 }
 
-/** When a step happened: as its source says, or else when it was received. */
+/** A key that is equal for equal rows: recorded steps never change, except for erased names. */
+function keyOf({ group, item, update }) {
+  if (group) return `g${group.key}:${group.count}:${group.isOpen}`;
+  return item ? `v${item.version}` : `u${update.update_id}`;
+}
+
+/** The time of a step: as reported by its source, or else when it was received. */
 const happened = (item) => Date.parse(item.occurred_at ?? item.received_at);
 
 function stepView(item, before) {
@@ -278,6 +310,27 @@ function stepView(item, before) {
       sourceView(item.source, `v${item.version}`),
       timesView(item),
       metadataView(item.metadata),
+    ),
+  );
+}
+
+/** Repeated scans in one row, with a button that shows them. */
+function groupView({ key, count, newest, oldest, isOpen }, toggle) {
+  const span = `${when(happened(oldest))} – ${when(happened(newest))}, v${oldest.version} to v${newest.version}`;
+  return h(
+    "li",
+    { class: "step group", "data-status": newest.status, "data-testid": "step-group" },
+    icon(statusIcon(newest.status), "status-icon"),
+    h(
+      "div",
+      { class: "step-body" },
+      h(
+        "div",
+        { class: "step-line" },
+        h("strong", {}, `${statusName(newest.status)} × ${number(count)}`),
+        h("button", { class: "button small-button", type: "button", "aria-expanded": String(isOpen), "data-group": key, "data-testid": "group-toggle", onclick: toggle }, isOpen ? "Hide each" : "Show each"),
+      ),
+      sourceView(newest.source, span),
     ),
   );
 }
@@ -304,7 +357,7 @@ function timesView({ occurred_at, received_at, recorded_at }) {
 
 const signed = (seconds) => (seconds < 0 ? duration(seconds) : `+${duration(seconds)}`);
 
-/** How long after the step before, or null for the first. */
+/** The time since the step before; null for the first. */
 function legView(item, before) {
   if (!before) return null;
   const seconds = (happened(item) - happened(before)) / 1000;
@@ -329,7 +382,7 @@ function refusalView(update) {
   );
 }
 
-/** Whether metadata may be higher than its box, and so be scrolled. */
+/** True if metadata may be higher than its box, and so be scrolled. */
 const isLong = (entries) => entries.length > 6 || JSON.stringify(entries).length > 300;
 
 function metadataView(metadata) {

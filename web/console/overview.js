@@ -1,5 +1,5 @@
 /**
- * The overview: what the stream shows now, and what the reports say of the time before.
+ * The overview: the present from the stream, and the past from the reports.
  *
  * @module overview
  */
@@ -11,12 +11,12 @@ import { age, byProgress, compactNumber, dayName, decimal, hourAndMinute, number
 import { percentile } from "./latency.js";
 import { barRow, card, legRow, oldestRow, tile } from "./overview_parts.js";
 import { LIVE_MINUTES, WINDOW_SECONDS } from "./pulse.js";
-import { areasOf, standing } from "./standing.js";
+import { areasOf, firstOf } from "./status_totals.js";
 
 const REPORTS_SECONDS = 60;
 const OLDEST = 8;
 
-/** Upper bounds of the classes of commit-to-screen times, in ms; what is above is in a last one. */
+/** Upper bounds of the classes of commit-to-screen times, in ms; a last class has all longer times. */
 const CLASSES_MS = [5, 10, 15, 20, 30, 40, 60, 80, 120, 200, 500, 1000];
 
 const RANGES = {
@@ -32,11 +32,12 @@ export class Overview {
   #parts = {};
   #charts = [];
   #range = "live";
-  #areas = null; // of the range that was asked for
+  #areas = null; // of the chosen range
   #shown = false;
   #reportsAt = null;
+  #oldest = null; // as listed by the API, if the page does not have every open order
 
-  /** @param {{store: Object, reports: Object, today: Object, pulse: Pulse, latency: Object, now: () => number, navigate: Function}} use */
+  /** @param {{api: Object, store: Object, reports: Object, openByStatus: () => Map<string, number>|null, today: Object, pulse: Pulse, latency: Object, now: () => number, navigate: Function}} use */
   constructor(use) {
     this.#use = use;
     this.element = this.#build();
@@ -52,8 +53,9 @@ export class Overview {
   #tick() {
     const { pulse, latency, store } = this.#use;
     const { tiles } = this.#parts;
-    setText(tiles.open.value, store.isComplete ? number(store.open.size) : "–");
-    setText(tiles.open.note, store.isComplete ? "not delivered or cancelled yet" : "");
+    const open = this.#openNow();
+    setText(tiles.open.value, open === null ? "–" : number(open));
+    setText(tiles.open.note, open === null ? "" : "not delivered or cancelled yet");
     this.#drawToday();
     setText(tiles.rate.value, pulse.rate === null ? "–" : decimal(pulse.rate));
     const [p50, p95] = [percentile(latency.samples, 0.5), percentile(latency.samples, 0.95)];
@@ -68,10 +70,17 @@ export class Overview {
     if (due && store.status.state === "live") this.#askReports();
   }
 
+  /** The number of open orders; null while unknown. */
+  #openNow() {
+    const counts = this.#use.openByStatus();
+    return counts && [...counts.values()].reduce((sum, count) => sum + count, 0);
+  }
+
   // --- reports -------------------------------------------------------------------------------------------------
 
   async #askReports() {
     this.#reportsAt = performance.now();
+    if (this.#use.store.isSmall) this.#askOldest();
     const day = new Date(Date.now() - 24 * 3600_000).toISOString();
     await this.#part("refusals", new URLSearchParams([["from", day]]), ({ rows }) => this.#drawRefusals(rows));
     await this.#part("durations", new URLSearchParams([["from", day]]), ({ rows }) => this.#drawLegs(rows));
@@ -124,6 +133,15 @@ export class Overview {
     if (!rows.length) this.#parts.legs.replaceChildren(h("li", { class: "quiet" }, "No order has moved."));
   }
 
+  async #askOldest() {
+    const parameters = new URLSearchParams([["active", "true"], ["sort", "created_at"], ["limit", String(OLDEST)]]);
+    try {
+      this.#oldest = (await this.#use.api.get("/v1/orders", parameters)).items;
+    } catch {
+      this.#oldest ??= []; // until the next request of the reports
+    }
+  }
+
   async #askAreas() {
     const { hours, interval } = RANGES[this.#range];
     const range = this.#range;
@@ -131,7 +149,7 @@ export class Overview {
     const parameters = new URLSearchParams([["from", new Date(from).toISOString()], ["interval", interval]]);
     parameters.set("time_zone", Intl.DateTimeFormat().resolvedOptions().timeZone || "UTC");
     await this.#part("status-counts", parameters, ({ rows }) => {
-      if (range === this.#range) this.#areas = areasOf(rows, this.#use.store.open, from, Date.now(), interval);
+      if (range === this.#range) this.#areas = areasOf(rows, this.#use.openByStatus() ?? new Map(), from, Date.now(), interval);
     });
     for (const chart of this.#charts) chart.redraw();
   }
@@ -147,8 +165,8 @@ export class Overview {
   // --- drawing -------------------------------------------------------------------------------------------------
 
   #liveAreas() {
-    const { pulse, store } = this.#use;
-    const samples = [...pulse.samples, { time: Date.now(), counts: standing(store.open) }];
+    const { pulse } = this.#use;
+    const samples = [...pulse.samples, { time: Date.now(), counts: this.#use.openByStatus() ?? new Map() }];
     const statuses = byProgress(new Set(samples.flatMap(({ counts }) => [...counts.keys()])));
     const layers = statuses.map((name) => ({ name, values: samples.map(({ counts }) => counts.get(name) ?? 0) }));
     const to = Date.now();
@@ -156,7 +174,7 @@ export class Overview {
   }
 
   #drawOldest() {
-    const oldest = [...this.#use.store.open.values()].sort(comparison("created_at")).slice(0, OLDEST);
+    const oldest = this.#oldest ?? firstOf(this.#use.store.open.values(), comparison("created_at"), OLDEST);
     const list = this.#parts.oldest;
     while (list.children.length < oldest.length) list.append(oldestRow((order) => this.#use.navigate({ order })));
     while (list.children.length > oldest.length) list.lastChild.remove();
@@ -219,7 +237,7 @@ export class Overview {
       this.#drawLegend(data?.layers ?? []);
       return data ? stackedAreas(width, height, data, compactNumber, labels[this.#range]) : [];
     };
-    return this.#chart(200, () => `Open orders by status: ${this.#use.store.isComplete ? number(this.#use.store.open.size) : "–"} now`, draw);
+    return this.#chart(200, () => `Open orders by status: ${this.#openNow() === null ? "–" : number(this.#openNow())} now`, draw);
   }
 
   #drawLegend(layers) {

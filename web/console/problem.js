@@ -1,5 +1,5 @@
 /**
- * A refusal as the API explains it: nothing is left out, nothing is made up.
+ * Shows a refusal with all members of its problem document.
  *
  * @module problem
  */
@@ -8,7 +8,7 @@ import { Refusal } from "./api.js";
 import { h, icon } from "./dom.js";
 import { statusName } from "./format.js";
 
-/** What a person is told of an error of the API. */
+/** The view of an error of the API. */
 export function problemView(error) {
   if (!(error instanceof Refusal)) return box(error.message, "Nothing was changed that you know of; it is safe to try again.");
   const { problem } = error;
@@ -25,7 +25,7 @@ function box(title, detail, more = [], slug = "", trace = "") {
   );
 }
 
-/** The members of its own that a problem has. */
+/** The additional members of a problem. */
 function details(problem) {
   const facts = [];
   const fact = (name, value) => value !== undefined && value !== null && facts.push([name, String(value)]);

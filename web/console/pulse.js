@@ -1,34 +1,35 @@
 /**
- * What happened in the last minutes: changes a second, and how many orders stood in each status.
+ * The activity of the last minutes: changes a second, and the numbers of open orders by status.
  *
  * @module pulse
  */
-
-import { standing } from "./standing.js";
 
 export const WINDOW_SECONDS = 300;
 export const LIVE_MINUTES = 10;
 
 const BUCKET_SECONDS = 5;
 const SAMPLE_SECONDS = 5;
-const LEAST_MS = 30_000; // a shorter axis would only jump
+const LEAST_MS = 30_000; // a shorter axis would change all the time
 
-/** Counts what comes, from the moment on at which the console is opened. */
+/** Counts events, from the opening of the console on. */
 export class Pulse {
   #store;
+  #openByStatus;
   #buckets = new Map(); // start in bucket units → events
   samples = []; // {time, counts} of open orders by status
   startedAt = Date.now();
 
-  constructor(store) {
+  /** @param {() => Map<string, number>|null} openByStatus  Open orders by status; null: unknown. */
+  constructor(store, openByStatus) {
     this.#store = store;
+    this.#openByStatus = openByStatus;
     store.addEventListener("events", ({ detail }) => this.#count(detail));
     setInterval(() => this.#sample(), SAMPLE_SECONDS * 1000);
     store.addEventListener("reset", () => this.#sample());
   }
 
   #count(events) {
-    if (this.#store.status.state !== "live") return; // what was missed did not happen just now
+    if (this.#store.status.state !== "live") return; // missed events did not happen just now
     const bucket = Math.floor(Date.now() / 1000 / BUCKET_SECONDS);
     this.#buckets.set(bucket, (this.#buckets.get(bucket) ?? 0) + events.length);
     const oldest = bucket - WINDOW_SECONDS / BUCKET_SECONDS;
@@ -37,16 +38,17 @@ export class Pulse {
 
   #sample() {
     const time = Date.now();
-    this.samples.push({ time, counts: standing(this.#store.open) });
-    while (this.samples[0].time < time - LIVE_MINUTES * 60_000) this.samples.shift();
+    const counts = this.#openByStatus();
+    if (counts) this.samples.push({ time, counts: new Map(counts) });
+    while (this.samples[0]?.time < time - LIVE_MINUTES * 60_000) this.samples.shift();
   }
 
-  /** How far a chart of so many milliseconds can look back by now. */
+  /** The part of this time span, in ms, for which there is data by now. */
   reach(milliseconds) {
     return Math.min(milliseconds, Math.max(LEAST_MS, Date.now() - this.startedAt));
   }
 
-  /** Changes a second in each bucket of the window, oldest first; the one that is not over is left out. */
+  /** Changes a second in each bucket of the window, oldest first; without the current one. */
   get rates() {
     const last = Math.floor(Date.now() / 1000 / BUCKET_SECONDS);
     const count = Math.ceil(this.reach(WINDOW_SECONDS * 1000) / 1000 / BUCKET_SECONDS);

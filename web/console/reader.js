@@ -1,10 +1,10 @@
 /**
- * Whether somebody reads a list: it is not at its top, a pointer moves over it, or one of its rows is in use.
+ * Detects if a list is in use: it is not at its top, a pointer moves over it, or one of its rows has the focus.
  *
  * @module reader
  */
 
-/** A pointer that rests over the list for so long reads no more, nor does a keyboard. */
+/** After this time without a movement or a key the list is no longer in use. */
 const POINTER_RESTS_MS = 10_000;
 const KEYBOARD_RESTS_MS = 60_000;
 
@@ -42,7 +42,7 @@ export class Reader {
     return this.#pointerAt !== null && now - this.#pointerAt < POINTER_RESTS_MS;
   }
 
-  /** Forgets pointer and keyboard: what they did was no reading. */
+  /** Ignores the last movement and key: they did not use the list. */
   rest() {
     this.#pointerAt = null;
     this.#usedAt = -Infinity;

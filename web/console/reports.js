@@ -1,5 +1,5 @@
 /**
- * The reports, one after the other: a service computes few at a time, and others look, too.
+ * Requests the reports one after the other: a service computes few at a time, for all users.
  *
  * @module reports
  */
@@ -18,8 +18,8 @@ export class Reports {
   }
 
   /**
-   * The answer of a report, once those that were asked for before are there. Where the service is busy with
-   * others, it is asked again when it says.
+   * Requests a report after the earlier requests are answered. If the service is busy with
+   * others, the request is repeated after its `Retry-After`.
    * @throws {Refusal|Unreachable}
    */
   get(name, parameters) {

@@ -1,5 +1,5 @@
 /**
- * A list of which only the rows in view are in the page. Rows keep their element as long as they are in view, so
+ * A virtual list: only the rows in view are in the page. Rows keep their element while they are in view, so
  * that nothing flickers, and one row is active: arrows, j and k move it, Enter opens it.
  *
  * @module rows
@@ -7,7 +7,10 @@
 
 import { setAttribute } from "./dom.js";
 
-/** Rows beyond each edge that are ready before they are scrolled to. */
+/** An empty list. */
+const NOTHING = { size: 0, has: () => false, indexOf: () => -1, slice: () => [] };
+
+/** Rows beyond each edge that are drawn in advance. */
 const OVERSCAN = 8;
 
 export class Rows {
@@ -16,18 +19,17 @@ export class Rows {
   #make;
   #fill;
   #open;
-  #ids = [];
-  #index = new Map();
+  #list = NOTHING;
   #height = 40;
   #shown = new Map(); // id → element
   #spare = [];
   #active = null;
   #frame = null;
-  #sought = null; // is brought into view as soon as it is there and there is a view
+  #sought = null; // is scrolled into view as soon as it is in the list
 
   /**
    * @param {HTMLElement} viewport  Scrolls.
-   * @param {HTMLElement} body  Holds the rows, and is as high as all of them.
+   * @param {HTMLElement} body  Contains the rows, and is as high as all of them.
    * @param {{make: () => HTMLElement, fill: (row: HTMLElement, id: string) => void, open: (id: string) => void,
    *   scrolled: () => void}} use
    */
@@ -46,8 +48,9 @@ export class Rows {
     new ResizeObserver(() => this.draw()).observe(viewport);
   }
 
-  get ids() {
-    return this.#ids;
+  /** The number of rows, in view or not. */
+  get size() {
+    return this.#list.size;
   }
 
   get active() {
@@ -55,7 +58,17 @@ export class Rows {
   }
 
   has(id) {
-    return this.#index.has(id);
+    return this.#list.has(id);
+  }
+
+  /** The index of this order's row, from 0; -1: it has none. */
+  indexOf(id) {
+    return this.#list.indexOf(id);
+  }
+
+  /** The ids of the rows from one index to another one, both included, in the order of the list. */
+  between(start, end) {
+    return this.#list.slice(Math.min(start, end), Math.max(start, end) + 1);
   }
 
   /** The index of the first row in view. */
@@ -63,15 +76,19 @@ export class Rows {
     return Math.floor(this.#viewport.scrollTop / this.#height);
   }
 
-  /** How many rows there are behind the last one in view. */
+  /** The number of rows after the last one in view. */
   get left() {
-    return this.#ids.length - Math.ceil((this.#viewport.scrollTop + this.#viewport.clientHeight) / this.#height);
+    return this.#list.size - Math.ceil((this.#viewport.scrollTop + this.#viewport.clientHeight) / this.#height);
   }
 
-  /** Shows these rows. */
-  show(ids) {
-    this.#ids = ids;
-    this.#index = new Map(ids.map((id, index) => [id, index]));
+  /**
+   * Shows these rows. Must be called after each change of the list.
+   *
+   * @param {{size: number, has: (id: string) => boolean, indexOf: (id: string) => number,
+   *   slice: (start: number, end: number) => string[]}} list  Of ids.
+   */
+  show(list) {
+    this.#list = list;
     this.#resize();
   }
 
@@ -91,7 +108,7 @@ export class Rows {
     return row;
   }
 
-  /** Calls `act` with the element and id of each row in the page. */
+  /** Calls `act` with element and id of each row in the page. */
   each(act) {
     for (const [id, row] of this.#shown) act(row, id);
   }
@@ -109,38 +126,38 @@ export class Rows {
     });
   }
 
-  /** Makes a row the active one, and brings it into view. */
+  /** Makes a row active, and scrolls it into view. */
   activate(index, { focus = true } = {}) {
-    if (!this.#ids.length) return;
-    const bounded = Math.max(0, Math.min(this.#ids.length - 1, index));
-    this.#active = this.#ids[bounded];
+    if (!this.#list.size) return;
+    const bounded = Math.max(0, Math.min(this.#list.size - 1, index));
+    [this.#active] = this.#list.slice(bounded, bounded + 1);
     this.#reveal(bounded);
     this.#draw();
     if (focus) this.#shown.get(this.#active)?.focus({ preventScroll: true });
   }
 
-  /** Brings the row of this order into view: now, or when it has come. Null: none. */
+  /** Scrolls the row of this order into view, now or when it is added. Null: none. */
   reveal(id) {
     this.#sought = id;
     this.#revealSought();
   }
 
   #revealSought() {
-    const index = this.#index.get(this.#sought);
-    if (index === undefined || !this.#viewport.clientHeight) return;
+    const index = this.#list.indexOf(this.#sought);
+    if (index < 0 || !this.#viewport.clientHeight) return;
     this.#sought = null;
     this.#reveal(index);
   }
 
-  /** Moves the active row by so many, from the first one in view if none is active. */
+  /** Moves the active row by this number of rows, from the first one in view if none is active. */
   move(by) {
-    const index = this.#index.get(this.#active);
-    this.activate(index === undefined ? this.first : index + by);
+    const index = this.#list.indexOf(this.#active);
+    this.activate(index < 0 ? this.first : index + by);
   }
 
   #resize() {
-    this.#body.style.blockSize = `${this.#ids.length * this.#height}px`;
-    setAttribute(this.#viewport, "aria-rowcount", String(this.#ids.length + 1));
+    this.#body.style.blockSize = `${this.#list.size * this.#height}px`;
+    setAttribute(this.#viewport, "aria-rowcount", String(this.#list.size + 1));
     this.#draw();
   }
 
@@ -156,14 +173,16 @@ export class Rows {
     this.#revealSought();
     const { scrollTop, clientHeight } = this.#viewport;
     const start = Math.max(0, Math.floor(scrollTop / this.#height) - OVERSCAN);
-    const end = Math.min(this.#ids.length, Math.ceil((scrollTop + clientHeight) / this.#height) + OVERSCAN);
-    const wanted = new Set(this.#ids.slice(start, end));
-    // The active row stays in the page, or the keyboard would lose its place.
-    if (this.#index.has(this.#active)) wanted.add(this.#active);
+    const end = Math.min(this.#list.size, Math.ceil((scrollTop + clientHeight) / this.#height) + OVERSCAN);
+    const wanted = new Map(this.#list.slice(start, end).map((id, index) => [id, start + index]));
+    // The active row stays in the page, or it would lose the focus.
+    const active = this.#list.indexOf(this.#active);
+    if (active >= 0) wanted.set(this.#active, active);
     else this.#active = null;
     this.#recycle(wanted);
-    const entry = this.#active ?? this.#ids[Math.max(0, this.first)] ?? null;
-    for (const id of wanted) this.#place(id, id === entry);
+    const first = Math.max(0, this.first);
+    const entry = active >= 0 ? active : first;
+    for (const [id, index] of wanted) this.#place(id, index, index === entry);
   }
 
   #recycle(wanted) {
@@ -176,7 +195,7 @@ export class Rows {
     while (this.#spare.length > 64) this.#spare.pop().remove();
   }
 
-  #place(id, isEntry) {
+  #place(id, index, isEntry) {
     let row = this.#shown.get(id);
     if (!row) {
       row = this.#spare.pop() ?? this.#body.appendChild(this.#make());
@@ -186,28 +205,28 @@ export class Rows {
       this.#shown.set(id, row);
       this.#fill(row, id);
     }
-    const index = this.#index.get(id);
     const transform = `translateY(${index * this.#height}px)`;
     if (row.style.transform !== transform) row.style.transform = transform;
     setAttribute(row, "aria-rowindex", String(index + 2));
     setAttribute(row, "tabindex", isEntry ? "0" : "-1");
   }
 
-  #clicked({ target }) {
-    const row = target.closest("[data-order-id]");
+  #clicked(event) {
+    const row = event.target.closest("[data-order-id]");
     if (!row) return;
+    event.preventDefault(); // the link in the row is for the browser's own ways to open it
     this.#active = row.dataset.orderId;
     this.#draw();
     this.#open(this.#active);
   }
 
   #pressed(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest(".head")) return;
     const page = Math.max(1, Math.floor(this.#viewport.clientHeight / this.#height) - 2);
     const moves = { ArrowDown: 1, ArrowUp: -1, PageDown: page, PageUp: -page, Home: -Infinity, End: Infinity };
     if (event.key in moves) {
       if (event.key === "Home") this.activate(0);
-      else if (event.key === "End") this.activate(this.#ids.length - 1);
+      else if (event.key === "End") this.activate(this.#list.size - 1);
       else this.move(moves[event.key]);
     } else if (event.key === "Enter" && this.#active !== null) this.#open(this.#active);
     else return;

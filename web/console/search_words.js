@@ -1,5 +1,5 @@
 /**
- * The words that an order is found by, and those of a search: without case and accents, as the API has them. Pure.
+ * The words by which an order is found, and those of a search: without case and accents, as in the API. Pure.
  *
  * @module search_words
  */
@@ -8,21 +8,21 @@ const MAX_WORDS = 24;
 const MAX_WORD_CHARACTERS = 64;
 const MAX_SEARCHED_WORDS = 8;
 
-const known = new WeakMap(); // order → its words: they are compared with every key that is typed
+const known = new WeakMap(); // order → its words: they are compared at every keystroke
 
-/** Whether each word of the search begins a word of the order. */
+/** True if each word of the search is the beginning of a word of the order. */
 export function isFound(order, words) {
   const own = wordsOf(order);
   return words.every((word) => own.some((each) => each.startsWith(word)));
 }
 
-/** The beginnings that a search asks for, the longest first. */
+/** The word beginnings of a search, the longest first. */
 export function searchedWords(text) {
   const words = [...new Set(split(fold(text)).map(cut))];
   return words.sort((a, b) => [...b].length - [...a].length).slice(0, MAX_SEARCHED_WORDS);
 }
 
-/** The words that an order is found by. */
+/** The words by which an order is found. */
 export function wordsOf(order) {
   let words = known.get(order);
   if (!words) {
@@ -34,7 +34,7 @@ export function wordsOf(order) {
 
 function allWords({ order_id, merchant_id, customer, source }) {
   const words = [fold(order_id), fold(merchant_id)];
-  if (!customer) return words; // who is not shown the customer does not search for people
+  if (!customer) return words; // without the customer there are no names to search
   for (const text of [customer.contact_ref, source.id]) {
     const own = split(fold(text));
     words.push(...own.slice(0, 3));

@@ -1,26 +1,26 @@
 /**
- * Who is at the screen: a token, kept for this tab alone and only until it is closed.
+ * The session: a token, kept for this tab alone and only until it is closed.
  *
  * @module session
  */
 
 const TOKEN = "tracking.token";
 
-/** For all tabs, and no token: somebody here chose not to be who the demonstration offers, or signed out. */
+/** Shared by all tabs, without a token: the user rejected the token of the demonstration, or signed out. */
 const LEFT = "tracking.signed-out";
 
 /**
- * Events: `change`, when another token is there or none; its detail has `isSamePerson`: whether the token before was
- * of the same person, so that what that one was shown and typed may stay.
+ * Dispatches `change` when the token changes. Its detail has `isSamePerson`: true if the token before was
+ * of the same person, so that the contents of the page may stay.
  */
 export class Session extends EventTarget {
   #offered;
   #names;
 
   /**
-   * @param {string} [offered]  A token for whoever comes; only demonstrations have one.
-   * @param {{scope: string[], merchants: string, writing: string[]}} names  Where tokens say what they are for, and
-   *   which values of their scope allow to write.
+   * @param {string} [offered]  A token for every visitor; only demonstrations have one.
+   * @param {{scope: string[], merchants: string, writing: string[]}} names  The claims of scope and merchants, and
+   *   the values of the scope that allow writing.
    */
   constructor(offered, names) {
     super();
@@ -28,7 +28,7 @@ export class Session extends EventTarget {
     this.#names = names;
   }
 
-  /** Whether this stack signs readers in by itself. */
+  /** True if this installation offers a token to every visitor. */
   get isOffered() {
     return this.#offered !== null;
   }
@@ -39,7 +39,7 @@ export class Session extends EventTarget {
     return own ?? (localStorage.getItem(LEFT) ? null : this.#offered);
   }
 
-  /** What the token says of itself; {} without one. Nothing here trusts it: the services verify. */
+  /** The unverified claims of the token; {} without one. Only the services verify them. */
   get claims() {
     return claimsOf(this.token ?? "");
   }
@@ -48,7 +48,7 @@ export class Session extends EventTarget {
     return this.#scopes.some((scope) => this.#names.writing.includes(scope));
   }
 
-  /** The merchants that the token names; empty where it is for all of them. */
+  /** The merchants of the token; empty if it is for all of them. */
   get merchants() {
     const merchants = claimAt(this.claims, this.#names.merchants);
     const texts = typeof merchants === "string" ? [merchants] : Array.isArray(merchants) ? merchants.map(String) : [];
@@ -67,7 +67,7 @@ export class Session extends EventTarget {
     });
   }
 
-  /** Takes the token that is offered to everybody. */
+  /** Uses the token that is offered to every visitor. */
   signInAsOffered() {
     this.#change(() => {
       localStorage.removeItem(LEFT);
@@ -91,13 +91,13 @@ export class Session extends EventTarget {
   }
 }
 
-/** The claim of that name, or at the end of that path; undefined where there is none. */
+/** The claim with this name or path; undefined if there is none. */
 function claimAt(claims, name) {
   if (Object.hasOwn(claims, name)) return claims[name];
   return name.split("/").reduce((value, part) => (Object.hasOwn(Object(value), part) ? value[part] : undefined), claims);
 }
 
-/** The claims of a token, unverified; {} for what is none. */
+/** The unverified claims of a token; {} if it is not a token. */
 export function claimsOf(token) {
   try {
     const payload = atob(token.split(".")[1].replaceAll("-", "+").replaceAll("_", "/"));

@@ -1,5 +1,5 @@
 /**
- * The warning before a token ends, while there is time to sign in again without losing anything.
+ * The warning before a token expires, in time to sign in again without losing input.
  *
  * @module session_end
  */
@@ -9,15 +9,15 @@ import { hourAndMinute } from "./format.js";
 
 const WARN_SECONDS = 5 * 60;
 
-/** Checks the end of the token once a second, and shows the warning where the reader can reach it. */
+/** Checks the expiry once a second, and shows the warning where the user can reach it. */
 export class SessionEnd {
   #session;
   #now;
   #element = byId("session-end");
-  #text = byId("session-end-text"); // held here: a dialog that is drawn anew takes the warning out of the page
+  #text = byId("session-end-text"); // kept, because a dialog that is drawn again removes the warning from the page
   #home = document.createComment("the place of the warning outside of dialogs");
 
-  /** @param {{session: Object, now: () => number, renew: () => void}} use  `now` in ms, as the server counts. */
+  /** @param {{session: Object, now: () => number, renew: () => void}} use  `now` in ms, by the server's clock. */
   constructor({ session, now, renew }) {
     this.#session = session;
     this.#now = now;
@@ -39,7 +39,7 @@ export class SessionEnd {
     this.#place();
   }
 
-  /** Everything outside of a modal dialog is out of reach while it is open. */
+  /** While a modal dialog is open, only its contents can be used. */
   #place() {
     const dialog = document.querySelector("dialog[open]:not(#sign-in)");
     if (dialog && this.#element.parentElement !== dialog) dialog.prepend(this.#element);

@@ -1,18 +1,17 @@
 /**
- * How many orders stand in each status: the open ones as the stream tells, the closed ones since midnight. Each
- * count is a button that filters by it. What is not known is a dash.
+ * The numbers of orders by status: open ones from the stream, closed ones since midnight. Each
+ * count is a button that filters by it. An unknown count is a dash.
  *
  * @module status_counts
  */
 
 import { h, icon, setAttribute, setText } from "./dom.js";
-import { matchesScope } from "./filters.js";
 import { byProgress, number, statusIcon, statusName } from "./format.js";
 import { midnight } from "./today.js";
 
 const UNKNOWN = "–";
 
-/** Open statuses that have a button although no order is in them. */
+/** The number of open statuses that have a button even without orders. */
 const MAX_EMPTY = 8;
 
 export class StatusCounts {
@@ -20,37 +19,52 @@ export class StatusCounts {
 
   #store;
   #today;
+  #open;
   #statuses;
   #navigate;
   #filter = null;
+  #known = null; // open orders by status; null while unknown
 
   /**
-   * @param {{store: Object, today: Object, statuses: {open: string[], final: string[]}, navigate: Function}} use
-   *   `statuses`: those of the workflow.
+   * @param {{store: Object, today: Object, open: Object, statuses: {open: string[], final: string[]}, navigate: Function}} use
+   *   `open`: the `OpenCounts`; `statuses`: those of the workflow.
    */
-  constructor({ store, today, statuses, navigate }) {
+  constructor({ store, today, open, statuses, navigate }) {
     this.#store = store;
     this.#today = today;
+    this.#open = open;
     this.#statuses = statuses;
     this.#navigate = navigate;
   }
 
-  /** Counts what matches this filter from now on. */
+  /** Counts the orders of this filter from now on. */
   set filter(filter) {
     this.#filter = filter;
   }
 
-  /** Shows how it stands now. */
-  draw() {
-    const known = this.#store.isComplete;
+  /** The number of orders on the board; null if unknown. */
+  get total() {
+    const { status, active } = this.#filter;
+    if (this.#known === null || active === false || (active === null && !status.length) || this.#filter.q) return null;
+    if (status.some((name) => this.#statuses.final.includes(name))) return null;
+    return status.length ? status.reduce((sum, name) => sum + (this.#known.get(name) ?? 0), 0) : sumOf(this.#known);
+  }
+
+  /**
+   * Shows the current counts.
+   * @param {StatusTotals|null} totals  Of the open orders in the filter's scope; null: the page does not have them, and the service counts.
+   */
+  draw(totals) {
+    const { counts: found, why } = totals ? { counts: totals.counts, why: "" } : this.#countedByService();
+    this.#known = this.#store.isComplete ? found : null;
+    const known = this.#known !== null;
     const counts = new Map(this.#statuses.open.slice(0, MAX_EMPTY).map((status) => [status, 0]));
-    let all = 0;
-    for (const order of this.#store.open.values()) {
-      if (!matchesScope(this.#filter, order)) continue;
-      all += 1;
-      counts.set(order.status, (counts.get(order.status) ?? 0) + 1);
-    }
-    const why = known ? "" : "The orders are being loaded";
+    for (const [status, count] of found ?? []) if (count || this.#hasChip(status)) counts.set(status, count);
+    this.#drawOpen(counts, known, known ? "" : why || "The orders are being loaded");
+  }
+
+  #drawOpen(counts, known, why) {
+    const all = sumOf(counts);
     this.#chip("open", "Open", { count: known ? all : null, why, pressed: this.#filter.active === true && !this.#filter.status.length });
     for (const status of byProgress(counts.keys())) {
       this.#chip(status, statusName(status), { count: known ? counts.get(status) : null, why, pressed: this.#filter.status.includes(status) });
@@ -58,7 +72,7 @@ export class StatusCounts {
     this.drawToday();
   }
 
-  /** The same of the counts since midnight alone. */
+  /** Shows the counts since midnight. */
   drawToday() {
     if (!this.#filter) return;
     const { counts, why } = this.#closedToday();
@@ -68,11 +82,19 @@ export class StatusCounts {
     }
   }
 
-  /** They are counted by merchant only: of a narrower filter nothing is said, since the click keeps it. */
+  /** The service counts by merchant only, as for closed orders. */
+  #countedByService() {
+    const { q, customer_ref, source_id, times, merchant_id } = this.#filter;
+    if (q || customer_ref || source_id) return { counts: null, why: "Not counted within a search on this device" };
+    if (Object.keys(times).length) return { counts: null, why: "Not counted within a range of time on this device" };
+    return this.#open.of(merchant_id);
+  }
+
+  /** Counted by merchant only. With a narrower filter the count is unknown, because a click keeps the filter. */
   #closedToday() {
-    const { q, customer_ref, times, merchant_id } = this.#filter;
+    const { q, customer_ref, source_id, times, merchant_id } = this.#filter;
     const { updated_from, ...others } = times;
-    if (q || customer_ref) return { counts: null, why: "Not counted within a search" };
+    if (q || customer_ref || source_id) return { counts: null, why: "Not counted within a search" };
     if (Object.keys(others).length || (updated_from && !this.#isToday)) return { counts: null, why: "Not counted within a range of time" };
     return this.#today.of(merchant_id);
   }
@@ -100,12 +122,16 @@ export class StatusCounts {
     setAttribute(chip, "title", count === null ? why : "");
   }
 
+  #hasChip(key) {
+    return this.element.querySelector(`[data-key="${CSS.escape(key)}"]`) !== null;
+  }
+
   #toggle(key) {
     if (this.#statuses.final.includes(key)) this.#toggleClosed(key);
     else this.#toggleOpen(key);
   }
 
-  /** What the count says: these statuses, since midnight. The rest of the filter stays. */
+  /** Filters by these statuses, since midnight. The rest of the filter is kept. */
   #toggleClosed(key) {
     const chosen = this.#isToday ? this.#filter.status.filter((status) => this.#statuses.final.includes(status)) : [];
     const status = toggled(chosen, key);
@@ -124,6 +150,8 @@ export class StatusCounts {
     return this.#isToday || !updated_from ? others : this.#filter.times;
   }
 }
+
+const sumOf = (counts) => [...counts.values()].reduce((sum, count) => sum + count, 0);
 
 function toggled(chosen, key) {
   const others = chosen.filter((status) => status !== key);

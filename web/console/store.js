@@ -1,70 +1,94 @@
 /**
- * The orders of this page: the open ones as the stream keeps them, and those that it saw close.
+ * The orders of this page: the open ones, kept current by the stream, and those that closed since it was opened.
  *
  * @module store
  */
 
 import { LiveOrders, orderAfter } from "./tracking-live.js";
 
-/** Orders that closed while the page was open; the oldest are forgotten. */
-const MAX_DEPARTED = 5000;
+/** Changed orders that a small device keeps in addition to listed ones. */
+const MAX_CHANGED = 2000;
+
+/** Orders that closed while the page was open; the oldest are dropped. */
+const MAX_CLOSED = 5000;
 
 /**
  * | event | detail |
  * |---|---|
- * | `events` | the CloudEvents of one message, after the orders were brought up to date |
- * | `reset` | the orders are others altogether |
+ * | `events` | the CloudEvents of one message, after the orders were updated |
+ * | `reset` | all orders were replaced |
  * | `status` | the `Status` of the stream |
+ * | `gap` | `{order_id, after, version}`: the server left out changes of this order, which is a fault of it |
  */
 export class Store extends EventTarget {
-  /** Orders that nothing can happen to any more, by id, in the order in which they closed. */
-  departed = new Map();
-  /** Events that came since the connection was opened and before it was live. */
+  /** Closed orders by id, in the order in which they closed. */
+  closed = new Map();
+  /** Missed events that were received on this connection, before it was live. */
   caughtUp = 0;
-  /** When what is shown was last known to be current; null before it ever was. */
+  /** The last time when the page was current; null: never. */
   currentAt = null;
-  /** Whether all open orders are here: until then, nothing can be counted. */
+  /** True if the orders are complete; before, they cannot be counted. */
   isComplete = false;
+  /** True if it keeps only open orders that have changed; the others must be listed when needed. */
+  isSmall;
 
+  #stream;
+  #token;
   #live;
+  #changed = new Map(); // of a small device: open orders that changed, the oldest change first
+  #isListable = false; // of a small device: lists from now on are complete
 
   /**
    * @param {string} stream  The address of the notifier's stream.
    * @param {() => string|null} token
+   * @param {boolean} isSmall  True if the device is too small for all open orders.
    */
-  constructor(stream, token) {
+  constructor(stream, token, isSmall = false) {
     super();
-    const ask = () => {
+    this.isSmall = isSmall;
+    this.#stream = stream;
+    this.#token = () => {
       const text = token();
       if (text === null) throw new Error("signed out");
       return text;
     };
-    this.#live = new LiveOrders(stream, ask, { filter: { active: true } });
-    this.#live.addEventListener("events", ({ detail }) => this.#taken(detail));
-    this.#live.addEventListener("snapshot", () => {
+    this.#connect();
+  }
+
+  #connect() {
+    const live = new LiveOrders(this.#stream, this.#token, { filter: { active: true }, snapshot: !this.isSmall });
+    this.#live = live;
+    live.addEventListener("events", ({ detail }) => this.#onEvents(detail));
+    live.addEventListener("snapshot", () => {
       this.isComplete = true;
-      this.#tell("reset");
+      this.#dispatch("reset");
     });
-    this.#live.addEventListener("status", ({ detail }) => this.#became(detail));
+    live.addEventListener("status", ({ detail }) => live === this.#live && this.#onStatus(detail));
+    live.addEventListener("gap", ({ detail }) => live === this.#live && this.#dispatch("gap", detail));
+  }
+
+  /** Starts with a new connection, and all orders are loaded again. */
+  #restart() {
+    const before = this.#live;
+    this.#changed.clear();
+    this.#isListable = false;
+    this.#connect();
+    before.stop();
+    this.#live.start();
   }
 
   get status() {
     return this.#live.status;
   }
 
-  /** How often the stream was found to miss something; never, unless the server is at fault. */
-  get gaps() {
-    return this.#live.gaps;
-  }
-
-  /** @returns {Map<string, Object>} The open orders. */
+  /** @returns {Map<string, Object>} The open orders; on a small device those that changed. */
   get open() {
-    return this.#live.orders;
+    return this.isSmall ? this.#changed : this.#live.orders;
   }
 
-  /** The order as it was last heard of, or undefined. */
+  /** The newest known state of the order, or undefined. */
   get(id) {
-    return this.#live.orders.get(id) ?? this.departed.get(id);
+    return this.open.get(id) ?? this.closed.get(id);
   }
 
   start() {
@@ -79,33 +103,57 @@ export class Store extends EventTarget {
     this.#live.reconnect();
   }
 
-  #taken(events) {
+  /** Replaces all orders by a new snapshot. */
+  loadAgain() {
+    this.isComplete = this.isSmall && this.isComplete;
+    this.#restart();
+  }
+
+  #onEvents(events) {
     for (const event of events) {
       const { order_id, active } = event.data;
-      if (active) this.departed.delete(order_id);
-      else this.#depart(orderAfter(event));
+      if (active) this.closed.delete(order_id);
+      else this.#addClosed(orderAfter(event));
+      if (this.isSmall) this.#keep(event);
     }
     if (this.status.state === "live") this.currentAt = Date.now();
     else {
       this.caughtUp += events.length;
-      this.#tell("status", this.status);
+      this.#dispatch("status", this.status);
     }
-    this.#tell("events", events);
+    this.#dispatch("events", events);
   }
 
-  #depart(order) {
-    this.departed.delete(order.order_id); // to the end
-    this.departed.set(order.order_id, order);
-    if (this.departed.size > MAX_DEPARTED) this.departed.delete(this.departed.keys().next().value);
+  /** Limits the memory: the client alone would keep every changed order. Dropped orders must be listed again. */
+  #keep(event) {
+    const { order_id, active } = event.data;
+    this.#live.orders.delete(order_id);
+    this.#changed.delete(order_id);
+    if (active) this.#changed.set(order_id, orderAfter(event));
+    if (this.#changed.size > MAX_CHANGED) {
+      this.#changed.clear();
+      queueMicrotask(() => this.#dispatch("reset"));
+    }
   }
 
-  #became(status) {
+  #addClosed(order) {
+    this.closed.delete(order.order_id); // to the end
+    this.closed.set(order.order_id, order);
+    if (this.closed.size > MAX_CLOSED) this.closed.delete(this.closed.keys().next().value);
+  }
+
+  #onStatus(status) {
     if (status.state === "connecting") this.caughtUp = 0;
     if (status.state === "live") this.currentAt = Date.now();
-    this.#tell("status", status);
+    const isLost = this.isSmall && status.state === "catching-up" && status.reason;
+    if (isLost) queueMicrotask(() => this.#restart());
+    this.#dispatch("status", status);
+    if (!this.isSmall || status.state !== "live" || this.#isListable) return;
+    this.isComplete = this.#isListable = true;
+    this.#dispatch("reset");
   }
 
-  #tell(name, detail = null) {
+  #dispatch(name, detail = null) {
     this.dispatchEvent(new CustomEvent(name, { detail }));
   }
 }

@@ -1,5 +1,5 @@
 /**
- * Light or dark: as the system says, until the reader says otherwise. page_start.js applies the choice at the start.
+ * The theme, light or dark: that of the system, or the user's choice, which page_start.js applies at the start.
  *
  * @module theme
  */
@@ -15,7 +15,7 @@ function apply(choice) {
   else document.documentElement.dataset.theme = choice;
 }
 
-/** Makes a button go through the choices. */
+/** Makes a button that switches through the choices. */
 export function connectThemeSwitch(button) {
   const label = button.querySelector("span");
   const draw = () => {

@@ -8,7 +8,7 @@
 /**
  * Puts refused attempts between the steps that were accepted.
  *
- * An attempt stands behind the last step that was recorded no later than it was. For example, steps 1 to 3 recorded
+ * An attempt follows the last step that was not recorded later. For example, steps 1 to 3 recorded
  * at 10:00, 10:05, 10:05 and an attempt refused at 10:05 give 1, 2, 3, attempt.
  *
  * @param {Array<{version: number, recorded_at: string}>} history  In any order.

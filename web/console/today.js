@@ -1,16 +1,16 @@
 /**
- * What happened since midnight: how many orders were created, and how many reached each final status. Asked once
- * for all who show it, counted on by the stream, and asked again now and then.
+ * Today's numbers: orders created, and orders that reached each final status, since midnight. Requested once
+ * for all parts of the page, updated by the stream, and requested again from time to time.
  *
  * @module today
  */
 
 const REFRESH_MS = 60_000;
 
-/** Questions that are kept: everybody's, and those of the newest merchant filters. */
+/** Cached counts: of all merchants, and of the newest merchant filters. */
 const MAX_KEPT = 4;
 
-/** The midnight before now, by the reader's clock, as the API takes it. */
+/** The last midnight in the time zone of the browser, in the format of the API. */
 export function midnight() {
   const time = new Date();
   time.setHours(0, 0, 0, 0);
@@ -19,15 +19,15 @@ export function midnight() {
 
 /**
  * @typedef {Object} Figures
- * @property {Map<string, number>|null} counts  By status; null: not known.
- * @property {string} why  Why they are not known, for people.
+ * @property {Map<string, number>|null} counts  By status; null: unknown.
+ * @property {string} why  The reason if they are unknown, for people.
  */
 
-/** `change` is dispatched when an answer has come. */
+/** Dispatches `change` after each answer. */
 export class Today extends EventTarget {
   #api;
   #store;
-  #kept = new Map(); // merchants → what is known of them
+  #kept = new Map(); // merchants → their counts
 
   constructor({ api, store }) {
     super();
@@ -38,7 +38,7 @@ export class Today extends EventTarget {
   }
 
   /**
-   * The figures of these merchants; none: of all. Asks for them where that is due.
+   * The figures of these merchants; none: of all. Requests them if that is due.
    * @returns {Figures}
    */
   of(merchants) {
@@ -57,7 +57,7 @@ export class Today extends EventTarget {
 
   async #ask(kept) {
     kept.askedAt = performance.now();
-    kept.pending = []; // what the stream tells while the answer is on its way is in one of them, and in one only
+    kept.pending = []; // events during the request: each is either in the answer or counted afterwards
     const parameters = new URLSearchParams([["from", kept.from]]);
     for (const merchant of kept.merchants) parameters.append("merchant_id", merchant);
     try {

@@ -1,8 +1,8 @@
 /**
- * The customer's page: one order, by a token that is narrowed to it.
+ * The customer's page: one order, by a token that is limited to it.
  *
- * The link is `track.html#order=…&token=…`. What is behind the # is not sent to any server. It stays in the address, so
- * that the page can be loaded again, bookmarked and passed on; the token reads this one order and ends by itself.
+ * The link is `track.html#order=…&token=…`. The part after the # is not sent to any server. It stays in the address, so
+ * that the page can be loaded again, bookmarked and shared; the token reads this one order and expires.
  *
  * @module track
  */
@@ -32,7 +32,7 @@ const WORDS = {
 
 const STORY = { created: "Ordered", picked_up: "Picked up", in_transit: "On its way", delivered: "Delivered", cancelled: "Cancelled" };
 
-/** The order and token that the address names, or null. */
+/** The order and token in the address, or null. */
 function readLink() {
   const given = new URLSearchParams(location.hash.slice(1));
   return given.get("token") ? { order: given.get("order") ?? "", token: given.get("token") } : null;
@@ -161,7 +161,7 @@ function say(title, words) {
   setText(byId("news"), "");
 }
 
-addEventListener("hashchange", () => location.reload()); // another link was put into the address
+addEventListener("hashchange", () => location.reload()); // the address was changed to another link
 const link = readLink();
 if (link === null) say("There is no order in this link", "Open the whole link that the shop sent you.");
 else new TrackPage(await awaitConfiguration(), link);

@@ -1,1 +1,1 @@
-../tracking-live.js
+../../clients/js/tracking-live.js

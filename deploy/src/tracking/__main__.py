@@ -1,5 +1,5 @@
 """`python -m tracking`: the same as the command `tracking`."""
 
-from tracking.cli import main
+from tracking.cli.main import main
 
 main()

@@ -1,39 +1,48 @@
-"""The demonstration: drives a simulated fleet against a running stack and shows what happens."""
+"""The demonstration: sends the requests of a simulated fleet to a stack, and shows the live events."""
 
 import asyncio
+from collections import deque
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from json import dumps
 from random import Random
+from secrets import token_hex
 from typing import Any, Protocol
 
 from aiohttp import ClientConnectionError, ClientPayloadError, ClientSession, ClientTimeout
+from rich.console import Console, Group
+from rich.live import Live
+from rich.rule import Rule
 from rich.text import Text
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay
 from tenacity.wait import wait_random_exponential
 
-from shared.identifiers import new_update_id
-from tracking.event_lines import event_line, refusal_line
-from tracking.fleet import Plan, Sender, Step, plan_order
-from tracking.live import LiveOrders
-from tracking.supervisor import first_of
-from tracking.tokens import mint_token
+from tracking.devstack.component import first_of
+from tracking.devstack.tokens import SourceType, mint_token
+from tracking.fleet import MERCHANTS, Plan, Sender, Step, plan_order
+from tracking.terminal import event_line, refusal_line
+from tracking_client.live_orders import LiveOrders
+from tracking_shared.contracts.identifiers import new_update_id
 
 MAX_OPEN_ORDERS = 5_000
-"""An order lives for about half a minute, so this bounds what a stalled stack piles up."""
+"""Bounds the orders that wait for a stalled stack. An order takes about half a minute."""
 
 GIVE_UP_SECONDS = 60
 TOKEN_SECONDS = 24 * 3600
 
+NEWEST_LINES = 14
+REFRESH_SECONDS = 0.25
+
 _TIMEOUT = ClientTimeout(total=15)
 
 
-class _TryAgain(Exception):
-    """The call may or may not have been taken; with the same key it is safe to repeat."""
+class _Retry(Exception):
+    """The request may or may not have taken effect; with the same key it is safe to repeat."""
 
 
 @dataclass(slots=True)
-class Tally:
-    """What the fleet has done so far."""
+class Totals:
+    """The numbers of the fleet so far."""
 
     created: int = 0
     events: int = 0
@@ -54,7 +63,7 @@ class Tally:
             self.cancelled += 1
 
     def line(self) -> str:
-        """All of it in one line."""
+        """All numbers in one line."""
         return (
             f"created {self.created:,}  on the way {self.created - self.delivered - self.cancelled:,}"
             f"  delivered {self.delivered:,}  cancelled {self.cancelled:,}"
@@ -63,102 +72,90 @@ class Tally:
         )
 
 
-class Onlooker(Protocol):
-    """Who is shown what happens."""
+class Screen(Protocol):
+    """Shows events and refusals, and holds the totals."""
 
-    tally: Tally
+    totals: Totals
 
     def show(self, line: Text) -> None: ...
 
 
 @dataclass(slots=True)
 class Demo:
-    """A fleet at work on one stack. `document` is what its ready file says."""
+    """A fleet that works on one stack. `document` is the ready file of the stack."""
 
     document: dict[str, Any]
     orders_per_second: float
-    onlooker: Onlooker
+    screen: Screen
     random: Random = field(default_factory=Random)
     tokens: dict[Sender, str] = field(default_factory=dict)
 
     async def run(self) -> None:
-        """Drives the fleet and shows its events until cancelled."""
+        """Sends the requests of the fleet and shows its events until cancelled."""
         async with ClientSession(self.document["ingest"], timeout=_TIMEOUT) as session:
-            await first_of(self._drive(session), self._watch())
+            await first_of(self._send_orders(session), self._show_events())
 
-    async def _drive(self, session: ClientSession) -> None:
+    async def _send_orders(self, session: ClientSession) -> None:
         open_orders = asyncio.Semaphore(MAX_OPEN_ORDERS)
         async with asyncio.TaskGroup() as group:
             while True:
                 await open_orders.acquire()
-                order = group.create_task(self._live(session, plan_order(self.random)))
+                order = group.create_task(self._send_steps(session, plan_order(self.random)))
                 order.add_done_callback(lambda _: open_orders.release())
                 await asyncio.sleep(self.random.expovariate(self.orders_per_second))
 
-    async def _live(self, session: ClientSession, plan: Plan) -> None:
+    async def _send_steps(self, session: ClientSession, plan: Plan) -> None:
         for step in plan.steps:
             await asyncio.sleep(step.wait_seconds)
-            call = _Call.of(plan, step, self._token(step.sender))
+            request = _Request.of(plan, step, self._token(step.sender))
             try:
                 for _ in range(2 if step.repeated else 1):
-                    await self._send(session, plan, call)
-            except _TryAgain:
-                self.onlooker.tally.gave_up += 1
+                    await self._send(session, plan, request)
+            except _Retry:
+                self.screen.totals.gave_up += 1
                 return
 
-    async def _send(self, session: ClientSession, plan: Plan, call: "_Call") -> None:
+    async def _send(self, session: ClientSession, plan: Plan, request: "_Request") -> None:
         async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type(_TryAgain),
+            retry=retry_if_exception_type(_Retry),
             wait=wait_random_exponential(multiplier=0.2, max=5),
             stop=stop_after_delay(GIVE_UP_SECONDS),
             reraise=True,
         ):
             with attempt:
-                replayed, problem = await call.post(session)
+                replayed, problem = await request.post(session)
                 if replayed:
-                    self.onlooker.tally.repeated += 1
+                    self.screen.totals.repeated += 1
                 elif problem:
-                    self.onlooker.tally.refused += 1
-                    self.onlooker.show(refusal_line(datetime.now().astimezone(), plan.order_id, problem))
+                    self.screen.totals.refused += 1
+                    self.screen.show(refusal_line(datetime.now().astimezone(), plan.order_id, problem))
 
-    async def _watch(self) -> None:
-        token = mint_token(
-            self.document["jwt_secret"],
-            subject="demo",
-            source_type="operator",
-            scope="orders:read",
-            merchants=["*"],
-            ttl_seconds=TOKEN_SECONDS,
-        )
+    async def _show_events(self) -> None:
+        token = _token(self.document, "demo", "operator", "orders:read", ["*"])
         async for event in LiveOrders(self.document["notifier"], token, snapshot=False).events():
-            self.onlooker.tally.count_event(event["data"])
-            self.onlooker.show(event_line(event))
+            self.screen.totals.count_event(event["data"])
+            self.screen.show(event_line(event))
 
     def _token(self, sender: Sender) -> str:
         if sender not in self.tokens:
-            self.tokens[sender] = mint_token(
-                self.document["jwt_secret"],
-                subject=sender.subject,
-                source_type=sender.source_type,
-                scope="orders:write",
-                merchants=[sender.merchant],
-                ttl_seconds=TOKEN_SECONDS,
+            self.tokens[sender] = _token(
+                self.document, sender.subject, sender.source_type, "orders:write", [sender.merchant]
             )
         return self.tokens[sender]
 
 
 @dataclass(frozen=True, slots=True)
-class _Call:
-    """One request, the same bytes each time it is sent."""
+class _Request:
+    """One request, identical each time it is sent."""
 
     path: str
     body: dict[str, Any]
     headers: dict[str, str]
 
     @classmethod
-    def of(cls, plan: Plan, step: Step, token: str) -> "_Call":
-        happened = datetime.now(UTC) - timedelta(seconds=step.late_seconds)
-        body: dict[str, Any] = {"occurred_at": happened.isoformat(), "metadata": step.metadata}
+    def of(cls, plan: Plan, step: Step, token: str) -> "_Request":
+        occurred = datetime.now(UTC) - timedelta(seconds=step.late_seconds)
+        body: dict[str, Any] = {"occurred_at": occurred.isoformat(), "metadata": step.metadata}
         headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": new_update_id()}
         if step.status is None:
             body |= {"order_id": plan.order_id, "merchant_id": plan.merchant, "customer": plan.customer}
@@ -166,18 +163,115 @@ class _Call:
         return cls(f"/v1/orders/{plan.order_id}/updates", body | {"status": step.status}, headers)
 
     async def post(self, session: ClientSession) -> tuple[bool, dict[str, Any] | None]:
-        """Whether the answer is a repeated one, and the problem if it is a refusal.
+        """Sends it. Returns a flag for a replayed answer, and the problem document of a refusal.
 
         Raises:
-            _TryAgain: no answer, or one that says to come again.
+            _Retry: there is no answer, or the answer asks for a retry.
         """
         try:
             async with session.post(self.path, json=self.body, headers=self.headers) as response:
                 if response.status in (202, 429, 500, 503):
-                    raise _TryAgain
+                    raise _Retry
                 replayed = response.headers.get("Idempotent-Replayed") == "true"
                 if response.status < 300:
                     return replayed, None
                 return replayed, await response.json(content_type=None)
         except (ClientConnectionError, ClientPayloadError, TimeoutError) as error:
-            raise _TryAgain from error
+            raise _Retry from error
+
+
+class LiveScreen:
+    """The newest lines and the totals: redrawn in place on a terminal, printed line by line elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self.totals = Totals()
+        self._console = console
+        self._lines: deque[Text] = deque(maxlen=NEWEST_LINES)
+
+    def show(self, line: Text) -> None:
+        """Shows one line."""
+        if self._console.is_terminal:
+            self._lines.append(line)
+        else:
+            self._console.print(line, soft_wrap=True)
+
+    async def run(self) -> None:
+        """Redraws the screen until cancelled, and leaves the totals."""
+        try:
+            await self._refresh()
+        finally:
+            if not self._console.is_terminal:
+                self._console.print(self.totals.line())
+
+    async def _refresh(self) -> None:
+        if not self._console.is_terminal:
+            await asyncio.Event().wait()
+        with Live(self._render(), console=self._console, auto_refresh=False) as live:
+            while True:
+                await asyncio.sleep(REFRESH_SECONDS)
+                live.update(self._render(), refresh=True)
+
+    def _render(self) -> Group:
+        for line in self._lines:
+            line.no_wrap, line.overflow = True, "ellipsis"
+        totals = Text(self.totals.line(), "bold")
+        return Group(Rule("live"), *self._lines, Rule(), totals, Text("Ctrl-C stops", "dim"))
+
+
+def print_introduction(console: Console, document: dict[str, Any]) -> None:
+    """Prints addresses, tokens, and commands to paste into another terminal."""
+    merchant, order_id = MERCHANTS[0], f"mine-{token_hex(3)}"
+    merchant_token = _token(document, "demo-merchant", "operator", "orders:write orders:read", [merchant])
+    operator_token = _token(document, "demo-operator", "operator", "orders:write orders:read", ["*"])
+    customer_token = _token(document, "demo-customer", "customer", "orders:read", [], orders=[order_id])
+    body = {
+        "order_id": order_id,
+        "merchant_id": merchant,
+        "customer": {"name": "Ada Abel", "contact_ref": "crm-1"},
+    }
+    ingest, query = document["ingest"], document["query"]
+    as_merchant = '-H "Authorization: Bearer $MERCHANT_TOKEN"'
+    as_operator = '-H "Authorization: Bearer $OPERATOR_TOKEN"'
+    lines = [
+        "",
+        f"ingest       {ingest}",
+        f"query        {query}",
+        f"live stream  {document['notifier']}",
+        "",
+        f"# tokens for a day: merchant {merchant}, and an operator who sees everything",
+        f"export MERCHANT_TOKEN={merchant_token}",
+        f"export OPERATOR_TOKEN={operator_token}",
+        "",
+        "# create an order of your own, look at it, list what is on the way",
+        f"curl -s {ingest}/v1/orders {as_merchant} -H 'Content-Type: application/json' -d '{dumps(body)}'",
+        f"curl -s {query}/v1/orders/{order_id} {as_merchant}",
+        f"curl -s '{query}/v1/orders?active=true&limit=5' {as_operator}",
+        "",
+        "# the page that its customer gets",
+        f"{document['console']}track.html#order={order_id}&token={customer_token}",
+        "",
+    ]
+    for line in lines:
+        console.print(Text(line), soft_wrap=True)
+    console.print(Text.assemble(("console      ", "bold"), (document["console"], "bold underline")))
+    console.print()
+
+
+def _token(
+    document: dict[str, Any],
+    subject: str,
+    source_type: SourceType,
+    scope: str,
+    merchants: list[str],
+    *,
+    orders: list[str] | None = None,
+) -> str:
+    return mint_token(
+        document["jwt_secret"],
+        subject=subject,
+        source_type=source_type,
+        scope=scope,
+        merchants=merchants,
+        orders=orders,
+        ttl_seconds=TOKEN_SECONDS,
+    )

@@ -1,6 +1,6 @@
-"""A simulated fleet: what merchants and drivers send for one order, mistakes included.
+"""A simulated fleet: the requests of merchants and drivers for one order, mistakes included.
 
-Pure but for the random numbers that it is given. Times are distances; who sends turns them into times.
+Pure, except for the random numbers that it is given. Times are relative; `demo` turns them into instants.
 """
 
 from collections.abc import Iterator
@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from random import Random
 from typing import Any
 
-from tracking.tokens import SourceType
+from tracking.devstack.tokens import SourceType
 
 MERCHANTS = ("acme-foods", "bolt-books", "cedar-home", "delta-parts", "elm-flowers", "fjord-fish")
 DRIVERS_PER_MERCHANT = 4
 
-_FIRST_NAMES = (
+_FIRST_NAMES = [
     "Ada",
     "Bela",
     "Chen",
@@ -26,17 +26,17 @@ _FIRST_NAMES = (
     "Jun",
     "Kofi",
     "Lena",
-)
-_LAST_NAMES = ("Abel", "Brandt", "Costa", "Diaz", "Eriksen", "Fofana", "Gupta", "Horvat", "Ito", "Jansen")
+]
+_LAST_NAMES = ["Abel", "Brandt", "Costa", "Diaz", "Eriksen", "Fofana", "Gupta", "Horvat", "Ito", "Jansen"]
 _DEPOTS = ("north", "east", "south", "west", "harbour")
 
 CANCELLED_SHARE = 0.08
 REPEATED_SHARE = 0.05
-"""Of the steps: sent twice with the same key, as an app does that missed the answer."""
+"""Of the steps: sent twice with the same key, as by an app that missed the answer."""
 ILLEGAL_SHARE = 0.12
-"""Of the orders: someone presses the wrong button."""
+"""Of the orders: an extra update, usually with an illegal transition."""
 LATE_SHARE = 0.06
-"""Of the steps: reported long after they happened, as from a phone without coverage."""
+"""Of the steps: sent long after they occurred, as from a phone without coverage."""
 
 MAX_SCANS = 3
 LATE_SECONDS = (300.0, 2400.0)
@@ -44,7 +44,7 @@ LATE_SECONDS = (300.0, 2400.0)
 
 @dataclass(frozen=True, slots=True)
 class Sender:
-    """A party with a token of its own."""
+    """A caller with a token of its own."""
 
     subject: str
     source_type: SourceType
@@ -53,22 +53,22 @@ class Sender:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One call to ingest. Without `status` it creates the order."""
+    """One request to ingest. Without `status` it creates the order."""
 
     sender: Sender
     wait_seconds: float
-    """After the step before."""
+    """After the previous step."""
     status: str | None = None
     late_seconds: float = 0.0
-    """How long before the call it happened."""
+    """The time between the event and the request."""
     repeated: bool = False
-    """Whether the call is sent a second time with the same key."""
+    """The request is sent a second time with the same key."""
     metadata: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The life of one order."""
+    """All requests of one order."""
 
     order_id: str
     merchant: str
@@ -77,12 +77,12 @@ class Plan:
 
 
 def plan_order(random: Random) -> Plan:
-    """A new order and everything that will be sent for it."""
+    """Plans a new order and all its requests."""
     merchant = random.choice(MERCHANTS)
     order_id = f"{merchant.partition('-')[0]}-{random.getrandbits(40):010x}"
     steps = list(_steps(random, merchant))
     if random.random() < ILLEGAL_SHARE:
-        steps.insert(random.randint(1, len(steps)), _wrong_button(random, merchant))
+        steps.insert(random.randint(1, len(steps)), _illegal_step(random, merchant))
     return Plan(order_id, merchant, _customer(random), steps)
 
 
@@ -97,7 +97,7 @@ def _steps(random: Random, merchant: str) -> Iterator[Step]:
                 random, Sender("desk", "operator", merchant), "cancelled", {"reason": "customer asked"}
             )
             return
-        yield _step(random, driver, status, _remark(random, status))
+        yield _step(random, driver, status, _metadata(random, status))
 
 
 def _step(random: Random, sender: Sender, status: str | None, metadata: dict[str, Any]) -> Step:
@@ -111,13 +111,13 @@ def _step(random: Random, sender: Sender, status: str | None, metadata: dict[str
     )
 
 
-def _wrong_button(random: Random, merchant: str) -> Step:
-    # Where it happens to be legal, one of the steps after it is not.
+def _illegal_step(random: Random, merchant: str) -> Step:
+    # Where this transition happens to be legal, a later one of the order is not.
     status = random.choice(("picked_up", "delivered", "created"))
     return Step(_driver(random, merchant), random.uniform(0.2, 1.0), status)
 
 
-def _remark(random: Random, status: str) -> dict[str, Any]:
+def _metadata(random: Random, status: str) -> dict[str, Any]:
     if status == "in_transit":
         return {"depot": random.choice(_DEPOTS)}
     return {"signed": random.random() < 0.8} if status == "delivered" else {}

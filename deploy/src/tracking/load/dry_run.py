@@ -1,34 +1,31 @@
-"""Checks operations as ingest would, and the steps of an order as order-state would. Pure.
+"""The dry run of a load: validates operations as ingest would, and transitions as order-state would. Pure.
 
-Nothing is sent, so what only the services know is not checked: orders that are there already, and what the
-token may do.
+Nothing is sent, so existing orders and the rights of the token are not considered.
 """
 
 import pydantic_core
 from pydantic import TypeAdapter, ValidationError
 
-from ingest.bodies import Operation as OperationBody
-from shared.workflow import Workflow
-from tracking.load.faults import Fault
-from tracking.load.reach import steps_between
-from tracking.load.records import Record
-from tracking.load.summary import Summary
-from tracking.load.wording import error_line
+from tracking.load.order_records import steps_between
+from tracking.load.records import Fault, Record
+from tracking.load.summary import Summary, error_line
+from tracking_ingest.api.bodies import Operation as OperationBody
+from tracking_shared.contracts.workflow import Workflow
 
 _OPERATION: TypeAdapter[object] = TypeAdapter(OperationBody)
 
 
 def check_order(records: list[Record], workflow: Workflow, summary: Summary) -> None:
-    """Counts the records of one order as they would be sent, and tells what is wrong with them."""
+    """Counts the records of one order as if they were sent, and reports their faults."""
     status: str | None = None
     for record in records:
         if record.creates:
             summary.orders += 1
         else:
             summary.updates += 1
-        reason, told = _invalid(record, workflow, summary) or _illegal(record, status, workflow) or ("", "")
+        reason, text = _invalid(record, workflow, summary) or _illegal(record, status, workflow) or ("", "")
         if reason:
-            summary.add_left_out(record.place, reason, told)
+            summary.add_not_sent(record.location, reason, text)
         elif record.creates:
             status = workflow.initial
         elif status is not None:
@@ -36,24 +33,24 @@ def check_order(records: list[Record], workflow: Workflow, summary: Summary) -> 
 
 
 def _invalid(record: Record, workflow: Workflow, summary: Summary) -> tuple[str, str] | None:
-    header = summary.headers.get(record.place.file_number)
+    header = summary.headers.get(record.location.file_number)
     operation = record.operation
     try:
         _OPERATION.validate_json(record.body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_context=False, include_input=False)
-        told = [error_line(_pointed(each), operation, header) for each in first[:3]]
-        return "not valid", "; ".join(told)
+        lines = [error_line(_with_pointer(each), operation, header) for each in first[:3]]
+        return "not valid", "; ".join(lines)
     status = operation.get("status")
     if status is not None and status not in workflow.statuses:
         known = ", ".join(workflow.transitions)
-        column = header.theirs("status") if header else "status"
+        column = header.name_of("status") if header else "status"
         return "unknown status", Fault("unknown status", column, str(status), f"known are {known}").line()
     return None
 
 
-def _pointed(error: pydantic_core.ErrorDetails) -> dict[str, str]:
-    # In a union told apart by `op`, the place of an error begins with the value of `op`.
+def _with_pointer(error: pydantic_core.ErrorDetails) -> dict[str, str]:
+    # In a union with the tag `op`, the location of an error begins with the value of `op`.
     pointer = "".join(f"/{part}" for part in error["loc"][1:])
     if error["type"].startswith("union_tag"):
         return {"pointer": "/op", "message": "must be create or update"}
@@ -65,7 +62,6 @@ def _illegal(record: Record, status: str | None, workflow: Workflow) -> tuple[st
     if status is None or target is None or record.creates:
         return None
     steps = steps_between(workflow, status, str(target))
-    if steps is None or (steps and record.kind != "reaches"):
-        told = f"the order would be {status} by then; it cannot become {target}"
-        return "invalid-transition", told
+    if steps is None or (steps and record.kind != "current_status"):
+        return "invalid-transition", f"the order would be {status} by then; it cannot become {target}"
     return None

@@ -1,11 +1,11 @@
-"""From the names of a file's columns to ours. Pure."""
+"""Maps the column names of a file to ours. Pure."""
 
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from tracking.load.faults import UnreadableFile, quoted
+from tracking.load.records import UnreadableFile, quoted
 
 COLUMNS = (
     "op",
@@ -21,18 +21,18 @@ COLUMNS = (
     "expected_version",
     "update_id",
 )
-"""What is loaded."""
+"""Our columns."""
 
 METADATA_PREFIX = "metadata."
-"""`--map weight=metadata.weight`: a column as one key of the metadata."""
+"""`--map weight=metadata.weight` puts a column into one key of the metadata."""
 
 IGNORED = ""
-"""Where a column goes that is not loaded."""
+"""The target of a column that is not loaded."""
 
 EXPORT_COLUMNS = frozenset(
     {"order_id", "merchant_id", "status", "version", "active", "created_at", "updated_at", "metadata"}
 )
-"""A file with all of these is an export of query; what else it has is not loaded, as it is derived."""
+"""A file with all of these is an export of query. Its other columns are derived, and not loaded."""
 
 _BLANKS = re.compile(r"[\s_\-]+")
 
@@ -42,9 +42,9 @@ class Header:
     """The columns of one file."""
 
     names: Sequence[str]
-    """As the file has them."""
+    """The names in the file."""
     targets: Sequence[str]
-    """Ours for each, `metadata.KEY`, or `IGNORED`."""
+    """Our column for each, `metadata.KEY`, or `IGNORED`."""
     is_export: bool = False
 
     @property
@@ -54,26 +54,26 @@ class Header:
             name for name, target in zip(self.names, self.targets, strict=True) if not target and name.strip()
         ]
 
-    def theirs(self, target: str) -> str:
-        """What the file calls one of our columns; our name where it has none."""
+    def name_of(self, target: str) -> str:
+        """The name of one of our columns in the file; our name if the file lacks it."""
         return dict(zip(self.targets, self.names, strict=True)).get(target, target).strip()
 
 
 @dataclass(slots=True)
 class ColumnMap:
-    """What `--map` says: theirs, normalised, to ours."""
+    """The mapping of `--map`: normalised name in the file → our column."""
 
     targets: dict[str, str] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
-    """Those of them that a file has."""
+    """The names that some file has."""
 
     @property
     def ignores_others(self) -> bool:
-        """Whether `*=` was said."""
+        """True with `--map "*="`."""
         return self.targets.get("*") == IGNORED
 
     def target_of(self, name: str) -> str | None:
-        """Ours; None for a column that is not known."""
+        """Our column for a name; None for an unknown one."""
         key = normalised(name)
         if key in self.targets:
             self.used.add(key)
@@ -83,20 +83,20 @@ class ColumnMap:
         return IGNORED if not key or self.ignores_others else None
 
     def unused(self) -> list[str]:
-        """What was mapped and is in no file."""
+        """The mapped names that no file has."""
         return sorted(set(self.targets) - self.used - {"*"})
 
 
 def normalised(name: str) -> str:
-    """A name without regard to case and blanks: ` Order ID` is `order_id`."""
+    """A name in lower case with underscores: ` Order ID` becomes `order_id`."""
     return _BLANKS.sub("_", name.strip().strip("\ufeff").strip().casefold())
 
 
 def parse_map(texts: Iterable[str]) -> ColumnMap:
-    """The map that `theirs=ours` of each option makes.
+    """Parses the values of `--map`, each `theirs=ours`.
 
     Raises:
-        ValueError: one of them is not of this form, or names a column that is none of ours.
+        ValueError: one is not of this form, or names a column that is not ours.
     """
     found = ColumnMap()
     for text in texts:
@@ -113,10 +113,10 @@ def parse_map(texts: Iterable[str]) -> ColumnMap:
 
 
 def read_header(name: str, names: Sequence[str], column_map: ColumnMap) -> Header:
-    """The header of the file `name`.
+    """Maps the column names of the file `name`.
 
     Raises:
-        UnreadableFile: a column is there twice, is not known, or none of ours is there.
+        UnreadableFile: a column is duplicate or unknown, or none is ours.
     """
     is_export = {normalised(each) for each in names} >= EXPORT_COLUMNS
     targets = [column_map.target_of(each) for each in names]

@@ -1,6 +1,6 @@
 """The public Olist data set (orders of a Brazilian marketplace) as operations of a batch.
 
-Three CSV files, told apart by their columns: orders, order items (`seller_id` = merchant) and
+Three CSV files, recognised by their columns: orders, order items (`seller_id` = merchant) and
 customers (`customer_unique_id` = contact reference; the set has no names). An order of several
 sellers becomes one order per seller, `<order_id>.<n>`.
 """
@@ -14,14 +14,21 @@ from itertools import zip_longest
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-from tracking.load.faults import Fault, UnreadableFile, UnreadableRecord, bad
-from tracking.load.operations import Operation, Parsed
+from tracking.load.operations import Parsed, record_of
 from tracking.load.readers import table_rows
-from tracking.load.records import Place, Record, record_of
+from tracking.load.records import (
+    Fault,
+    Location,
+    Operation,
+    Record,
+    UnreadableFile,
+    UnreadableRecord,
+    unreadable,
+)
 from tracking.load.sources import Source, open_source
 
 TIME_ZONE = ZoneInfo("America/Sao_Paulo")
-"""The set's times are local and carry no offset."""
+"""The times of the set are local, without offset."""
 
 _CANCELLED = ("canceled", "unavailable")
 
@@ -39,20 +46,20 @@ _COLUMNS = {
     "items": {"order_id", "seller_id", "price", "freight_value"},
     "customers": {"customer_id", "customer_unique_id", "customer_city", "customer_state"},
 }
-"""What is read of each of the three files."""
+"""The columns that are read of each file."""
 
 _NEEDED_TIMES = {
     "shipped": ("order_delivered_carrier_date",),
     "delivered": ("order_delivered_carrier_date", "order_delivered_customer_date"),
 }
-"""The times of the steps that a status says have happened."""
+"""The times that an order with this status must have."""
 
 Row = dict[str, str]
 
 
 @dataclass(slots=True)
 class _Part:
-    """What one seller sends of one order."""
+    """The items of one seller in one order."""
 
     items: int = 0
     price: float = 0.0
@@ -61,16 +68,16 @@ class _Part:
 
 @dataclass(slots=True)
 class Catalogue:
-    """What the orders refer to, held in memory: about 1 KB an order."""
+    """The items and customers that the orders refer to, in memory: about 1 KB per order."""
 
     parts: dict[str, dict[str, _Part]] = field(default_factory=lambda: defaultdict(dict))
-    """By order id, then by seller, in the order of the items."""
-    item_places: dict[str, Place] = field(default_factory=dict)
-    """Of the first item of each order."""
+    """By order id, then by seller, in file order."""
+    item_locations: dict[str, Location] = field(default_factory=dict)
+    """The first item of each order."""
     customers: dict[str, Row] = field(default_factory=dict)
 
-    def add_item(self, row: Row, place: Place | None = None) -> None:
-        """Counts an item to its order and seller.
+    def add_item(self, row: Row, location: Location | None = None) -> None:
+        """Adds an item to its order and seller.
 
         Raises:
             UnreadableRecord: price or freight is no number.
@@ -80,19 +87,19 @@ class Catalogue:
         part.items += 1
         part.price += price
         part.freight += freight
-        if place is not None:
-            self.item_places.setdefault(row["order_id"], place)
+        if location is not None:
+            self.item_locations.setdefault(row["order_id"], location)
 
     def add_customer(self, row: Row) -> None:
-        """Remembers who stands behind the customer id of an order."""
+        """Adds the customer of an order."""
         self.customers[row["customer_id"]] = row
 
 
 def read_olist(paths: list[Path], encoding: str = "") -> Iterator[Record]:
-    """The operations of the set, order by order, and what is left out of it.
+    """Reads the operations of the set, order by order, and the faults in it.
 
     Raises:
-        UnreadableFile: the three files are not all there.
+        UnreadableFile: the paths are not the three files.
     """
     with ExitStack() as stack:
         tables: dict[str, _Table] = {}
@@ -104,21 +111,21 @@ def read_olist(paths: list[Path], encoding: str = "") -> Iterator[Record]:
         catalogue = Catalogue()
         for row in tables["items"]:
             try:
-                catalogue.add_item(row, tables["items"].place)
+                catalogue.add_item(row, tables["items"].location)
             except UnreadableRecord as error:
-                yield Record(tables["items"].place, fault=error.fault)
+                yield Record(tables["items"].location, fault=error.fault)
         for row in tables["customers"]:
             catalogue.add_customer(row)
         for row in tables["orders"]:
-            yield from _records_of(tables["orders"].place, row, catalogue)
-            catalogue.item_places.pop(row["order_id"], None)
-    for order_id, place in catalogue.item_places.items():
+            yield from _records_of(tables["orders"].location, row, catalogue)
+            catalogue.item_locations.pop(row["order_id"], None)
+    for order_id, location in catalogue.item_locations.items():
         detail = f"{order_id} is not in the orders file; nothing of it is sent"
-        yield Record(place, fault=Fault("items without their order", "order_id", order_id, detail))
+        yield Record(location, fault=Fault("items without their order", "order_id", order_id, detail))
 
 
 class _Table:
-    """One of the files: its rows by column, and where the last one stood."""
+    """One of the files: its rows by column, and the location of the last one."""
 
     def __init__(self, source: Source, number: int) -> None:
         self._source = source
@@ -134,22 +141,22 @@ class _Table:
             yield dict(zip_longest(self._names, cells[: len(self._names)], fillvalue=""))
 
     @property
-    def place(self) -> Place:
-        return Place(self._source.name, self._source.line, self._number)
+    def location(self) -> Location:
+        return Location(self._source.name, self._source.line, self._number)
 
 
 def operations_of(row: Row, catalogue: Catalogue) -> list[Operation]:
-    """The operations of one row of the orders, in the order of the workflow whatever the times say.
+    """The operations of one row of the orders, in the order of the workflow, regardless of their times.
 
     Raises:
         UnreadableRecord: its customer or its items are missing, or a time cannot be read.
     """
     customer = catalogue.customers.get(row["customer_id"])
     if customer is None:
-        raise bad("no customer", "customer_id", row["customer_id"], "it is not in the customers file")
+        raise unreadable("no customer", "customer_id", row["customer_id"], "it is not in the customers file")
     parts = catalogue.parts.get(row["order_id"], {})
     if not parts:
-        raise bad(
+        raise unreadable(
             "no items", "order_id", row["order_id"], "the items say whose order it is; there are none of it"
         )
     operations: list[Operation] = []
@@ -160,18 +167,18 @@ def operations_of(row: Row, catalogue: Catalogue) -> list[Operation]:
     return operations
 
 
-def _records_of(place: Place, row: Row, catalogue: Catalogue) -> Iterator[Record]:
+def _records_of(location: Location, row: Row, catalogue: Catalogue) -> Iterator[Record]:
     try:
         operations = operations_of(row, catalogue)
     except UnreadableRecord as error:
-        yield Record(place, fault=error.fault)
+        yield Record(location, fault=error.fault)
         return
     for operation in operations:
-        yield record_of(place, Parsed(operation), in_file_order=True)
+        yield record_of(location, Parsed(operation), in_file_order=True)
     for column in _NEEDED_TIMES.get(row["order_status"], ()):
         if not row[column]:
             detail = f"the order is {row['order_status']}; the step is not sent"
-            yield Record(place, fault=Fault("a step without its time", column, None, detail))
+            yield Record(location, fault=Fault("a step without its time", column, None, detail))
 
 
 def _creation(order_id: str, seller: str, part: _Part, row: Row, customer: Row) -> Operation:
@@ -217,7 +224,7 @@ def _number(row: Row, column: str) -> float:
     try:
         return float(row[column] or 0)
     except ValueError:
-        raise bad("not a number", column, row[column]) from None
+        raise unreadable("not a number", column, row[column]) from None
 
 
 def with_offset(local: str) -> str:
@@ -229,5 +236,5 @@ def with_offset(local: str) -> str:
     try:
         time = datetime.fromisoformat(local)
     except ValueError:
-        raise bad("not a time", "", local) from None
+        raise unreadable("not a time", "", local) from None
     return time.replace(tzinfo=TIME_ZONE).isoformat()

@@ -1,4 +1,4 @@
-"""From the fields of a row or line to operations of a batch. Pure.
+"""Converts the fields of a row or line into operations of a batch. Pure.
 
 An operation without an update id gets one that is derived from its content, so that loading a file again
 repeats the same updates instead of adding new ones.
@@ -11,56 +11,55 @@ from zoneinfo import ZoneInfo
 
 import orjson
 
-from shared.identifiers import content_update_id
-from shared.workflow import DEFAULT_WORKFLOW, Workflow
-from tracking.load.faults import bad
 from tracking.load.header import METADATA_PREFIX, Header
-from tracking.load.times import with_offset
-
-Operation = dict[str, Any]
+from tracking.load.records import Location, Operation, Record, unreadable
+from tracking.load.times import instant_of, with_offset
+from tracking_shared.contracts.identifiers import content_update_id
+from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW, Workflow
 
 _TIMES = ("occurred_at", "created_at", "updated_at")
 _TRIMMED = frozenset(
     {"op", "order_id", "merchant_id", "status", "update_id", "expected_version", "metadata", *_TIMES}
 )
-"""Not what is kept as it was written: names and contacts."""
+"""Names and contacts keep their blanks."""
 
 _ORDER_FIELDS = frozenset(
     {"order_id", "merchant_id", "customer", "status", "metadata", "created_at", "updated_at"}
 )
-"""What is loaded of an order in an export. The rest is derived, or of the installation that it comes from."""
+"""The fields that are loaded of an exported order. The others are derived, or of its installation."""
 
-_FORMULA_STARTS = "=+-@\t\r\n＝＋－＠"  # noqa: RUF001 - as the export has them
-"""Before these, an export in CSV puts an apostrophe."""
+_FORMULA_STARTS = "=+-@\t\r\n＝＋－＠"  # noqa: RUF001 - as in the export
+"""An export in CSV puts an apostrophe before these."""
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """How the values of files are to be taken."""
+class ReadOptions:
+    """Options for the conversion of values."""
 
     zone: ZoneInfo | None = None
-    """Of times without an offset."""
+    """The zone of times without an offset."""
     status_names: Mapping[str, str] = field(default_factory=dict)
-    """Ours for theirs."""
+    """Status in the file → status of the workflow."""
     workflow: Workflow = DEFAULT_WORKFLOW
 
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """What one row or line comes to."""
+    """An operation of one row or line."""
 
     operation: Operation
-    reaches: bool = False
-    """It says where the order stands by now: what lies between is to be inferred (see `reach`)."""
+    is_current_status: bool = False
+    """An update to the order's current status: earlier transitions are inferred (see `order_records`)."""
     may_exist: bool = False
-    """A create that goes with it: that the order is there already is no refusal."""
+    """The create of the same row, which also succeeds if the order exists."""
 
 
-Named = Callable[[str], str]
+ColumnName = Callable[[str], str]
+"""The name of one of our columns in the file."""
 
 
-def operations_of_row(row: Mapping[str, str], header: Header, reading: Reading) -> list[Parsed]:
-    """The operations of a CSV row, its values under our names.
+def operations_of_row(row: Mapping[str, str], header: Header, options: ReadOptions) -> list[Parsed]:
+    """The operations of a CSV row, with its values by our column names.
 
     Raises:
         UnreadableRecord: a value cannot be read.
@@ -69,7 +68,7 @@ def operations_of_row(row: Mapping[str, str], header: Header, reading: Reading) 
     fields: dict[str, Any] = {name: value for name, value in values.items() if value}
     if header.is_export:
         fields = {name: _without_apostrophe(value) for name, value in fields.items()}
-    metadata = _metadata_of(fields, header.theirs)
+    metadata = _metadata_of(fields, header.name_of)
     customer = {
         key: fields.pop(name)
         for key, name in (("name", "customer_name"), ("contact_ref", "customer_contact_ref"))
@@ -83,11 +82,11 @@ def operations_of_row(row: Mapping[str, str], header: Header, reading: Reading) 
     if metadata is not None:
         fields["metadata"] = metadata
     if fields.get("expected_version"):
-        fields["expected_version"] = _version(fields["expected_version"], header.theirs("expected_version"))
-    return operations_of(fields, reading, header.theirs)
+        fields["expected_version"] = _version(fields["expected_version"], header.name_of("expected_version"))
+    return operations_of(fields, options, header.name_of)
 
 
-def operations_of_line(text: str, reading: Reading) -> list[Parsed]:
+def operations_of_line(text: str, options: ReadOptions) -> list[Parsed]:
     """The operations of a line of NDJSON: one as `POST /v1/batch` takes it, or an order as an export has it.
 
     Raises:
@@ -97,36 +96,40 @@ def operations_of_line(text: str, reading: Reading) -> list[Parsed]:
     is_order = "op" not in line and "status" in line and {"version", "allowed_next"} <= line.keys()
     if is_order:
         line = {name: value for name, value in line.items() if name in _ORDER_FIELDS}
-    return operations_of(line, reading, lambda name: name)
+    return operations_of(line, options, lambda name: name)
 
 
-def operations_of(fields: Operation, reading: Reading, named: Named) -> list[Parsed]:
-    """The operations that named fields mean.
+def operations_of(fields: Operation, options: ReadOptions, column_name: ColumnName) -> list[Parsed]:
+    """Converts named fields into operations.
 
-    With `op`, what it says. Else: merchant, customer and status are a create, and the way to that status; a
+    `op` decides. Without it: merchant, customer and status are a create, and the updates to that status; a
     status is an update; anything else is a create.
 
     Raises:
-        UnreadableRecord: it means none, or a time cannot be read.
+        UnreadableRecord: they are no operation, or a time cannot be read.
     """
     fields = dict(fields)
     for name in _TIMES:
         if isinstance(fields.get(name), str):
-            fields[name] = with_offset(fields[name], reading.zone, named(name))
+            fields[name] = with_offset(fields[name], options.zone, column_name(name))
     created, updated = fields.pop("created_at", None), fields.pop("updated_at", None)
     if isinstance(fields.get("status"), str):
-        fields["status"] = _our_status(fields["status"], reading)
+        fields["status"] = _our_status(fields["status"], options)
     if not fields.keys() & {"op", "status", "merchant_id", "customer"}:
-        raise bad("neither a status nor a new order", "", None, "a new order has a merchant and a customer")
+        raise unreadable(
+            "neither a status nor a new order", "", None, "a new order has a merchant and a customer"
+        )
     if "op" in fields or "status" not in fields:
         return [_plain(fields, created or updated)]
     if "customer" not in fields:
-        # Files of updates often repeat whose order it is; an update has no place for it.
+        # Files of updates often repeat the merchant; an update has no such field.
         fields.pop("merchant_id", None)
         return [_plain(fields, updated)]
     if "merchant_id" not in fields:
-        raise bad("a customer without a merchant", named("merchant_id"), None, "a create needs both")
-    return _create_and_reach(fields, created, updated, reading.workflow)
+        raise unreadable(
+            "a customer without a merchant", column_name("merchant_id"), None, "a create needs both"
+        )
+    return _create_and_reach(fields, created, updated, options.workflow)
 
 
 def _plain(fields: Operation, time: str | None) -> Parsed:
@@ -153,59 +156,77 @@ def _create_and_reach(
             Parsed(create | {name: value for name, value in rest.items() if name != "status"}, may_exist=True)
         ]
     if "order_id" not in fields:
-        raise bad("a status without an order id", "order_id", None, "a later status needs the order's own id")
+        raise unreadable(
+            "a status without an order id", "order_id", None, "a later status needs the order's own id"
+        )
     update = {"op": "update", "order_id": fields["order_id"]} | rest
     if "metadata" in fields:
         update["metadata"] = fields["metadata"]
     if time:
         update["occurred_at"] = time
-    return [Parsed(create, may_exist=True), Parsed(update, reaches=True)]
+    return [Parsed(create, may_exist=True), Parsed(update, is_current_status=True)]
 
 
-def _our_status(text: str, reading: Reading) -> str:
+def _our_status(text: str, options: ReadOptions) -> str:
     key = " ".join(text.split()).casefold()
-    if key in reading.status_names:
-        return reading.status_names[key]
+    if key in options.status_names:
+        return options.status_names[key]
     name = key.replace(" ", "_").replace("-", "_")
-    return name if name in reading.workflow.statuses else text
+    return name if name in options.workflow.statuses else text
 
 
 def _without_apostrophe(value: str) -> str:
     return value[1:] if value[0] == "'" and value[1:2] and value[1] in _FORMULA_STARTS else value
 
 
-def _metadata_of(fields: dict[str, Any], named: Named) -> Operation | None:
+def _metadata_of(fields: dict[str, Any], column_name: ColumnName) -> Operation | None:
     text = fields.pop("metadata", None)
-    metadata = None if text is None else json_object(text, named("metadata"))
+    metadata = None if text is None else json_object(text, column_name("metadata"))
     for name in [name for name in fields if name.startswith(METADATA_PREFIX)]:
         metadata = (metadata or {}) | {name.removeprefix(METADATA_PREFIX): fields.pop(name).strip()}
     return metadata
 
 
 def with_update_id(operation: Operation) -> Operation:
-    """The operation, with an update id derived from its content where it has none of its own."""
+    """The operation, with an update id derived from its content if it has none."""
     if operation.get("update_id"):
         return operation
     canonical = orjson.dumps(operation, option=orjson.OPT_SORT_KEYS)
     return operation | {"update_id": content_update_id(canonical)}
 
 
+def record_of(location: Location, parsed: Parsed, *, in_file_order: bool = False) -> Record:
+    """The record of an operation, with its update id. `in_file_order`: it is not sorted by time."""
+    operation = with_update_id(parsed.operation)
+    time = operation.get("occurred_at")
+    return Record(
+        location,
+        body=orjson.dumps(operation),
+        order_key=str(operation.get("order_id") or operation["update_id"]),
+        creates=operation.get("op") == "create",
+        kind="current_status" if parsed.is_current_status else "may_exist" if parsed.may_exist else "plain",
+        time=instant_of(time) if isinstance(time, str) and not in_file_order else None,
+    )
+
+
 def json_object(text: str, column: str = "") -> Operation:
-    """The JSON object in a text.
+    """Parses a JSON object.
 
     Raises:
-        UnreadableRecord: there is none.
+        UnreadableRecord: the text is not one.
     """
     try:
         value = orjson.loads(text)
     except orjson.JSONDecodeError as error:
-        raise bad("not JSON", column, text.strip(), f"{error.msg}, at character {error.pos + 1}") from None
+        raise unreadable(
+            "not JSON", column, text.strip(), f"{error.msg}, at character {error.pos + 1}"
+        ) from None
     if not isinstance(value, dict):
-        raise bad("not a JSON object", column, text.strip())
+        raise unreadable("not a JSON object", column, text.strip())
     return value
 
 
 def _version(text: str, column: str) -> int:
     if not (text.isascii() and text.isdecimal()):
-        raise bad("not a number", column, text)
+        raise unreadable("not a number", column, text)
     return int(text)

@@ -1,4 +1,4 @@
-"""Readers of CSV and NDJSON: from a file to records. What cannot be read becomes a record with a fault."""
+"""Reads CSV and NDJSON files into records. An unreadable row becomes a record with a fault."""
 
 import csv
 from collections.abc import Callable, Iterable, Iterator
@@ -6,40 +6,83 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from tracking.load.dialect import DELIMITERS, declared_delimiter, guess_delimiter
-from tracking.load.faults import UnreadableFile, UnreadableRecord, bad, quoted
 from tracking.load.header import ColumnMap, Header, read_header
-from tracking.load.operations import Parsed, Reading, operations_of_line, operations_of_row
-from tracking.load.records import Place, Record, record_of
+from tracking.load.operations import (
+    Parsed,
+    ReadOptions,
+    operations_of_line,
+    operations_of_row,
+    record_of,
+)
+from tracking.load.records import (
+    Location,
+    Record,
+    UnreadableFile,
+    UnreadableRecord,
+    quoted,
+    unreadable,
+)
 from tracking.load.sources import Source, open_source, refuse_missing
+
+DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "vertical bars"}
+"""The delimiters that are recognised, with their names."""
+
+_DECLARATION = "sep="
+
+
+def declared_delimiter(line: str) -> str | None:
+    """The delimiter in a first line `sep=;`, as spreadsheets write it; None for any other line."""
+    text = line.strip("\r\n").strip('"').lower()
+    if text.startswith(_DECLARATION) and len(text) == len(_DECLARATION) + 1:
+        return text[-1]
+    return None
+
+
+def guess_delimiter(header: str, is_known: Callable[[str], bool]) -> str:
+    """The delimiter that gives the most known names in the header, then the most columns; else a comma."""
+
+    def score(delimiter: str) -> tuple[int, int]:
+        names = split_header(header, delimiter)
+        return sum(map(is_known, names)), len(names)
+
+    return max(DELIMITERS, key=score)
+
+
+def split_header(header: str, delimiter: str) -> list[str]:
+    """The names in one line; empty if its quoting is broken or continues in the next line."""
+    try:
+        return next(csv.reader([header], delimiter=delimiter), [])
+    except csv.Error:
+        return []
+
 
 Format = Literal["auto", "ndjson", "csv", "olist"]
 
 _BY_SUFFIX: dict[str, Format] = {".csv": "csv", ".tsv": "csv", ".ndjson": "ndjson", ".jsonl": "ndjson"}
 
 Notice = Callable[[str], None]
-"""Takes what a person should know of how a file is read: what was guessed, what is left out."""
+"""Receives notes for the user: the detected format, and ignored columns."""
 
 
 @dataclass(frozen=True, slots=True)
 class Files:
-    """What to load, and how to take it."""
+    """The files to load, and the options for reading them."""
 
     paths: list[Path]
     notice: Notice
     file_format: Format = "auto"
     encoding: str = ""
-    """"" = found out."""
+    """"" = detected."""
     delimiter: str = ""
-    """"" = guessed from the header."""
+    """"" = detected from the header."""
     columns: ColumnMap = field(default_factory=ColumnMap)
-    reading: Reading = field(default_factory=Reading)
+    options: ReadOptions = field(default_factory=ReadOptions)
     headers: dict[int, Header] = field(default_factory=dict)
-    """Filled while reading: of each CSV file, by its number."""
+    """The header of each CSV file by its number, filled while reading."""
 
 
 def read_files(files: Files) -> Iterator[Record]:
-    """The records of all files, one file after another.
+    """Reads the records of all files, one file after another.
 
     Raises:
         UnreadableFile: one cannot be read, or `--map` names a column that none has.
@@ -56,9 +99,9 @@ def read_files(files: Files) -> Iterator[Record]:
         raise UnreadableFile(f"--map: no file has a column {', '.join(map(quoted, unused))}")
 
 
-def _format_of(path: Path, source: Source, said: Format) -> Format:
-    if said != "auto":
-        return said
+def _format_of(path: Path, source: Source, chosen: Format) -> Format:
+    if chosen != "auto":
+        return chosen
     suffixes = [suffix.lower() for suffix in path.suffixes if suffix.lower() != ".gz"]
     by_suffix = _BY_SUFFIX.get("".join(suffixes[-1:]))
     if by_suffix is not None:
@@ -72,39 +115,39 @@ def _format_of(path: Path, source: Source, said: Format) -> Format:
 def _read_ndjson(files: Files, source: Source, number: int) -> Iterator[Record]:
     for line in source:
         if line.strip():
-            place = Place(source.name, source.line, number)
-            yield from _records(place, lambda text=line: operations_of_line(text, files.reading))  # type: ignore[misc]
+            location = Location(source.name, source.line, number)
+            yield from _records(location, lambda text=line: operations_of_line(text, files.options))  # type: ignore[misc]
 
 
 def _read_csv(files: Files, source: Source, number: int) -> Iterator[Record]:
     header, rows = read_table(source, files.columns, files.delimiter, files.notice)
     files.headers[number] = header
     for row in rows:
-        place = Place(source.name, source.line, number)
-        yield from _records(place, lambda cells=row: _row_operations(cells, header, files.reading))  # type: ignore[misc]
+        location = Location(source.name, source.line, number)
+        yield from _records(location, lambda cells=row: _row_operations(cells, header, files.options))  # type: ignore[misc]
 
 
-def _row_operations(cells: list[str], header: Header, reading: Reading) -> list[Parsed]:
-    return operations_of_row(named_cells(cells, header), header, reading)
+def _row_operations(cells: list[str], header: Header, options: ReadOptions) -> list[Parsed]:
+    return operations_of_row(named_cells(cells, header), header, options)
 
 
-def _records(place: Place, parse: Callable[[], list[Parsed]]) -> Iterator[Record]:
+def _records(location: Location, parse: Callable[[], list[Parsed]]) -> Iterator[Record]:
     try:
         parsed = parse()
     except UnreadableRecord as error:
-        yield Record(place, fault=error.fault)
+        yield Record(location, fault=error.fault)
         return
     for each in parsed:
-        yield record_of(place, each)
+        yield record_of(location, each)
 
 
 def read_table(
     source: Source, columns: ColumnMap, delimiter: str, notice: Notice
 ) -> tuple[Header, Iterator[list[str]]]:
-    """The header of a CSV file of ours, and its rows that are not blank.
+    """Reads the header of a CSV file, and its rows that are not blank.
 
     Raises:
-        UnreadableFile: it has no header, or one that cannot be taken; while reading: broken quoting.
+        UnreadableFile: the header is missing or invalid; while reading: broken quoting.
     """
     chosen, rows = table_rows(source, lambda name: bool(columns.target_of(name)), delimiter)
     header = read_header(source.name, next(rows, []), columns)
@@ -118,7 +161,7 @@ def read_table(
 def table_rows(
     source: Source, is_known: Callable[[str], bool], delimiter: str = ""
 ) -> tuple[str, Iterator[list[str]]]:
-    """The delimiter of a CSV file, and its rows that are not blank, the header among them.
+    """Detects the delimiter of a CSV file, and reads its rows that are not blank, including the header.
 
     Raises:
         UnreadableFile: it is empty; while reading: broken quoting.
@@ -150,17 +193,17 @@ def _rows(source: Source, lines: Iterable[str], delimiter: str) -> Iterator[list
             if any(cell.strip() for cell in row):
                 yield row
     except csv.Error as error:
-        raise UnreadableFile(f"{source.place}: broken quoting: {error}") from None
+        raise UnreadableFile(f"{source.location}: broken quoting: {error}") from None
 
 
 def named_cells(cells: list[str], header: Header) -> dict[str, str]:
-    """The cells of a row that are loaded, under our names.
+    """The cells of a row by our column names.
 
     Raises:
-        UnreadableRecord: there are values without a column.
+        UnreadableRecord: a value has no column.
     """
     for index, cell in enumerate(cells):
         is_nameless = index >= len(header.names) or not header.names[index].strip()
         if is_nameless and cell.strip():
-            raise bad("more fields than the header", "", cell, f"field {index + 1} has no column")
+            raise unreadable("more fields than the header", "", cell, f"field {index + 1} has no column")
     return {target: cell for target, cell in zip(header.targets, cells, strict=False) if target}

@@ -1,29 +1,83 @@
-"""Records: what the readers take out of files, one for each operation or fault."""
+"""Records, the operations read from files, and faults, the reasons why one cannot be sent. Pure."""
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import orjson
 
-from tracking.load.faults import Fault
-from tracking.load.operations import Operation, Parsed, with_update_id
-from tracking.load.times import instant_of
+from tracking.errors import CommandError
+from tracking.terminal import printable
 
-Kind = Literal["plain", "may_exist", "reaches", "inferred"]
-"""`may_exist`: a create that is no refusal if the order is there. `reaches`: an update that says where the
-order stands by now. `inferred`: a step on the way there, which no file names."""
+Operation = dict[str, Any]
+"""An operation of `POST /v1/batch`."""
+
+Result = dict[str, Any]
+"""The outcome of an operation, as `POST /v1/batch` returns it."""
+
+MAX_SHOWN_CHARACTERS = 60
+"""The part of an invalid value that is shown; enough to find it in the file."""
+
+
+class UnreadableFile(CommandError):
+    """The file cannot be read. Nothing was sent, unless one order has too many rows."""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where something stands."""
+class Fault:
+    """The reason why a row, line or value cannot be sent."""
+
+    reason: str
+    """Short and constant: faults are counted by it."""
+    column: str = ""
+    """Its name in the file; "" if the fault concerns no column."""
+    value: str | None = None
+    detail: str = ""
+    """A correct form, or further information."""
+
+    def line(self) -> str:
+        """The fault in one line, safe for a terminal."""
+        named = self.column and f"{printable(self.column)} "
+        shown = "" if self.value is None else f"{quoted(self.value)} "
+        where = f"{named}{shown}".strip()
+        text = printable(f"{self.reason}; {self.detail}" if self.detail else self.reason)
+        return f"{where}: {text}" if where else text
+
+
+class UnreadableRecord(ValueError):
+    """One record cannot be read, because of `fault`."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault.line())
+        self.fault = fault
+
+
+def unreadable(reason: str, column: str = "", value: str | None = None, detail: str = "") -> UnreadableRecord:
+    """Makes the exception for a fault."""
+    return UnreadableRecord(Fault(reason, column, value, detail))
+
+
+def quoted(value: str) -> str:
+    """A value in quotation marks, shortened and safe for a terminal."""
+    cut = value if len(value) <= MAX_SHOWN_CHARACTERS else f"{value[:MAX_SHOWN_CHARACTERS]}…"
+    return f'"{printable(cut)}"'
+
+
+Kind = Literal["plain", "may_exist", "current_status", "inferred"]
+"""`may_exist`: a create that also succeeds if the order exists. `current_status`: an update to the
+order's current status, with the transitions before it inferred. `inferred`: such a transition, which is in no
+file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Location:
+    """A line of a file."""
 
     name: str
-    """Of the file, safe for a terminal."""
+    """The name of the file, safe for a terminal."""
     line: int
-    """From 1; of a row that goes over several lines, the last one."""
+    """From 1; the last one of a row that spans several lines."""
     file_number: int = 0
-    """Of the files of a load, from 0: places are sorted by it and by the line."""
+    """From 0 in each load: locations are sorted by it and by the line."""
 
     def __str__(self) -> str:
         return f"{self.name}:{self.line}"
@@ -31,35 +85,21 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One operation, or the fault because of which there is none."""
+    """One operation, or the fault that prevents it."""
 
-    place: Place
+    location: Location
     body: bytes = b""
     """The operation as JSON."""
     order_key: str = ""
-    """Its order id; for a create without one, its update id."""
+    """Its order id, or the update id of a create without order id."""
     creates: bool = False
     kind: Kind = "plain"
     time: float | None = None
-    """When it happened, in seconds since 1970, to order the records of an order by; None = not said."""
+    """Seconds since 1970, to sort the records of an order by; None = unknown."""
     fault: Fault | None = None
 
     @property
     def operation(self) -> Operation:
-        """The operation."""
+        """The operation, decoded."""
         operation: Operation = orjson.loads(self.body)
         return operation
-
-
-def record_of(place: Place, parsed: Parsed, *, in_file_order: bool = False) -> Record:
-    """The record of an operation, with its update id. `in_file_order`: it is not sorted by its time."""
-    operation = with_update_id(parsed.operation)
-    time = operation.get("occurred_at")
-    return Record(
-        place,
-        body=orjson.dumps(operation),
-        order_key=str(operation.get("order_id") or operation["update_id"]),
-        creates=operation.get("op") == "create",
-        kind="reaches" if parsed.reaches else "may_exist" if parsed.may_exist else "plain",
-        time=instant_of(time) if isinstance(time, str) and not in_file_order else None,
-    )

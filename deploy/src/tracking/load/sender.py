@@ -1,29 +1,29 @@
-"""Sending: operations go out in several lanes, those of one order always through the same lane."""
+"""Sends operations in several lanes, those of one order always in the same lane."""
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
 
 from aiohttp import ClientSession
 
-from shared.workflow import Workflow
-from tracking.batch_client import BatchClient
-from tracking.load.order_work import OrderWork
+from tracking.load.order_records import OrderQueue
 from tracking.load.records import Record
 from tracking.load.summary import Summary
+from tracking_client.sender import BatchClient
+from tracking_shared.contracts.workflow import Workflow
 
 WINDOW_RECORDS = 2000
-"""Of one lane, read ahead so that a batch finds enough different orders. About 1 KB each."""
+"""Records that each lane reads ahead, so that a batch has enough different orders. About 1 KB each."""
 
 BATCH_RECORDS = 500
 BATCH_BYTES = 900_000
-"""Below the server's bounds: 1,000 operations and 1 MiB."""
+"""Below the limits of ingest: 1,000 operations and 1 MiB."""
 
 OnDecided = Callable[[], None]
-"""Called when the summary has more than before."""
+"""Called when the summary has changed."""
 
 
 class Window:
-    """How many records may be in memory at once. An order with more than that has the window for itself."""
+    """Bounds the records in memory. An order with more records than that gets the whole window."""
 
     def __init__(self, records: int) -> None:
         self._size = records
@@ -44,14 +44,6 @@ class Window:
             self._change.notify_all()
 
 
-class Order:
-    """The work on one order, and how many records it came with."""
-
-    def __init__(self, records: list[Record], workflow: Workflow) -> None:
-        self.work = OrderWork(records, workflow)
-        self.size = len(records)
-
-
 async def send(
     orders: Iterable[list[Record]],
     *,
@@ -62,15 +54,15 @@ async def send(
     summary: Summary,
     on_decided: OnDecided,
 ) -> None:
-    """Sends all records, order by order, bounded, and counts into `summary` what became of them.
+    """Sends all records, order by order, and counts their results in `summary`.
 
     Raises:
-        BatchRefused: the server does not take such batches.
-        Undecided: the server was away for too long; what was decided so far stays decided.
-        UnreadableFile: the records cannot be read on.
+        BatchRefused: the server refuses the batches.
+        Undecided: the server was unavailable for too long; earlier decisions remain.
+        UnreadableFile: the next records cannot be read.
     """
     window = Window(WINDOW_RECORDS * lanes)
-    queue: asyncio.Queue[Order | None] = asyncio.Queue()
+    queue: asyncio.Queue[OrderQueue | None] = asyncio.Queue()
     async with ClientSession() as session:
         client = BatchClient(session, ingest_url, token)
         running = [Lane(queue, window, client, summary, on_decided) for _ in range(lanes)]
@@ -88,14 +80,14 @@ async def send(
 
 async def _feed(
     orders: Iterable[list[Record]],
-    queue: asyncio.Queue[Order | None],
+    queue: asyncio.Queue[OrderQueue | None],
     window: Window,
     workflow: Workflow,
     lanes: int,
 ) -> None:
     for records in orders:
         await window.enter(len(records))
-        queue.put_nowait(Order(records, workflow))
+        queue.put_nowait(OrderQueue(records, workflow))
     for _ in range(lanes):
         queue.put_nowait(None)
 
@@ -105,7 +97,7 @@ class Lane:
 
     def __init__(
         self,
-        queue: asyncio.Queue[Order | None],
+        queue: asyncio.Queue[OrderQueue | None],
         window: Window,
         client: BatchClient,
         summary: Summary,
@@ -116,24 +108,24 @@ class Lane:
         self._client = client
         self._summary = summary
         self._on_decided = on_decided
-        self._waiting: list[Order] = []
+        self._waiting: list[OrderQueue] = []
         self._has_ended = False
 
     async def run(self) -> None:
-        """Works until the queue has ended and everything is decided."""
+        """Sends until the queue has ended and all records are decided."""
         while True:
             await self._fill()
             batch = await self._take_batch()
             if batch:
                 results = await self._client.decide([record.body for _, record in batch])
                 for (order, _), result in zip(batch, results, strict=True):
-                    order.work.take(result, self._summary)
+                    order.take(result, self._summary)
                 self._on_decided()
             elif self._has_ended and not self._waiting:
                 return
 
     async def _fill(self) -> None:
-        """Takes over orders for a whole batch, waiting if there is nothing at all."""
+        """Takes enough orders for a batch from the queue. Waits only if it has none."""
         while len(self._waiting) < BATCH_RECORDS and not self._has_ended:
             if self._waiting and self._queue.empty():
                 return
@@ -143,22 +135,22 @@ class Lane:
             else:
                 self._waiting.append(order)
 
-    async def _take_batch(self) -> list[tuple[Order, Record]]:
-        """The next record of each order, within the bounds of one batch. Drops orders that are through."""
-        through: list[Order] = []
-        batch = list(self._next_records(through))
-        if through:
-            gone = set(map(id, through))
-            self._waiting = [order for order in self._waiting if id(order) not in gone]
-            await self._window.leave(sum(order.size for order in through))
+    async def _take_batch(self) -> list[tuple[OrderQueue, Record]]:
+        """The next record of each order, within the limits of a batch. Removes finished orders."""
+        finished: list[OrderQueue] = []
+        batch = list(self._next_records(finished))
+        if finished:
+            removed = set(finished)
+            self._waiting = [order for order in self._waiting if order not in removed]
+            await self._window.leave(sum(order.size for order in finished))
         return batch
 
-    def _next_records(self, through: list[Order]) -> Iterator[tuple[Order, Record]]:
+    def _next_records(self, finished: list[OrderQueue]) -> Iterator[tuple[OrderQueue, Record]]:
         room, number = BATCH_BYTES, 0
         for order in self._waiting:
-            record = order.work.next(self._summary)
+            record = order.next(self._summary)
             if record is None:
-                through.append(order)
+                finished.append(order)
                 continue
             if number == BATCH_RECORDS or (number and len(record.body) >= room):
                 return

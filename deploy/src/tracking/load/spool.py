@@ -1,7 +1,7 @@
-"""All records of a load on disk, so that those of one order come together, however large the files are.
+"""Groups all records of a load by order, on disk, for files of any size.
 
-A private, temporary SQLite database: it holds some `CACHE_KIB` in memory, sorts what is larger in temporary
-files, and is gone with the process. Memory then holds the records of one order at a time.
+The records are in a private, temporary SQLite database, which keeps up to `CACHE_KIB` in memory and ends with
+the process. Only the records of one order are in memory at once.
 """
 
 import sqlite3
@@ -10,16 +10,15 @@ from contextlib import closing, contextmanager
 from itertools import groupby
 from types import MappingProxyType
 
-from tracking.load.faults import UnreadableFile
-from tracking.load.records import Kind, Place, Record
+from tracking.load.records import Kind, Location, Record, UnreadableFile
 
 CACHE_KIB = 64 * 1024
-"""In each of the three steps that sort; some 150,000 records."""
+"""For each of the three sorts; about 150,000 records."""
 
 MAX_ORDER_RECORDS = 50_000
-"""Of one order: they are in memory together, at about 1 KB each."""
+"""The records of one order are in memory together, at about 1 KB each."""
 
-_KINDS: tuple[Kind, ...] = ("plain", "may_exist", "reaches", "inferred")
+_KINDS: tuple[Kind, ...] = ("plain", "may_exist", "current_status", "inferred")
 _NUMBERS = MappingProxyType({kind: number for number, kind in enumerate(_KINDS)})
 
 _TABLE = """
@@ -28,7 +27,7 @@ CREATE TABLE records (
     creates INTEGER, kind INTEGER, time REAL, body BLOB
 )
 """
-# Orders come in the sequence in which the files name them first.
+# Orders are sorted by their first record in the files.
 _BY_ORDER = """
 SELECT first, order_key, file, line, creates, kind, time, body
 FROM (SELECT *, min(seq) OVER (PARTITION BY order_key) AS first FROM records)
@@ -37,32 +36,33 @@ ORDER BY first, seq
 
 
 class Spool:
-    """Takes records in, gives them out order by order."""
+    """Stores records and returns them order by order."""
 
     def __init__(self, connection: sqlite3.Connection, max_order_records: int = MAX_ORDER_RECORDS) -> None:
         self._connection = connection
         self._max_order_records = max_order_records
         self._names: dict[int, str] = {}
         self.count = 0
-        """Records taken in."""
+        """The number of stored records."""
 
     def add_all(self, records: Iterable[Record]) -> None:
-        """Takes in records that have no fault."""
+        """Stores records without a fault."""
         self._connection.executemany(
             "INSERT INTO records VALUES (?, ?, ?, ?, ?, ?, ?, ?)", map(self._row, records)
         )
 
     def _row(self, record: Record) -> tuple[object, ...]:
         self.count += 1
-        place = record.place
-        self._names[place.file_number] = place.name
-        # An order id may hold half a character (JSON allows it), which SQLite does not take as text.
+        location = record.location
+        self._names[location.file_number] = location.name
+        # JSON allows lone surrogates in an order id, which SQLite does not accept as text.
         key = record.order_key.encode(errors="surrogatepass")
         kind = _NUMBERS[record.kind]
-        return self.count, key, place.file_number, place.line, record.creates, kind, record.time, record.body
+        file, line = location.file_number, location.line
+        return self.count, key, file, line, record.creates, kind, record.time, record.body
 
     def orders(self) -> Iterator[list[Record]]:
-        """The records of each order, in the sequence of the files.
+        """The records of each order, in file order.
 
         Raises:
             UnreadableFile: an order has more than `MAX_ORDER_RECORDS`.
@@ -73,7 +73,7 @@ class Spool:
                 for row in group:
                     if len(records) == self._max_order_records:
                         raise UnreadableFile(
-                            f"{records[0].place}: more than {self._max_order_records:,} rows of one order"
+                            f"{records[0].location}: more than {self._max_order_records:,} rows of one order"
                         )
                     records.append(self._record(row))
                 yield records
@@ -81,16 +81,16 @@ class Spool:
     def _record(self, row: tuple[int, bytes, int, int, int, int, float | None, bytes]) -> Record:
         _, key, file, line, creates, kind, time, body = row
         order_key = key.decode(errors="surrogatepass")
-        place = Place(self._names[file], line, file)
-        return Record(place, body, order_key, bool(creates), _KINDS[kind], time)
+        location = Location(self._names[file], line, file)
+        return Record(location, body, order_key, bool(creates), _KINDS[kind], time)
 
 
 @contextmanager
 def open_spool(max_order_records: int = MAX_ORDER_RECORDS) -> Iterator[Spool]:
-    """An empty one, for one load.
+    """Opens an empty spool for one load.
 
     Raises:
-        UnreadableFile: there is no room for what is read.
+        UnreadableFile: the disk is full.
     """
     with closing(sqlite3.connect("", isolation_level=None)) as connection:  # "" = private and temporary
         try:

@@ -1,0 +1,142 @@
+"""The commands of an operator: `check` (consistency check), `parked` (orders) and `dead` (dead letters)."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tracking.cli.command_options import AsOption, DataDir, configured_workflow, database_name, run
+from tracking.devstack.data_folder import DEFAULT_FOLDER, server_url
+from tracking.errors import ExitCode
+from tracking.terminal import echo
+from tracking.upkeep.audit import actor_of
+from tracking.upkeep.check import Target, check_installation, describe
+from tracking.upkeep.failed_updates import MAX_LETTERS, list_dead, list_parked, move, release
+from tracking_shared.storage.audit_trail import Actor
+
+
+def check(*, data_dir: DataDir = DEFAULT_FOLDER) -> None:
+    """Verifies that all stored data is consistent.
+
+    Versions and positions have no gaps, transitions are legal, each order equals the result of its
+    history, and each update has one effect and one outcome. Nothing is changed.
+
+    It may run while orders change: suspicious data is read again, and reported only if the fault is
+    still there and the data did not change meanwhile. Commands in the queues are not decided yet; their
+    number is reported.
+
+    It checks the running stack, or the servers that AMQP_URL, MONGODB_URL, MONGODB_DATABASE and
+    WORKFLOW_FILE in the environment name.
+
+    Exit code 0: no faults. 1: faults, or it could not be checked.
+    """
+    target = Target(
+        amqp_url=server_url(data_dir, "AMQP_URL"),
+        mongodb_url=server_url(data_dir, "MONGODB_URL"),
+        database=database_name(),
+        workflow=configured_workflow(),
+    )
+    report = run(check_installation(target))
+    echo(describe(report))
+    if report.findings.faults:
+        raise typer.Exit(ExitCode.FAILED)
+
+
+parked_app = typer.Typer(
+    name="parked",
+    help="Orders that wait for an operator.",
+    invoke_without_command=True,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+OrderId = Annotated[str, typer.Argument(metavar="ORDER", help="The order's id.", show_default=False)]
+
+
+@parked_app.callback()
+def parked(context: typer.Context, *, data_dir: DataDir = DEFAULT_FOLDER) -> None:
+    """Lists the orders that wait because order-state failed on one of their updates.
+
+    For each one: the update that failed, the time, the error, and the number of later updates.
+
+    It reads the database of the running stack, or the one that MONGODB_URL and MONGODB_DATABASE name.
+    """
+    if context.invoked_subcommand is None:
+        run(_print_parked(server_url(data_dir, "MONGODB_URL")))
+
+
+async def _print_parked(mongodb_url: str) -> None:
+    number = 0
+    async for line in list_parked(mongodb_url, database_name()):
+        number += 1
+        echo(line)
+    if not number:
+        echo("nothing is parked")
+
+
+@parked_app.command()
+def replay(order: OrderId, *, acting: AsOption = "", data_dir: DataDir = DEFAULT_FOLDER) -> None:
+    """Decides the parked updates of an order one after the other, until one fails again.
+
+    Exit code 0: no update of the order is parked any more. 1: some are, or the result is unknown.
+    """
+    _release(data_dir, order, actor_of(acting), skip=False)
+
+
+@parked_app.command()
+def skip(order: OrderId, *, acting: AsOption = "", data_dir: DataDir = DEFAULT_FOLDER) -> None:
+    """Rejects the update that failed, for good, and then continues like replay."""
+    _release(data_dir, order, actor_of(acting), skip=True)
+
+
+def _release(data_dir: Path, order_id: str, actor: Actor, *, skip: bool) -> None:
+    amqp_url, mongodb_url = server_url(data_dir, "AMQP_URL"), server_url(data_dir, "MONGODB_URL")
+    echo(run(release(amqp_url, mongodb_url, database_name(), order_id, skip=skip, actor=actor)))
+
+
+dead_app = typer.Typer(
+    name="dead",
+    help="Messages that order-state could not process.",
+    invoke_without_command=True,
+    rich_markup_mode=None,
+    add_completion=False,
+)
+LetterName = Annotated[
+    str, typer.Argument(metavar="LETTER", help="Its name in the list.", show_default=False)
+]
+Limit = Annotated[int, typer.Option(min=1, max=MAX_LETTERS, help="The number to list.")]
+
+
+@dead_app.callback()
+def dead(context: typer.Context, *, limit: Limit = 20, data_dir: DataDir = DEFAULT_FOLDER) -> None:
+    """Counts the dead letters, and lists the first ones.
+
+    They are messages that order-state could not decode, or that were redelivered too often.
+
+    For each one: its name, the reason and time of its death, and its first order and update. Nothing is
+    changed.
+
+    It reads the broker of the running stack, or the one that AMQP_URL names.
+    """
+    if context.invoked_subcommand is None:
+        for line in run(list_dead(server_url(data_dir, "AMQP_URL"), limit)):
+            echo(line)
+
+
+@dead_app.command()
+def send(letter: LetterName, *, acting: AsOption = "", data_dir: DataDir = DEFAULT_FOLDER) -> None:
+    """Sends the commands of a dead letter to their partitions again, and removes it.
+
+    Updates that were applied before are not sent. Later updates of the same order are decided first.
+    """
+    _move(data_dir, letter, actor_of(acting), again=True)
+
+
+@dead_app.command()
+def drop(letter: LetterName, *, acting: AsOption = "", data_dir: DataDir = DEFAULT_FOLDER) -> None:
+    """Removes a dead letter for good. Its commands are not applied, and their callers get no result."""
+    _move(data_dir, letter, actor_of(acting), again=False)
+
+
+def _move(data_dir: Path, letter: str, actor: Actor, *, again: bool) -> None:
+    amqp_url, mongodb_url = server_url(data_dir, "AMQP_URL"), server_url(data_dir, "MONGODB_URL")
+    echo(run(move(amqp_url, mongodb_url, database_name(), letter, again=again, actor=actor)))

@@ -1,0 +1,178 @@
+"""Reads the records of an installation for the consistency check: all at once, or in slices."""
+
+from collections.abc import AsyncGenerator, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from pymongo.asynchronous.collection import AsyncCollection
+
+from tracking.errors import CommandError
+from tracking.upkeep.checker import Records
+from tracking_shared.contracts.documents import EventDocument, PartitionDocument, update_key
+from tracking_shared.messaging.connection import connect
+from tracking_shared.messaging.errors import AccessRefused, BrokerUnavailable
+from tracking_shared.messaging.topology import DEAD_QUEUE, partition_queue_name
+from tracking_shared.storage.database import Database, DatabaseUnavailable, driver_errors
+from tracking_shared.storage.keyset import PAGE_DOCUMENTS, Document, KeyOrder, read_pages
+
+SLICE_EVENTS = 2_000
+"""Events per slice: about 2 KiB each, 13 KiB at most."""
+
+SLICE_UPDATES = 5_000
+"""Outcomes per slice, of which only three fields are read."""
+
+_BY_ID = KeyOrder(("_id",))
+BY_ORDER = KeyOrder(("order_id", "version"))
+
+PARKED_FIELDS = {"order_id": 1, "partition": 1, "place": 1}
+"""The fields of parked updates that the checker reads; never their content."""
+
+
+class NoInstallation(CommandError):
+    """The database holds no installation."""
+
+
+@contextmanager
+def server_errors(error_type: type[CommandError], prefix: str = "") -> Iterator[None]:
+    """Turns an unavailable broker or database into `error_type`, with its message after `prefix`."""
+    try:
+        yield
+    except DatabaseUnavailable as error:
+        raise error_type(f"{prefix}the database does not answer: {error}") from None
+    except BrokerUnavailable as error:
+        raise error_type(f"{prefix}{error.summary}: {error}") from None
+
+
+async def read_records(database: Database) -> Records:
+    """Reads all records into memory: about 2 KiB per event."""
+    with driver_errors():
+        return Records(
+            orders=await _all(database.orders),
+            events=await _all(database.order_events),
+            updates=await _all(database.updates),
+            partitions=await _all(database.partitions),
+            parked=await _all(database.parked),
+        )
+
+
+async def _all(
+    collection: AsyncCollection[Document], conditions: dict[str, Any] | None = None
+) -> list[Document]:
+    pages = read_pages(collection, conditions or {}, _BY_ID, batch=PAGE_DOCUMENTS)
+    return [document async for page in pages for document in page]
+
+
+async def read_partitions(database: Database) -> list[PartitionDocument]:
+    """The documents of all partitions, with their positions.
+
+    Raises:
+        DatabaseUnavailable: the database does not answer.
+        NoInstallation: it holds no installation.
+    """
+    with driver_errors():
+        partitions = await database.partitions.find({}).to_list()
+    if not partitions:
+        raise NoInstallation(f"the database {database.raw.name!r} holds no installation")
+    return partitions
+
+
+async def count_outcomes(database: Database) -> int:
+    """The estimated number of stored outcomes, from the metadata of the database.
+
+    Raises:
+        DatabaseUnavailable: the database does not answer.
+    """
+    with driver_errors():
+        return await database.updates.estimated_document_count()
+
+
+def applied_so_far(partitions: list[PartitionDocument]) -> int:
+    """The number of recorded events, by the positions of the partitions."""
+    return sum(partition["seq"] for partition in partitions)
+
+
+async def queue_lengths(amqp_url: str, partitions: int) -> dict[str, int]:
+    """The ready messages in each queue of commands and in the dead-letter queue, if the user may read it.
+
+    Raises:
+        BrokerUnavailable: the broker does not answer, or has no such queues.
+    """
+    lengths: dict[str, int] = {}
+    names = [*map(partition_queue_name, range(partitions)), DEAD_QUEUE]
+    async with connect(amqp_url, "tracking") as connection:
+        for name in names:
+            with suppress(AccessRefused):
+                lengths[name] = await connection.depth(name)
+    return lengths
+
+
+async def order_slices(database: Database, page: int) -> AsyncGenerator[Records]:
+    """Complete orders, sorted by id: their documents, all their events, and the outcomes of these."""
+    after = ""
+    async for events in _whole_histories(database, page):
+        through = events[-1]["order_id"]
+        yield await _slice(database, {"$gt": after, "$lte": through}, events)
+        after = through
+    yield await _slice(database, {"$gt": after}, [])
+
+
+async def _slice(database: Database, order_ids: dict[str, str], events: list[EventDocument]) -> Records:
+    keys = [update_key(event["order_id"], event["update_id"]) for event in events]
+    return Records(
+        orders=await _all(database.orders, {"_id": order_ids}),
+        events=events,
+        updates=await database.updates.find({"_id": {"$in": keys}}).to_list() if keys else [],
+    )
+
+
+async def _whole_histories(database: Database, page: int) -> AsyncGenerator[list[EventDocument]]:
+    """All events sorted by order id, in slices that end between two orders."""
+    events: list[EventDocument] = []
+    size = min(SLICE_EVENTS, page)
+    found = read_pages(database.order_events, {}, BY_ORDER, batch=size, page=page)
+    async for batch in found:
+        for event in batch:
+            if len(events) >= size and event["order_id"] != events[-1]["order_id"]:
+                yield events
+                events = []
+            events.append(event)
+    if events:
+        yield events
+
+
+async def outcome_slices(database: Database, page: int) -> AsyncGenerator[Records]:
+    """Outcomes and the events that they point to, with only the fields that `outcome_faults` reads."""
+    fields = {"outcome": 1, "position": 1}
+    async for updates in read_pages(
+        database.updates, {}, _BY_ID, batch=SLICE_UPDATES, page=page, fields=fields
+    ):
+        yield await _with_events(database, updates)
+
+
+async def parked_slices(database: Database, page: int) -> AsyncGenerator[Records]:
+    """Parked updates without their content, and their outcomes, which should not exist."""
+    async for parked in read_pages(
+        database.parked, {}, _BY_ID, batch=SLICE_UPDATES, page=page, fields=PARKED_FIELDS
+    ):
+        yield await _with_outcomes(database, parked)
+
+
+async def _with_outcomes(database: Database, parked: list[Any]) -> Records:
+    keys = [command["_id"] for command in parked]
+    return Records(
+        parked=parked,
+        events=await database.order_events.find({"update_key": {"$in": keys}}).to_list(),
+        updates=await database.updates.find({"_id": {"$in": keys}}).to_list(),
+    )
+
+
+def stored_in_events(records: Records) -> int:
+    """The number of events that hold the outcome of their update."""
+    return sum(1 for event in records.events if "update_key" in event)
+
+
+async def _with_events(database: Database, updates: list[Any]) -> Records:
+    positions = [update["position"] for update in updates if update["outcome"] == "applied"]
+    fields = {"order_id": 1, "update_id": 1, "update_key": 1}
+    events = await database.order_events.find({"_id": {"$in": positions}}, fields).to_list()
+    return Records(updates=updates, events=events)

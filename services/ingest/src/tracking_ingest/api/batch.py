@@ -1,0 +1,103 @@
+"""Batches: sends the operations to order-state, and makes a line of the answer for each."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tracking_ingest import metrics
+from tracking_ingest.api.answers import batch_line, unavailable
+from tracking_ingest.api.bodies import AnyOperation, BadOperation
+from tracking_ingest.api.requests import CommandFactory, operation_id
+from tracking_ingest.submission.dispatcher import Dispatcher, settle
+from tracking_ingest.submission.pipeline import Submission
+from tracking_shared.contracts.commands import AnyCommand, Outcome
+from tracking_shared.contracts.problems import Problem, ProblemError
+from tracking_shared.http.service_app import log_failure
+from tracking_shared.messaging.errors import BrokerUnavailable
+from tracking_shared.telemetry.logs import trace_id_var
+
+
+@dataclass(frozen=True, slots=True)
+class _SentOperation:
+    """A command with its submission, or the problem that the operation was refused with."""
+
+    update_id: str | None
+    order_id: str | None
+    sent: tuple[AnyCommand, Submission] | Problem
+
+
+async def send_batch(
+    dispatcher: Dispatcher,
+    factory: CommandFactory,
+    operations: Sequence[AnyOperation | BadOperation],
+    *,
+    key: str | None,
+    wait_seconds: float,
+    instance: str,
+) -> list[dict[str, Any]]:
+    """Sends all operations, waits for their outcomes, and returns the lines of the answer. `key`: the
+    idempotency key of the batch; `instance`: its path.
+
+    Raises:
+        BrokerUnavailable: no operation reached the broker.
+    """
+    deadline = asyncio.get_running_loop().time() + wait_seconds
+    sent = [
+        _send(dispatcher, factory, operation, operation_id(key, index), wants_outcome=wait_seconds > 0)
+        for index, operation in enumerate(operations)
+    ]
+    lines = [await _line(index, one, deadline, instance) for index, one in enumerate(sent)]
+    if all(_is_outage(line) for line in lines):
+        raise BrokerUnavailable("no operation of the batch reached the broker")
+    return lines
+
+
+def _send(
+    dispatcher: Dispatcher,
+    factory: CommandFactory,
+    operation: AnyOperation | BadOperation,
+    default_id: str,
+    *,
+    wants_outcome: bool,
+) -> _SentOperation:
+    if isinstance(operation, BadOperation):
+        return _SentOperation(operation.update_id, operation.order_id, operation.problem)
+    update_id = operation.update_id or default_id
+    try:
+        command = factory.operation(operation, update_id)
+    except ProblemError as error:
+        return _SentOperation(update_id, operation.order_id, error.problem)
+    try:
+        submission = dispatcher.submit(command, wants_outcome=wants_outcome)
+    except BrokerUnavailable as error:
+        log_failure("broker-unavailable", error)
+        return _SentOperation(command.update_id, command.order_id, unavailable(command))
+    return _SentOperation(command.update_id, command.order_id, (command, submission))
+
+
+async def _line(index: int, operation: _SentOperation, deadline: float, instance: str) -> dict[str, Any]:
+    result: Outcome | Problem | None
+    if isinstance(operation.sent, Problem):
+        result = operation.sent
+    else:
+        command, submission = operation.sent
+        try:
+            result = await settle(submission, deadline)
+        except BrokerUnavailable as error:
+            log_failure("broker-unavailable", error)
+            result = unavailable(command)
+    line = batch_line(
+        index,
+        operation.update_id,
+        operation.order_id,
+        result,
+        instance=instance,
+        trace_id=trace_id_var.get(),
+    )
+    metrics.ANSWERS.labels(line["outcome"]).inc()
+    return line
+
+
+def _is_outage(line: dict[str, Any]) -> bool:
+    return bool(line.get("problem", {}).get("status") == 503)

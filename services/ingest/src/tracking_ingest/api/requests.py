@@ -1,0 +1,245 @@
+"""Makes commands of requests: headers, identity, rules without look-up. Pure but for the clock."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.datastructures import Headers
+
+from tracking_ingest.api.bodies import AnyOperation, CreateBody, CreateOperation, UpdateBody
+from tracking_shared.contracts.access import Principal, may_create_for
+from tracking_shared.contracts.commands import (
+    AnyCommand,
+    CreateOrder,
+    Customer,
+    Source,
+    UpdateOrder,
+    fingerprint_of,
+)
+from tracking_shared.contracts.identifiers import (
+    MAX_IDENTIFIER_CHARACTERS,
+    derived_order_id,
+    is_identifier,
+    new_update_id,
+)
+from tracking_shared.contracts.problems import Problem, ProblemError
+from tracking_shared.contracts.texts import canonical_form
+from tracking_shared.contracts.timestamps import now
+from tracking_shared.contracts.workflow import Workflow
+from tracking_shared.http.access import insufficient_scope
+from tracking_shared.http.headers import tags_of
+from tracking_shared.telemetry.spans import traceparent_of
+
+DEFAULT_WAIT_SECONDS = 3.0
+MAX_WAIT_SECONDS = 10.0
+
+MAX_BATCH_KEY_CHARACTERS = 60
+"""The length of an update id without the index of an operation at its end, `:0` to `:999`."""
+
+_ITEM, _PART = (re.compile(rf'(?:[^{end}"]|"(?:[^"\\]|\\.)*"?)+') for end in ",;")
+"""The text between commas, and between semicolons, except those in quoted strings."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preferences:
+    """The preferences of the caller for the answer (RFC 7240)."""
+
+    wait_seconds: float
+    respond_async: bool
+
+
+def preferences_of(headers: Sequence[str]) -> Preferences:
+    """Parses the `Prefer` headers. Unknown preferences are ignored, as the RFC asks.
+
+    With `respond-async` alone there is no wait; with `wait` beside it, up to that long.
+    """
+    asked = _preferred(headers)
+    respond_async = asked.get("respond-async") == ""
+    wait = asked.get("wait", "")
+    if wait.isascii() and wait.isdigit():
+        return Preferences(min(float(wait), MAX_WAIT_SECONDS), respond_async)
+    return Preferences(0.0 if respond_async else DEFAULT_WAIT_SECONDS, respond_async)
+
+
+def _preferred(headers: Sequence[str]) -> dict[str, str]:
+    """The preferences by name, without their parameters; of two with one name the first counts."""
+    found: dict[str, str] = {}
+    for item in _ITEM.findall(",".join(headers)):
+        head = _PART.match(item)
+        name, _, value = (head[0] if head else "").partition("=")
+        found.setdefault(name.strip().lower(), value.strip().strip('"'))
+    return found
+
+
+def update_id_of(headers: Sequence[str]) -> str:
+    """The `Idempotency-Key` (plain, or an RFC 8941 string), or a new update id without one.
+
+    Raises:
+        ProblemError: `validation-failed`: not an identifier, or sent twice.
+    """
+    return _key_of(headers, MAX_IDENTIFIER_CHARACTERS) if headers else new_update_id()
+
+
+def batch_key_of(headers: Sequence[str]) -> str | None:
+    """The `Idempotency-Key` of a batch, if it has one: the beginning of the ids of its operations.
+
+    Raises:
+        ProblemError: `validation-failed`: not an identifier, longer than 60 characters, or sent twice.
+    """
+    return _key_of(headers, MAX_BATCH_KEY_CHARACTERS) if headers else None
+
+
+def operation_id(batch_key: str | None, index: int) -> str:
+    """The update id of an operation without one: the same in a repeat of a batch with a key."""
+    return new_update_id() if batch_key is None else f"{batch_key}:{index}"
+
+
+def _key_of(headers: Sequence[str], most: int) -> str:
+    key = headers[0].strip()
+    if len(key) >= 2 and key[0] == key[-1] == '"':
+        key = key[1:-1]
+    if len(headers) > 1 or len(key) > most or not is_identifier(key):
+        message = f"Send one Idempotency-Key of 1 to {most} of A-Z a-z 0-9 . _ : -, a letter or digit first."
+        raise ProblemError(
+            "validation-failed", message, errors=[{"pointer": "/headers/idempotency-key", "message": message}]
+        )
+    return key
+
+
+class CommandFactory:
+    """Makes the commands of one request."""
+
+    def __init__(
+        self, principal: Principal, workflow: Workflow, trace_id: str, traceparent: str | None = None
+    ) -> None:
+        """`traceparent` names the span of the request, where it has one."""
+        self.principal = principal
+        """The sender of the request."""
+        self._workflow = workflow
+        self._common: dict[str, Any] = {
+            "source": Source.model_construct(type=principal.source_type, id=principal.subject),
+            "grant": principal.grant,
+            "received_at": now(),
+            "traceparent": traceparent or traceparent_of(trace_id),
+        }
+
+    def create(self, body: CreateBody, update_id: str) -> CreateOrder:
+        """Raises `ProblemError` (`forbidden`) if the caller may not create for that merchant."""
+        order_id = body.order_id or derived_order_id(self.principal.subject, update_id)
+        if not may_create_for(self.principal.grant, order_id, body.merchant_id):
+            detail = f"The token may not create this order for merchant {body.merchant_id}."
+            raise ProblemError.of(insufficient_scope(detail, "orders:write"))
+        name, contact_ref = body.customer.name, body.customer.contact_ref
+        customer = Customer.model_construct(name=name, contact_ref=canonical_form(contact_ref))
+        return CreateOrder.model_construct(
+            op="create",
+            update_id=update_id,
+            order_id=order_id,
+            merchant_id=body.merchant_id,
+            customer=customer,
+            metadata=body.metadata,
+            occurred_at=body.occurred_at,
+            fingerprint=fingerprint_of(
+                "create",
+                occurred_at=body.occurred_at,
+                metadata=body.metadata,
+                # As it was sent: earlier releases store it so, and must agree on what a repeat is.
+                body={"merchant_id": body.merchant_id, "customer": [name, contact_ref]},
+            ),
+            **self._common,
+        )
+
+    def update(self, order_id: str, body: UpdateBody, update_id: str) -> UpdateOrder:
+        """Raises `ProblemError`: `validation-failed` for a status that no order can have,
+        `order-not-found` for an order outside the list of the token.
+        """
+        if body.status not in self._workflow.statuses:
+            message = f"must be one of {', '.join(sorted(self._workflow.statuses))}"
+            error = {"pointer": "/status", "message": message}
+            raise ProblemError("validation-failed", "There is no such status.", errors=[error])
+        orders = self.principal.grant.orders
+        if orders is not None and order_id not in orders:
+            raise ProblemError("order-not-found", f"There is no order {order_id}.")
+        return UpdateOrder.model_construct(
+            op="update",
+            update_id=update_id,
+            order_id=order_id,
+            status=body.status,
+            expected_version=body.expected_version,
+            metadata=body.metadata,
+            occurred_at=body.occurred_at,
+            fingerprint=fingerprint_of(
+                "update",
+                occurred_at=body.occurred_at,
+                metadata=body.metadata,
+                body={"status": body.status, "expected_version": body.expected_version},
+            ),
+            **self._common,
+        )
+
+    def operation(self, operation: AnyOperation, update_id: str) -> AnyCommand:
+        """The command of one operation of a batch. Raises what `create` and `update` raise."""
+        if isinstance(operation, CreateOperation):
+            return self.create(operation, update_id)
+        return self.update(operation.order_id, operation, update_id)
+
+
+# Preconditions of a request (RFC 9110, 13.1). None is ignored: its sender has asked not to make the change.
+
+_VERSION_TAG = re.compile(r'"([1-9]\d{0,9})-[0-9a-f]{12}"')
+"""The `ETag` of an order: its version, and a digest of the document that its reader got."""
+
+_ELSEWHERE = "is not supported here; an update of one order may say expected_version."
+
+
+def refuse_conditions(headers: Headers) -> None:
+    """Raises `ProblemError` (`validation-failed`) for a precondition in a request that can have none."""
+    for name in ("if-match", "if-unmodified-since"):
+        if name in headers:
+            raise _refused(name, _ELSEWHERE)
+
+
+def version_asked_for(headers: Headers, expected_version: int | None) -> int | None:
+    """The version that an order must have for an update: that of `If-Match`, or else `expected_version` of
+    the body; None: any. `If-Match: *` asks only that the order exists.
+
+    Raises:
+        ProblemError: `precondition-failed`: the tag belongs to no version of any order. `validation-failed`:
+            no tag or several, another version in the body, or `If-Unmodified-Since`.
+    """
+    if "if-unmodified-since" in headers:
+        raise _refused("if-unmodified-since", "is not supported; send If-Match or expected_version.")
+    fields = headers.getlist("if-match")
+    tags = tags_of(fields) if fields else None
+    if tags is None:
+        return expected_version
+    version = _version_of(tags)
+    if expected_version not in (None, version):
+        raise _refused("if-match", "names another version than expected_version.")
+    return version
+
+
+def _version_of(tags: Sequence[str]) -> int:
+    if len(tags) != 1:
+        raise _refused("if-match", "must be one entity tag, as ETag has it, or *.")
+    found = _VERSION_TAG.fullmatch(tags[0])
+    if found is None:
+        raise ProblemError("precondition-failed", "If-Match is no ETag of an order.")
+    return int(found[1])
+
+
+def _refused(name: str, message: str) -> ProblemError:
+    title = "-".join(part.capitalize() for part in name.split("-"))
+    return ProblemError(
+        "validation-failed",
+        f"{title} {message}",
+        errors=[{"pointer": f"/headers/{name}", "message": message}],
+    )
+
+
+def as_failed_condition(problem: Problem) -> Problem:
+    """The problem for a sender of `If-Match`: a failed precondition in place of a version conflict."""
+    if problem.slug != "version-conflict":
+        return problem
+    return Problem("precondition-failed", problem.detail, problem.members, problem.own_headers)

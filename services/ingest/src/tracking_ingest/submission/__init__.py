@@ -1,0 +1,4 @@
+"""Sends commands to order-state in batches, and takes their outcomes back.
+
+Imports no HTTP.
+"""

@@ -1,0 +1,247 @@
+"""Dispatches commands to order-state through the pipelines, and takes outcomes from the reply queue."""
+
+import asyncio
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import partial
+from itertools import count
+from secrets import token_hex
+from time import time_ns
+from typing import Any
+
+from tracking_ingest import metrics
+from tracking_ingest.submission.pipeline import Pipeline, Submission
+from tracking_shared.contracts.commands import (
+    COMMANDS_MEDIA_TYPE,
+    AnyCommand,
+    Outcome,
+    UndecodableReplies,
+    decode_replies,
+    encode_command,
+)
+from tracking_shared.contracts.identifiers import partition_of
+from tracking_shared.http.health import SharedCheck
+from tracking_shared.messaging.connection import Connection
+from tracking_shared.messaging.consumer import Consumer
+from tracking_shared.messaging.errors import BrokerBlocked, BrokerUnavailable
+from tracking_shared.messaging.publisher import ALARM, PUBLISH_TIMEOUT_SECONDS, Publisher
+from tracking_shared.messaging.topology import COMMANDS_EXCHANGE, routing_key
+from tracking_shared.telemetry.spans import SpanContext, Spans, headers_for, messaging, request_span
+
+
+@contextmanager
+def publish_spans(
+    spans: Spans, destination: str, group: Sequence[Submission]
+) -> Iterator[dict[str, Any] | None]:
+    """The headers of the message for these submissions. Within it is published: a span in the trace of each
+    request that is sampled, from its first submission to the end, which is the broker's confirm.
+    """
+    sent: dict[SpanContext, list[Submission]] = {}
+    contexts: dict[int, SpanContext] = {}
+    made: dict[SpanContext, SpanContext] = {}
+    for number, submission in enumerate(group):
+        if (request := submission.request_span) is not None:
+            if request not in made:
+                made[request], sent[request] = request.child(), []
+            contexts[number] = made[request]
+            sent[request].append(submission)
+    is_error = True
+    try:
+        yield headers_for(contexts)
+        is_error = False
+    finally:
+        for request, own in sent.items():
+            spans.record(
+                f"publish {destination}",
+                "producer",
+                made[request],
+                parent=request,
+                start_ns=own[0].submitted_ns,
+                end_ns=time_ns(),
+                attributes=messaging("publish", destination, batch=len(own)),
+                is_error=is_error,
+            )
+
+
+log = logging.getLogger(__name__)
+
+OUTCOME_PATIENCE_SECONDS = 15
+"""The time for which the submissions of a message wait for a reply: longer than any caller may wait."""
+
+CHECK_SECONDS = 1.0
+"""The time for which a check of the broker is valid for `/readyz`, which anybody may ask: it costs a
+message."""
+
+REPLY_QUEUE_MESSAGES = 10_000
+REPLY_BATCH = 50
+
+UNTRACED: AbstractContextManager[None] = nullcontext()
+
+
+class Dispatcher:
+    """Sends commands while there is a broker, and refuses them at once while there is none."""
+
+    def __init__(self, partitions: int, spans: Spans | None = None) -> None:
+        self._partitions = partitions
+        self._spans = spans
+        self._pipelines: list[Pipeline] = []
+        self._connection: Connection | None = None
+        self._fault = BrokerUnavailable("not connected")
+        """The reason why there is no connection."""
+        self._asking: SharedCheck | None = None
+        self._awaited: dict[str, list[Submission]] = {}
+        self._message_prefix = token_hex(4)
+        self._message_numbers = count()
+
+    async def check(self) -> None:
+        """Raises `BrokerUnavailable` while there is no connection, or the broker does not answer.
+
+        An alarm of the broker does not count: it takes no messages from any replica then, and replicas that
+        are out of the load balancer could not even say so. The result is valid for `CHECK_SECONDS`.
+        """
+        if not self._connected().is_blocked and self._asking is not None:
+            with suppress(BrokerBlocked):
+                await self._asking()
+
+    def lost(self, fault: BrokerUnavailable) -> None:
+        """Notes why there is no connection."""
+        self._fault = fault
+
+    def submit(self, command: AnyCommand, *, wants_outcome: bool) -> Submission:
+        """Starts to send a command.
+
+        Raises:
+            BrokerUnavailable: there is no connection, too much is waiting, or the broker has an alarm.
+                Nothing was sent.
+        """
+        if self._connected().is_blocked:
+            raise BrokerBlocked(ALARM)
+        loop = asyncio.get_running_loop()
+        submission = Submission(
+            encode_command(command), wants_outcome, loop.create_future(), loop.create_future()
+        )
+        if self._spans is not None and (span := request_span.get()) is not None and span.is_sampled:
+            submission.request_span, submission.submitted_ns = span, time_ns()
+        self._pipelines[partition_of(command.order_id, self._partitions)].submit(submission)
+        return submission
+
+    async def serve(self, connection: Connection) -> None:
+        """Works over one connection until it is lost.
+
+        Raises:
+            BrokerUnavailable: the connection is gone, or order-state has not declared the queues yet.
+        """
+        publisher = await connection.publisher(COMMANDS_EXCHANGE)
+        reply_to, replies = await connection.private_consumer(None, limit=REPLY_QUEUE_MESSAGES)
+        with suppress(BrokerBlocked):  # last: an alarm stops everything else on the connection, too
+            await connection.with_declared(self._partitions, partial(connection.check, COMMANDS_EXCHANGE))
+        pipelines = [self._pipeline(publisher, p, reply_to) for p in range(self._partitions)]
+        try:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._receive(replies))
+                for pipeline in pipelines:
+                    group.create_task(pipeline.run())
+                self._pipelines, self._connection = pipelines, connection
+                self._asking = SharedCheck(partial(connection.check, COMMANDS_EXCHANGE), CHECK_SECONDS)
+                connection.in_service = True
+                metrics.BROKER_BLOCKED.set_function(lambda: connection.is_blocked)
+        finally:
+            self._pipelines, self._connection = [], None
+            metrics.BROKER_BLOCKED.set_function(lambda: False)
+
+    def _connected(self) -> Connection:
+        if self._connection is None:
+            raise self._fault.with_traceback(None)  # else it would grow with every request
+        return self._connection
+
+    def _pipeline(self, publisher: Publisher, partition: int, reply_to: str) -> Pipeline:
+        key = routing_key(partition)
+        destination = f"{COMMANDS_EXCHANGE}:{key}"
+
+        async def send(group: list[Submission], body: bytes) -> None:
+            message_id = f"{self._message_prefix}-{next(self._message_numbers)}"
+            wanted = any(submission.wants_outcome for submission in group)
+            if wanted:
+                self._remember(message_id, group)
+            traced = UNTRACED if self._spans is None else publish_spans(self._spans, destination, group)
+            with traced as headers:
+                await publisher.publish(
+                    key,
+                    body,
+                    content_type=COMMANDS_MEDIA_TYPE,
+                    message_id=message_id,
+                    reply_to=reply_to if wanted else None,
+                    headers=headers,
+                )
+
+        return Pipeline(send)
+
+    def _remember(self, message_id: str, group: list[Submission]) -> None:
+        self._awaited[message_id] = group
+        loop = asyncio.get_running_loop()
+        loop.call_later(OUTCOME_PATIENCE_SECONDS, self._awaited.pop, message_id, None)
+
+    async def _receive(self, replies: Consumer) -> None:
+        while deliveries := await replies.next_batch(REPLY_BATCH):
+            for delivery in deliveries:
+                self._take(delivery.body)
+            await deliveries[-1].acknowledge_through()
+        raise BrokerUnavailable("the reply queue is gone")
+
+    def _take(self, body: bytes) -> None:
+        try:
+            replies = decode_replies(body)
+        except UndecodableReplies as error:
+            # Callers that wait for it are answered 202 when their time is up.
+            log.warning("message dropped: %s", error)
+            metrics.UNDECODABLE.inc()
+            return
+        for reply in replies:
+            self._settle(reply["message_id"], reply["outcomes"])
+
+    def _settle(self, message_id: str, outcomes: list[Outcome | None]) -> None:
+        group = self._awaited.pop(message_id, None)
+        if group is None:
+            return  # all its callers have been answered by now
+        if len(outcomes) != len(group):
+            log.warning("reply dropped: %d outcomes for %d commands", len(outcomes), len(group))
+            metrics.UNDECODABLE.inc()
+            return
+        for submission, outcome in zip(group, outcomes, strict=True):
+            if not submission.outcome.done():
+                submission.outcome.set_result(outcome)
+
+
+CONFIRM_PATIENCE_SECONDS = PUBLISH_TIMEOUT_SECONDS + 1
+"""The publish has its own timeout; a submission may also wait for the one before it."""
+
+
+async def settle(submission: Submission, deadline: float) -> Outcome | None:
+    """Waits for the outcome. None: the broker has confirmed the command, and the outcome is not known yet.
+
+    `deadline` is a time of the running loop.
+
+    Raises:
+        BrokerUnavailable: it is unknown whether the broker has it. Repeating with the same id is safe.
+    """
+    if submission.wants_outcome:
+        try:
+            async with asyncio.timeout_at(deadline):
+                return _known(await submission.outcome)
+        except TimeoutError:
+            pass
+    try:
+        async with asyncio.timeout(2 * CONFIRM_PATIENCE_SECONDS):
+            error = await submission.confirmed
+    except TimeoutError:
+        raise BrokerUnavailable("no confirm in time") from None
+    if error is not None:
+        raise error
+    return None
+
+
+def _known(result: Outcome | BrokerUnavailable | None) -> Outcome | None:
+    if isinstance(result, BrokerUnavailable):
+        raise result
+    return result

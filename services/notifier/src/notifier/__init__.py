@@ -1,1 +1,0 @@
-"""notifier: events in, WebSockets out."""

@@ -1,0 +1,1 @@
+"""notifier: receives the events of orders and streams them to dashboards over WebSockets."""

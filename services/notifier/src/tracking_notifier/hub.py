@@ -1,0 +1,287 @@
+"""The hub: publishes the events of the log, in order, to the live connections whose audience matches.
+
+It also has the newest events in memory, so that most reconnects do not touch the database. Nothing here
+waits: a connection that cannot take its events delays no other. Imports no I/O.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
+
+from tracking_notifier.metrics import DELIVERED, MESSAGES
+from tracking_notifier.stream.events import Event
+from tracking_notifier.stream.filters import Audience
+from tracking_notifier.stream.messages import MAX_MESSAGE_BYTES, events_message, text_frame
+from tracking_shared.contracts.cursors import Position, encode_cursor
+
+
+class Sink(Protocol):
+    """The writer of a live connection's frames."""
+
+    def write(self, frame: bytes, /) -> None:
+        """Sends a frame without waiting. It must not raise; the connection may unsubscribe meanwhile."""
+
+
+class Subscriber(Protocol):
+    """A live connection."""
+
+    @property
+    def sink(self) -> Sink:
+        """The writer of its frames. After a change the connection is added to its topic again."""
+
+    def on_log_replaced(self) -> None:
+        """The hub follows another log now; the subscription cannot be continued."""
+
+
+class Topic:
+    """The live connections of one audience, and the events that the next flush sends them."""
+
+    __slots__ = ("_cached_sinks", "_sinks", "audience", "events_sent", "pending", "with_customer")
+
+    def __init__(self, audience: Audience) -> None:
+        self.audience = audience
+        self.with_customer = audience.with_customer
+        self.pending: list[bytes] = []
+        self.events_sent = 0
+        """Counted per topic, because the path to each connection must stay short."""
+        self._sinks: dict[Subscriber, Sink] = {}
+        self._cached_sinks: tuple[Sink, ...] | None = ()
+
+    @property
+    def subscribers(self) -> tuple[Subscriber, ...]:
+        """The connections in the topic."""
+        return tuple(self._sinks)
+
+    @property
+    def sinks(self) -> tuple[Sink, ...]:
+        """The writers of the connections. Cached: collecting a thousand scattered objects is slow."""
+        if self._cached_sinks is None:
+            self._cached_sinks = tuple(self._sinks.values())
+        return self._cached_sinks
+
+    @property
+    def is_empty(self) -> bool:
+        """True if it has no connection."""
+        return not self._sinks
+
+    def add(self, subscriber: Subscriber) -> None:
+        """Adds a connection, or replaces its sink."""
+        self._sinks[subscriber] = subscriber.sink
+        self._cached_sinks = None
+
+    def remove(self, subscriber: Subscriber) -> None:
+        """Removes a connection if it is in the topic."""
+        self._sinks.pop(subscriber, None)
+        self._cached_sinks = None
+
+
+class TopicIndex:
+    """The topics, indexed by order and merchant, so that an event is compared with few of them."""
+
+    def __init__(self) -> None:
+        self._by_audience: dict[Audience, Topic] = {}
+        self._by_order: dict[str, set[Topic]] = {}
+        self._by_merchant: dict[str, set[Topic]] = {}
+        self._unlimited: set[Topic] = set()
+
+    def __iter__(self) -> Iterator[Topic]:
+        return iter(tuple(self._by_audience.values()))
+
+    def get_or_create(self, audience: Audience) -> Topic:
+        """The topic of an audience."""
+        topic = self._by_audience.get(audience)
+        if topic is None:
+            topic = self._by_audience[audience] = Topic(audience)
+            self._insert(topic)
+        return topic
+
+    def discard(self, topic: Topic) -> None:
+        """Removes a topic without connections."""
+        del self._by_audience[topic.audience]
+        index, names = self._index_of(topic)
+        if index is None:
+            self._unlimited.discard(topic)
+            return
+        for name in names:
+            index[name].discard(topic)
+            if not index[name]:
+                del index[name]
+
+    def matching(self, event: Event) -> list[Topic]:
+        """The topics whose audience gets the event."""
+        candidates = (
+            *self._by_order.get(event.order_id, ()),
+            *self._by_merchant.get(event.merchant_id, ()),
+            *self._unlimited,
+        )
+        return [topic for topic in candidates if topic.audience.matches(event)]
+
+    def _insert(self, topic: Topic) -> None:
+        index, names = self._index_of(topic)
+        if index is None:
+            self._unlimited.add(topic)
+            return
+        for name in names:
+            index.setdefault(name, set()).add(topic)
+
+    def _index_of(self, topic: Topic) -> tuple[dict[str, set[Topic]] | None, frozenset[str]]:
+        # A topic is in one index only, the narrower one, so that an event finds it once.
+        readable = topic.audience.readable
+        if readable.orders is not None:
+            return self._by_order, readable.orders
+        if readable.merchants is not None:
+            return self._by_merchant, readable.merchants
+        return None, frozenset()
+
+
+class RecentEvents:
+    """The newest events of each partition without gaps, bounded in bytes."""
+
+    def __init__(self, partitions: int, limit_bytes: int) -> None:
+        self._events: list[deque[Event]] = [deque() for _ in range(partitions)]
+        self._sizes = [0] * partitions
+        self._limit = limit_bytes // partitions
+
+    def add(self, event: Event) -> None:
+        """Appends the next event of its partition and drops the oldest ones beyond the limit."""
+        partition = event.partition
+        events = self._events[partition]
+        events.append(event)
+        size = self._sizes[partition] + event.memory_bytes
+        while size > self._limit:
+            size -= events.popleft().memory_bytes
+        self._sizes[partition] = size
+
+    def after(self, partition: int, seq: int, limit: int) -> list[Event] | None:
+        """Up to `limit` events that follow `seq`; None if the first of them is no longer in memory."""
+        events = self._events[partition]
+        if not events or events[0].seq > seq + 1:
+            return None
+        skipped = seq + 1 - events[0].seq
+        # By index, which is fast near both ends of a deque: most readers have missed little.
+        return [events[index] for index in range(skipped, min(skipped + limit, len(events)))]
+
+    def clear(self) -> None:
+        """Drops all events."""
+        for events in self._events:
+            events.clear()
+        self._sizes = [0] * len(self._sizes)
+
+
+class Hub:
+    """The position up to which events are published, the recent events, and the subscribers."""
+
+    def __init__(
+        self,
+        partitions: int,
+        recent_bytes: int,
+        encode_position: Callable[[Position], str] = encode_cursor,
+    ) -> None:
+        self.recent_events = RecentEvents(partitions, recent_bytes)
+        self.seqs: list[int] = []
+        """The newest published event of each partition. Empty until `start`."""
+        self.generation = 0
+        """Increases when the log is replaced: a reader of an earlier generation must start again."""
+        self._encode_position = encode_position
+        self._epoch = ""
+        self._cursor: str | None = None
+        self._topics = TopicIndex()
+        self._pending_topics: set[Topic] = set()
+        self._pending_bytes = 0
+        self._flushed = asyncio.Event()
+
+    @property
+    def is_started(self) -> bool:
+        """True once a position is known; clients can be served then."""
+        return bool(self.seqs)
+
+    @property
+    def position(self) -> Position:
+        """The position up to which events are published."""
+        return Position(self._epoch, tuple(self.seqs))
+
+    @property
+    def cursor(self) -> str:
+        """The position as a cursor."""
+        if self._cursor is None:
+            self._cursor = self.cursor_of(self.seqs)
+        return self._cursor
+
+    def cursor_of(self, seqs: Iterable[int]) -> str:
+        """The cursor of another position in the same log."""
+        return self._encode_position(Position(self._epoch, tuple(seqs)))
+
+    def start(self, position: Position) -> None:
+        """Starts at a position. If the hub had started before, the log was replaced: every subscriber is
+        notified.
+        """
+        self._epoch, self.seqs = position.epoch, list(position.seqs)
+        self._cursor = None
+        self.generation += 1
+        self.recent_events.clear()
+        self._pending_topics.clear()
+        self._pending_bytes = 0
+        for topic in self._topics:
+            topic.pending.clear()
+            for subscriber in topic.subscribers:
+                subscriber.on_log_replaced()
+        self._notify_flushed()
+
+    def publish(self, events: Iterable[Event]) -> None:
+        """Accepts the events that follow the position, in the order of their partition. The next `flush`
+        sends them; the caller must flush before it waits for anything.
+        """
+        for event in events:
+            self.seqs[event.partition] = event.seq
+            self._cursor = None
+            self.recent_events.add(event)
+            self._pending_bytes += len(event.full)
+            for topic in self._topics.matching(event):
+                topic.pending.append(event.encoded(with_customer=topic.with_customer))
+                self._pending_topics.add(topic)
+            if self._pending_bytes >= MAX_MESSAGE_BYTES:
+                self.flush()
+
+    def flush(self) -> None:
+        """Sends the accepted events: one message for each topic, whose cursor is the current position."""
+        topics, self._pending_topics = self._pending_topics, set()  # `unsubscribe` changes the set meanwhile
+        self._pending_bytes = 0
+        for topic in topics:
+            frame = text_frame(events_message(topic.pending, self.cursor))
+            sinks = topic.sinks
+            MESSAGES.inc(len(sinks))
+            DELIVERED.inc(len(sinks) * len(topic.pending))
+            count, topic.pending = len(topic.pending), []
+            # A hundred thousand times a second: no state of the connection is checked here. A connection
+            # that closes or pauses changes its topic or its sink by itself.
+            for sink in sinks:
+                sink.write(frame)
+            topic.events_sent += count  # afterwards: a connection that falls behind here has not got them
+        self._notify_flushed()
+
+    def audience_size(self, event: Event) -> int:
+        """The number of live connections that get an event."""
+        return sum(len(topic.sinks) for topic in self._topics.matching(event))
+
+    def subscribe(self, subscriber: Subscriber, audience: Audience) -> Topic:
+        """Makes a connection live. It must have received everything up to the position."""
+        self.flush()
+        topic = self._topics.get_or_create(audience)
+        topic.add(subscriber)
+        return topic
+
+    def unsubscribe(self, subscriber: Subscriber, topic: Topic) -> None:
+        """The reverse of `subscribe`."""
+        topic.remove(subscriber)
+        if topic.is_empty:
+            self._pending_topics.discard(topic)
+            self._topics.discard(topic)
+
+    async def wait_for_flush(self) -> None:
+        """Returns after the next flush."""
+        await self._flushed.wait()
+
+    def _notify_flushed(self) -> None:
+        self._flushed.set()
+        self._flushed = asyncio.Event()

@@ -1,0 +1,276 @@
+"""Reads of the event log and of the orders: pages of events, shared pages, snapshots, and a periodic check of
+the end of the log.
+"""
+
+import asyncio
+import logging
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import aclosing
+from functools import partial
+from time import monotonic
+from typing import NamedTuple
+
+from tracking_notifier.errors import NotifierError
+from tracking_notifier.hub import Hub
+from tracking_notifier.metrics import LAG
+from tracking_notifier.stream.events import Event, event_of
+from tracking_notifier.stream.filters import Audience, snapshot_order, snapshot_query
+from tracking_shared.contracts.cursors import Position, resync_reason
+from tracking_shared.contracts.documents import EventDocument, OrderDocument, position_key
+from tracking_shared.contracts.workflow import Workflow
+from tracking_shared.storage.database import Database, DatabaseUnavailable, driver_errors
+from tracking_shared.storage.keyset import read_pages
+from tracking_shared.storage.reads import (
+    CausalReads,
+    read_log_end,
+    read_log_end_to_resume,
+    read_newest_log_end,
+)
+
+log = logging.getLogger(__name__)
+
+PAGE_EVENTS = 500
+PAGE_ORDERS = 200
+
+QUERY_ORDERS = 5_000
+"""Orders of a snapshot that one query reads: the time of a query is bounded, that of a snapshot is not."""
+
+CONCURRENT_READS = 16
+"""Further reads wait: clients that reconnect together must not overload the database."""
+
+SHARED_PAGES_BYTES = 32 * 1024 * 1024
+"""Decoded events that are cached: some 40 pages."""
+
+CHECK_SECONDS = 1.0
+"""The interval of checks of the end of the log. An event that the broker lost, and that no later event
+reveals, is delivered after one to two intervals; without a broker, every event within one."""
+
+
+class LogIncomplete(NotifierError, DatabaseUnavailable):
+    """Events are missing in the log, which must never happen. Readers cannot continue before them."""
+
+
+class EventLog:
+    """The event log and the orders in the database. Each instance bounds its own concurrent reads."""
+
+    def __init__(
+        self, database: Database, workflow: Workflow, partitions: int, *, query_orders: int = QUERY_ORDERS
+    ) -> None:
+        self._database = database
+        self._query_orders = query_orders
+        self._workflow = workflow
+        self._partitions = partitions
+        self._reads = asyncio.Semaphore(CONCURRENT_READS)
+        self._causal = CausalReads(database)
+
+    async def read_end(self) -> Position:
+        """Reads the end of the log.
+
+        Raises:
+            DatabaseUnavailable: also while the database is not set up yet.
+        """
+        with driver_errors():
+            async with self._causal.session() as session:
+                return await read_log_end(self._database, self._partitions, session)
+
+    async def read_end_to_resume(self, position: Position) -> Position:
+        """Reads the end of the log for a reader that resumes from `position` (`read_log_end_to_resume`).
+
+        Raises:
+            DatabaseUnavailable: as `read_end`.
+        """
+        with driver_errors():
+            async with self._causal.session() as session:
+                return await read_log_end_to_resume(self._database, self._partitions, position, session)
+
+    async def advance_to(self, position: Position) -> None:
+        """Makes all later reads at least as recent as `position`, which may be known from the broker only.
+
+        Raises:
+            DatabaseUnavailable: as `read_end`.
+        """
+        await self.read_end_to_resume(position)
+
+    async def read_page(self, partition: int, after: int, last: int) -> list[Event]:
+        """Reads the events after the sequence number `after`, up to `last`, at most `PAGE_EVENTS`.
+
+        Raises:
+            DatabaseUnavailable: it did not answer.
+            LogIncomplete: an event is missing in the log.
+        """
+        last = min(last, after + PAGE_EVENTS)
+        events = await self._read_events(partition, after + 1, last)
+        if len(events) < last - after:
+            with driver_errors():
+                async with self._causal.session() as session:
+                    # Makes the next read at least as recent as the commit of these events.
+                    await read_newest_log_end(self._database, self._partitions, session)
+            events = await self._read_events(partition, after + 1, last)
+        if [event["seq"] for event in events] != list(range(after + 1, last + 1)):
+            raise LogIncomplete(f"events {after + 1} to {last} of partition {partition} are not all there")
+        return [event_of(event, self._workflow) for event in events]
+
+    async def _read_events(self, partition: int, first: int, last: int) -> list[EventDocument]:
+        keys = {"$gte": position_key(partition, first), "$lte": position_key(partition, last)}
+        async with self._reads:
+            with driver_errors():
+                async with self._causal.session() as session:
+                    found = self._database.order_events.find({"_id": keys}, session=session)
+                    return await found.sort("_id", 1).to_list(None)
+
+    async def read_snapshot(self, audience: Audience) -> AsyncIterator[list[OrderDocument]]:
+        """Reads the orders of a snapshot for this audience, in pages.
+
+        An order that changes during the read may be included twice or not at all. Its event has the new
+        state.
+
+        Raises:
+            DatabaseUnavailable: the database did not answer.
+        """
+        query = snapshot_query(audience)
+        async with self._causal.session() as session:
+            pages = read_pages(
+                self._database.orders,
+                query,
+                snapshot_order(query),
+                batch=PAGE_ORDERS,
+                page=self._query_orders,
+                session=session,
+            )
+            async with aclosing(pages):
+                while (documents := await self._next_page(pages)) is not None:
+                    yield [document for document in documents if audience.includes(document)]
+
+    async def _next_page(self, pages: AsyncIterator[list[OrderDocument]]) -> list[OrderDocument] | None:
+        async with self._reads:
+            with driver_errors():
+                return await anext(pages, None)
+
+
+class _Page(NamedTuple):
+    """The events `first` to `last` of a partition, in one generation of the log. They never change."""
+
+    generation: int
+    partition: int
+    first: int
+    last: int
+
+
+class SharedPages:
+    """Reads each page of the log once for all clients that need it: clients that reconnect together have
+    missed the same events. The cache is bounded in bytes.
+    """
+
+    def __init__(
+        self, log: EventLog, *, page_events: int = PAGE_EVENTS, limit_bytes: int = SHARED_PAGES_BYTES
+    ) -> None:
+        self._log = log
+        self._page_events = page_events
+        self._limit_bytes = limit_bytes
+        self._bytes = 0
+        self._cache: OrderedDict[_Page, list[Event]] = OrderedDict()
+        self._reads: dict[_Page, asyncio.Task[list[Event]]] = {}
+
+    async def read_after(self, generation: int, partition: int, seq: int, last: int) -> list[Event]:
+        """The events that follow `seq`, up to `last` and to the end of the page.
+
+        Raises:
+            DatabaseUnavailable: it did not answer, or an event is missing in the log.
+        """
+        # Pages begin at fixed sequence numbers, so that readers at different positions need the same page.
+        first = seq // self._page_events * self._page_events + 1
+        page = _Page(generation, partition, first, min(first + self._page_events - 1, last))
+        events = self._cache.get(page)
+        if events is None:
+            events = await self._read(page)
+        else:
+            self._cache.move_to_end(page)
+        return events[seq + 1 - first :]
+
+    async def _read(self, page: _Page) -> list[Event]:
+        task = self._reads.get(page)
+        if task is None:
+            task = self._reads[page] = asyncio.create_task(self._fetch(page))
+            task.add_done_callback(_retrieve_exception)
+        return await asyncio.shield(task)  # the first reader may be cancelled while others wait
+
+    async def _fetch(self, page: _Page) -> list[Event]:
+        try:
+            events = await self._log.read_page(page.partition, page.first - 1, page.last)
+        finally:
+            del self._reads[page]
+        self._cache[page] = events
+        self._bytes += sum(event.memory_bytes for event in events)
+        while self._bytes > self._limit_bytes:
+            _, oldest = self._cache.popitem(last=False)
+            self._bytes -= sum(event.memory_bytes for event in oldest)
+        return events
+
+
+def _retrieve_exception(task: asyncio.Task[list[Event]]) -> None:
+    # Otherwise asyncio would log a failure that no reader waits for any more.
+    if not task.cancelled():
+        task.exception()
+
+
+class LogCheck:
+    """Reads the end of the log about once a second and compares it with the hub. It runs next to the feed, so
+    that a slow database delays no event.
+    """
+
+    def __init__(self, hub: Hub, event_log: EventLog, partitions: int) -> None:
+        self._hub = hub
+        self._log = event_log
+        self._partitions = partitions
+        self._latest: Position | None = None
+        self._overdue: Position | None = None
+        self._newest: Position | None = None
+        self.is_replaced = False
+        """True if the hub cannot continue in this log: it was replaced, or set back."""
+        self.checked_at = monotonic()
+        """The time of the last check that succeeded."""
+
+    def take_overdue(self) -> Position | None:
+        """The end of the log at the check before the last one; None if it was taken already. The hub has
+        missed what it does not have of that. Newer events are most likely on their way.
+        """
+        overdue, self._overdue = self._overdue, None
+        return overdue
+
+    def take_latest(self) -> Position | None:
+        """The end of the log at the last check; None if it was taken already. For a feed without a broker."""
+        latest, self._latest, self._overdue = self._latest, None, None
+        return latest
+
+    def reset(self) -> None:
+        """Drops the results of a log that was replaced."""
+        self.is_replaced, self._overdue, self._latest = False, None, None
+
+    def record(self, end: Position) -> None:
+        """Records the result of a check."""
+        self._overdue, self._latest, self._newest = self._latest, end, end
+
+    def lag_events(self, partition: int) -> int:
+        """The events that the log had at the last check and that the hub has not published by now."""
+        if self._newest is None or not self._hub.is_started:
+            return 0
+        return max(self._newest.seqs[partition] - self._hub.seqs[partition], 0)
+
+    async def run(self) -> None:
+        """Checks until it is cancelled."""
+        for partition in range(self._partitions):
+            LAG.labels(partition).set_function(partial(self.lag_events, partition))
+        while True:
+            # The hub may move on while the database answers, so the answer is compared with the position
+            # before.
+            position = self._hub.position
+            try:
+                end = await self._log.read_end_to_resume(position)
+            except DatabaseUnavailable as error:
+                log.warning("cannot read the end of the log: %s", error)
+            else:
+                self.checked_at = monotonic()
+                self.is_replaced = resync_reason(position, end) is not None
+                self.record(end)
+            await asyncio.sleep(CHECK_SECONDS)

@@ -1,0 +1,4 @@
+"""One connection: handshake, authentication, messages, catching up, delivery, limits.
+
+May import `hub`, `log`, `stream` and `errors`.
+"""

@@ -1,0 +1,144 @@
+"""Events on their way to clients, and the arithmetic on their sequence numbers. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import orjson
+
+from tracking_notifier.errors import UndecodableEvents
+from tracking_shared.contracts.documents import EventDocument
+from tracking_shared.contracts.messages import CloudEvent, cloud_event, without_customer
+from tracking_shared.contracts.workflow import Workflow
+
+EVENT_OVERHEAD_BYTES = 500
+"""Measured: the memory of an event without its encoded forms."""
+
+
+@dataclass(slots=True, eq=False)
+class Event:
+    """An event of the log: the members that filters compare, and its JSON, encoded once for all clients."""
+
+    partition: int
+    seq: int
+    order_id: str
+    merchant_id: str
+    version: int
+    status: str
+    active: bool
+    previous_status: str | None
+    previous_active: bool
+    full: bytes
+    """The CloudEvent with the customer."""
+    _without_customer: bytes | None = field(default=None, repr=False)
+
+    @property
+    def memory_bytes(self) -> int:
+        """The memory that the event takes."""
+        # The form without personal data is encoded when it is first needed, and counted from the start.
+        return 2 * len(self.full) + EVENT_OVERHEAD_BYTES
+
+    def encoded(self, *, with_customer: bool) -> bytes:
+        """The CloudEvent as JSON, with or without personal data."""
+        if with_customer:
+            return self.full
+        if self._without_customer is None:
+            self._without_customer = orjson.dumps(without_customer(orjson.loads(self.full)))
+        return self._without_customer
+
+
+def event_of(document: EventDocument, workflow: Workflow) -> Event:
+    """Converts a document of the event log."""
+    return _event(cloud_event(document, workflow), workflow)
+
+
+def decode_events(body: bytes, workflow: Workflow, partitions: int) -> list[Event]:
+    """Decodes the events of one broker message.
+
+    Raises:
+        UndecodableEvents: not a JSON array of our CloudEvents of existing partitions.
+    """
+    try:
+        events = [_event(document, workflow) for document in _list(orjson.loads(body))]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UndecodableEvents(f"{len(body)} bytes: {error!r}") from None
+    for event in events:
+        if not 0 <= event.partition < partitions:
+            raise UndecodableEvents(f"partition {event.partition} of {partitions}")
+    return events
+
+
+def _event(document: CloudEvent, workflow: Workflow) -> Event:
+    data = document["data"]
+    previous_status = data["previous_status"]
+    _text(data["source"]["type"])  # the form without personal data needs it, too late to reject the message
+    return Event(
+        partition=int(document["partition"]),
+        seq=int(document["sequence"]),
+        order_id=_text(data["order_id"]),
+        merchant_id=_text(data["merchant_id"]),
+        version=int(data["version"]),
+        status=_text(data["status"]),
+        active=bool(data["active"]),
+        previous_status=None if previous_status is None else _text(previous_status),
+        previous_active=previous_status is not None and workflow.is_active(previous_status),
+        full=orjson.dumps(document),
+    )
+
+
+def _list(value: object) -> list[CloudEvent]:
+    if not isinstance(value, list):
+        raise TypeError(f"list expected, not {type(value).__name__}")
+    return value
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"text expected, not {type(value).__name__}")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class PublishRange:
+    """Publish the events `start` to `stop` - 1 of the batch (indices)."""
+
+    start: int
+    stop: int
+
+
+@dataclass(frozen=True, slots=True)
+class FetchRange:
+    """Read the missed events `first` to `last` (sequence numbers) from the log and publish them."""
+
+    first: int
+    last: int
+
+
+def plan_batch(published: int, seqs: Sequence[int]) -> list[PublishRange | FetchRange]:
+    """Plans a received batch of one partition, so that each event is published once and in order.
+
+    `published` is the newest sequence number that was published. After 4, the batch 4, 5, 8 gives
+    [PublishRange(1, 2), FetchRange(6, 7), PublishRange(2, 3)]: 4 is a repeat, and 6 and 7 are missing.
+    """
+    steps: list[PublishRange | FetchRange] = []
+    for index, seq in enumerate(seqs):
+        if seq <= published:
+            continue
+        if seq > published + 1:
+            steps.append(FetchRange(published + 1, seq - 1))
+        previous = steps[-1] if steps else None
+        if isinstance(previous, PublishRange) and previous.stop == index:
+            steps[-1] = PublishRange(previous.start, index + 1)
+        else:
+            steps.append(PublishRange(index, index + 1))
+        published = seq
+    return steps
+
+
+def lagging_partitions(seqs: Sequence[int], target: Sequence[int]) -> list[int]:
+    """The partitions in which `seqs` is behind `target`."""
+    return [p for p, (seq, last) in enumerate(zip(seqs, target, strict=True)) if seq < last]
+
+
+def has_reached(seqs: Sequence[int], target: Sequence[int]) -> bool:
+    """True if `seqs` is at or beyond `target` in every partition."""
+    return not lagging_partitions(seqs, target)

@@ -1,1 +1,0 @@
-"""order-state: decides what happens to orders, and records it."""

@@ -1,0 +1,61 @@
+"""Reads for the cache of orders. Errors of the driver are the caller's."""
+
+import asyncio
+from collections.abc import Awaitable, Collection
+from typing import TypeVar
+
+from pymongo.asynchronous.client_session import AsyncClientSession
+
+from tracking_order_state.domain.remembered_orders import MAX_IDS, MAX_UNKNOWN_ORDERS
+from tracking_shared.contracts.documents import OrderDocument
+from tracking_shared.storage.database import Database
+
+MAX_LISTED = 1_000
+"""Refused update ids that are listed at once. Where there are more, they are looked up one by one."""
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+async def read_orders(
+    database: Database, session: AsyncClientSession, order_ids: Collection[str]
+) -> dict[str, OrderDocument]:
+    """The documents of these orders, by their ids."""
+    if not order_ids:
+        return {}
+    found = database.orders.find({"_id": {"$in": [*order_ids]}}, session=session)
+    return {order["_id"]: order for order in await found.to_list()}
+
+
+async def list_refused(
+    database: Database, session: AsyncClientSession, order_ids: Collection[str]
+) -> dict[str, list[str]]:
+    """The refused update ids of each of these orders. Where they are too many, only the orders that have more
+    than `MAX_IDS` are in it.
+    """
+    fields = {"order_id": 1, "update_id": 1}
+    found = database.updates.find({"order_id": {"$in": [*order_ids]}}, fields, session=session)
+    listed = await found.limit(MAX_LISTED + 1).to_list()
+    refused: dict[str, list[str]] = {order_id: [] for order_id in order_ids}
+    for update in listed:
+        refused[update["order_id"]].append(update["update_id"])
+    if len(listed) <= MAX_LISTED:
+        return refused
+    return {order_id: ids for order_id, ids in refused.items() if len(ids) > MAX_IDS}
+
+
+async def list_unknown_orders(database: Database, session: AsyncClientSession) -> set[str] | None:
+    """The order ids of refusals that belong to no order; None: they are too many."""
+    found = database.updates.find({"merchant_id": None}, {"order_id": 1}, session=session)
+    listed = await found.limit(MAX_UNKNOWN_ORDERS + 1).to_list()
+    return {one["order_id"] for one in listed} if len(listed) <= MAX_UNKNOWN_ORDERS else None
+
+
+async def both(first: Awaitable[A], second: Awaitable[B]) -> tuple[A, B]:
+    """Awaits both and returns both results. If one fails, the other has ended too: both sessions are free."""
+    one, other = await asyncio.gather(first, second, return_exceptions=True)
+    if isinstance(one, BaseException):
+        raise one
+    if isinstance(other, BaseException):
+        raise other
+    return one, other

@@ -1,0 +1,131 @@
+"""Composition root of order-state."""
+
+from collections.abc import Awaitable, Callable
+
+from fastapi import FastAPI
+
+from tracking_order_state import metrics
+from tracking_order_state.adapters.migration import OutcomeMigration
+from tracking_order_state.adapters.publisher import ResultPublisher, open_publisher
+from tracking_order_state.adapters.search_index import SearchIndexer
+from tracking_order_state.adapters.store import Store
+from tracking_order_state.domain.order_cache import OrderCache
+from tracking_order_state.processing.batch_processor import BatchProcessor
+from tracking_order_state.processing.consumer import consume_partitions
+from tracking_order_state.processing.partition_watch import open_horizon_watch, watch_parked_orders
+from tracking_order_state.processing.silence import SilenceWatch
+from tracking_order_state.processing.worker import Worker
+from tracking_order_state.settings import OrderStateSettings
+from tracking_shared.contracts.workflow import Workflow, load_workflow
+from tracking_shared.http.service_app import install_plumbing
+from tracking_shared.messaging.connection import Connection
+from tracking_shared.messaging.errors import BrokerUnavailable
+from tracking_shared.messaging.reconnection import serve_connections
+from tracking_shared.serving import background, serve_http
+from tracking_shared.storage.audit_trail import record_installation
+from tracking_shared.storage.database import Database, DatabaseUnavailable, open_database, retrying_database
+from tracking_shared.telemetry.spans import Spans, spans_of
+
+OpenPublisher = Callable[[Connection, Workflow], Awaitable[ResultPublisher]]
+
+
+async def serve(
+    settings: OrderStateSettings,
+    new_store: Callable[[Database], Store] = Store,
+    new_publisher: OpenPublisher = open_publisher,
+) -> None:
+    """Runs order-state until a stop signal. Tests replace the store and the publisher by faulty ones."""
+    workflow = load_workflow(settings.workflow_file)
+    with spans_of("tracking-order-state") as spans:
+        await _serve(settings, workflow, spans, new_store, new_publisher)
+
+
+async def _serve(
+    settings: OrderStateSettings,
+    workflow: Workflow,
+    spans: Spans | None,
+    new_store: Callable[[Database], Store],
+    new_publisher: OpenPublisher,
+) -> None:
+    async with open_database(settings.mongodb_url, settings.mongodb_database) as database:
+        store = new_store(database)
+        partitions = _Partitions(settings, database, store, workflow, new_publisher, spans=spans)
+        app = FastAPI(title="order-state", openapi_url=None, redirect_slashes=False)
+        install_plumbing(
+            app, settings, lambda: {"database": partitions.check_database, "broker": partitions.check_broker}
+        )
+        async with background(partitions.run(), watch_parked_orders(store)):
+            await serve_http(app, settings, settings.order_state_port)
+
+
+class _Partitions:
+    """Works on the partitions over one broker connection after another."""
+
+    def __init__(
+        self,
+        settings: OrderStateSettings,
+        database: Database,
+        store: Store,
+        workflow: Workflow,
+        new_publisher: OpenPublisher,
+        *,
+        spans: Spans | None,
+    ) -> None:
+        self._settings = settings
+        self._database = database
+        self._store = store
+        self._workflow = workflow
+        self._new_publisher = new_publisher
+        self._spans = spans
+        self._silence = SilenceWatch(settings.amqp_url, settings.broker_silence_seconds, store.horizons)
+        self._prepared = False
+        self._connected = False
+        self._fault = BrokerUnavailable("not connected")
+
+    async def check_database(self) -> None:
+        """Raises `DatabaseUnavailable` unless the database answers, and has its collections and indexes."""
+        if not self._prepared:
+            raise DatabaseUnavailable("not prepared yet")
+        await self._database.ping()
+
+    async def check_broker(self) -> None:
+        """Raises `BrokerUnavailable` while there is no connection, or after one that brought nothing."""
+        self._silence.check()
+        if not self._connected:
+            raise self._fault.with_traceback(None)  # else it would grow with every request
+
+    def lost(self, fault: BrokerUnavailable) -> None:
+        """Notes why there is no connection."""
+        self._fault = fault
+
+    async def run(self) -> None:
+        async for attempt in retrying_database():
+            with attempt:
+                await self._database.prepare(self._settings.partitions)
+                await record_installation(self._database)
+        self._prepared = True
+        async with background(SearchIndexer(self._database).run(), OutcomeMigration(self._database).run()):
+            await serve_connections(self._settings.amqp_url, "order-state", self._work, self.lost)
+
+    async def _work(self, connection: Connection) -> None:
+        await connection.declare(self._settings.partitions)
+        settings = self._settings
+        publisher = await self._new_publisher(connection, self._workflow)
+        cache = OrderCache(settings.order_cache_bytes)
+        metrics.ORDER_CACHE_BYTES.set_function(lambda: cache.size)
+        processor = BatchProcessor(
+            self._store,
+            publisher,
+            self._workflow,
+            settings.partitions,
+            settings.max_parked_orders,
+            self._spans,
+            cache=cache,
+        )
+        horizons = await open_horizon_watch(connection, self._store, settings.partitions)
+        self._connected = connection.in_service = True
+        try:
+            async with background(horizons.run()):
+                await consume_partitions(connection, settings, Worker(processor), self._silence)
+        finally:
+            self._connected = False

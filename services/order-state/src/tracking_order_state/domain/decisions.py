@@ -1,0 +1,150 @@
+"""The input and the output of decisions: known documents; outcomes and documents to write. Pure."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from tracking_order_state.domain.partition import ParkedRange, PartitionPosition
+from tracking_shared.contracts.access import sees_customer
+from tracking_shared.contracts.commands import AnyCommand, CreateOrder, Outcome
+from tracking_shared.contracts.documents import (
+    EventDocument,
+    OrderDocument,
+    ParkedDocument,
+    ProblemDocument,
+    UpdateDocument,
+    project,
+    update_key,
+)
+from tracking_shared.contracts.messages import order_view
+from tracking_shared.contracts.timestamps import UNIX_EPOCH
+from tracking_shared.contracts.workflow import Workflow
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The stored documents of the orders and updates that a batch names."""
+
+    orders: dict[str, OrderDocument]
+    events: dict[str, EventDocument]
+    """The events that known updates have made, by update key."""
+    refusals: dict[str, UpdateDocument]
+    """The outcomes of those that were refused, by update key. No key is in both."""
+    parked: dict[str, ParkedDocument] = field(default_factory=dict)
+    """The commands of the batch that are parked, by update key."""
+
+
+NOTHING_KNOWN = Known({}, {}, {})
+
+
+@dataclass(frozen=True, slots=True)
+class Decisions:
+    """The decisions on the commands of one partition. Only the functions of `domain` fill it."""
+
+    outcomes: list[Outcome | None] = field(default_factory=list)
+    """One for each command, in their order; None for one that is parked."""
+    events: list[EventDocument] = field(default_factory=list)
+    """New events, in seq order."""
+    orders: dict[str, OrderDocument] = field(default_factory=dict)
+    """Changed orders, as they are after the batch."""
+    refusals: dict[str, UpdateDocument] = field(default_factory=dict)
+    """Outcomes to store, by key."""
+    replaced: set[str] = field(default_factory=set)
+    """Keys of stored refusals that another refusal or an event may take the place of."""
+    parked: dict[str, ParkedDocument] = field(default_factory=dict)
+    """Commands to park."""
+    released: list[str] = field(default_factory=list)
+    """Keys of parked commands that are decided now."""
+    parked_ranges: dict[str, ParkedRange] = field(default_factory=dict)
+    """The changed ranges of parked orders, as they are after the batch."""
+    time: datetime = UNIX_EPOCH
+    """Nothing in it was recorded earlier, and once it is written nothing can be. 1970: it records nothing."""
+
+    @property
+    def is_empty(self) -> bool:
+        """True if there is nothing to write."""
+        return not (self.events or self.refusals or self.parked or self.released)
+
+    def is_written_at(self, position: PartitionPosition) -> bool:
+        """True if these decisions need a transaction at `position`, if only to move its horizon on."""
+        return not self.is_empty or position.is_horizon_due(self.time)
+
+    def position_after(self, position: PartitionPosition) -> PartitionPosition:
+        """The position of the partition once these decisions are committed at `position`."""
+        if not self.is_written_at(position):
+            return position
+        return PartitionPosition(
+            position.partition,
+            position.seq + len(self.events),
+            position.commits + 1,
+            position.with_parked(self.parked_ranges) if self.parked_ranges else position.parked_orders,
+            max(position.horizon, self.time),
+        )
+
+
+def record_event(decisions: Decisions, command: AnyCommand, event: EventDocument, workflow: Workflow) -> None:
+    """Adds the outcome and the documents of a command that made `event`."""
+    decisions.events.append(event)
+    decisions.orders[event["order_id"]] = project(event)
+    decisions.refusals.pop(update_key(event["order_id"], event["update_id"]), None)
+    decisions.outcomes.append(applied(command, event, workflow, replayed=False))
+
+
+def record_refusal(
+    decisions: Decisions,
+    command: AnyCommand,
+    order: OrderDocument | None,
+    problem: ProblemDocument,
+    time: datetime,
+) -> None:
+    """Adds a refusal that is stored: a repeat of the command gets the same `problem`."""
+    key = update_key(command.order_id, command.update_id)
+    decisions.refusals[key] = {
+        "_id": key,
+        "order_id": command.order_id,
+        "update_id": command.update_id,
+        "fingerprint": command.fingerprint,
+        "outcome": "rejected",
+        "version": order["version"] if order else None,
+        "position": None,
+        "problem": problem,
+        "requested_status": "" if isinstance(command, CreateOrder) else command.status,
+        "merchant_id": order["merchant_id"] if order else None,
+        "source": {"type": command.source.type, "id": command.source.id},
+        "recorded_at": time,
+    }
+    decisions.outcomes.append(refused(command, problem))
+
+
+def applied(command: AnyCommand, event: EventDocument, workflow: Workflow, *, replayed: bool) -> Outcome:
+    """The outcome of a command that made `event`."""
+    return {
+        "update_id": command.update_id,
+        "order_id": command.order_id,
+        "outcome": "applied",
+        "replayed": replayed,
+        "version": event["version"],
+        "order": order_view(project(event), workflow, with_customer=sees_customer(command.grant)),
+        "problem": None,
+    }
+
+
+def refused(command: AnyCommand, problem: ProblemDocument | None, *, replayed: bool = False) -> Outcome:
+    """The outcome of a command that was refused."""
+    return {
+        "update_id": command.update_id,
+        "order_id": command.order_id,
+        "outcome": "rejected",
+        "replayed": replayed,
+        "version": None,
+        "order": None,
+        "problem": problem,
+    }
+
+
+def key_reused(command: AnyCommand) -> ProblemDocument:
+    """The problem for an update id that was used for another request."""
+    return {
+        "slug": "idempotency-key-reused",
+        "detail": f"The update id {command.update_id} was used for another request on this order.",
+        "members": {},
+    }

@@ -1,0 +1,158 @@
+"""Decides one command on one order: the event that it makes, or the reason why it is refused. Pure."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from typing import cast
+
+import orjson
+
+from tracking_shared.contracts.commands import AnyCommand, CreateOrder, UpdateOrder
+from tracking_shared.contracts.documents import (
+    EventDocument,
+    Metadata,
+    OrderDocument,
+    ProblemDocument,
+    position_key,
+    update_key,
+)
+from tracking_shared.contracts.workflow import Workflow
+
+MAX_KEYS = 32
+MAX_BYTES = 4096
+"""The bounds of one update's metadata hold for the order's too, however many updates it has."""
+
+
+def merge_metadata(old: Metadata, new: Metadata) -> Metadata:
+    """Merges the metadata of an update into that of its order: `new` values win, and the keys that were set
+    longest ago go where the bounds require it.
+
+    `new` alone always fits: ingest has checked it against the same bounds. Nothing is lost, since the
+    history keeps the metadata of each update.
+    """
+    if not new:
+        return old
+    merged = {key: value for key, value in old.items() if key not in new} | new
+    while len(merged) > MAX_KEYS or (len(merged) > len(new) and len(orjson.dumps(merged)) > MAX_BYTES):
+        del merged[next(iter(merged))]
+    return merged
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A command is refused, for this reason."""
+
+    problem: ProblemDocument
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """The position and the time of the next event of a partition."""
+
+    partition: int
+    seq: int
+    time: datetime
+
+
+def decide(
+    order: OrderDocument | None, command: AnyCommand, slot: Slot, workflow: Workflow
+) -> EventDocument | Refusal:
+    """Returns the event that `command` makes, or its refusal. `order` is None if there is no such order."""
+    if isinstance(command, CreateOrder):
+        return Refusal(_exists(order)) if order else _created(command, slot, workflow)
+    if order is None:
+        return Refusal(not_found(command.order_id))
+    problem = _objection(order, command, workflow)
+    return Refusal(problem) if problem else _moved(order, command, slot, workflow)
+
+
+def not_found(order_id: str) -> ProblemDocument:
+    """The problem for an order that does not exist, or that the caller may not know of: the same text."""
+    return {"slug": "order-not-found", "detail": f"There is no order {order_id}.", "members": {}}
+
+
+def exists_elsewhere(order_id: str) -> ProblemDocument:
+    """The problem for an order id that is taken by an order which the caller may not know more about."""
+    return {"slug": "order-exists", "detail": f"The order id {order_id} is taken.", "members": {}}
+
+
+def _exists(order: OrderDocument) -> ProblemDocument:
+    return {
+        "slug": "order-exists",
+        "detail": f"The order {order['_id']} exists already and is {order['status']}.",
+        "members": {"current_status": order["status"], "version": order["version"]},
+    }
+
+
+def _objection(order: OrderDocument, command: UpdateOrder, workflow: Workflow) -> ProblemDocument | None:
+    if command.expected_version is not None and command.expected_version != order["version"]:
+        return {
+            "slug": "version-conflict",
+            "detail": f"The order is at version {order['version']}, not {command.expected_version}.",
+            "members": {"version": order["version"], "expected_version": command.expected_version},
+        }
+    allowed = workflow.allowed_next(order["status"])
+    if command.status not in allowed:
+        return {
+            "slug": "invalid-transition",
+            "detail": f"The order is {order['status']}; it cannot become {command.status}.",
+            "members": {
+                "current_status": order["status"],
+                "requested_status": command.status,
+                "allowed_next": list(allowed),
+                "version": order["version"],
+            },
+        }
+    return None
+
+
+def _created(command: CreateOrder, slot: Slot, workflow: Workflow) -> EventDocument:
+    return _event(
+        command,
+        slot,
+        merchant_id=command.merchant_id,
+        customer={"name": command.customer.name, "contact_ref": command.customer.contact_ref},
+        version=1,
+        status=workflow.initial,
+        previous_status=None,
+        active=workflow.is_active(workflow.initial),
+        recorded_at=slot.time,
+        created_at=slot.time,
+        order_metadata=command.metadata,
+    )
+
+
+def _moved(order: OrderDocument, command: UpdateOrder, slot: Slot, workflow: Workflow) -> EventDocument:
+    return _event(
+        command,
+        slot,
+        merchant_id=order["merchant_id"],
+        customer=order["customer"],
+        version=order["version"] + 1,
+        status=command.status,
+        previous_status=order["status"],
+        active=workflow.is_active(command.status),
+        # Replicas' clocks differ a little; within one order recorded time never runs backwards.
+        recorded_at=max(slot.time, order["updated_at"]),
+        created_at=order["created_at"],
+        order_metadata=merge_metadata(order["metadata"], command.metadata),
+    )
+
+
+def _event(command: AnyCommand, slot: Slot, **fields: object) -> EventDocument:
+    event: dict[str, object] = {
+        "_id": position_key(slot.partition, slot.seq),
+        "order_id": command.order_id,
+        "partition": slot.partition,
+        "seq": slot.seq,
+        "update_id": command.update_id,
+        "update_key": update_key(command.order_id, command.update_id),
+        "fingerprint": command.fingerprint,
+        "source": {"type": command.source.type, "id": command.source.id},
+        "occurred_at": command.occurred_at,
+        "received_at": command.received_at,
+        "metadata": command.metadata,
+        **fields,
+    }
+    if command.traceparent:
+        event["traceparent"] = command.traceparent
+    return cast(EventDocument, event)  # the two callers give all the rest

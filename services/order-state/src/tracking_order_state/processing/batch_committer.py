@@ -1,0 +1,212 @@
+"""The batch committer: decides batches and commits each in one transaction, and tries again while the
+database does not answer.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import ParamSpec, TypeVar
+
+from tracking_order_state import metrics
+from tracking_order_state.adapters.store import Store
+from tracking_order_state.domain.batch import decide_batch
+from tracking_order_state.domain.decisions import Decisions, Known
+from tracking_order_state.domain.order_cache import OrderCache
+from tracking_order_state.domain.partition import ParkedOrders, PartitionPosition
+from tracking_order_state.errors import Fault, PartitionStalled, Unwritable, fault_of
+from tracking_order_state.processing.batch_reader import BatchReader
+from tracking_order_state.processing.stages import (
+    DecidedBatch,
+    PartitionResult,
+    PartitionState,
+    ReceivedBatch,
+)
+from tracking_shared.contracts.commands import AnyCommand
+from tracking_shared.contracts.documents import ParkedDocument
+from tracking_shared.contracts.workflow import Workflow
+from tracking_shared.storage.database import DatabaseUnavailable, retrying_database
+from tracking_shared.telemetry.spans import traces_in
+
+log = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+MAX_FAILURES = 3
+"""Attempts that may fail although the database answers, before each partition is tried alone. An election or
+a write conflict passes within one or two."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchCommitter:
+    """Decides and commits the batches of one worker. The state is that of the partitions, the store and
+    the cache.
+    """
+
+    store: Store
+    workflow: Workflow
+    clock: Callable[[], datetime]
+    cache: OrderCache
+
+    async def decide_and_commit(self, received: ReceivedBatch) -> list[PartitionResult]:
+        """Decides and commits all commands of a batch in one transaction."""
+        with self._dropping_on_error(received.partitions):
+            decided = await self._decide(received)
+            try:
+                return await self._commit(decided)
+            except Unwritable:
+                if not decided.assumed:
+                    raise
+                self._refute(decided)
+            return await self._commit(await self._decide(received))
+
+    async def _decide(self, received: ReceivedBatch) -> DecidedBatch:
+        # The positions first: whoever claims a partition after we have makes our commit fail.
+        positions = [await self.locate(partition) for partition in received.partitions]
+        reader = BatchReader(self.store, self.cache)
+        knowledge = await reader.read(received.parts, positions)
+        commands = [command for part in received.parts for command in part.commands]
+        while True:
+            decisions = [
+                self.decide_part(part.commands, knowledge.known, position, position.parked_orders)
+                for part, position in zip(received.parts, positions, strict=True)
+            ]
+            doubtful = knowledge.doubtful(commands, decisions)
+            if not doubtful:
+                break
+            knowledge = await reader.read_doubtful(knowledge, doubtful)
+        known_events = {event["_id"]: event for event in knowledge.known.events.values()}
+        return DecidedBatch(received.partitions, positions, decisions, known_events, knowledge.assumed)
+
+    def _refute(self, decided: DecidedBatch) -> None:
+        """Notes that something was not new that was assumed to be. The database has refused the transaction,
+        so certainly nothing of it is written.
+        """
+        metrics.ORDER_CACHE_REFUTED.inc()
+        for partition, position in zip(decided.partitions, decided.positions, strict=True):
+            partition.is_uncertain = False
+            self.cache.refute(position, decided.assumed)
+
+    @contextmanager
+    def _dropping_on_error(self, partitions: Sequence[PartitionState]) -> Iterator[None]:
+        """Drops what is known of the orders of `partitions` when anything fails, whatever it is."""
+        try:
+            yield
+        except BaseException:
+            for partition in partitions:
+                self.cache.drop(partition.number)
+            raise
+
+    def decide_part(
+        self,
+        commands: Sequence[AnyCommand],
+        known: Known,
+        position: PartitionPosition,
+        parked_orders: ParkedOrders,
+    ) -> Decisions:
+        """Decides the commands of one partition at its position."""
+        return decide_batch(
+            commands,
+            known,
+            partition=position.partition,
+            seq=position.seq,
+            time=position.recording_time(self.clock()),
+            workflow=self.workflow,
+            parked_orders=parked_orders,
+        )
+
+    async def _commit(self, decided: DecidedBatch) -> list[PartitionResult]:
+        for partition, position in zip(decided.partitions, decided.positions, strict=True):
+            partition.is_uncertain = True
+            self.cache.suspend(position)
+        positions = await self.store.commit(decided.positions, decided.decisions)
+        for partition, position in zip(decided.partitions, positions, strict=True):
+            partition.position, partition.is_uncertain = position, False
+        self.cache.commit(positions, decided.decisions)
+        for decisions in decided.decisions:
+            for parked in decisions.parked.values():
+                _log_parked(parked)
+        return [PartitionResult(one.outcomes, one.events, decided.known_events) for one in decided.decisions]
+
+    async def locate(self, partition: PartitionState) -> PartitionPosition:
+        """The position of a partition; claims it, or finds out whether an uncertain commit was written."""
+        if partition.position is None:
+            self.cache.drop(partition.number)
+            await partition.check()
+            partition.position = await self.store.claim(partition.number)
+        elif partition.is_uncertain:
+            self.cache.drop(partition.number)
+            partition.position = await self.store.recover(partition.position)
+        partition.is_uncertain = False
+        return partition.position
+
+    async def commit_alone(
+        self, partition: PartitionState, position: PartitionPosition, decisions: Decisions
+    ) -> PartitionResult:
+        """Commits the decisions on one partition in a transaction of their own."""
+        [result] = await self._commit(DecidedBatch([partition], [position], [decisions]))
+        return result
+
+    # Retrying.
+
+    async def tried(
+        self,
+        partitions: Sequence[PartitionState],
+        step: Callable[P, Awaitable[T]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T | Fault:
+        """Runs `step` as `retried` does, and returns its result or its fault."""
+        return await fault_of(self.retried(partitions, step, *args, **kwargs))
+
+    async def retried(
+        self,
+        partitions: Sequence[PartitionState],
+        step: Callable[P, Awaitable[T]],
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> T:
+        """Runs `step` until the database answers, and returns its result. From the second attempt on, known
+        updates may be those of an earlier attempt, committed though the answer was lost.
+
+        Retried in process: a delivery that is given back and taken again would count towards the delivery
+        limit, and an hour's outage would dead-letter it.
+
+        Raises:
+            PartitionStalled: `MAX_FAILURES` attempts have failed although the database answers.
+        """
+        async for attempt in retrying_database():
+            with attempt:
+                for partition in partitions:
+                    partition.is_retried |= attempt.retry_state.attempt_number > 1
+                try:
+                    return await step(*args, **kwargs)
+                except DatabaseUnavailable as error:
+                    await self._count_failure(partitions, error)
+                    raise
+        raise AssertionError("retried without end")
+
+    async def _count_failure(self, partitions: Sequence[PartitionState], error: DatabaseUnavailable) -> None:
+        if not await self.store.answers():
+            return
+        for partition in partitions:
+            partition.failures += 1
+        if any(partition.failures >= MAX_FAILURES for partition in partitions):
+            raise stalled(partitions, error) from error
+
+
+def stalled(partitions: Sequence[PartitionState], reason: object) -> PartitionStalled:
+    """The error for partitions that cannot go on."""
+    return PartitionStalled(f"partitions {[partition.number for partition in partitions]}: {reason}")
+
+
+def _log_parked(parked: ParkedDocument) -> None:
+    log.error(
+        "parked update %s of order %s: %s",
+        parked["update_id"],
+        parked["order_id"],
+        parked["error"] or "it waits for an earlier one",
+        extra={"trace_id": next(iter(traces_in(parked["command"].encode())), None)},
+    )

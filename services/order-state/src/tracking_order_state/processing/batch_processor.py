@@ -1,0 +1,181 @@
+"""The batch processor: takes a batch through its stages, from deliveries to published results.
+
+A transaction costs about the same for one command as for fifty, so a batch holds the commands that wait on
+all partitions of the worker, and is written in one transaction with one fence for each partition.
+"""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from time import perf_counter
+
+from tracking_order_state import metrics
+from tracking_order_state.adapters.publisher import ResultPublisher
+from tracking_order_state.adapters.store import Store
+from tracking_order_state.domain.order_cache import OrderCache
+from tracking_order_state.errors import Fault, fault_of
+from tracking_order_state.processing.batch_committer import BatchCommitter, stalled
+from tracking_order_state.processing.batch_spans import BatchSpans, spans_that_sent
+from tracking_order_state.processing.parking import Parking
+from tracking_order_state.processing.stages import (
+    CommittedBatch,
+    PartitionBatch,
+    PartitionState,
+    ReceivedBatch,
+)
+from tracking_shared.contracts.commands import (
+    AnyCommand,
+    Outcome,
+    ReleaseOrder,
+    UndecodableMessage,
+    decode_commands,
+)
+from tracking_shared.contracts.identifiers import partition_of
+from tracking_shared.contracts.timestamps import now
+from tracking_shared.contracts.workflow import Workflow
+from tracking_shared.messaging.consumer import Delivery
+from tracking_shared.telemetry.spans import SpanContext, Spans, traces_in
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class BatchProcessor:
+    """Decides, commits and publishes batches. A command that our own code fails on is parked."""
+
+    store: Store
+    publisher: ResultPublisher
+    workflow: Workflow
+    partitions: int
+    max_parked_orders: int
+    """Of one partition."""
+    spans: Spans | None = None
+    clock: Callable[[], datetime] = now
+    cache: OrderCache = field(default_factory=lambda: OrderCache(0))
+
+    @property
+    def _committer(self) -> BatchCommitter:
+        return BatchCommitter(self.store, self.workflow, self.clock, self.cache)
+
+    @property
+    def _parking(self) -> Parking:
+        return Parking(self._committer, self.max_parked_orders)
+
+    async def claim(self, partition: PartitionState) -> None:
+        """Claims a partition.
+
+        Raises:
+            PartitionStalled: the database has failed `MAX_FAILURES` times at it although it answers.
+            BrokerUnavailable: another consumer has the deliveries by now.
+        """
+        partition.begin_batch()
+        await self._committer.retried([partition], self._committer.locate, partition)
+
+    async def receive(self, partition: PartitionState, deliveries: Sequence[Delivery]) -> PartitionBatch:
+        """Decodes the deliveries of one partition for its next batch. Dead-letters those that are no
+        commands.
+
+        Raises:
+            BrokerUnavailable: the connection is gone.
+        """
+        partition.begin_batch()
+        good: list[Delivery] = []
+        commands: list[AnyCommand] = []
+        releases: list[ReleaseOrder] = []
+        sizes: list[int] = []
+        traced: dict[tuple[str, str], SpanContext] = {}
+        for delivery in deliveries:
+            try:
+                decoded = self._decode(delivery, partition.number)
+            except UndecodableMessage as error:
+                traces = ", ".join(traces_in(delivery.body)) or "unknown"
+                log.warning("dead-lettered a message with the traces %s: %s", traces, error)
+                metrics.DEAD_LETTERED.inc()
+                await delivery.dead_letter()
+                continue
+            updates = [command for command in decoded if not isinstance(command, ReleaseOrder)]
+            good.append(delivery)
+            if self.spans is not None:
+                traced |= spans_that_sent(delivery, decoded)
+            commands += updates
+            sizes.append(len(updates))
+            releases += [command for command in decoded if isinstance(command, ReleaseOrder)]
+        return PartitionBatch(partition, good, commands, sizes, releases, traced)
+
+    def _decode(self, delivery: Delivery, partition: int) -> list[AnyCommand | ReleaseOrder]:
+        commands = decode_commands(delivery.body)
+        for command in commands:
+            owner = partition_of(command.order_id, self.partitions)
+            if owner != partition:
+                raise UndecodableMessage(f"a command for partition {owner} came to {partition}")
+        return commands
+
+    async def commit(self, received: ReceivedBatch) -> CommittedBatch:
+        """Decides and commits all commands in one transaction. If our own code fails at that, finds the
+        commands that fail alone and parks them; the others are committed. A part without commands only moves
+        the horizon of its partition on, where that is due.
+
+        Raises:
+            Fenced: another worker owns one of the partitions. BrokerUnavailable: another consumer has the
+            deliveries by now. TooManyParked: one more order would have to be parked than may be.
+            PartitionStalled: our own code fails at parking, too; or the database has failed `MAX_FAILURES`
+                times at this although it answers, perhaps for one of the partitions only.
+        """
+        committed = await fault_of(self._commit_or_park(received))
+        if isinstance(committed, Fault):
+            raise stalled(received.partitions, committed)
+        return committed
+
+    async def publish_results(self, committed: CommittedBatch) -> None:
+        """Publishes events, replies outcomes and acknowledges deliveries, in this order.
+
+        Raises:
+            BrokerUnavailable: the connection is gone; what was not acknowledged is delivered again.
+        """
+        parts = [part for part in committed.received.parts if part.deliveries]
+        if not parts:
+            return
+        traced = None if self.spans is None else BatchSpans.of(self.spans, committed)
+        if traced is None:
+            await self.publisher.publish_events(committed.events())
+        else:
+            await traced.publish_events(self.publisher)
+        for reply_to, replies in committed.replies().items():
+            await self.publisher.reply(reply_to, replies)
+        for part in parts:
+            await part.deliveries[-1].acknowledge_through()
+        if traced is not None:
+            traced.end()
+        _count(committed)
+
+    async def _commit_or_park(self, received: ReceivedBatch) -> CommittedBatch:
+        results = await self._committer.tried(
+            received.partitions, self._committer.decide_and_commit, received
+        )
+        if isinstance(results, Fault):
+            results = [await self._parking.isolate(part) for part in received.parts]
+        for index, part in enumerate(received.parts):
+            for release in part.releases:
+                results[index] = results[index].followed_by(await self._parking.release(part, release))
+        return CommittedBatch(received, results, [part.may_be_unpublished for part in received.parts])
+
+
+def _count(committed: CommittedBatch) -> None:
+    outcomes = [outcome for result in committed.results for outcome in result.outcomes]
+    metrics.BATCH_SECONDS.observe(perf_counter() - committed.received.started)
+    metrics.BATCH_COMMANDS.observe(len(outcomes))
+    for outcome in outcomes:
+        metrics.OUTCOMES.labels(_kind(outcome)).inc()
+    for part in committed.received.parts:
+        if part.deliveries and part.partition.position:
+            metrics.SEQ.labels(part.partition.number).set(part.partition.position.seq)
+        for command in part.commands:
+            age = (committed.committed_at - command.received_at).total_seconds()
+            metrics.COMMAND_SECONDS.observe(max(age, 0))  # ingest's clock may be ahead
+
+
+def _kind(outcome: Outcome | None) -> str:
+    if outcome is None:
+        return "parked"
+    return "replayed" if outcome["replayed"] else outcome["outcome"]

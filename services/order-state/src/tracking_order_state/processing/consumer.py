@@ -1,0 +1,98 @@
+"""Subscribes to the partitions, and hands each active one to the worker.
+
+The broker alone decides which replica works on which partition: every replica subscribes to every partition,
+and the single active consumer of a queue is the one that subscribed first. A replica subscribes to its
+preferred partitions at once and to the others a moment later, and gives those up from time to time: so a
+replica that returns gets its preferred ones back.
+"""
+
+import asyncio
+import logging
+from contextlib import suppress
+from functools import partial
+from math import inf
+from random import uniform
+
+from tracking_order_state import metrics
+from tracking_order_state.errors import Fenced
+from tracking_order_state.processing.silence import SilenceWatch
+from tracking_order_state.processing.stages import PartitionState
+from tracking_order_state.processing.worker import PartitionConsumer, Worker
+from tracking_order_state.settings import OrderStateSettings
+from tracking_shared.messaging.connection import Connection
+from tracking_shared.messaging.topology import partition_queue_name
+
+log = logging.getLogger(__name__)
+
+TICK_SECONDS = 1
+"""The interval at which the owner of a partition checks whether its horizon is due. All partitions of a
+process check at the same moment, so that they share a transaction."""
+
+PREFETCH_MESSAGES = 20
+"""Unacknowledged messages per partition. Each holds many commands; at the bounds of one message that is
+10 MiB."""
+
+
+def is_preferred(partition: int, ordinal: int, count: int) -> bool:
+    """Returns True for the partitions that this replica is to own when all replicas are up."""
+    return partition % count == ordinal % count
+
+
+async def consume_partitions(
+    connection: Connection, settings: OrderStateSettings, worker: Worker, silence: SilenceWatch
+) -> None:
+    """Works on all partitions until the connection is lost.
+
+    Raises:
+        BrokerUnavailable: the connection is gone.
+        BrokerSilent: the node delivers nothing.
+    """
+    async with asyncio.TaskGroup() as group:
+        group.create_task(worker.run())
+        group.create_task(silence.run(connection))
+        for partition in range(settings.partitions):
+            oldest = partial(worker.oldest_command_seconds, partition)
+            metrics.OLDEST_COMMAND_SECONDS.labels(partition).set_function(oldest)
+            group.create_task(_consume_partition(connection, partition, settings, worker, silence))
+
+
+async def _consume_partition(
+    connection: Connection,
+    partition: int,
+    settings: OrderStateSettings,
+    worker: Worker,
+    silence: SilenceWatch,
+) -> None:
+    preferred = is_preferred(partition, settings.replica_ordinal, settings.replica_count)
+    if not preferred:
+        await asyncio.sleep(settings.standby_delay_seconds)
+    while True:
+        consumer = await connection.consumer(partition_queue_name(partition), prefetch=PREFETCH_MESSAGES)
+        partition_consumer = PartitionConsumer(PartitionState(partition, consumer.check), consumer)
+        silence.subscribed(partition_consumer)
+        try:
+            turn = None if preferred else settings.rebalance_seconds * uniform(0.8, 1.2)
+            await _take_turn(partition_consumer, worker, turn)
+        except Fenced:
+            log.info("subscribing again to partition %d", partition)
+        finally:
+            await partition_consumer.settle()
+            worker.processor.cache.drop(partition)
+            await consumer.close()
+
+
+async def _take_turn(partition_consumer: PartitionConsumer, worker: Worker, seconds: float | None) -> None:
+    """Has deliveries handled until the channel closes, or `seconds` have passed and none is in work. In
+    between, has the horizon moved on if this worker owns the partition.
+    """
+    loop = asyncio.get_running_loop()
+    end = inf if seconds is None else loop.time() + seconds
+    while not partition_consumer.consumer.is_closed and loop.time() < end:
+        next_tick = (loop.time() // TICK_SECONDS + 1) * TICK_SECONDS
+        arrived = False
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(min(next_tick, end)):
+                await partition_consumer.consumer.arrival()
+                arrived = True
+        if arrived or partition_consumer.partition.position is not None:
+            await worker.handle(partition_consumer)

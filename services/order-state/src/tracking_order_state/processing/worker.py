@@ -1,0 +1,295 @@
+"""The worker of a process: gathers the deliveries of its partitions into batches, one after the other."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from time import monotonic, perf_counter
+
+from tracking_order_state import metrics
+from tracking_order_state.errors import Fenced, PartitionStalled
+from tracking_order_state.processing.batch_processor import BatchProcessor
+from tracking_order_state.processing.stages import (
+    CommittedBatch,
+    PartitionBatch,
+    PartitionState,
+    ReceivedBatch,
+)
+from tracking_shared.contracts.commands import received_at_in
+from tracking_shared.contracts.timestamps import now
+from tracking_shared.messaging.consumer import Consumer, Delivery
+from tracking_shared.messaging.errors import BrokerUnavailable
+
+log = logging.getLogger(__name__)
+
+BATCH_BYTES = 256 * 1024
+"""Commands in one batch, give or take a message: about 900 of the usual size. Larger transactions gain
+little (80 µs a command at 400, 110 µs at 100) and delay everyone behind them."""
+
+STALLED_RETRY_SECONDS = 1.0
+MAX_STALLED_RETRY_SECONDS = 30.0
+"""The pause before a stalled partition is tried again: twice as long each time, up to the maximum. An attempt
+may keep the others waiting for as long as a call of the database takes, 8 s. Its deliveries are kept: given
+back, they would come closer to the delivery limit each time."""
+
+STOP_SECONDS = 5
+"""The time that batches in work have to end when the process is told to stop."""
+
+
+@dataclass(slots=True, eq=False)
+class PartitionConsumer:
+    """A partition that this process has subscribed to, and may be the active consumer of."""
+
+    partition: PartitionState
+    consumer: Consumer
+    stalled: PartitionBatch | None = None
+    """To be tried again before anything else."""
+    _batches: int = 0
+    _idle: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def take(self, limit: int) -> PartitionBatch | list[Delivery]:
+        """The stalled batch, or else the deliveries that have arrived, about `limit` bytes of them."""
+        self._batches += 1
+        stalled, self.stalled = self.stalled, None
+        return self.consumer.take_bytes(limit) if stalled is None else stalled
+
+    async def settle(self) -> None:
+        """Returns when no batch holds deliveries of this consumer: only then may the channel close, or
+        committed deliveries could not be acknowledged. Waits `STOP_SECONDS` at most.
+        """
+        with suppress(TimeoutError):
+            async with asyncio.timeout(STOP_SECONDS):
+                while self._batches:
+                    self._idle.clear()
+                    await self._idle.wait()
+
+    def leave_batch(self) -> None:
+        """Notes that a batch has ended, in whichever way."""
+        self._batches -= 1
+        self._idle.set()
+
+
+@dataclass(slots=True, eq=False)
+class _Request:
+    """A consumer that asks for a batch, from the arrival of a delivery until it is acknowledged."""
+
+    partition_consumer: PartitionConsumer
+    begun: float = field(default_factory=monotonic)
+    first: bytes | None = None
+    """The body of its first message, once that is taken for a batch."""
+    committed: asyncio.Future[None] = field(init=False)
+    """Of its newest batch."""
+
+
+@dataclass(slots=True, eq=False)
+class Worker:
+    """Processes batches while consumers ask for them. First come, first served.
+
+    While a batch is published (events, replies, acknowledgements) and waits for the broker, the next one is
+    decided and committed, and waits for the database. Batches are published one after the other, so that
+    events are published in the order of their commits.
+    """
+
+    processor: BatchProcessor
+    _queue: deque[_Request] = field(default_factory=deque)
+    _wake: asyncio.Event = field(default_factory=asyncio.Event)
+    _publishing: asyncio.Task[None] | None = None
+    _in_work: set[_Request] = field(default_factory=set)
+    _stalled: set[PartitionConsumer] = field(default_factory=set)
+
+    async def handle(self, partition_consumer: PartitionConsumer) -> None:
+        """Returns when the deliveries of the consumer (or as many as fit a batch) are committed.
+
+        Raises:
+            Fenced: another worker owns the partition; give the consumer up.
+            BrokerUnavailable: the connection is gone.
+        """
+        request = _Request(partition_consumer)
+        self._in_work.add(request)
+        is_committed = False
+        try:
+            is_committed = await self._handle(request)
+        finally:
+            self._stalled.discard(partition_consumer)
+            if not is_committed:
+                self._in_work.discard(request)
+
+    async def _handle(self, request: _Request) -> bool:
+        """Returns True once it is committed, False if the consumer has ended while it was stalled."""
+        partition_consumer = request.partition_consumer
+        pause_seconds = STALLED_RETRY_SECONDS
+        while True:
+            try:
+                if partition_consumer.partition.position is None:
+                    # Not within a batch: a claim may be held up, and would hold up the other partitions.
+                    await self.processor.claim(partition_consumer.partition)
+                await self._join_batch(request)
+            except PartitionStalled as error:
+                self._stalled.add(partition_consumer)
+                log.error(  # noqa: TRY400 - no bug
+                    "partition %d is stalled, next attempt in %.0f s: %s",
+                    partition_consumer.partition.number,
+                    pause_seconds,
+                    error,
+                )
+                await asyncio.sleep(pause_seconds)
+                pause_seconds = min(2 * pause_seconds, MAX_STALLED_RETRY_SECONDS)
+            else:
+                return True
+            if partition_consumer.consumer.is_closed:
+                return False
+
+    async def _join_batch(self, request: _Request) -> None:
+        request.committed = asyncio.get_running_loop().create_future()
+        self._queue.append(request)
+        self._wake.set()
+        await request.committed
+
+    def oldest_batch_seconds(self) -> float:
+        """The age of the oldest batch in work; 0: there is none."""
+        return max((monotonic() - request.begun for request in self._in_work), default=0.0)
+
+    def oldest_command_seconds(self, partition: int) -> float:
+        """The age of the oldest command in work of a partition, by the clocks of ingest and here; 0: none."""
+        ages = (_age_seconds(r) for r in self._in_work if r.partition_consumer.partition.number == partition)
+        return max(ages, default=0.0)
+
+    async def run(self) -> None:
+        """Processes batches until cancelled; those in work then are brought to their end.
+
+        Raises:
+            BrokerUnavailable: the connection is gone.
+        """
+        metrics.STALLED_PARTITIONS.set_function(lambda: len(self._stalled))
+        metrics.OLDEST_BATCH_SECONDS.set_function(self.oldest_batch_seconds)
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                if self._publishing is not None and self._publishing.done():
+                    self._publishing.result()  # raises the error that it ended with
+                while self._queue:
+                    await _finish(self._process_next())
+        finally:
+            if self._publishing is not None:
+                await asyncio.wait({self._publishing}, timeout=STOP_SECONDS)
+                _report_failure(self._publishing)
+            self._in_work.clear()  # the broker delivers what is left again, to whoever is active then
+
+    async def _process_next(self) -> None:
+        started = perf_counter()
+        taken = self._take()
+        requests = [request for request, _ in taken]
+        try:
+            parts = [
+                one
+                if isinstance(one, PartitionBatch)
+                else await self.processor.receive(request.partition_consumer.partition, one)
+                for request, one in taken
+            ]
+        except BrokerUnavailable as error:
+            _fail(requests, error)
+            raise
+        await self._process(requests, ReceivedBatch(parts, started))
+
+    def _take(self) -> list[tuple[_Request, PartitionBatch | list[Delivery]]]:
+        taken: list[tuple[_Request, PartitionBatch | list[Delivery]]] = []
+        room = BATCH_BYTES
+        while self._queue and room > 0:
+            is_stalled = self._queue[0].partition_consumer.stalled is not None
+            if is_stalled and taken:
+                break
+            request = self._queue.popleft()
+            one = request.partition_consumer.take(room)
+            taken.append((request, one))
+            deliveries = one.deliveries if isinstance(one, PartitionBatch) else one
+            if deliveries:
+                request.first = deliveries[0].body
+            if isinstance(one, PartitionBatch):  # alone: it has failed before, and would make the others fail
+                break
+            room -= sum(len(delivery.body) for delivery in one)
+        return taken
+
+    async def _process(self, requests: Sequence[_Request], received: ReceivedBatch) -> None:
+        try:
+            committed = await self.processor.commit(received)
+            if self._publishing is not None:
+                await self._publishing
+        except (Fenced, PartitionStalled) as error:
+            for partition in received.partitions:
+                partition.is_retried = True  # some of it may be written
+            if len(requests) == 1:
+                _give_up(requests[0], received.parts[0], error)
+                return
+            for request, part in zip(requests, received.parts, strict=True):
+                # Alone, each partition shows whether it is the cause.
+                await self._process([request], ReceivedBatch([part], received.started))
+        except BrokerUnavailable as error:
+            _fail(requests, error)
+            raise
+        else:
+            self._start_publishing(requests, committed)
+
+    def _start_publishing(self, requests: Sequence[_Request], committed: CommittedBatch) -> None:
+        self._publishing = asyncio.create_task(self._publish(requests, committed))
+        self._publishing.add_done_callback(lambda _: self._wake.set())
+        for request in requests:
+            if not request.committed.done():
+                request.committed.set_result(None)
+
+    async def _publish(self, requests: Sequence[_Request], committed: CommittedBatch) -> None:
+        try:
+            await self.processor.publish_results(committed)
+        finally:
+            for request in requests:
+                request.partition_consumer.leave_batch()
+                self._in_work.discard(request)
+
+
+def _report_failure(publishing: asyncio.Task[None]) -> None:
+    """Logs an error that nobody waits for any more. The reconnection reports a lost connection."""
+    if publishing.done() and not publishing.cancelled():
+        error = publishing.exception()
+        if error is not None and not isinstance(error, BrokerUnavailable):
+            log.error("a batch could not be published", exc_info=error)
+
+
+def _age_seconds(request: _Request) -> float:
+    """The age of the first command, from its receipt by ingest; without that time, from its arrival here."""
+    body = request.first or request.partition_consumer.consumer.peek()
+    if body is None:
+        return 0.0  # the request only moves the horizon on
+    received_at = received_at_in(body)
+    if received_at is None:
+        return monotonic() - request.begun
+    return max((now() - received_at).total_seconds(), 0.0)
+
+
+def _give_up(request: _Request, part: PartitionBatch, error: Fenced | PartitionStalled) -> None:
+    if isinstance(error, PartitionStalled):
+        request.partition_consumer.stalled = part
+    else:
+        metrics.FENCED.inc()
+        log.warning("gave up partition %d: %s", part.partition.number, error)
+    _fail([request], error)
+
+
+def _fail(requests: Sequence[_Request], error: Exception) -> None:
+    for request in requests:
+        request.partition_consumer.leave_batch()
+        if not request.committed.done():
+            request.committed.set_exception(error)
+
+
+async def _finish(work: Coroutine[None, None, None]) -> None:
+    """Runs `work` to its end even when the process is told to stop meanwhile: to cut a batch off would be
+    safe, but the next owner would have to find out how far it came.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task}, timeout=STOP_SECONDS)
+        raise

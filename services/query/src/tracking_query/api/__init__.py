@@ -1,0 +1,1 @@
+"""The parts that all routes share: context, parameters, cursors."""

@@ -1,0 +1,69 @@
+"""The OpenAPI document of query: the parts that belong to no single route."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from fastapi import FastAPI
+
+from tracking_shared.api_docs.openapi import Description, openapi_document
+from tracking_shared.api_docs.schemas import ETAG_HEADERS, Document, header
+from tracking_shared.contracts.workflow import Workflow
+from tracking_shared.http.routes import READ, Answer, Endpoint, described
+
+LIST_CURSOR = "3q2-7wAAAAAAAAAAMTc3MjQ0MDUwMDEyMy9hY21lLTEwMDE"
+"""An example."""
+
+_TEXT = (
+    "Where orders are, what happened to them, which ones, how long they take, and the whole log of changes."
+    "\n\nTimes are RFC 3339 in UTC with milliseconds; a time in a request needs an offset. Unknown parameters"
+    " are refused, so are second values of parameters that have one. What a token does not reach does not"
+    " exist for it. Names and contacts of customers are shown to tokens with `merchants` that are not"
+    " narrowed to `orders`. Errors are problem documents (RFC 9457)."
+)
+
+_TAGS = {
+    "orders": "One order, now or at a time; its history; lists, in pages or as files.",
+    "updates": "What became of updates, refusals included.",
+    "events": "The log of all changes, readable from any position.",
+    "audit": "Who did which administrative thing, when.",
+    "reports": "Figures over many orders, as JSON or CSV.",
+}
+
+
+_HEADERS = {
+    **ETAG_HEADERS,
+    "Accept-Encoding": header("With `gzip` preferred, CSV and NDJSON come compressed.", "gzip"),
+    "Link": header(
+        "The next page (RFC 8288); not there on the last one.",
+        f'</v1/orders?limit=1&cursor={LIST_CURSOR}>; rel="next"',
+        {"type": "string", "pattern": '^<[^>]+>; rel="next"$'},
+    ),
+    "Content-Disposition": header(
+        "With a file: its name.", 'attachment; filename="orders-20260302T094100Z.csv"'
+    ),
+    "Content-Encoding": header("With a file, if asked for.", "gzip", {"const": "gzip"}),
+    "As-Of": header(
+        "Nothing recorded before it can still appear, so the next list by time may begin here. 1970 where"
+        " that is not known.",
+        "2026-03-02T09:40:58.021Z",
+    ),
+    "Vary": header("The request headers that the answer depends on.", "Accept"),
+}
+
+
+def described_read(
+    *answers: Answer, problems: Sequence[str] = (), scope: str = READ, **members: Any
+) -> Callable[[Endpoint], Endpoint]:
+    """`described`, with the problems of every read."""
+    every = ("validation-failed", "database-unavailable", *problems)
+    return described(*answers, problems=every, scope=scope, **members)
+
+
+def query_document(app: FastAPI, workflow: Workflow) -> Document:
+    """The OpenAPI document of query, with the statuses of this workflow."""
+    document = openapi_document(app, Description(_TEXT, _TAGS, _HEADERS))
+    for methods in document["paths"].values():
+        for parameter in methods["get"]["parameters"]:
+            if parameter["name"] == "status":
+                parameter["schema"]["items"] = {"type": "string", "enum": list(workflow.transitions)}
+    return document

@@ -1,0 +1,4 @@
+"""The event log over HTTP, from any position.
+
+May import `api`.
+"""

@@ -1,0 +1,251 @@
+"""Reads the event log from the database, from any position: the positions first, then the data. Finds the
+part that was recorded in a range of time by halving, for positions are dense. Its horizon is the
+time before which nothing can appear any more.
+"""
+
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from time import monotonic
+from typing import Any
+
+from pymongo.asynchronous.client_session import AsyncClientSession
+
+from tracking_query.log.log_page import LogPage, keys_of
+from tracking_shared.contracts.access import ReadableOrders
+from tracking_shared.contracts.cursors import Position, resync_reason
+from tracking_shared.contracts.documents import EventDocument, horizon_of, position_key
+from tracking_shared.contracts.identifiers import partition_of
+from tracking_shared.contracts.timestamps import UNIX_EPOCH, format_time
+from tracking_shared.errors import TrackingError
+from tracking_shared.storage.database import Database
+from tracking_shared.storage.embedded_database import match_stages
+from tracking_shared.storage.reads import bounded_read, read_log_end, read_log_end_to_resume
+
+log = logging.getLogger(__name__)
+
+SEARCH_SECONDS = 2.0
+"""After this long a search for rare events answers with what it has; the next page goes on from there."""
+
+MAX_WINDOW = 1000
+"""Positions looked at in one query: 8 µs each (12 µs found), more beyond."""
+
+WINDOW_GROWTH = 4
+"""The factor by which the next window is wider where the last one did not fill the page."""
+
+
+class UnknownPosition(TrackingError):
+    """The position is not one of this log: another partition count, or later than its end."""
+
+
+class ExpiredPosition(TrackingError):
+    """The position belongs to a log that was replaced."""
+
+
+@dataclass(frozen=True, slots=True)
+class LogFilter:
+    """The events to read."""
+
+    readable: ReadableOrders
+    statuses: frozenset[str]
+    """Empty: all."""
+
+    def conditions(self) -> dict[str, Any]:
+        """As conditions of a database query."""
+        conditions = self.readable.conditions("order_id")
+        if self.statuses:
+            conditions["status"] = {"$in": sorted(self.statuses)}
+        return conditions
+
+
+async def read_log(
+    database: Database,
+    partitions: int,
+    after: Position | None,
+    wanted: LogFilter,
+    limit: int,
+    *,
+    search_seconds: float = SEARCH_SECONDS,
+) -> LogPage:
+    """The next matching events after a position, at most `limit`; from the beginning without one.
+
+    A page always gets ahead, though it may be short of events when `search_seconds` have passed.
+
+    Raises:
+        UnknownPosition, ExpiredPosition: `after` cannot be joined.
+        DatabaseUnavailable: also while no event log was set up.
+    """
+    # One causal session: after a change of the primary the data must not be older than the positions.
+    with bounded_read():
+        async with database.client.start_session(causal_consistency=True) as session:
+            head = (
+                await read_log_end(database, partitions, session)
+                if after is None
+                else await read_log_end_to_resume(database, partitions, after, session)
+            )
+            page = LogPage(limit, head, _start(after, head))
+            orders = wanted.readable.orders
+            if orders is None:
+                await _search(database, page, wanted.conditions(), session, monotonic() + search_seconds)
+            else:
+                page.add_sorted(await _events_of(database, page, orders, wanted, session) if orders else [])
+    return page
+
+
+def _start(after: Position | None, end: Position) -> list[int]:
+    if after is None:
+        return [0] * len(end.seqs)
+    if after.epoch != end.epoch:
+        raise ExpiredPosition
+    if resync_reason(after, end) is not None:
+        raise UnknownPosition
+    return list(after.seqs)
+
+
+async def _search(
+    database: Database,
+    page: LogPage,
+    conditions: dict[str, Any],
+    session: AsyncClientSession,
+    deadline: float,
+) -> None:
+    # Without conditions every position holds a match, so a full page needs no look beyond it.
+    width = min(page.limit, MAX_WINDOW)
+    while not (page.at_head or page.has_surplus):
+        if page.room == 0 and not conditions:
+            return
+        window = page.next_window(width)
+        # By keys, not by range: seqs are dense, so the keys are known, and
+        # each database has an index for them.
+        keys = keys_of(window)
+        stages = match_stages([{"_id": {"$in": keys}}, conditions])
+        found = await _aggregate(database, stages, session)
+        if not conditions and len(found) < len(keys):
+            log.error("the event log misses %d events between %s", len(keys) - len(found), window)
+        page.add(window, found)
+        if monotonic() > deadline:
+            return
+        width = min(width * WINDOW_GROWTH, MAX_WINDOW)
+
+
+async def _events_of(
+    database: Database,
+    page: LogPage,
+    orders: frozenset[str],
+    wanted: LogFilter,
+    session: AsyncClientSession,
+) -> list[EventDocument]:
+    # Few orders in a long log: by their index, all partitions in one sorted run.
+    conditions = wanted.conditions()
+    by_order = {"order_id": conditions.pop("order_id")}
+    return await _aggregate(
+        database,
+        [
+            *match_stages([by_order, conditions | {"$or": _spans(page, orders)}]),
+            {"$sort": {"seq": 1, "partition": 1}},
+            {"$limit": page.limit + 1},
+        ],
+        session,
+    )
+
+
+def _spans(page: LogPage, orders: frozenset[str]) -> list[dict[str, Any]]:
+    partitions = {partition_of(order, len(page.seqs)) for order in orders}
+    return [
+        {"partition": partition, "seq": {"$gt": page.seqs[partition], "$lte": page.head.seqs[partition]}}
+        for partition in sorted(partitions)
+    ]
+
+
+async def _aggregate(
+    database: Database, pipeline: list[dict[str, Any]], session: AsyncClientSession
+) -> list[EventDocument]:
+    return await (await database.order_events.aggregate(pipeline, session=session)).to_list()
+
+
+MAX_DISORDER = timedelta(minutes=1)
+"""An event of a partition may seem to be recorded so much earlier than one before it: its owner may have
+changed, and the clocks of the two differ."""
+
+
+async def positions_between(
+    database: Database, head: Position, start: datetime, end: datetime | None
+) -> list[range]:
+    """Seqs of each partition, up to `head`, among which are all events recorded from `start` on and before
+    `end` (None: up to the head). There are a few others among them.
+
+    Raises:
+        DatabaseUnavailable: it does not answer, or not in time.
+    """
+    firsts = await _first_at(database, head, start - MAX_DISORDER)
+    if end is None:
+        return [range(first, seq + 1) for first, seq in zip(firsts, head.seqs, strict=True)]
+    return list(map(range, firsts, await _first_at(database, head, end + MAX_DISORDER)))
+
+
+async def _first_at(database: Database, head: Position, time: datetime) -> list[int]:
+    """A seq of each partition before which an event was recorded earlier than `time`, and at which not."""
+    low, high = [1] * len(head.seqs), [seq + 1 for seq in head.seqs]
+    while open_ones := [partition for partition, (a, b) in enumerate(zip(low, high, strict=True)) if a < b]:
+        middles = {partition: (low[partition] + high[partition]) // 2 for partition in open_ones}
+        recorded = await _recorded_at(database, middles)
+        for partition, seq in middles.items():
+            key = position_key(partition, seq)
+            # One that is missing counts as early: what is removed is old.
+            if key in recorded and recorded[key] >= time:
+                high[partition] = seq
+            else:
+                low[partition] = seq + 1
+    return low
+
+
+async def _recorded_at(database: Database, seqs: Mapping[int, int]) -> dict[int, datetime]:
+    keys = [position_key(partition, seq) for partition, seq in seqs.items()]
+    with bounded_read():
+        found = await database.order_events.find({"_id": {"$in": keys}}, {"recorded_at": 1}).to_list()
+    return {event["_id"]: event["recorded_at"] for event in found}
+
+
+def windows_of(spans: Sequence[range], width: int) -> list[tuple[int, range]]:
+    """The spans in pieces of at most `width` positions: partition and seqs, one partition after another."""
+    return [
+        (partition, span[start : start + width])
+        for partition, span in enumerate(spans)
+        for start in range(0, len(span), width)
+    ]
+
+
+AS_OF = "As-Of"
+"""The header that says where the horizon was."""
+
+
+async def read_horizon(database: Database, session: AsyncClientSession | None = None) -> datetime:
+    """The horizon of the partition that is furthest behind. 1970 where one has none yet.
+
+    Raises:
+        PyMongoError: to be turned into ours by the caller, who also bounds the time.
+    """
+    partitions = await database.partitions.find({}, {"horizon": 1}, session=session).to_list()
+    return min(map(horizon_of, partitions), default=UNIX_EPOCH)
+
+
+@asynccontextmanager
+async def reading_as_of(database: Database) -> AsyncIterator[datetime]:
+    """Reads the horizon. What the same task reads in the body holds all that was recorded before it: the
+    reads are one causally consistent session, so a member that became primary meanwhile is not behind. One
+    read at a time.
+
+    Raises:
+        DatabaseUnavailable: no answer, or not in time.
+    """
+    async with database.client.start_session(causal_consistency=True).bind():
+        with bounded_read():
+            horizon = await read_horizon(database)
+        yield horizon
+
+
+def as_of_header(horizon: datetime | None) -> dict[str, str]:
+    """The header, where there is a horizon to tell."""
+    return {} if horizon is None else {AS_OF: format_time(horizon)}

@@ -1,0 +1,4 @@
+"""One order, its history, and lists of orders, also as files.
+
+May import `api`.
+"""

@@ -1,0 +1,207 @@
+"""The list of orders: from parameters to a database query, and from its answer to a page. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Literal, cast
+
+import orjson
+from pydantic import Field, ValidationInfo, field_validator
+
+from tracking_query.api.page_cursors import KeysetPosition
+from tracking_query.api.parameters import Flag, Identifiers, Parameters, Statuses, Time, WholeNumber
+from tracking_shared.contracts.access import ReadableOrders
+from tracking_shared.contracts.documents import OrderDocument
+from tracking_shared.contracts.texts import CONTROL_FREE_PATTERN, canonical_forms, searched_words
+from tracking_shared.storage.embedded_database import ANY_TIME, time_range
+from tracking_shared.storage.keyset import KeyOrder
+
+MAX_ORDERS = 500
+
+SortField = Literal["created_at", "updated_at"]
+
+_SELECTIVE = ("_id", "customer.contact_ref", "merchant_id", "status", "created_at")
+"""Fields with an index, the one that leaves the fewest orders first."""
+
+
+class ListParameters(Parameters):
+    """The filters, the sort and the page of `GET /v1/orders`."""
+
+    status: Statuses
+    """Only orders, or changes, of these statuses. May be repeated."""
+    merchant_id: Identifiers
+    """Only these merchants. May be repeated."""
+    customer_ref: Annotated[str | None, Field(min_length=1, max_length=128, pattern=CONTROL_FREE_PATTERN)] = (
+        None
+    )
+    """Only orders of this customer, by `contact_ref`."""
+    active: Flag | None = None
+    """Only orders to which something may still happen, or only the others."""
+    created_from: Time | None = None
+    """Created at this time or later."""
+    created_to: Time | None = None
+    """Created before this time."""
+    updated_from: Time | None = None
+    """Last changed at this time or later."""
+    updated_to: Time | None = None
+    """Last changed before this time."""
+    sort: Literal["-created_at", "created_at", "-updated_at", "updated_at"] = "-created_at"
+    """By which time; with `-`, the newest first."""
+    q: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=200,
+            pattern=r"^[^\x00-\x1f\x7f-\x9f]*$",
+            description=(
+                "Only orders of which a word begins with each of these words, without regard to case and"
+                " accents: order id, merchant, customer reference, name, and who reported the newest change."
+                " The newest 2,000 that match; a moment behind the changes. Tokens that are not shown the"
+                " customer search order ids and merchants. Not for files."
+            ),
+        ),
+    ] = None
+    limit: Annotated[WholeNumber, Field(ge=1, le=MAX_ORDERS)] = 50
+    """At most so many on a page."""
+    cursor: str | None = None
+    """The `next_cursor` of the page before, for the same request."""
+    bom: Flag = False
+    """Only with `text/csv`: a byte order mark in front, by which Excel knows UTF-8."""
+
+    @field_validator("q")
+    @classmethod
+    def _asks_for_something(cls, text: str | None) -> str | None:
+        if text is not None and not searched_words(text):
+            raise ValueError("must hold a word")
+        return text
+
+    @field_validator("created_to", "updated_to")
+    @classmethod
+    def _not_before_from(cls, to: datetime | None, info: ValidationInfo) -> datetime | None:
+        start_name = f"{str(info.field_name).removesuffix('_to')}_from"
+        start = info.data.get(start_name)
+        if to is not None and start is not None and to < start:
+            raise ValueError(f"must not be before {start_name}")
+        return to
+
+    @property
+    def sort_field(self) -> SortField:
+        """The time that the list is sorted by."""
+        return cast(SortField, self.sort.removeprefix("-"))
+
+    @property
+    def is_by_time(self) -> bool:
+        """True if it is bounded by a time at which something was recorded."""
+        bounds = (self.created_from, self.created_to, self.updated_from, self.updated_to)
+        return any(bound is not None for bound in bounds)
+
+    @property
+    def binding(self) -> bytes:
+        """The part of the request that a cursor is bound to: all but the page and the form of a file."""
+        fields = self.model_dump(mode="json", exclude={"cursor", "limit", "bom"})
+        if self.q is None:  # as in the cursors of earlier releases
+            del fields["q"]
+        fields |= {name: sorted(set(fields[name])) for name in ("status", "merchant_id")}
+        return orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One page of the list; `next_position` is None on the last one."""
+
+    orders: Sequence[OrderDocument]
+    next_position: KeysetPosition | None
+    as_of: datetime | None = None
+    """Of a list by time: the horizon when its first page was read."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListQuery:
+    """The database query of a list, for one page or everything."""
+
+    stages: Sequence[dict[str, Any]]
+    """Conditions, one at least; all of them hold. An index serves the first."""
+
+    sort: dict[str, int]
+    """By a time, then by the id."""
+
+    def after_order(self, order: OrderDocument) -> "ListQuery":
+        """The part of the list behind an order of it."""
+        field = cast(SortField, next(iter(self.sort)))
+        return self.after(KeysetPosition(order[field], order["_id"]))
+
+    def after(self, position: KeysetPosition) -> "ListQuery":
+        """The part of the list behind `position`."""
+        field = next(iter(self.sort))
+        order = KeyOrder(tuple(self.sort), self.sort[field])
+        first, *rest = self.stages
+        if first == {field: _from_position(None, order.direction)}:
+            first = {field: _from_position(position, order.direction)}
+        beyond = order.behind({field: position.time, "_id": position.order_id})
+        return ListQuery([first, *rest, beyond], self.sort)
+
+
+def list_query(
+    parameters: ListParameters, readable: ReadableOrders, after: KeysetPosition | None = None
+) -> ListQuery:
+    """The query for the list behind `after`, or from its beginning."""
+    field = parameters.sort_field
+    direction = _direction(parameters)
+    conditions = _conditions(parameters, readable)  # in stages: see `embedded_database`
+    first = _first_stage(conditions, field, direction)
+    rest = {name: condition for name, condition in conditions.items() if name not in first}
+    query = ListQuery([stage for stage in (first, rest) if stage], {field: direction, "_id": direction})
+    return query if after is None else query.after(after)
+
+
+def page_of(
+    found: Sequence[OrderDocument], parameters: ListParameters, as_of: datetime | None = None
+) -> Page:
+    """The page in what the aggregation found."""
+    orders = found[: parameters.limit]
+    if len(found) <= parameters.limit:
+        return Page(orders, None, as_of)
+    last = orders[-1]
+    return Page(orders, KeysetPosition(last[parameters.sort_field], last["_id"], as_of), as_of)
+
+
+def _direction(parameters: ListParameters) -> int:
+    return -1 if parameters.sort.startswith("-") else 1
+
+
+def _conditions(parameters: ListParameters, readable: ReadableOrders) -> dict[str, Any]:
+    conditions = readable.conditions("_id")
+    if parameters.customer_ref is not None:
+        conditions["customer.contact_ref"] = _same_text(parameters.customer_ref)
+    if parameters.status:
+        conditions["status"] = {"$in": sorted(set(parameters.status))}
+    if parameters.active is not None:
+        conditions["active"] = parameters.active
+    for field, start, end in (
+        ("created_at", parameters.created_from, parameters.created_to),
+        ("updated_at", parameters.updated_from, parameters.updated_to),
+    ):
+        if start or end:
+            conditions[field] = time_range(start, end)
+    return conditions
+
+
+def _same_text(text: str) -> dict[str, Any]:
+    # What is stored is in NFC; orders of earlier have it as it was sent.
+    forms = canonical_forms(text)
+    return {"$in": forms} if len(forms) > 1 else {"$eq": text}
+
+
+def _first_stage(conditions: dict[str, Any], field: SortField, direction: int) -> dict[str, Any]:
+    for name in _SELECTIVE:
+        if name in conditions:
+            return {name: conditions[name]}
+    if field == "created_at" and not conditions:
+        return {field: _from_position(None, direction)}
+    if "active" in conditions:
+        return {name: conditions[name] for name in ("active", "updated_at") if name in conditions}
+    return {"active": {"$in": [False, True]}}  # the index on `updated_at` begins with it
+
+
+def _from_position(after: KeysetPosition | None, direction: int) -> dict[str, Any]:
+    return ANY_TIME if after is None else {"$lte" if direction < 0 else "$gte": after.time}

@@ -1,0 +1,1 @@
+"""Pages for people: the console's static files and the catalogue of problems."""

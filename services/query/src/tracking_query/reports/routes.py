@@ -1,0 +1,243 @@
+"""The reports: figures over many orders, computed when they are asked for."""
+
+from asyncio import to_thread
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Annotated, Any
+
+from fastapi import Depends, FastAPI, Query, Request, Response
+
+from tracking_query.api.context import Context
+from tracking_query.api.openapi import described_read
+from tracking_query.api.parameters import invalid_parameter
+from tracking_query.log.reading import reading_as_of
+from tracking_query.orders.tables import CSV_MEDIA_TYPE, csv_lines
+from tracking_query.reports import shapes
+from tracking_query.reports.answers import (
+    DurationsParameters,
+    Frame,
+    OpenParameters,
+    RangeParameters,
+    StepsParameters,
+    TotalsParameters,
+    range_frame,
+    report_answer,
+    wants_csv,
+)
+from tracking_query.reports.counts import OpenOrders, Refusals
+from tracking_query.reports.figures import MAX_ROWS, Durations, StatusCounts, TooManyRows, count_steps
+from tracking_query.reports.reading import (
+    REPORT_SECONDS,
+    TOTALS_COLUMNS,
+    Deadline,
+    RefusedUpdates,
+    TooLong,
+    changes_within,
+    open_orders,
+    read_histories,
+    read_open_orders,
+    read_refused_updates,
+    read_totals,
+)
+from tracking_shared.contracts.access import Grant, Principal, readable_orders, sees_customer
+from tracking_shared.contracts.documents import EventDocument, OrderDocument, UpdateDocument
+from tracking_shared.contracts.timestamps import format_time, now
+from tracking_shared.http.access import may_see
+from tracking_shared.http.http_limits import within
+from tracking_shared.http.routes import Answer, Content, Endpoint
+from tracking_shared.storage.database import UPDATES_TTL_SECONDS
+
+
+def _described_report(shape: Any, example: dict[str, Any]) -> Callable[[Endpoint], Endpoint]:
+    rows = example["rows"]
+    table = csv_lines([list(rows[0]), *(list(row.values()) for row in rows)]).decode()
+    contents = [Content(shape, example), Content({"type": "string"}, table, CSV_MEDIA_TYPE)]
+    return described_read(
+        Answer(200, "The report", contents, always=["Vary"], sometimes=["As-Of"]),
+        problems=["not-acceptable", "too-many-requests"],
+    )
+
+
+def add_routes(app: FastAPI, context: Context) -> None:
+    """Adds `GET /v1/reports/…`."""
+    limit = context.limits.reports
+
+    @app.get(
+        "/v1/reports/durations",
+        tags=["reports"],
+        summary="How long orders take from status to status",
+        description=(
+            "A leg is a change of status; it took as long as the order was in the status before. Messages"
+            " that leave an order in its status do not end a leg. It belongs to the time at which it ended."
+            " With `per=order` a row is the whole way of orders, from their creation to the final status in"
+            " `leg_to`; orders that are still open are in none."
+            " Percentiles are nearest ranks, in seconds. `negative`: legs whose source told times that run"
+            " backwards; they are among the others. Legs that no order took have no row."
+        ),
+    )
+    @_described_report(shapes.DurationReport, shapes.DURATIONS)
+    async def get_durations(
+        request: Request,
+        principal: Annotated[Principal, Depends(context.reader)],
+        parameters: Annotated[DurationsParameters, Query()],
+    ) -> Response:
+        figures = Durations(context.workflow, parameters.per)
+        with within(limit, principal), within_bounds():
+            return await _steps_report(request, context, principal.grant, parameters, figures)
+
+    @app.get(
+        "/v1/reports/status-counts",
+        tags=["reports"],
+        summary="How many orders came into each status, and left it",
+        description=(
+            "`entered` counts orders that came into the status, `left` those that went on from it."
+            " Statuses in which nothing happened have no row."
+        ),
+    )
+    @_described_report(shapes.StatusReport, shapes.STATUS_COUNTS)
+    async def get_status_counts(
+        request: Request,
+        principal: Annotated[Principal, Depends(context.reader)],
+        parameters: Annotated[StepsParameters, Query()],
+    ) -> Response:
+        figures = StatusCounts(context.workflow)
+        with within(limit, principal), within_bounds():
+            return await _steps_report(request, context, principal.grant, parameters, figures)
+
+    @app.get(
+        "/v1/reports/open-orders",
+        tags=["reports"],
+        summary="How many orders are open now, by status and age",
+        description=(
+            "Ages are in seconds, age_from ≤ age < age_to; the last class has no end. An order is open as"
+            " long as something may still follow."
+        ),
+    )
+    @_described_report(shapes.OpenReport, shapes.OPEN_ORDERS)
+    async def get_open_orders(
+        request: Request,
+        principal: Annotated[Principal, Depends(context.reader)],
+        parameters: Annotated[OpenParameters, Query()],
+    ) -> Response:
+        with within(limit, principal), within_bounds():
+            return await _open_orders(request, context, principal.grant, parameters)
+
+    @app.get(
+        "/v1/reports/created-and-closed",
+        tags=["reports"],
+        summary="How many orders were created, and how many reached each final status",
+        description=(
+            "One row for the status that orders begin in, and one for each in which nothing can follow; also"
+            " where nothing was counted. Counted from indexes, so it is answered at once, and takes no place"
+            " among the reports that compute."
+        ),
+    )
+    @_described_report(shapes.TotalsReport, shapes.CREATED_AND_CLOSED)
+    async def get_created_and_closed(
+        request: Request,
+        principal: Annotated[Principal, Depends(context.reader)],
+        parameters: Annotated[TotalsParameters, Query()],
+    ) -> Response:
+        as_csv = wants_csv(request)
+        start, end = parameters.bounds()
+        readable = readable_orders(principal.grant, parameters.merchant_id or None)
+        async with reading_as_of(context.database) as as_of:
+            rows = await read_totals(context.database, context.workflow, readable, start, end)
+        frame = Frame({"from": format_time(start), "to": format_time(end)}, None, by_merchant=False)
+        return report_answer(frame, TOTALS_COLUMNS, rows, as_csv=as_csv, as_of=as_of)
+
+    @app.get(
+        "/v1/reports/refusals",
+        tags=["reports"],
+        summary="How many updates were refused, by reason and source",
+        description=(
+            "`reason` is the slug of the problem that the sender was answered. Outcomes are kept for"
+            f" {UPDATES_TTL_SECONDS // 86400} days, so there is nothing before. Updates for orders that did"
+            " not exist have no merchant; those who see all merchants, and their senders, see them."
+        ),
+    )
+    @_described_report(shapes.RefusalReport, shapes.REFUSALS)
+    async def get_refusals(
+        request: Request,
+        principal: Annotated[Principal, Depends(context.reader)],
+        parameters: Annotated[RangeParameters, Query()],
+    ) -> Response:
+        with within(limit, principal), within_bounds():
+            return await _refusals(request, context, principal, parameters)
+
+
+@contextmanager
+def within_bounds() -> Iterator[None]:
+    """Tells the caller of a report where it meets a bound.
+
+    Raises:
+        ProblemError: `validation-failed`: the report is too large.
+    """
+    try:
+        yield
+    except TooLong:
+        raise invalid_parameter(
+            "from", f"the report takes longer than {REPORT_SECONDS:g} s; ask for a shorter range"
+        ) from None
+    except TooManyRows:
+        raise invalid_parameter(
+            "from", f"the report has more than {MAX_ROWS:,} rows; ask for a shorter range"
+        ) from None
+
+
+async def _steps_report(
+    request: Request,
+    context: Context,
+    grant: Grant,
+    parameters: StepsParameters,
+    figures: Durations | StatusCounts,
+) -> Response:
+    as_csv = wants_csv(request)
+    buckets = parameters.buckets()
+    frame = range_frame(parameters, buckets)
+
+    def take(history: list[EventDocument]) -> None:
+        count_steps(history, parameters.clock, buckets, figures, by_merchant=frame.by_merchant)
+
+    readable = readable_orders(grant, parameters.merchant_id or None)
+    changes = changes_within(readable, buckets.start, buckets.end, parameters.clock)
+    async with reading_as_of(context.database) as horizon:
+        await read_histories(context.database, context.partitions, changes, Deadline(), take)
+    # By the other clock, a message that comes late changes the past.
+    as_of = horizon if parameters.clock == "recorded" else None
+    return await to_thread(report_answer, frame, figures.columns, figures.rows(), as_csv=as_csv, as_of=as_of)
+
+
+async def _open_orders(
+    request: Request, context: Context, grant: Grant, parameters: OpenParameters
+) -> Response:
+    as_csv = wants_csv(request)
+    time = now()
+    frame = Frame({"at": format_time(time), "since": parameters.since}, None, bool(parameters.group_by))
+    figures = OpenOrders(context.workflow, time, parameters.since)
+
+    def take(order: OrderDocument) -> None:
+        figures.add(order, by_merchant=frame.by_merchant)
+
+    query = open_orders(readable_orders(grant, parameters.merchant_id or None))
+    async with reading_as_of(context.database) as as_of:
+        await read_open_orders(context.database, query, Deadline(), take)
+    return await to_thread(report_answer, frame, figures.columns, figures.rows(), as_csv=as_csv, as_of=as_of)
+
+
+async def _refusals(
+    request: Request, context: Context, principal: Principal, parameters: RangeParameters
+) -> Response:
+    as_csv = wants_csv(request)
+    buckets = parameters.buckets()
+    frame = range_frame(parameters, buckets)
+    figures = Refusals(with_sources=sees_customer(principal.grant))
+
+    def take(update: UpdateDocument) -> None:
+        if may_see(principal, update):
+            figures.add(update, buckets, by_merchant=frame.by_merchant)
+
+    asked = RefusedUpdates(buckets.start, buckets.end, parameters.merchant_id)
+    async with reading_as_of(context.database) as as_of:
+        await read_refused_updates(context.database, asked, Deadline(), take)
+    return await to_thread(report_answer, frame, figures.columns, figures.rows(), as_csv=as_csv, as_of=as_of)

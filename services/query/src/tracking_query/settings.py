@@ -1,0 +1,73 @@
+"""Settings of query."""
+
+from ipaddress import ip_address
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from tracking_shared.errors import SettingsError
+from tracking_shared.settings import MIN_SECRET_BYTES, Settings, checked_address
+from tracking_shared.storage.audit_trail import KEPT_DAYS, MAX_KEPT_DAYS
+
+
+class QuerySettings(Settings):
+    """The common settings and those of query."""
+
+    query_port: Annotated[int, Field(ge=1, le=65535)] = 8002
+    cursor_secret: Annotated[str, Field(repr=False)] = ""
+    """Seals the cursors of lists. All replicas must have the same."""
+
+    query_max_exports: Annotated[int, Field(ge=1)] = 8
+    """At once in one replica, like the two below. Each holds a session of the database and 500 orders."""
+    query_max_reports: Annotated[int, Field(ge=1)] = 4
+    query_max_waits: Annotated[int, Field(ge=1)] = 1_000
+    """Requests that wait for the log to go on."""
+
+    audit_days: Annotated[int, Field(ge=1, le=MAX_KEPT_DAYS)] = KEPT_DAYS
+
+    public_ingest_url: str = ""
+    public_stream_url: str = ""
+    console_dir: Path | None = None
+    console_demo_token: str = ""
+
+    @property
+    def sealing_secret(self) -> str:
+        """`CURSOR_SECRET`, else `JWT_SECRET`.
+
+        Raises:
+            SettingsError: there is neither, or it is too short.
+        """
+        secret = self.cursor_secret or self.jwt_secret
+        if len(secret.encode()) < MIN_SECRET_BYTES:
+            raise SettingsError(
+                f"CURSOR_SECRET: set it where there is no JWT_SECRET; {MIN_SECRET_BYTES} bytes or more"
+            )
+        return secret
+
+    @field_validator("public_ingest_url", "public_stream_url")
+    @classmethod
+    def _is_address(cls, url: str, info: ValidationInfo) -> str:
+        schemes = ("http", "https") if info.field_name == "public_ingest_url" else ("ws", "wss")
+        return checked_address(url, schemes)
+
+    @field_validator("console_dir")
+    @classmethod
+    def _has_stream(cls, folder: Path | None, info: ValidationInfo) -> Path | None:
+        if folder is not None and not info.data.get("public_stream_url"):
+            raise ValueError("a console needs PUBLIC_STREAM_URL")
+        return folder
+
+    @field_validator("console_demo_token")
+    @classmethod
+    def _stays_on_this_machine(cls, token: str, info: ValidationInfo) -> str:
+        if token and not _is_loopback(info.data.get("host", "")):
+            raise ValueError("whoever loads the console gets it; only with HOST on the loopback interface")
+        return token
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False

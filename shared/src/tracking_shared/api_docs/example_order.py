@@ -1,0 +1,72 @@
+"""The order of the examples in all OpenAPI documents: it is created, and then picked up by a driver."""
+
+from typing import Any
+
+Example = dict[str, Any]
+
+CUSTOMER: Example = {"name": "Ada Example", "contact_ref": "crm:17"}
+SHOP: Example = {"type": "system", "id": "acme-shop"}
+DRIVER: Example = {"type": "driver", "id": "driver-17"}
+
+CREATED_ORDER: Example = {
+    "order_id": "acme-1001",
+    "merchant_id": "acme",
+    "customer": CUSTOMER,
+    "status": "created",
+    "version": 1,
+    "active": True,
+    "created_at": "2026-03-02T08:15:00.123Z",
+    "updated_at": "2026-03-02T08:15:00.123Z",
+    "source": SHOP,
+    "metadata": {},
+    "allowed_next": ["picked_up", "cancelled"],
+}
+
+PICKED_UP_ORDER: Example = CREATED_ORDER | {
+    "status": "picked_up",
+    "version": 2,
+    "updated_at": "2026-03-02T09:40:12.456Z",
+    "source": DRIVER,
+    "metadata": {"van": "B-17"},
+    "allowed_next": ["in_transit", "cancelled"],
+}
+
+CREATED_CHANGE: Example = {
+    "version": 1,
+    "status": "created",
+    "previous_status": None,
+    "update_id": "order-1001",
+    "source": SHOP,
+    "occurred_at": None,
+    "received_at": "2026-03-02T08:15:00.119Z",
+    "recorded_at": CREATED_ORDER["updated_at"],
+    "metadata": {},
+}
+"""An item of the history."""
+
+PICKED_UP_CHANGE: Example = {
+    "version": 2,
+    "status": "picked_up",
+    "previous_status": "created",
+    "update_id": "pickup-1",
+    "source": DRIVER,
+    "occurred_at": "2026-03-02T09:39:58.000Z",
+    "received_at": "2026-03-02T09:40:12.451Z",
+    "recorded_at": PICKED_UP_ORDER["updated_at"],
+    "metadata": {"van": "B-17"},
+}
+
+_OF_ORDER = ("order_id", "merchant_id", "version", "status")
+_OF_CHANGE = ("update_id", "occurred_at", "received_at", "recorded_at")
+
+PICKED_UP_EVENT_DATA: Example = {
+    **{name: PICKED_UP_ORDER[name] for name in _OF_ORDER},
+    "previous_status": "created",
+    **{name: PICKED_UP_ORDER[name] for name in ("active", "allowed_next")},
+    **{name: PICKED_UP_CHANGE[name] for name in _OF_CHANGE},
+    "created_at": PICKED_UP_ORDER["created_at"],
+    "source": DRIVER,
+    "metadata": PICKED_UP_CHANGE["metadata"],
+    "order_metadata": PICKED_UP_ORDER["metadata"],
+    "customer": CUSTOMER,
+}

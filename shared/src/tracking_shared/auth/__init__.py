@@ -1,0 +1,4 @@
+"""Authentication and authorisation: tokens, keys, revocations.
+
+May import `policy`, and `storage` for what is kept in the database.
+"""

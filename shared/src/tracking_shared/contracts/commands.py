@@ -1,0 +1,251 @@
+"""Commands as they travel to order-state, and the outcomes that come back."""
+
+import hashlib
+import re
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+import orjson
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError, with_config
+from typing_extensions import TypedDict
+
+from tracking_shared.contracts.access import Grant, SourceType
+from tracking_shared.contracts.documents import Metadata, ProblemDocument
+from tracking_shared.contracts.identifiers import Identifier, Subject
+from tracking_shared.contracts.messages import DESCRIBED, OrderView, Version
+from tracking_shared.contracts.problems import CATALOGUE
+from tracking_shared.contracts.timestamps import Timestamp
+from tracking_shared.errors import TrackingError
+
+MAX_COMMANDS_PER_MESSAGE = 500
+MAX_MESSAGE_BYTES = 512 * 1024
+"""A message is closed at whichever bound it meets first. One command is at most ~12 KiB."""
+
+COMMANDS_MEDIA_TYPE = "application/vnd.tracking.commands+json"
+
+
+class Source(BaseModel):
+    """The reporter: from the token, never from the body."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    type: SourceType
+    id: Subject
+
+
+class Customer(BaseModel):
+    """Whose order it is."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    contact_ref: str
+
+
+class _Command(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    update_id: Identifier
+    """With the order id, names the command: a repeat gets the first outcome."""
+    order_id: Identifier
+    """Also says which partition's queue it is for."""
+    source: Source
+    grant: Grant
+    """The orders that the caller reaches: others do not exist for it."""
+    fingerprint: str
+    """A digest of what is asked: the same id with another fingerprint is refused."""
+    occurred_at: Timestamp | None = None
+    """When it happened, by the clock of who reported it."""
+    received_at: Timestamp
+    """When ingest took it."""
+    metadata: Metadata = Field(default_factory=dict)
+    traceparent: str | None = None
+    """W3C trace context of the request."""
+
+
+class CreateOrder(_Command):
+    """Asks for a new order."""
+
+    op: Literal["create"] = "create"
+    merchant_id: Identifier
+    customer: Customer
+
+
+class UpdateOrder(_Command):
+    """Asks for a transition of an order that exists."""
+
+    op: Literal["update"] = "update"
+    status: str
+    """The one that the order is to go to."""
+    expected_version: int | None = None
+    """If set, the command is refused unless the order is at exactly this version."""
+
+
+AnyCommand = CreateOrder | UpdateOrder
+"""The commands of callers."""
+
+
+class ReleaseOrder(BaseModel):
+    """Asks that the parked commands of an order be decided, in their order, until one fails again.
+
+    An operator sends it (`tracking parked`); ingest makes none. order-state sends one for an order of which
+    nothing is parked, to have a partition claimed by its active worker.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    op: Literal["release"] = "release"
+    order_id: Identifier
+    skip: Identifier | None = None
+    """The update id of the first one, to give it up. Of no effect if another one is the first."""
+
+
+Command = Annotated[CreateOrder | UpdateOrder | ReleaseOrder, Field(discriminator="op")]
+
+_BATCH: TypeAdapter[list[CreateOrder | UpdateOrder | ReleaseOrder]] = TypeAdapter(
+    Annotated[list[Command], Field(min_length=1, max_length=MAX_COMMANDS_PER_MESSAGE)]
+)
+_COMMAND: TypeAdapter[CreateOrder | UpdateOrder] = TypeAdapter(
+    Annotated[CreateOrder | UpdateOrder, Field(discriminator="op")]
+)
+
+
+_RECEIVED_AT = re.compile(rb'"received_at":"([0-9T:.\-]{19,32}(?:Z|\+00:00))"')
+
+
+class UndecodableMessage(TrackingError):
+    """The body of a message is not a batch of commands."""
+
+
+def encode_command(command: CreateOrder | UpdateOrder | ReleaseOrder) -> bytes:
+    """One command as JSON."""
+    return command.__pydantic_serializer__.to_json(command)
+
+
+def decode_command(encoded: str | bytes) -> CreateOrder | UpdateOrder:
+    """One command from its JSON.
+
+    Raises:
+        UndecodableMessage: not a valid one.
+    """
+    try:
+        return _COMMAND.validate_json(encoded)
+    except ValidationError as error:
+        raise UndecodableMessage(_faults(error)) from None
+
+
+def join_commands(encoded: list[bytes]) -> bytes:
+    """The body of one message: a JSON array of commands that are encoded already."""
+    return b"[" + b",".join(encoded) + b"]"
+
+
+def decode_commands(body: bytes) -> list[CreateOrder | UpdateOrder | ReleaseOrder]:
+    """The commands of one message.
+
+    Raises:
+        UndecodableMessage: not a JSON array of 1 to 500 valid commands, or longer than the bound.
+    """
+    if len(body) > MAX_MESSAGE_BYTES + 64 * 1024:
+        raise UndecodableMessage(f"{len(body)} bytes")
+    try:
+        return _BATCH.validate_json(body)
+    except ValidationError as error:
+        raise UndecodableMessage(_faults(error)) from None
+
+
+def received_at_in(body: bytes) -> datetime | None:
+    """When ingest took the first command of a message, without decoding it; None where it does not say."""
+    match = _RECEIVED_AT.search(body)
+    try:
+        return datetime.fromisoformat(match[1].decode()) if match else None
+    except ValueError:
+        return None
+
+
+def _faults(error: ValidationError) -> str:
+    return str(error.errors(include_input=False, include_url=False)[:3])
+
+
+def fingerprint_of(
+    op: str,
+    *,
+    occurred_at: datetime | None,
+    metadata: Metadata,
+    body: dict[str, Any],
+) -> str:
+    """A digest of what a command asks for: the same id with another fingerprint is another request.
+
+    Who asks and when it was received are not part of it, so that a retry through another replica
+    or with a renewed token is the same request.
+    """
+    canonical = orjson.dumps([op, occurred_at, metadata, body], option=orjson.OPT_SORT_KEYS)
+    return hashlib.blake2b(canonical, digest_size=16).hexdigest()
+
+
+REPLIES_MEDIA_TYPE = "application/vnd.tracking.replies+json"
+
+
+@with_config(DESCRIBED)
+class Outcome(TypedDict):
+    """The outcome of one command."""
+
+    update_id: Identifier
+    order_id: Identifier
+    outcome: Literal["applied", "rejected"]
+    replayed: bool
+    """True if it was decided before, and this is the stored outcome."""
+    version: Version | None
+    """Of the order after an applied command."""
+    order: OrderView | None
+    """The order after an applied command, as the caller may see it."""
+    problem: ProblemDocument | None
+    """Why a rejected command was refused."""
+
+
+_OUTCOME_PARTS = Outcome.__annotations__.keys()
+
+
+@with_config(DESCRIBED)
+class Reply(TypedDict):
+    """The outcomes of the commands of one message."""
+
+    message_id: str
+    """That of the message with the commands."""
+    outcomes: list[Outcome | None]
+    """In the order of the creates and updates. `null`: not decided, its order waits for an operator."""
+
+
+class UndecodableReplies(TrackingError):
+    """The body of a message is not a batch of replies."""
+
+
+def decode_replies(body: bytes) -> list[Reply]:
+    """The replies in one message: a JSON array.
+
+    Raises:
+        UndecodableReplies: not an array of replies. Of an outcome only that it has all its parts is looked
+            at: what is in them, order-state has made.
+    """
+    try:
+        replies: list[Reply] = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        raise UndecodableReplies(f"{len(body)} bytes: {error}") from None
+    if not (isinstance(replies, list) and all(map(_is_reply, replies))):
+        raise UndecodableReplies(f"{len(body)} bytes: not a list of replies")
+    return replies
+
+
+def _is_reply(reply: object) -> bool:
+    if not (isinstance(reply, dict) and isinstance(reply.get("message_id"), str)):
+        return False
+    outcomes = reply.get("outcomes")
+    return isinstance(outcomes, list) and all(map(_is_outcome, outcomes))
+
+
+def _is_outcome(outcome: object) -> bool:
+    if outcome is None:
+        return True
+    if not (isinstance(outcome, dict) and outcome.keys() >= _OUTCOME_PARTS):
+        return False
+    problem = outcome["problem"]
+    return problem is None or (isinstance(problem, dict) and problem.get("slug") in CATALOGUE)

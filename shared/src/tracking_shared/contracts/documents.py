@@ -1,0 +1,287 @@
+"""The shape of every document in the database: the data model, in one place.
+
+An event carries the whole state of its order after it (`customer`, `created_at`, `order_metadata`
+beside what changed). So an order is the projection of its newest event, the order at any time is
+the projection of the newest event before, and a reader of the log needs no second look-up.
+"""
+
+from datetime import datetime
+from typing import Any, Literal, NotRequired
+
+from typing_extensions import TypedDict
+
+from tracking_shared.contracts.access import SourceType
+from tracking_shared.contracts.timestamps import UNIX_EPOCH
+
+Metadata = dict[str, Any]
+
+
+class SourceDocument(TypedDict):
+    """The source of a change."""
+
+    type: SourceType
+    id: str
+
+
+class CustomerDocument(TypedDict):
+    """Whose order it is. Personal data: never logged, shown only to those entitled."""
+
+    name: str
+    contact_ref: str
+
+
+class OrderDocument(TypedDict):
+    """The current state of one order (collection `orders`)."""
+
+    _id: str
+    merchant_id: str
+    customer: CustomerDocument
+    status: str
+    active: bool
+    version: int
+    created_at: datetime
+    updated_at: datetime
+    source: SourceDocument
+    metadata: Metadata
+    partition: int
+
+
+class EventDocument(TypedDict):
+    """One applied change (collection `order_events`). `_id` = `position_key`: the log's own order."""
+
+    _id: int
+    order_id: str
+    merchant_id: str
+    customer: CustomerDocument
+    version: int
+    partition: int
+    seq: int
+    status: str
+    previous_status: str | None
+    active: bool
+    update_id: str
+    update_key: NotRequired[str]
+    """`update_key` of the two: an update takes effect once. Not there in an event of an earlier release
+    until it is migrated."""
+    fingerprint: NotRequired[str]
+    """Of the request. Not there in an event of an earlier release until it is migrated, and for ever if its
+    outcome had expired."""
+    source: SourceDocument
+    occurred_at: datetime | None
+    received_at: datetime
+    recorded_at: datetime
+    created_at: datetime
+    metadata: Metadata
+    order_metadata: Metadata
+    traceparent: NotRequired[str]
+
+
+class SearchDocument(TypedDict):
+    """The words of one order in the search (collection `order_search`), `_id` = order id. Personal data: not
+    logged.
+
+    Made from the log, a moment behind it (`tracking_shared.contracts.texts`).
+    """
+
+    _id: str
+    merchant_id: str
+    created_at: datetime
+    words: list[str]
+
+
+class ProblemDocument(TypedDict):
+    """Why an update was refused, as stored; the edge adds status, title, instance and trace id."""
+
+    slug: str
+    detail: str
+    members: dict[str, Any]
+
+
+class UpdateDocument(TypedDict):
+    """The outcome of one command, `_id` = order id and update id.
+
+    Those of refused ones are stored (collection `updates`); that of an applied one is in its event
+    (`applied_outcome`). Earlier releases stored those, too. `position` is the `_id` of the event;
+    `merchant_id` is None where there was no order to belong to a merchant.
+    """
+
+    _id: str
+    order_id: str
+    update_id: str
+    fingerprint: str
+    outcome: Literal["applied", "rejected"]
+    version: int | None
+    position: int | None
+    problem: ProblemDocument | None
+    requested_status: str
+    merchant_id: str | None
+    source: SourceDocument
+    recorded_at: datetime
+    expires_at: NotRequired[datetime]
+    """Of a refusal for an order that does not exist: it is not kept as long as the others."""
+
+
+class UnknownOrdersDocument(TypedDict):
+    """The refusals of one sender for orders that do not exist (collection `unknown_orders`).
+
+    `_id` = partition and `source.id`. Only so many are kept: each further one takes the place of the oldest.
+    """
+
+    _id: str
+    keys: list[str]
+    """Of the refusals, the newest one last. Some may have been removed."""
+    expires_at: datetime
+
+
+class ParkedDocument(TypedDict):
+    """A command that waits for an operator (collection `parked`), `_id` = order id and update id.
+
+    The first of an order is one that our own code fails on; the others wait behind it. `error` says how
+    the first one failed, without anything of its content.
+    """
+
+    _id: str
+    order_id: str
+    update_id: str
+    fingerprint: str
+    partition: int
+    place: int
+    command: str
+    error: str | None
+    parked_at: datetime
+
+
+class ParkedLineDocument(TypedDict):
+    """The parked commands of one order: the places of the first and the last, with none missing between."""
+
+    order_id: str
+    first: int
+    last: int
+
+
+class PartitionDocument(TypedDict):
+    """The position of one partition (collection `partitions`).
+
+    `seq` is that of its newest event, `worker` the session of the process that has claimed it.
+    `commits` counts claims and transactions: every commit compares and bumps it, so a worker that
+    decided on an older state cannot write. `epoch` names this log: a cursor of another one (a
+    restored or replaced database) is recognised by it. `parked` names the orders that wait for an operator.
+    `horizon`: nothing with an earlier `recorded_at` can be committed in the partition any more. Not there
+    until `Database.prepare` of a release that knows it has run.
+    """
+
+    _id: int
+    seq: int
+    commits: int
+    worker: str
+    epoch: str
+    parked: list[ParkedLineDocument]
+    horizon: NotRequired[datetime]
+
+
+class RevocationDocument(TypedDict):
+    """Tokens that ended before their time (collection `revocations`), `_id` = `jti/` and the token's id, or
+    `sub/` and the subject. Either `token_id` is there, or `subject` and `issued_before`.
+    """
+
+    _id: str
+    token_id: str | None
+    subject: str | None
+    issued_before: datetime | None
+    expires_at: datetime | None
+
+
+class ActorDocument(TypedDict):
+    """The actor of an administrative act, and the way it was done."""
+
+    sub: str
+    via: Literal["api", "command-line", "service"]
+
+
+class AuditDocument(TypedDict):
+    """An administrative act (collection `audit`). Written once, never changed; no name, contact or token."""
+
+    _id: str
+    at: datetime
+    actor: ActorDocument
+    action: str
+    subject: str
+    details: dict[str, Any]
+    expires_at: datetime | None
+
+
+MAX_SEQ = 2**40 - 1
+"""Events in one partition; at 10,000/s it takes three years to fill one. With 1,024 partitions a key
+stays below 2**53, so it is exact in every language."""
+
+
+def position_key(partition: int, seq: int) -> int:
+    """`_id` of an event: its position in the log. One index gives uniqueness and range reads."""
+    return partition * (MAX_SEQ + 1) + seq
+
+
+def update_key(order_id: str, update_id: str) -> str:
+    """`_id` of an outcome. No identifier holds a slash, so two pairs never share a key."""
+    return f"{order_id}/{update_id}"
+
+
+def applied_outcome(event: EventDocument) -> UpdateDocument:
+    """The outcome of the command that made `event`."""
+    return {
+        "_id": update_key(event["order_id"], event["update_id"]),
+        "order_id": event["order_id"],
+        "update_id": event["update_id"],
+        "fingerprint": event.get("fingerprint", ""),
+        "outcome": "applied",
+        "version": event["version"],
+        "position": event["_id"],
+        "problem": None,
+        "requested_status": "" if event["previous_status"] is None else event["status"],
+        "merchant_id": event["merchant_id"],
+        "source": event["source"],
+        "recorded_at": event["recorded_at"],
+    }
+
+
+OUTCOMES_ID = "outcomes"
+"""`_id` of the form of outcomes (collection `settings`)."""
+
+
+class OutcomesDocument(TypedDict):
+    """The form in which outcomes of applied updates are stored (collection `settings`, `OUTCOMES_ID`).
+
+    Until `in_events_from` they are written into `updates`, too, for services of the release before. Then the
+    events that those have recorded are migrated: of each partition up to the seq in `reached`.
+    """
+
+    _id: str
+    in_events_from: datetime
+    reached: dict[str, int]
+    migrated: bool
+
+
+def cursor_key_id(epoch: str) -> str:
+    """`_id` of the key (collection `settings`) that seals the cursors of the log with this epoch."""
+    return f"cursor_key/{epoch}"
+
+
+def horizon_of(partition: PartitionDocument) -> datetime:
+    """Before it, nothing can be recorded in the partition any more. 1970 where that is not known."""
+    return partition.get("horizon", UNIX_EPOCH)
+
+
+def project(event: EventDocument) -> OrderDocument:
+    """The order as it stands after `event`."""
+    return {
+        "_id": event["order_id"],
+        "merchant_id": event["merchant_id"],
+        "customer": event["customer"],
+        "status": event["status"],
+        "active": event["active"],
+        "version": event["version"],
+        "created_at": event["created_at"],
+        "updated_at": event["recorded_at"],
+        "source": event["source"],
+        "metadata": event["order_metadata"],
+        "partition": event["partition"],
+    }

@@ -1,0 +1,78 @@
+"""Exchanges and queues, by name and argument. Pure: the broker adapter declares what stands here."""
+
+from dataclasses import dataclass
+from typing import Any
+
+COMMANDS_EXCHANGE = "orders.commands"
+EVENTS_EXCHANGE = "orders.events"
+DEAD_EXCHANGE = "orders.dead"
+DEAD_QUEUE = "orders.dead"
+
+DELIVERY_LIMIT = 50
+"""Returns of a message before the broker dead-letters it. High, because a crash returns everything that
+was prefetched, innocent messages too: at 20 prefetched, 50 crashes in a row are an incident, not a blip."""
+
+QUEUE_MAX_MESSAGES = 20_000
+"""Per partition. A full queue refuses publishes, which ingest turns into a 503."""
+
+QUEUE_MAX_BYTES = 1024 * 1024 * 1024
+"""Per partition; bounds what order-state may be behind by in bytes on disk."""
+
+DEAD_MAX_MESSAGES = 100_000
+
+DEAD_DELIVERY_LIMIT = 1_000_000
+"""To look at a dead letter counts as a delivery, and by default RabbitMQ 4 drops it after 20."""
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A durable queue with its binding."""
+
+    name: str
+    exchange: str
+    routing_key: str
+    arguments: dict[str, Any]
+
+
+def routing_key(partition: int) -> str:
+    """The routing key of a partition on the commands exchange."""
+    return f"p{partition}"
+
+
+def partition_queue_name(partition: int) -> str:
+    """The name of the queue that holds the commands of a partition."""
+    return f"orders.commands.p{partition}"
+
+
+def partition_queue(partition: int) -> Queue:
+    """The queue of one partition: replicated, bounded, one active consumer, nothing dropped silently."""
+    return Queue(
+        name=partition_queue_name(partition),
+        exchange=COMMANDS_EXCHANGE,
+        routing_key=routing_key(partition),
+        arguments={
+            "x-queue-type": "quorum",
+            "x-single-active-consumer": True,
+            "x-delivery-limit": DELIVERY_LIMIT,
+            "x-overflow": "reject-publish",
+            "x-max-length": QUEUE_MAX_MESSAGES,
+            "x-max-length-bytes": QUEUE_MAX_BYTES,
+            "x-dead-letter-exchange": DEAD_EXCHANGE,
+            "x-dead-letter-strategy": "at-least-once",
+        },
+    )
+
+
+def dead_queue() -> Queue:
+    """The queue of messages that cannot be decoded; kept for an operator."""
+    return Queue(
+        name=DEAD_QUEUE,
+        exchange=DEAD_EXCHANGE,
+        routing_key="",
+        arguments={
+            "x-queue-type": "quorum",
+            "x-delivery-limit": DEAD_DELIVERY_LIMIT,
+            "x-overflow": "reject-publish",
+            "x-max-length": DEAD_MAX_MESSAGES,
+        },
+    )

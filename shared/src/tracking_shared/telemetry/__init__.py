@@ -1,0 +1,4 @@
+"""Logs, metrics and trace context.
+
+May import `contracts`.
+"""

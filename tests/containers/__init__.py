@@ -1,0 +1,1 @@
+"""`make test-containers`: the Compose file as it is, on an engine of its own, with faults."""

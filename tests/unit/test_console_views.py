@@ -1,0 +1,121 @@
+"""What the console computes without a page: addresses of views, their names, repeated scans in one row."""
+
+from typing import Any
+
+from console_scripts import answer_of
+
+ADDRESSES = [
+    "",
+    "status=created&merchant_id=a&merchant_id=b&source_id=driver-7",
+    "active=any&customer_ref=%2B49+30&columns=merchant%2Cage&sort=updated_at&q=zo%C3%AB",
+    "active=false&source_id=auth0%7C5f7c&columns=none",
+    "created_from=2026-03-01T08%3A00%3A00.000Z",
+]
+
+
+def test_the_address_of_a_view_is_read_as_it_was_written() -> None:
+    script = """
+      import { readFilter, writeFilter } from "./filters.js";
+      const again = (text) => writeFilter(readFilter(new URLSearchParams(text), ["created"])).toString();
+      console.log(JSON.stringify(given.map(again)));
+    """
+    assert answer_of(script, ADDRESSES) == ADDRESSES
+
+
+def test_columns_that_are_not_there_are_named_and_left_out() -> None:
+    script = """
+      import { faultsOf, readFilter } from "./filters.js";
+      const parameters = new URLSearchParams("columns=" + given);
+      console.log(JSON.stringify([readFilter(parameters, []).columns, faultsOf(parameters, []).length]));
+    """
+    assert answer_of(script, "age,weight") == [["age"], 1]
+    assert answer_of(script, "weight") == [None, 1]
+    assert answer_of(script, "age,created,source,customer,merchant") == [None, 0]
+
+
+def test_the_reporter_of_a_filter_is_compared_exactly_and_searched_by_its_beginning() -> None:
+    script = """
+      import { apiParameters, matchesScope, readFilter } from "./filters.js";
+      const filter = readFilter(new URLSearchParams("active=any&q=zoe&source_id=driver-1"), []);
+      const by = (id) => ({
+        ...{ order_id: "o-1", merchant_id: "m", customer: { name: "Zoe", contact_ref: "c" } },
+        source: { type: "driver", id },
+      });
+      const matches = given.map((id) => matchesScope(filter, by(id)));
+      console.log(JSON.stringify([apiParameters(filter).get("q"), ...matches]));
+    """
+    assert answer_of(script, ["driver-1", "driver-17"]) == ["zoe driver-1", True, False]
+
+
+def test_views_belong_to_one_person_and_are_bounded() -> None:
+    script = """
+      import { SavedViews } from "./saved_views.js";
+      const kept = new Map();
+      const storage = {
+        getItem: (key) => kept.get(key) ?? null,
+        setItem: (key, text) => kept.set(key, text),
+      };
+      const [ada, grace] = ["ada", "grace"].map((sub) => new SavedViews(storage, () => ({ sub })));
+      const told = (act) => {
+        try {
+          act();
+        } catch (error) {
+          return error.message;
+        }
+        return "";
+      };
+      for (let number = 0; number < 50; number += 1) ada.save("view " + number, "q=" + number);
+      const faults = [
+        told(() => ada.save("one more", "")),
+        told(() => ada.rename("view 1", "view 2")),
+        told(() => ada.save("view 3", "q=other")),
+        told(() => ada.rename("view 4", "another")),
+      ];
+      ada.delete("view 5");
+      const names = ada.all.map(({ name }) => name);
+      const changed = ada.all.find(({ name }) => name === "view 3").address;
+      kept.set([...kept.keys()][0], given);
+      const left = [grace.all.length, ada.all.length];
+      console.log(JSON.stringify([faults, names.length, names[0], changed, ...left]));
+    """
+    faults, *rest = answer_of(script, '{"not": "a list"}')
+    assert faults[0].startswith("No more than 50")
+    assert "already" in faults[1]
+    assert faults[2:] == ["", ""]
+    assert rest == [49, "another", "q=other", 0, 0]
+
+
+def steps(*sources: str, status: str = "in_transit") -> list[dict[str, Any]]:
+    """Entries of a timeline, newest first; a source of "" is a refused attempt."""
+    return [
+        {"item": {"version": version, "status": status, "source": {"type": "driver", "id": source}}}
+        if source
+        else {"update": {}}
+        for version, source in zip(range(len(sources), 0, -1), sources, strict=True)
+    ]
+
+
+def grouped(entries: list[dict[str, Any]], opened: list[int]) -> list[Any]:
+    script = """
+      import { withGroups } from "./timeline_groups.js";
+      const told = ({ count, key, isOpen }) => [count, key, isOpen];
+      const short = ({ group, item }) => (group ? told(group) : (item?.version ?? null));
+      console.log(JSON.stringify(withGroups(given.entries, new Set(given.opened)).map(short)));
+    """
+    answer: list[Any] = answer_of(script, {"entries": entries, "opened": opened})
+    return answer
+
+
+def test_repeated_scans_are_one_row_that_opens() -> None:
+    entries = steps("b", "a", "a", "a", "", "a", "a")
+    assert grouped(entries, []) == [7, [3, 4, False], None, 2, 1]
+    assert grouped(entries, [4]) == [7, [3, 4, True], 6, 5, 4, None, 2, 1]
+    assert grouped(steps("a", "a", "a", status="created") + entries, []) == [
+        [3, 1, False],
+        7,
+        [3, 4, False],
+        None,
+        2,
+        1,
+    ]
+    assert grouped([], []) == []

@@ -1,0 +1,62 @@
+"""The proxy of the containers: every operation reaches the service that has it, as in Kubernetes."""
+
+import re
+
+import pytest
+from test_compose import SERVICES
+from test_kubernetes import routed
+
+from nginx_routes import CONFIGURATION, Routes
+from openapi_checks import document_of
+from tracking_shared.contracts.problems import CATALOGUE
+from tracking_shared.http.service_app import NEVER_REFUSED
+
+TEXT = CONFIGURATION.read_text()
+ROUTES = Routes(TEXT)
+OPERATIONS = sorted(
+    {
+        (method.upper(), path)
+        for name in ("ingest", "query")
+        for path, methods in document_of(name)["paths"].items()
+        for method in methods
+    }
+)
+PAGES = (
+    "/v1/stream",
+    "/asyncapi.json",
+    "/console/",
+    "/console/app.js",
+    "/problems/forbidden",
+    "/docs",
+    "/openapi.json",
+)
+
+
+@pytest.mark.parametrize(("method", "path"), [*OPERATIONS, *(("GET", page) for page in PAGES)])
+def test_a_request_reaches_the_same_service_as_in_kubernetes(method: str, path: str) -> None:
+    target = ROUTES.target(method, path)
+    assert (target and target.split(":")[0]) == routed(method, path)
+
+
+@pytest.mark.parametrize("path", [*sorted(NEVER_REFUSED), "/", "/v2/orders"])
+def test_what_is_for_operators_stays_inside(path: str) -> None:
+    assert ROUTES.target("GET", path) is None
+
+
+def test_each_service_is_reached_at_its_port() -> None:
+    targets = {ROUTES.target(method, path) for method, path in OPERATIONS} | {
+        ROUTES.target("GET", "/v1/stream")
+    }
+    for target in targets - {None}:
+        name, _, port = str(target).partition(":")
+        assert SERVICES[name]["environment"][f"{name.upper()}_PORT"] == int(port)
+
+
+def test_what_the_proxy_says_itself_is_in_the_catalogue() -> None:
+    said = re.findall(
+        r"return (\d+) '\{\"type\":\"/problems/([\w-]+)\",\"title\":\"([^\"]+)\",\"status\":(\d+)\}'", TEXT
+    )
+    assert len(said) == TEXT.count("application/problem+json")
+    for status, slug, title, told in said:
+        assert (CATALOGUE[slug].status, CATALOGUE[slug].title) == (int(status), title)
+        assert status == told
