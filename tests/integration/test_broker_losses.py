@@ -2,6 +2,8 @@
 
 import asyncio
 
+import pytest
+from broker_tap import tap_broker
 from servers import Broker
 from tracking_shared.messaging.connection import Connection, connect
 from tracking_shared.messaging.errors import BrokerUnavailable
@@ -62,3 +64,14 @@ async def test_a_dead_letter_queue_of_an_earlier_version_stays_as_it_is(fresh_vh
         for _ in range(2):
             await connection.declare(1)
         assert await connection.depth(partition_queue_name(0)) == 0
+
+
+async def test_a_node_that_answers_no_declaration_is_given_up_before_its_heartbeats_are(
+    broker_node: Broker,
+) -> None:
+    async with tap_broker(broker_node.url) as tap, connect(tap.url + "?heartbeat=60", "test") as connection:
+        tap.silent = True
+        with pytest.raises(BrokerUnavailable):
+            async with asyncio.timeout(12):
+                await connection.private_consumer(None, limit=10)
+        await tap.cut()

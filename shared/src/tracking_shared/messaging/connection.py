@@ -60,13 +60,16 @@ class Connection:
                 arguments.
             BrokerUnavailable: the connection is gone.
         """
-        async with bounded("declare"):
+        async with bounded("declare the exchanges"):
             await self._declare_dead_queue()
             channel = await self._connection.channel()
             await channel.declare_exchange(COMMANDS_EXCHANGE, aio_pika.ExchangeType.DIRECT, durable=True)
             await channel.declare_exchange(EVENTS_EXCHANGE, aio_pika.ExchangeType.FANOUT, durable=True)
-            for partition in range(partitions):
-                await _declare_queue(channel, partition_queue(partition))
+        for partition in range(partitions):
+            queue = partition_queue(partition)
+            async with bounded(f"declare {queue.name}"):  # each alone: a new cluster takes its time for some
+                await _declare_queue(channel, queue)
+        async with bounded("close channel"):
             await channel.close()
 
     async def _declare_dead_queue(self) -> None:

@@ -105,8 +105,9 @@ def is_broker_loss(error: BaseException) -> bool:
     return isinstance(error, BrokerUnavailable)
 
 
-SETUP_TIMEOUT_SECONDS = 15
-"""For opening a channel, declaring all queues (a cluster takes its time for the first ones), subscribing."""
+SETUP_TIMEOUT_SECONDS = 5
+"""For opening a channel, declaring a queue, subscribing. Milliseconds, but a node that lost its peers may
+never answer, and the next connection may reach another one."""
 
 
 @asynccontextmanager
