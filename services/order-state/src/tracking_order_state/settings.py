@@ -16,7 +16,7 @@ class OrderStateSettings(Settings):
     start each replica gets its preferred ones."""
     rebalance_seconds: Annotated[float, Field(ge=0.5, le=3600)] = 30.0
     """The interval at which a replica gives up its subscriptions to partitions that it does not prefer."""
-    broker_silence_seconds: Annotated[float, Field(ge=1, le=300)] = 10.0
+    broker_silence_seconds: Annotated[float, Field(ge=1, le=300)] = 6.0
     """The time that commands may wait in a queue while the broker delivers none of them here, before another
     node is tried: longer than an election of the queue's leader takes."""
     max_parked_orders: Annotated[int, Field(ge=1, le=1000)] = 100
