@@ -33,7 +33,9 @@ up: setup ## run everything on this machine
 
 # Each of the workers starts a broker and a database of its own; the tests of one file stay together.
 test: browser ## all tests but the slow ones, on WORKERS=3 processes
-	@.venv/bin/pytest -m "not slow and not monitoring" --numprocesses $(WORKERS) --dist loadfile $(ARGS)
+	@rm -f .pytest_cache/v/cache/lastfailed
+	@.venv/bin/pytest -m "not slow and not monitoring" --numprocesses $(WORKERS) --dist loadfile $(ARGS) \
+		|| .venv/bin/python tests/second_run.py
 
 test-slow: browser ## the slow tests
 	@.venv/bin/pytest -m slow $(ARGS)
