@@ -108,4 +108,4 @@ bench: browser ## measure, and print the floors beside the figures
 lock: setup ## pin the dependencies again, with hashes
 	@$(COMPILE) --output-file requirements.lock $(SERVICES)
 	@$(COMPILE) --constraints requirements.lock --output-file requirements-dev.lock $(SERVICES) deploy/pyproject.toml requirements-dev.in
-	@$(COMPILE) --constraints requirements-dev.lock --no-emit-package secantusdb --no-emit-package psutil --output-file requirements-image.lock $(SERVICES) deploy/pyproject.toml
+	@$(COMPILE) --constraints requirements-dev.lock --no-emit-package secantusdb --no-emit-package psutil --extra tracing --output-file requirements-image.lock $(SERVICES) deploy/pyproject.toml
