@@ -16,65 +16,65 @@ COMPILE := .venv/bin/uv pip compile --quiet --universal --generate-hashes --pyth
 SERVICES := shared/pyproject.toml services/ingest/pyproject.toml services/order-state/pyproject.toml \
 	services/notifier/pyproject.toml services/query/pyproject.toml
 
-help: ## list the targets
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## /\1\t/' | expand -t 12
+help: ## list these commands
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## /\1\t/' | expand -t 18
 
-setup: ## install what is missing: .venv, the packages of the lock, RabbitMQ
+setup: ## install what is missing: .venv, the locked packages, RabbitMQ
 	@deploy/setup
 
-browser: ## the same, and Chromium, which only tests, benchmarks and pictures need
+browser: ## as setup, and Chromium for tests, benchmarks and pictures
 	@deploy/setup --browser
 
-demo: setup ## run everything on this machine with a simulated fleet, and watch it live
+demo: setup ## run everything on this machine with a simulated fleet, and show its events
 	@.venv/bin/tracking demo $(ARGS)
 
 up: setup ## run everything on this machine
 	@.venv/bin/tracking up $(ARGS)
 
 # Each of the workers starts a broker and a database of its own; the tests of one file stay together.
-test: browser ## all tests but the slow ones, on WORKERS=3 processes
+test: browser ## run all tests except the slow ones, in WORKERS=3 processes
 	@rm -f .pytest_cache/v/cache/lastfailed
 	@.venv/bin/pytest -m "not slow and not monitoring" --numprocesses $(WORKERS) --dist loadfile $(ARGS) \
 		|| .venv/bin/python tests/second_run.py
 
-test-slow: browser ## the slow tests
+test-slow: browser ## run the slow tests, one after the other
 	@.venv/bin/pytest -m slow $(ARGS)
 
 # Another broker than the machine's: its programs, and its own Erlang before any other.
-test-rabbitmq4: setup ## fetch RABBITMQ4=.rabbitmq4, and run on it whatever needs a broker
+test-rabbitmq4: setup ## run the tests that need a broker on RabbitMQ 4 (fetched into RABBITMQ4=.rabbitmq4)
 	@deploy/setup_rabbitmq4 "$(RABBITMQ4)"
 	@PATH="$(abspath $(RABBITMQ4))/bin:$$PATH" RABBITMQ_BIN="$(abspath $(RABBITMQ4))/usr/lib/rabbitmq/bin" \
 		.venv/bin/pytest tests/integration tests/stack tests/conformance -m "not slow" \
 		--numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
-test-cluster: setup ## take a RabbitMQ 4 cluster of three through faults, as root; 25 minutes. ARGS="--list" names them
+test-cluster: setup ## disturb a cluster of three RabbitMQ 4 nodes; root, 25 min; ARGS="--list" lists the faults
 	@deploy/setup --cluster
 	@deploy/setup_rabbitmq4 "$(RABBITMQ4)"
 	@PYTHONPATH=tests:. .venv/bin/python -m cluster --rabbitmq4 "$(RABBITMQ4)" $(ARGS)
 
-test-replica-set: setup ## take the services through elections and lost answers of a MongoDB replica set; 10 minutes. ARGS="--seed 7"
+test-replica-set: setup ## disturb a replica set of MongoDB (elections, lost answers); 10 min; ARGS="--seed 7" repeats a run
 	@PYTHONPATH=tests:. .venv/bin/python -m replica_set $(ARGS)
 
-test-statements: setup ## fail over statements to the database that nobody has reviewed; as long as the tests that need one
+test-statements: setup ## find statements to the database that are not reviewed; runs the tests that need a database
 	@.venv/bin/pytest tests/integration tests/stack -m "not slow" --statements --numprocesses $(WORKERS) --dist loadfile $(ARGS)
 
-test-containers: setup ## run docker-compose.yml through faults on an engine of its own, as root; 15 minutes. ARGS="--list" names them
+test-containers: setup ## run docker-compose.yml and disturb it; root, 15 min; ARGS="--list" lists the scenes
 	@deploy/setup_containers
 	@PYTHONPATH=tests:. .venv/bin/python -m containers $(ARGS)
 
-test-monitoring: setup ## fetch Prometheus; test the alerts with promtool, and the dashboard on a stack that it scrapes
+test-monitoring: setup ## test the alerts and the dashboard with Prometheus (fetched into PROMETHEUS=.prometheus); 1 min
 	@PROMETHEUS="$(PROMETHEUS)" deploy/setup --monitoring
 	@PROMETHEUS="$(abspath $(PROMETHEUS))" .venv/bin/pytest tests/monitoring -m monitoring $(ARGS)
 
-test-clients: setup ## install Java, Go, PHP, Ruby, curl and wget, and let clients in all of them speak to the services
+test-clients: setup ## call the services from Java, Go, PHP, Ruby, curl and wget (installed where missing)
 	@deploy/setup --clients
 	@.venv/bin/pytest tests/clients tests/integration/test_connect_page.py $(ARGS)
 
-fuzz: setup ## make up requests from the OpenAPI documents for minutes: ARGS="--fuzz-seconds 600 --fuzz-seed 7"
+fuzz: setup ## send requests generated from the OpenAPI documents; ARGS="--fuzz-seconds 600 --fuzz-seed 7"
 	@.venv/bin/pytest tests/integration/test_openapi_fuzz.py -m slow --capture no $(ARGS)
 
 # The secret scan takes what stands for a password in instructions (an ellipsis) for none.
-lint: setup ## formatter, linter, types, import contracts, scripts, unsafe code, secrets, known vulnerabilities
+lint: setup ## check format, code, types, import contracts, scripts, secrets and known vulnerabilities
 	@.venv/bin/ruff format --check $(PYTHON_FILES)
 	@.venv/bin/ruff check $(PYTHON_FILES)
 	@.venv/bin/mypy $(SOURCES)
@@ -86,23 +86,23 @@ lint: setup ## formatter, linter, types, import contracts, scripts, unsafe code,
 		--no-validate --no-update-check --quiet --skip-regex '^…$$'
 	@.venv/bin/python deploy/dependency_audit.py --if-online
 
-audit: setup ## look all locked packages up among the known vulnerabilities; needs the network
+audit: setup ## look up all locked packages among the known vulnerabilities; needs the network
 	@.venv/bin/python deploy/dependency_audit.py
 
-format: setup ## write the code in the project's format
+format: setup ## format the code
 	@.venv/bin/ruff format $(PYTHON_FILES)
 	@.venv/bin/ruff check --fix $(PYTHON_FILES)
 
-docs: setup ## write the generated parts of the documentation again
+docs: setup ## generate the generated parts of the documentation again
 	@.venv/bin/python docs/lifecycle_diagram.py
 	@.venv/bin/python docs/asyncapi_document.py
 	@.venv/bin/python docs/access_matrix.py
 	@.venv/bin/python docs/problems_page.py
 
-screenshots: browser ## take the pictures of the console again, in Chromium; some minutes
+screenshots: browser ## take the pictures of the console again, in Chromium; takes minutes
 	@.venv/bin/python tests/browser/screenshots.py $(ARGS)
 
-bench: browser ## measure, and print the floors beside the figures
+bench: browser ## measure the system beside its bare components; ARGS="--short latency query"
 	@.venv/bin/python -m benchmarks $(ARGS)
 
 lock: setup ## pin the dependencies again, with hashes

@@ -20,9 +20,9 @@ from playwright.async_api import Browser, Page, async_playwright
 from rich.text import Text
 
 from tracking.demo import Demo, Totals
-from tracking.devstack.component import first_of
 from tracking.devstack.stack import StackOptions, run_stack
 from tracking.devstack.tokens import mint_token
+from tracking.tasks import first_of
 
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = ["--no-sandbox"]

@@ -17,9 +17,9 @@ from rich.text import Text
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_delay
 from tenacity.wait import wait_random_exponential
 
-from tracking.devstack.component import first_of
 from tracking.devstack.tokens import SourceType, mint_token
 from tracking.fleet import MERCHANTS, Plan, Sender, Step, plan_order
+from tracking.tasks import first_of
 from tracking.terminal import event_line, refusal_line
 from tracking_client.live_orders import LiveOrders
 from tracking_shared.contracts.identifiers import new_update_id

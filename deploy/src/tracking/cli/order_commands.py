@@ -12,8 +12,8 @@ from rich.console import Console
 
 from tracking.cli.command_options import DataDir, MerchantOption, TokenOption, checked_url, run
 from tracking.cli.report import QueryParameters, Report, fetch_report, report_text, time_of_option
-from tracking.devstack.component import first_of
 from tracking.devstack.data_folder import DEFAULT_FOLDER, address_of, own_token
+from tracking.tasks import first_of
 from tracking.terminal import echo, event_line, json_line, printable
 from tracking_client.live_orders import LiveOrders
 

@@ -9,9 +9,9 @@ from rich.console import Console
 
 from tracking.cli.command_options import DataDir, Port, run
 from tracking.demo import Demo, LiveScreen, print_introduction
-from tracking.devstack.component import first_of
 from tracking.devstack.data_folder import DEFAULT_FOLDER, DataFolder
 from tracking.devstack.stack import MAX_REPLICAS, SERVICES, StackOptions, run_stack
+from tracking.tasks import first_of
 from tracking.terminal import echo
 from tracking_shared.policy.origins import BadOrigin, parse_origins
 

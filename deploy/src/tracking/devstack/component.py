@@ -3,7 +3,7 @@
 import asyncio
 import signal
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
 
@@ -153,19 +153,3 @@ def check_configuration(process: ChildProcess) -> None:
     """Raises `ConfigurationFault` if the process ended because its configuration is wrong."""
     if process.exit_code == ExitCode.CONFIGURATION:
         raise ConfigurationFault(process.last_line())
-
-
-async def first_of(*works: Awaitable[None]) -> None:
-    """Runs `works` concurrently until one ends or fails, then cancels the others.
-
-    Raises the error of the first one.
-    """
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        for task in done:
-            task.result()
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -16,7 +16,6 @@ from tracking.devstack.component import (
     Echo,
     StackFailed,
     check_configuration,
-    first_of,
     supervise,
 )
 from tracking.devstack.data_folder import (
@@ -30,6 +29,7 @@ from tracking.devstack.database_node import DatabaseNode
 from tracking.devstack.processes import DeadlineExceeded, ProcessEnded, free_port, is_port_free
 from tracking.devstack.service_process import ServiceProcess, console_settings
 from tracking.devstack.tokens import ISSUER_SETTINGS, issuer_claims_in
+from tracking.tasks import first_of
 from tracking_shared.messaging.connection import connect
 from tracking_shared.messaging.errors import BrokerUnavailable
 from tracking_shared.serving import stop_signal

@@ -8,6 +8,7 @@ from aiohttp import ClientSession
 from tracking.load.order_records import OrderQueue
 from tracking.load.records import Record
 from tracking.load.summary import Summary
+from tracking.tasks import all_of
 from tracking_client.sender import BatchClient
 from tracking_shared.contracts.workflow import Workflow
 
@@ -66,16 +67,8 @@ async def send(
     async with ClientSession() as session:
         client = BatchClient(session, ingest_url, token)
         running = [Lane(queue, window, client, summary, on_decided) for _ in range(lanes)]
-        tasks = [asyncio.ensure_future(lane.run()) for lane in running]
-        tasks.append(asyncio.ensure_future(_feed(orders, queue, window, workflow, lanes)))
-        try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_EXCEPTION)
-            for task in done:
-                task.result()
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+        feed = _feed(orders, queue, window, workflow, lanes)
+        await all_of(*(lane.run() for lane in running), feed)
 
 
 async def _feed(

@@ -5,7 +5,6 @@ database does not answer.
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from typing import ParamSpec, TypeVar
 
@@ -39,16 +38,19 @@ MAX_FAILURES = 3
 a write conflict passes within one or two."""
 
 
-@dataclass(frozen=True, slots=True)
 class BatchCommitter:
     """Decides and commits the batches of one worker. The state is that of the partitions, the store and
     the cache.
     """
 
-    store: Store
-    workflow: Workflow
-    clock: Callable[[], datetime]
-    cache: OrderCache
+    def __init__(
+        self, store: Store, workflow: Workflow, clock: Callable[[], datetime], cache: OrderCache
+    ) -> None:
+        self.store = store
+        self.clock = clock
+        self._workflow = workflow
+        self._cache = cache
+        self._reader = BatchReader(store, cache)
 
     async def decide_and_commit(self, received: ReceivedBatch) -> list[PartitionResult]:
         """Decides and commits all commands of a batch in one transaction."""
@@ -65,8 +67,7 @@ class BatchCommitter:
     async def _decide(self, received: ReceivedBatch) -> DecidedBatch:
         # The positions first: whoever claims a partition after we have makes our commit fail.
         positions = [await self.locate(partition) for partition in received.partitions]
-        reader = BatchReader(self.store, self.cache)
-        knowledge = await reader.read(received.parts, positions)
+        knowledge = await self._reader.read(received.parts, positions)
         commands = [command for part in received.parts for command in part.commands]
         while True:
             decisions = [
@@ -76,7 +77,7 @@ class BatchCommitter:
             doubtful = knowledge.doubtful(commands, decisions)
             if not doubtful:
                 break
-            knowledge = await reader.read_doubtful(knowledge, doubtful)
+            knowledge = await self._reader.read_doubtful(knowledge, doubtful)
         known_events = {event["_id"]: event for event in knowledge.known.events.values()}
         return DecidedBatch(received.partitions, positions, decisions, known_events, knowledge.assumed)
 
@@ -87,7 +88,7 @@ class BatchCommitter:
         metrics.ORDER_CACHE_REFUTED.inc()
         for partition, position in zip(decided.partitions, decided.positions, strict=True):
             partition.is_uncertain = False
-            self.cache.refute(position, decided.assumed)
+            self._cache.refute(position, decided.assumed)
 
     @contextmanager
     def _dropping_on_error(self, partitions: Sequence[PartitionState]) -> Iterator[None]:
@@ -96,7 +97,7 @@ class BatchCommitter:
             yield
         except BaseException:
             for partition in partitions:
-                self.cache.drop(partition.number)
+                self._cache.drop(partition.number)
             raise
 
     def decide_part(
@@ -113,18 +114,18 @@ class BatchCommitter:
             partition=position.partition,
             seq=position.seq,
             time=position.recording_time(self.clock()),
-            workflow=self.workflow,
+            workflow=self._workflow,
             parked_orders=parked_orders,
         )
 
     async def _commit(self, decided: DecidedBatch) -> list[PartitionResult]:
         for partition, position in zip(decided.partitions, decided.positions, strict=True):
             partition.is_uncertain = True
-            self.cache.suspend(position)
+            self._cache.suspend(position)
         positions = await self.store.commit(decided.positions, decided.decisions)
         for partition, position in zip(decided.partitions, positions, strict=True):
             partition.position, partition.is_uncertain = position, False
-        self.cache.commit(positions, decided.decisions)
+        self._cache.commit(positions, decided.decisions)
         for decisions in decided.decisions:
             for parked in decisions.parked.values():
                 _log_parked(parked)
@@ -133,11 +134,11 @@ class BatchCommitter:
     async def locate(self, partition: PartitionState) -> PartitionPosition:
         """The position of a partition; claims it, or finds out whether an uncertain commit was written."""
         if partition.position is None:
-            self.cache.drop(partition.number)
+            self._cache.drop(partition.number)
             await partition.check()
             partition.position = await self.store.claim(partition.number)
         elif partition.is_uncertain:
-            self.cache.drop(partition.number)
+            self._cache.drop(partition.number)
             partition.position = await self.store.recover(partition.position)
         partition.is_uncertain = False
         return partition.position

@@ -6,7 +6,6 @@ all partitions of the worker, and is written in one transaction with one fence f
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
 from time import perf_counter
 
@@ -40,27 +39,29 @@ from tracking_shared.telemetry.spans import SpanContext, Spans, traces_in
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
 class BatchProcessor:
-    """Decides, commits and publishes batches. A command that our own code fails on is parked."""
+    """Decides, commits and publishes batches. A command that our own code fails on is parked.
 
-    store: Store
-    publisher: ResultPublisher
-    workflow: Workflow
-    partitions: int
-    max_parked_orders: int
-    """Of one partition."""
-    spans: Spans | None = None
-    clock: Callable[[], datetime] = now
-    cache: OrderCache = field(default_factory=lambda: OrderCache(0))
+    `max_parked_orders`: of one partition.
+    """
 
-    @property
-    def _committer(self) -> BatchCommitter:
-        return BatchCommitter(self.store, self.workflow, self.clock, self.cache)
-
-    @property
-    def _parking(self) -> Parking:
-        return Parking(self._committer, self.max_parked_orders)
+    def __init__(  # noqa: PLR0917 - the composition root passes what it has opened
+        self,
+        store: Store,
+        publisher: ResultPublisher,
+        workflow: Workflow,
+        partitions: int,
+        max_parked_orders: int,
+        spans: Spans | None = None,
+        clock: Callable[[], datetime] = now,
+        cache: OrderCache | None = None,
+    ) -> None:
+        self.cache = OrderCache(0) if cache is None else cache
+        self._publisher = publisher
+        self._partitions = partitions
+        self._spans = spans
+        self._committer = BatchCommitter(store, workflow, clock, self.cache)
+        self._parking = Parking(self._committer, max_parked_orders)
 
     async def claim(self, partition: PartitionState) -> None:
         """Claims a partition.
@@ -96,7 +97,7 @@ class BatchProcessor:
                 continue
             updates = [command for command in decoded if not isinstance(command, ReleaseOrder)]
             good.append(delivery)
-            if self.spans is not None:
+            if self._spans is not None:
                 traced |= spans_that_sent(delivery, decoded)
             commands += updates
             sizes.append(len(updates))
@@ -106,7 +107,7 @@ class BatchProcessor:
     def _decode(self, delivery: Delivery, partition: int) -> list[AnyCommand | ReleaseOrder]:
         commands = decode_commands(delivery.body)
         for command in commands:
-            owner = partition_of(command.order_id, self.partitions)
+            owner = partition_of(command.order_id, self._partitions)
             if owner != partition:
                 raise UndecodableMessage(f"a command for partition {owner} came to {partition}")
         return commands
@@ -136,13 +137,13 @@ class BatchProcessor:
         parts = [part for part in committed.received.parts if part.deliveries]
         if not parts:
             return
-        traced = None if self.spans is None else BatchSpans.of(self.spans, committed)
+        traced = None if self._spans is None else BatchSpans.of(self._spans, committed)
         if traced is None:
-            await self.publisher.publish_events(committed.events())
+            await self._publisher.publish_events(committed.events())
         else:
-            await traced.publish_events(self.publisher)
+            await traced.publish_events(self._publisher)
         for reply_to, replies in committed.replies().items():
-            await self.publisher.reply(reply_to, replies)
+            await self._publisher.reply(reply_to, replies)
         for part in parts:
             await part.deliveries[-1].acknowledge_through()
         if traced is not None:
