@@ -28,13 +28,16 @@
  * @property {boolean} active
  * @property {string} created_at
  * @property {string} updated_at
+ * @property {string|null} due_at
+ * @property {string|null} eta  By the newest estimate.
+ * @property {boolean} overdue  It is open and its `due_at` has passed.
  * @property {{type: string, id: string}} source
  * @property {Object} metadata
  * @property {string[]} allowed_next
  *
  * @typedef {Object} OrderEvent  A CloudEvent; `data` has the order after the event, and the change.
  * @property {string} id  `<order id>:<version>`
- * @property {string} type  `order.created` or `order.status_changed`
+ * @property {string} type  `order.created`, `order.status_changed` or `order.overdue`
  * @property {string} subject  The order id.
  * @property {string} time
  * @property {Object} data
@@ -251,6 +254,8 @@ export function orderAfter({ data }) {
   return {
     ...{ order_id, merchant_id, ...(customer && { customer }), status, version, active, created_at },
     updated_at: data.recorded_at,
+    // An earlier release of the server does not send them.
+    ...{ due_at: data.due_at ?? null, eta: data.eta ?? null, overdue: data.overdue ?? false },
     source: data.source,
     metadata: data.order_metadata,
     allowed_next: data.allowed_next,

@@ -37,6 +37,9 @@ async def test_create_and_update_answer_with_the_result(spine: Spine) -> None:
         "active": True,
         "created_at": "",
         "updated_at": "",
+        "due_at": None,
+        "eta": None,
+        "overdue": False,
         "source": {"type": "system", "id": "shop"},
         "metadata": {"channel": "web"},
         "allowed_next": ["picked_up", "cancelled"],
@@ -49,6 +52,22 @@ async def test_create_and_update_answer_with_the_result(spine: Spine) -> None:
     assert moved.status == 200
     assert moved.body["order"]["source"] == {"type": "driver", "id": "dora"}
     assert (moved.body["order"]["active"], moved.body["order"]["allowed_next"]) == (False, [])
+
+
+async def test_a_create_says_when_the_order_is_due(spine: Spine) -> None:
+    order_id = uuid4().hex
+    due = ORDER | {"order_id": order_id, "due_at": "2027-03-01T10:00:00.5+02:00"}
+    created = await spine.caller.post("/v1/orders", due, Idempotency_Key="k")
+    moved = await spine.caller.post(f"/v1/orders/{order_id}/updates", {"status": "picked_up"})
+    for answer in (created, moved):
+        order = answer.body["order"]
+        assert (order["due_at"], order["eta"], order["overdue"]) == ("2027-03-01T08:00:00.500Z", None, False)
+    again = await spine.caller.post("/v1/orders", due, Idempotency_Key="k")
+    assert (again.status, again.body["outcome"]) == (201, "duplicate")
+    other = await spine.caller.post("/v1/orders", ORDER | {"order_id": order_id}, Idempotency_Key="k")
+    assert other.body["type"] == "/problems/idempotency-key-reused"
+    refused = await spine.caller.post("/v1/orders", ORDER | {"due_at": "2027-03-01T10:00:00"})
+    assert [error["pointer"] for error in refused.body["errors"]] == ["/due_at"]
 
 
 async def test_respond_async_is_accepted_with_the_place_of_the_outcome(spine: Spine) -> None:

@@ -78,6 +78,9 @@ def as_row(order: dict[str, Any]) -> dict[str, str]:
         "active": "true" if order["active"] else "false",
         "created_at": order["created_at"],
         "updated_at": order["updated_at"],
+        "due_at": order["due_at"] or "",
+        "eta": order["eta"] or "",
+        "overdue": "true" if order["overdue"] else "false",
         **{f"source_{name}": value for name, value in order["source"].items()},
         "metadata": orjson.dumps(order["metadata"]).decode(),
     }

@@ -36,7 +36,9 @@ def as_row(order: dict[str, Any]) -> dict[str, Any]:
         customer = order["customer"]
         row |= {"customer_name": customer["name"], "customer_contact_ref": customer["contact_ref"]}
     row |= {name: order[name] for name in ("status", "version", "active")}
-    row |= {name: datetime.fromisoformat(order[name]) for name in ("created_at", "updated_at")}
+    times = ("created_at", "updated_at", "due_at", "eta")
+    row |= {name: order[name] and datetime.fromisoformat(order[name]) for name in times}
+    row["overdue"] = order["overdue"]
     row |= {f"source_{name}": value for name, value in order["source"].items()}
     return row | {"metadata": order["metadata"]}
 
@@ -69,7 +71,9 @@ async def test_a_parquet_file_says_what_it_is(query: QueryClient) -> None:
     assert schema.field("version").type == pa.int64()
     assert schema.field("active").type == pa.bool_()
     assert {schema.field(name).type for name in ("order_id", "status", "metadata")} == {pa.string()}
-    assert not any(field.nullable for field in schema)
+    assert schema.field("due_at").type == schema.field("eta").type == pa.timestamp("ms", tz="UTC")
+    assert schema.field("overdue").type == pa.bool_()
+    assert [field.name for field in schema if field.nullable] == ["due_at", "eta"]
 
 
 async def test_an_empty_list_is_a_file_with_columns(query: QueryClient) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from query_stack import START, QueryClient, World, running_query, token
 
 from tracking_shared.contracts.documents import EventDocument
-from tracking_shared.contracts.timestamps import format_time
+from tracking_shared.contracts.timestamps import format_optional_time, format_time
 from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
 
 ORDERS = count()
@@ -51,6 +51,9 @@ def folded(history: list[EventDocument], at: datetime) -> dict[str, Any] | None:
             "version": order["version"] + 1,
             "status": event["status"],
             "updated_at": format_time(event["recorded_at"]),
+            "due_at": format_optional_time(event.get("due_at")),
+            "eta": format_optional_time(event.get("eta")),
+            "overdue": event.get("overdue", False),
             "source": event["source"],
             "metadata": order["metadata"] | event["metadata"],
             "active": DEFAULT_WORKFLOW.is_active(event["status"]),

@@ -49,8 +49,12 @@ EVENT = EventDocument(
     created_at=TIME,
     metadata={},
     order_metadata={},
+    due_at=TIME,
+    eta=TIME,
+    announced_due_at=TIME,
+    overdue=True,
 )
-ORDER = project(EVENT)
+ORDER = project(EVENT) | project(EVENT | {"overdue": False})
 
 
 def hints(shape: Any) -> Names:
@@ -132,6 +136,10 @@ OF_TOKEN = "it comes from the token"
 CONSTANT = "it is the same in all changes of the order, whose id the request names"
 BY_STATUS = "it follows from the status"
 FROM_HERE = "the installation that loads the file assigns its own"
+SWEPT = "order-state keeps it, so that a due time has one `order.overdue`"
+INDEXED = "it is the key of an index, made of `partition` and `due_at`"
+NOT_YET = "the console does not show it yet"
+ESTIMATED = "an estimate is an event of its own, which a new order does not have yet"
 
 EXEMPT: dict[str, dict[str, str]] = {
     "the request that creates an order": {
@@ -142,6 +150,8 @@ EXEMPT: dict[str, dict[str, str]] = {
         "updated_at": STAMPED,
         "source": OF_TOKEN,
         "partition": INTERNAL,
+        "eta": ESTIMATED,
+        "overdue": DECIDED,
     },
     "the command that creates an order": {
         "status": CREATED,
@@ -150,7 +160,10 @@ EXEMPT: dict[str, dict[str, str]] = {
         "created_at": STAMPED,
         "updated_at": STAMPED,
         "partition": "it follows from the queue",
+        "eta": ESTIMATED,
+        "overdue": DECIDED,
     },
+    "the event document": {"due_key": INDEXED},
     "the shape of a history item": {
         "_id": CONSTANT,
         "merchant_id": CONSTANT,
@@ -164,8 +177,10 @@ EXEMPT: dict[str, dict[str, str]] = {
         "active": BY_STATUS,
         "source": OF_TOKEN,
         "partition": INTERNAL,
+        "eta": ESTIMATED,
+        "overdue": DECIDED,
     },
-    "the console": {"partition": INTERNAL},
+    "the console": {"partition": INTERNAL, **dict.fromkeys(("due_at", "eta", "overdue"), NOT_YET)},
 }
 EXEMPT["the history item"] = EXEMPT["the shape of a history item"]
 EXEMPT["the fields that are loaded of an exported order"] = EXEMPT["the columns that are loaded"]
@@ -173,6 +188,8 @@ EXEMPT |= {
     site: {"partition": INTERNAL}
     for site in SITES.keys() - EXEMPT.keys() - {"the event document", "the order of an event"}
 }
+for _site in SITES.keys() - {"the event document", "the order of an event"}:
+    EXEMPT[_site] = EXEMPT[_site] | {"announced_due_at": SWEPT, "due_key": INDEXED}
 
 
 def names_of(field: str, site: str) -> Names:

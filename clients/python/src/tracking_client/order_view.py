@@ -193,6 +193,10 @@ def order_after(event: Document) -> Document:
     order |= {name: data[name] for name in ("status", "version", "active", "created_at")}
     return order | {
         "updated_at": data["recorded_at"],
+        # An earlier release of the server does not send them.
+        "due_at": data.get("due_at"),
+        "eta": data.get("eta"),
+        "overdue": data.get("overdue", False),
         "source": data["source"],
         "metadata": data["order_metadata"],
         "allowed_next": data["allowed_next"],

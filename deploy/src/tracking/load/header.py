@@ -17,6 +17,7 @@ COLUMNS = (
     "occurred_at",
     "created_at",
     "updated_at",
+    "due_at",
     "metadata",
     "expected_version",
     "update_id",

@@ -17,14 +17,14 @@ from tracking.load.times import instant_of, with_offset
 from tracking_shared.contracts.identifiers import content_update_id
 from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW, Workflow
 
-_TIMES = ("occurred_at", "created_at", "updated_at")
+_TIMES = ("occurred_at", "created_at", "updated_at", "due_at")
 _TRIMMED = frozenset(
     {"op", "order_id", "merchant_id", "status", "update_id", "expected_version", "metadata", *_TIMES}
 )
 """Names and contacts keep their blanks."""
 
 _ORDER_FIELDS = frozenset(
-    {"order_id", "merchant_id", "customer", "status", "metadata", "created_at", "updated_at"}
+    {"order_id", "merchant_id", "customer", "status", "metadata", "created_at", "updated_at", "due_at"}
 )
 """The fields that are loaded of an exported order. The others are derived, or of its installation."""
 
@@ -108,7 +108,8 @@ def operations_of(fields: Operation, options: ReadOptions, column_name: ColumnNa
     Raises:
         UnreadableRecord: they are no operation, or a time cannot be read.
     """
-    fields = dict(fields)
+    # Exports say that there is no due time; the derived update id must be that of a file without it.
+    fields = {name: value for name, value in fields.items() if name != "due_at" or value is not None}
     for name in _TIMES:
         if isinstance(fields.get(name), str):
             fields[name] = with_offset(fields[name], options.zone, column_name(name))
@@ -124,6 +125,7 @@ def operations_of(fields: Operation, options: ReadOptions, column_name: ColumnNa
     if "customer" not in fields:
         # Files of updates often repeat the merchant; an update has no such field.
         fields.pop("merchant_id", None)
+        fields.pop("due_at", None)
         return [_plain(fields, updated)]
     if "merchant_id" not in fields:
         raise unreadable(
@@ -146,7 +148,9 @@ def _create_and_reach(
     status = fields["status"]
     time = fields.get("occurred_at") or updated
     create: Operation = {
-        name: fields[name] for name in ("order_id", "merchant_id", "customer", "metadata") if name in fields
+        name: fields[name]
+        for name in ("order_id", "merchant_id", "customer", "due_at", "metadata")
+        if name in fields
     }
     create_time = created or (time if status == workflow.initial else None)
     create |= {"op": "create"} | ({"occurred_at": create_time} if create_time else {})

@@ -17,6 +17,9 @@ CREATED_ORDER: Example = {
     "active": True,
     "created_at": "2026-03-02T08:15:00.123Z",
     "updated_at": "2026-03-02T08:15:00.123Z",
+    "due_at": "2026-03-04T17:00:00.000Z",
+    "eta": None,
+    "overdue": False,
     "source": SHOP,
     "metadata": {},
     "allowed_next": ["picked_up", "cancelled"],
@@ -33,6 +36,7 @@ PICKED_UP_ORDER: Example = CREATED_ORDER | {
 
 CREATED_CHANGE: Example = {
     "version": 1,
+    "type": "order.created",
     "status": "created",
     "previous_status": None,
     "update_id": "order-1001",
@@ -40,12 +44,14 @@ CREATED_CHANGE: Example = {
     "occurred_at": None,
     "received_at": "2026-03-02T08:15:00.119Z",
     "recorded_at": CREATED_ORDER["updated_at"],
+    **{name: CREATED_ORDER[name] for name in ("due_at", "eta", "overdue")},
     "metadata": {},
 }
 """An item of the history."""
 
 PICKED_UP_CHANGE: Example = {
     "version": 2,
+    "type": "order.status_changed",
     "status": "picked_up",
     "previous_status": "created",
     "update_id": "pickup-1",
@@ -53,6 +59,7 @@ PICKED_UP_CHANGE: Example = {
     "occurred_at": "2026-03-02T09:39:58.000Z",
     "received_at": "2026-03-02T09:40:12.451Z",
     "recorded_at": PICKED_UP_ORDER["updated_at"],
+    **{name: PICKED_UP_ORDER[name] for name in ("due_at", "eta", "overdue")},
     "metadata": {"van": "B-17"},
 }
 
@@ -64,7 +71,8 @@ PICKED_UP_EVENT_DATA: Example = {
     "previous_status": "created",
     **{name: PICKED_UP_ORDER[name] for name in ("active", "allowed_next")},
     **{name: PICKED_UP_CHANGE[name] for name in _OF_CHANGE},
-    "created_at": PICKED_UP_ORDER["created_at"],
+    **{name: PICKED_UP_ORDER[name] for name in ("created_at", "due_at", "eta", "overdue")},
+    "previous_overdue": False,
     "source": DRIVER,
     "metadata": PICKED_UP_CHANGE["metadata"],
     "order_metadata": PICKED_UP_ORDER["metadata"],

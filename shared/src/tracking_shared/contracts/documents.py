@@ -5,7 +5,7 @@ beside what changed). So an order is the projection of its newest event, the ord
 the projection of the newest event before, and a reader of the log needs no second look-up.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Literal, NotRequired
 
 from typing_extensions import TypedDict
@@ -14,6 +14,9 @@ from tracking_shared.contracts.access import SourceType
 from tracking_shared.contracts.timestamps import UNIX_EPOCH
 
 Metadata = dict[str, Any]
+
+EventType = Literal["order.created", "order.status_changed", "order.overdue"]
+"""What an event tells of its order."""
 
 
 class SourceDocument(TypedDict):
@@ -44,6 +47,17 @@ class OrderDocument(TypedDict):
     source: SourceDocument
     metadata: Metadata
     partition: int
+    due_at: NotRequired[datetime]
+    """When it is due. Not there, like every optional time below: none."""
+    eta: NotRequired[datetime]
+    """When it is expected."""
+    overdue: NotRequired[bool]
+    """True from `order.overdue` until the order is final or is due later. Not there: false."""
+    announced_due_at: NotRequired[datetime]
+    """The latest `due_at` that had its `order.overdue`; there is none for an earlier one any more."""
+    due_key: NotRequired[int]
+    """`due_key` of partition and `due_at`, while `order.overdue` is still to come for it: the index by which
+    the owner of the partition finds it."""
 
 
 class EventDocument(TypedDict):
@@ -73,6 +87,15 @@ class EventDocument(TypedDict):
     created_at: datetime
     metadata: Metadata
     order_metadata: Metadata
+    type: NotRequired[EventType]
+    """Not there: the order was created, or its status changed (`event_type`)."""
+    due_at: NotRequired[datetime]
+    """Of the order after it, like the three below."""
+    eta: NotRequired[datetime]
+    overdue: NotRequired[bool]
+    announced_due_at: NotRequired[datetime]
+    previous_overdue: NotRequired[bool]
+    """Whether the order was overdue before it. Not there: false."""
     traceparent: NotRequired[str]
 
 
@@ -220,6 +243,24 @@ def position_key(partition: int, seq: int) -> int:
     return partition * (MAX_SEQ + 1) + seq
 
 
+MAX_DUE_MS = 2**43 - 1
+"""In the year 2248, later than any time that is taken from outside. With 1,024 partitions a key stays below
+2**53."""
+
+
+def due_key(partition: int, due_at: datetime) -> int:
+    """The partition and the time in one number, for one index: the times of a partition are a range of it.
+    Those before 1970 are taken for 1970.
+    """
+    milliseconds = (due_at - UNIX_EPOCH) // timedelta(milliseconds=1)
+    return partition * (MAX_DUE_MS + 1) + min(max(milliseconds, 0), MAX_DUE_MS)
+
+
+def event_type(event: EventDocument) -> EventType:
+    """What an event tells."""
+    return event.get("type") or ("order.created" if event["version"] == 1 else "order.status_changed")
+
+
 def update_key(order_id: str, update_id: str) -> str:
     """`_id` of an outcome. No identifier holds a slash, so two pairs never share a key."""
     return f"{order_id}/{update_id}"
@@ -272,7 +313,7 @@ def horizon_of(partition: PartitionDocument) -> datetime:
 
 def project(event: EventDocument) -> OrderDocument:
     """The order as it stands after `event`."""
-    return {
+    order: OrderDocument = {
         "_id": event["order_id"],
         "merchant_id": event["merchant_id"],
         "customer": event["customer"],
@@ -285,3 +326,18 @@ def project(event: EventDocument) -> OrderDocument:
         "metadata": event["order_metadata"],
         "partition": event["partition"],
     }
+    if "eta" in event:
+        order["eta"] = event["eta"]
+    if "due_at" in event:
+        _project_due_time(event, order)
+    return order
+
+
+def _project_due_time(event: EventDocument, order: OrderDocument) -> None:
+    order["due_at"] = event["due_at"]
+    if "announced_due_at" in event:
+        order["announced_due_at"] = event["announced_due_at"]
+    if event.get("overdue"):
+        order["overdue"] = True
+    elif event["active"]:
+        order["due_key"] = due_key(event["partition"], event["due_at"])

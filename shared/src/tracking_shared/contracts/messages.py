@@ -10,9 +10,11 @@ from tracking_shared.contracts.cursors import MAX_CURSOR_CHARACTERS
 from tracking_shared.contracts.documents import (
     CustomerDocument,
     EventDocument,
+    EventType,
     Metadata,
     OrderDocument,
     SourceDocument,
+    event_type,
 )
 from tracking_shared.contracts.identifiers import Identifier, Subject
 from tracking_shared.contracts.problems import CATALOGUE
@@ -71,6 +73,12 @@ class OrderView(TypedDict):
     created_at: TimeText
     updated_at: TimeText
     """When its newest change was recorded."""
+    due_at: TimeText | None
+    """When it is due; `null`: no such time was given."""
+    eta: TimeText | None
+    """When it is expected, by the newest estimate."""
+    overdue: bool
+    """True: it is open and its `due_at` has passed."""
     source: SourceView
     metadata: Metadata
     """Of all its updates together; the newest value of a key counts."""
@@ -103,6 +111,14 @@ class EventData(TypedDict):
     """When it was decided; within one order this never runs backwards."""
     created_at: TimeText
     """When the order was created."""
+    due_at: TimeText | None
+    """When the order is due; `null`: no such time was given."""
+    eta: TimeText | None
+    """When the order is expected, by the newest estimate."""
+    overdue: bool
+    """True: the order is open and its `due_at` has passed."""
+    previous_overdue: bool
+    """`overdue` before this change."""
     source: SourceView
     metadata: Metadata
     """Of this update alone."""
@@ -120,7 +136,8 @@ class CloudEvent(TypedDict):
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:\-]{0,63}:[1-9]\d*$", examples=["o-1:2"])]
     """Order id and version."""
     source: Literal["/orders"]
-    type: Literal["order.created", "order.status_changed"]
+    type: EventType
+    """`order.overdue`: the `due_at` of an open order has passed. There is one for each `due_at`."""
     subject: Identifier
     """The order id."""
     time: TimeText
@@ -187,6 +204,9 @@ def order_view(order: OrderDocument, workflow: Workflow, *, with_customer: bool)
         "active": order["active"],
         "created_at": format_time(order["created_at"]),
         "updated_at": format_time(order["updated_at"]),
+        "due_at": format_optional_time(order.get("due_at")),
+        "eta": format_optional_time(order.get("eta")),
+        "overdue": order.get("overdue", False),
         "source": source_view(order["source"], with_customer=with_customer),
         "metadata": order["metadata"],
         "allowed_next": list(workflow.allowed_next(order["status"])),
@@ -203,6 +223,7 @@ def history_item(event: EventDocument, *, with_customer: bool) -> dict[str, Any]
     """One line of an order's history, with or without personal data."""
     return {
         "version": event["version"],
+        "type": event_type(event),
         "status": event["status"],
         "previous_status": event["previous_status"],
         "update_id": event["update_id"],
@@ -210,6 +231,9 @@ def history_item(event: EventDocument, *, with_customer: bool) -> dict[str, Any]
         "occurred_at": format_optional_time(event["occurred_at"]),
         "received_at": format_time(event["received_at"]),
         "recorded_at": format_time(event["recorded_at"]),
+        "due_at": format_optional_time(event.get("due_at")),
+        "eta": format_optional_time(event.get("eta")),
+        "overdue": event.get("overdue", False),
         "metadata": event["metadata"],
     }
 
@@ -223,7 +247,7 @@ def cloud_event(event: EventDocument, workflow: Workflow) -> CloudEvent:
         "specversion": "1.0",
         "id": f"{event['order_id']}:{event['version']}",
         "source": "/orders",
-        "type": "order.created" if event["version"] == 1 else "order.status_changed",
+        "type": event_type(event),
         "subject": event["order_id"],
         "time": format_time(event["recorded_at"]),
         "datacontenttype": "application/json",
@@ -250,6 +274,10 @@ def _event_data(event: EventDocument, workflow: Workflow) -> EventData:
         "received_at": format_time(event["received_at"]),
         "recorded_at": format_time(event["recorded_at"]),
         "created_at": format_time(event["created_at"]),
+        "due_at": format_optional_time(event.get("due_at")),
+        "eta": format_optional_time(event.get("eta")),
+        "overdue": event.get("overdue", False),
+        "previous_overdue": event.get("previous_overdue", False),
         "source": source_view(event["source"], with_customer=True),
         "metadata": event["metadata"],
         "order_metadata": event["order_metadata"],

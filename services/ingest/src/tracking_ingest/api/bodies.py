@@ -150,6 +150,8 @@ class CreateBody(_Body):
     order_id: Identifier | None = None
     merchant_id: Identifier
     customer: CustomerBody
+    due_at: Timestamp | None = None
+    """When it is due: at any time, also in the past."""
 
 
 class UpdateBody(_Body):

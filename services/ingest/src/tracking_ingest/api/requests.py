@@ -132,20 +132,24 @@ class CommandFactory:
             raise ProblemError.of(insufficient_scope(detail, "orders:write"))
         name, contact_ref = body.customer.name, body.customer.contact_ref
         customer = Customer.model_construct(name=name, contact_ref=canonical_form(contact_ref))
+        # As it was sent: earlier releases store it so, and must agree on what a repeat is.
+        content: dict[str, Any] = {"merchant_id": body.merchant_id, "customer": [name, contact_ref]}
+        if body.due_at is not None:
+            content["due_at"] = body.due_at
         return CreateOrder.model_construct(
             op="create",
             update_id=update_id,
             order_id=order_id,
             merchant_id=body.merchant_id,
             customer=customer,
+            due_at=body.due_at,
             metadata=body.metadata,
             occurred_at=body.occurred_at,
             fingerprint=fingerprint_of(
                 "create",
                 occurred_at=body.occurred_at,
                 metadata=body.metadata,
-                # As it was sent: earlier releases store it so, and must agree on what a repeat is.
-                body={"merchant_id": body.merchant_id, "customer": [name, contact_ref]},
+                body=content,
             ),
             **self._common,
         )

@@ -6,6 +6,7 @@ from typing import cast
 
 import orjson
 
+from tracking_order_state.domain.due_times import due_fields
 from tracking_shared.contracts.commands import AnyCommand, CreateOrder, UpdateOrder
 from tracking_shared.contracts.documents import (
     EventDocument,
@@ -106,6 +107,7 @@ def _objection(order: OrderDocument, command: UpdateOrder, workflow: Workflow) -
 
 
 def _created(command: CreateOrder, slot: Slot, workflow: Workflow) -> EventDocument:
+    active = workflow.is_active(workflow.initial)
     return _event(
         command,
         slot,
@@ -114,14 +116,16 @@ def _created(command: CreateOrder, slot: Slot, workflow: Workflow) -> EventDocum
         version=1,
         status=workflow.initial,
         previous_status=None,
-        active=workflow.is_active(workflow.initial),
+        active=active,
         recorded_at=slot.time,
         created_at=slot.time,
         order_metadata=command.metadata,
+        **due_fields(None, active=active, due_at=command.due_at),
     )
 
 
 def _moved(order: OrderDocument, command: UpdateOrder, slot: Slot, workflow: Workflow) -> EventDocument:
+    active = workflow.is_active(command.status)
     return _event(
         command,
         slot,
@@ -130,11 +134,12 @@ def _moved(order: OrderDocument, command: UpdateOrder, slot: Slot, workflow: Wor
         version=order["version"] + 1,
         status=command.status,
         previous_status=order["status"],
-        active=workflow.is_active(command.status),
+        active=active,
         # Replicas' clocks differ a little; within one order recorded time never runs backwards.
         recorded_at=max(slot.time, order["updated_at"]),
         created_at=order["created_at"],
         order_metadata=merge_metadata(order["metadata"], command.metadata),
+        **due_fields(order, active=active),
     )
 
 

@@ -16,8 +16,14 @@ _TYPES = {
     "active": pa.bool_(),
     "created_at": pa.timestamp("ms", tz="UTC"),
     "updated_at": pa.timestamp("ms", tz="UTC"),
+    "due_at": pa.timestamp("ms", tz="UTC"),
+    "eta": pa.timestamp("ms", tz="UTC"),
+    "overdue": pa.bool_(),
 }
 """All others are texts."""
+
+_OPTIONAL = frozenset({"due_at", "eta"})
+"""Columns that an order may have no value for."""
 
 
 class ParquetForm:
@@ -31,7 +37,7 @@ class ParquetForm:
         names = column_names(with_customer=with_customer)
         self._with_customer = with_customer
         self._schema = pa.schema(
-            [pa.field(name, _TYPES.get(name, pa.string()), nullable=False) for name in names]
+            [pa.field(name, _TYPES.get(name, pa.string()), nullable=name in _OPTIONAL) for name in names]
         )
         self._file = _Outbox()
         self._writer = pq.ParquetWriter(self._file, self._schema, compression="snappy")

@@ -18,7 +18,7 @@ from tracking_shared.api_docs.example_order import (
     PICKED_UP_ORDER,
     Example,
 )
-from tracking_shared.contracts.documents import Metadata
+from tracking_shared.contracts.documents import EventType, Metadata
 from tracking_shared.contracts.identifiers import Identifier
 from tracking_shared.contracts.messages import (
     DESCRIBED,
@@ -60,6 +60,8 @@ class HistoryItem(TypedDict):
     """One change of an order."""
 
     version: Version
+    type: EventType
+    """As that of its event."""
     status: StatusText
     previous_status: StatusText | None
     """`null` where the order was created."""
@@ -72,6 +74,12 @@ class HistoryItem(TypedDict):
     """When ingest took the update."""
     recorded_at: TimeText
     """When it was decided."""
+    due_at: TimeText | None
+    """When the order was due after it; `null`: no such time was given."""
+    eta: TimeText | None
+    """When the order was expected after it."""
+    overdue: bool
+    """True: the order was open after it, and its `due_at` had passed."""
     metadata: Metadata
     """Of this update alone."""
 
@@ -124,6 +132,9 @@ CSV = csv_lines(
             ORDER["active"],
             ORDER["created_at"],
             ORDER["updated_at"],
+            ORDER["due_at"],
+            ORDER["eta"],
+            ORDER["overdue"],
             *ORDER["source"].values(),
             orjson.dumps(ORDER["metadata"]).decode(),
         ],
