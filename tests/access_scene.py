@@ -66,6 +66,8 @@ class Scene:
     tokens_used: set[str] = field(default_factory=set)
     first_updates: dict[str, str] = field(default_factory=dict)
     """By order: the update that created it."""
+    referenced: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """By reference, which has the form of an order id here: the merchant and the derived order id."""
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     _numbers: Iterator[int] = field(default_factory=count)
 
@@ -103,11 +105,26 @@ class Scene:
         self.first_updates[f"ord-{name}"] = key
         return await self.call("ingest", "POST", "/v1/orders", token, body, Idempotency_Key=key)
 
-    async def update(self, order_id: str, status: str, token: str) -> Answer:
+    async def refer(self, name: str, merchant: str) -> str:
+        """An order with the reference `ord-name`, and an id that is derived from it."""
+        reference = f"ord-{name}"
+        body = {
+            "merchant_id": merchant,
+            "reference": reference,
+            "customer": {"name": f"nam-{name}", "contact_ref": f"con-{name}"},
+        }
+        created = await self.call("ingest", "POST", "/v1/orders", self.reporter(), body)
+        order_id = str(created.json["order_id"])
+        self.referenced[reference] = (merchant, order_id)
+        for status in ("picked_up", "in_transit"):
+            assert (await self.update(order_id, status, self.reporter())).status == 200
+        return order_id
+
+    async def update(self, order_id: str, status: str, token: str, path: str = "") -> Answer:
         """Reports a status with marks of its own."""
         body = {"status": status, "metadata": {"note": f"met-{self._number()}"}}
         key = f"upd-{self._number()}"
-        path = f"/v1/orders/{order_id}/updates"
+        path = path or f"/v1/orders/{order_id}/updates"
         return await self.call("ingest", "POST", path, token, body, Idempotency_Key=key)
 
     async def live(self, name: str, merchant: str, steps: Sequence[str]) -> str:

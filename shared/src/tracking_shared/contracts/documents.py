@@ -35,6 +35,8 @@ class OrderDocument(TypedDict):
 
     _id: str
     merchant_id: str
+    reference: NotRequired[str]
+    """The merchant's own number for the order. Not there if it has none."""
     customer: CustomerDocument
     status: str
     active: bool
@@ -52,6 +54,7 @@ class EventDocument(TypedDict):
     _id: int
     order_id: str
     merchant_id: str
+    reference: NotRequired[str]
     customer: CustomerDocument
     version: int
     partition: int
@@ -272,7 +275,7 @@ def horizon_of(partition: PartitionDocument) -> datetime:
 
 def project(event: EventDocument) -> OrderDocument:
     """The order as it stands after `event`."""
-    return {
+    order: OrderDocument = {
         "_id": event["order_id"],
         "merchant_id": event["merchant_id"],
         "customer": event["customer"],
@@ -285,3 +288,6 @@ def project(event: EventDocument) -> OrderDocument:
         "metadata": event["order_metadata"],
         "partition": event["partition"],
     }
+    if "reference" in event:
+        order["reference"] = event["reference"]
+    return order

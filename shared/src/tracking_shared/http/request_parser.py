@@ -7,8 +7,9 @@ body would be lost, and what of it comes later be read as the next request.
 """
 
 import re
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import MutableMapping, Sequence
+from typing import Any, Protocol
+from urllib.parse import quote
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
@@ -125,6 +126,12 @@ class UpgradeIgnoringParser:
         """The request is whole, unless only its head has been read, which will be read again."""
         if not self._parser.should_upgrade():
             self._reader.on_message_complete()
+
+
+def path_as_sent(scope: MutableMapping[str, Any]) -> str:
+    """The path of a request, percent-encoded as it came: in `scope["path"]` a `%2F` is a slash already."""
+    raw: bytes | None = scope.get("raw_path")
+    return quote(scope["path"]) if raw is None else raw.decode("ascii", "backslashreplace")
 
 
 _HOST = re.compile(r"(?:\[[0-9A-Fa-fv:.]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::\d*)?")

@@ -110,6 +110,7 @@ def _created(command: CreateOrder, slot: Slot, workflow: Workflow) -> EventDocum
         command,
         slot,
         merchant_id=command.merchant_id,
+        **_referenced(command.reference),
         customer={"name": command.customer.name, "contact_ref": command.customer.contact_ref},
         version=1,
         status=workflow.initial,
@@ -126,6 +127,7 @@ def _moved(order: OrderDocument, command: UpdateOrder, slot: Slot, workflow: Wor
         command,
         slot,
         merchant_id=order["merchant_id"],
+        **_referenced(order.get("reference")),
         customer=order["customer"],
         version=order["version"] + 1,
         status=command.status,
@@ -136,6 +138,11 @@ def _moved(order: OrderDocument, command: UpdateOrder, slot: Slot, workflow: Wor
         created_at=order["created_at"],
         order_metadata=merge_metadata(order["metadata"], command.metadata),
     )
+
+
+def _referenced(reference: str | None) -> dict[str, str]:
+    # Not there instead of null: the index of references holds only orders that have one.
+    return {} if reference is None else {"reference": reference}
 
 
 def _event(command: AnyCommand, slot: Slot, **fields: object) -> EventDocument:

@@ -19,6 +19,9 @@ _TYPES = {
 }
 """All others are texts."""
 
+_OPTIONAL = frozenset({"reference"})
+"""Columns that may be empty."""
+
 
 class ParquetForm:
     """A table with the columns of the CSV, in types of its own: times as UTC in milliseconds."""
@@ -31,7 +34,7 @@ class ParquetForm:
         names = column_names(with_customer=with_customer)
         self._with_customer = with_customer
         self._schema = pa.schema(
-            [pa.field(name, _TYPES.get(name, pa.string()), nullable=False) for name in names]
+            [pa.field(name, _TYPES.get(name, pa.string()), nullable=name in _OPTIONAL) for name in names]
         )
         self._file = _Outbox()
         self._writer = pq.ParquetWriter(self._file, self._schema, compression="snappy")

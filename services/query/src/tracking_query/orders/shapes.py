@@ -118,6 +118,7 @@ CSV = csv_lines(
         [
             ORDER["order_id"],
             ORDER["merchant_id"],
+            ORDER["reference"],
             *ORDER["customer"].values(),
             ORDER["status"],
             ORDER["version"],
