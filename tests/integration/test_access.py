@@ -20,7 +20,7 @@ from fastapi.routing import iter_route_contexts
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from access_scene import PARQUET, Marks, Scene, Truth, Viewer, marks, running_scene
+from access_scene import PARQUET, REFERRED, Marks, Scene, Truth, Viewer, marks, running_scene
 from answers import Answer
 from callers import JWT_SECRET, eventually
 from plain_policy import Claims, is_operator, is_shown_people, may, owns
@@ -114,7 +114,7 @@ async def holders(scene: Scene) -> list[Holder]:
         await made("listed", "mrc-other", MOVED),
     )
     for name in ("own", "unlisted", "foreign", "listed"):
-        await scene.refer(name, "mrc-own" if name in ("own", "unlisted") else "mrc-other")
+        await scene.refer(name, "mrc-own" if name in ("own", "unlisted") else "mrc-other", MOVED)
     found: list[Holder] = []
     for role in ROLES[:-1]:
         claims: dict[str, Any] = {"sub": f"drv-{role.name}", "scope": role.scope}
@@ -216,19 +216,26 @@ async def walk_order(scene: Scene, route: Route, holder: Holder, order_id: str) 
 
 def path_of(scene: Scene, route: Route, order_id: str) -> str:
     """The path of the order, or of the one that has its id as a reference."""
-    return route.path.format(order_id=order_id, reference=order_id, merchant_id=scene.referenced[order_id][0])
+    return route.path.format(
+        order_id=order_id,
+        reference=f"%23{order_id.removeprefix('ord-')}",
+        merchant_id=scene.referenced[order_id][0],
+    )
 
 
 async def read_one(scene: Scene, path: str, holder: Holder, order_id: str) -> str:
     answer = await scene.call("query", "GET", path, holder.token)
     if answer.status == 404:
-        unknown = await scene.call("query", "GET", path.replace(order_id, "ord-none"), holder.token)
-        assert alike(answer, order_id) == alike(unknown, "ord-none")
+        name = order_id.removeprefix("ord-")
+        path_of_none = path.replace(order_id, "ord-none").replace(f"%23{name}", "%23none")
+        unknown = await scene.call("query", "GET", path_of_none, holder.token)
+        assert alike(answer, name) == alike(unknown, "none")
         return "404"
     if refusal := refusal_of(answer):
         return refusal
     assert answer.status == 200, answer
-    return shown(DERIVED_ID.sub(order_id.encode(), answer.body), order_id)
+    body = DERIVED_ID.sub(order_id.encode(), answer.body).replace(REFERRED.encode(), b"")
+    return shown(body, order_id)
 
 
 async def walk_outcome(scene: Scene, route: Route, holder: Holder, order_id: str) -> str:
@@ -242,9 +249,12 @@ async def walk_outcome(scene: Scene, route: Route, holder: Holder, order_id: str
     return "sent" if found == "bare" else found
 
 
-def alike(answer: Answer, order_id: str) -> dict[str, Any]:
+def alike(answer: Answer, name: str) -> dict[str, Any]:
     """The answer without what differs between any two."""
-    document = orjson.loads(DERIVED_ID.sub(b"ID", answer.body.replace(order_id.encode(), b"ID")))
+    body = DERIVED_ID.sub(b"ID", answer.body)
+    for text in (f"ord-{name}", f"%23{name}"):
+        body = body.replace(text.encode(), b"ID")
+    document = orjson.loads(body)
     return {name: value for name, value in document.items() if name != "trace_id"}
 
 
