@@ -60,7 +60,7 @@ class ListParameters(Parameters):
                 "Only orders of which a word begins with each of these words, without regard to case and"
                 " accents: order id, merchant, reference, customer reference, name, and who reported the"
                 " newest change. The newest 2,000 that match; a moment behind the changes. Tokens that are"
-                " not shown the customer search order ids and merchants. Not for files."
+                " not shown the customer search order ids, merchants and whole references. Not for files."
             ),
         ),
     ] = None
