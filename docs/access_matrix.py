@@ -145,6 +145,7 @@ def _routes(service: str, kind: Kind, *routes: str) -> Iterator[Route]:
         yield Route(service, method, path, kind)
 
 
+_BY_REFERENCE = "/v1/merchants/{merchant_id}/orders/{reference}"
 _OPERATIONS = ("GET /healthz", "GET /readyz", "GET /metrics")
 _API_PAGES = ("GET /openapi.json", "GET /docs", "GET /docs/{name}")
 _PROBLEM_PAGES = ("GET /problems", "GET /problems/{slug}")
@@ -152,9 +153,9 @@ _CONSOLE = ("GET /console", "GET /console/", "GET /console/config.json", "GET /c
 
 ROUTES: tuple[Route, ...] = (
     *_routes("ingest", "create", "POST /v1/orders"),
-    *_routes("ingest", "update", "POST /v1/orders/{order_id}/updates"),
+    *_routes("ingest", "update", "POST /v1/orders/{order_id}/updates", f"POST {_BY_REFERENCE}/updates"),
     *_routes("ingest", "batch", "POST /v1/batch"),
-    *_routes("ingest", "order", "GET /v1/orders/{order_id}"),
+    *_routes("ingest", "order", "GET /v1/orders/{order_id}", f"GET {_BY_REFERENCE}"),
     *_routes("ingest", "outcome", "GET /v1/updates/{order_id}/{update_id}"),
     *_routes("ingest", "open", *_OPERATIONS, *_API_PAGES),
     *_routes(
@@ -163,6 +164,9 @@ ROUTES: tuple[Route, ...] = (
         "GET /v1/orders/{order_id}",
         "GET /v1/orders/{order_id}/history",
         "GET /v1/orders/{order_id}/updates",
+        f"GET {_BY_REFERENCE}",
+        f"GET {_BY_REFERENCE}/history",
+        f"GET {_BY_REFERENCE}/updates",
     ),
     *_routes("query", "outcome", "GET /v1/updates/{order_id}/{update_id}"),
     *_routes(

@@ -35,8 +35,11 @@ STATUSES = ["created", "picked_up", "in_transit", "delivered", "cancelled"]
 
 PARQUET = "application/vnd.apache.parquet"
 
-MARK = re.compile(rb"\b(?:mrc|ord|nam|con|drv|met|upd)-[0-9a-z]+")
-"""Merchant, order, name, contact, whoever reports, metadata, update."""
+MARK = re.compile(rb"\b(?:mrc|ord|r|nam|con|drv|met|upd)-[0-9a-z]+")
+"""Merchant, order, order of a reference, name, contact, whoever reports, metadata, update."""
+
+REFERRED = "byref"
+"""At the end of the names of an order with a reference."""
 
 Marks = frozenset[str]
 
@@ -66,6 +69,8 @@ class Scene:
     tokens_used: set[str] = field(default_factory=set)
     first_updates: dict[str, str] = field(default_factory=dict)
     """By order: the update that created it."""
+    referenced: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """By the order id of a like order: the merchant, and the id of its order with a reference."""
     turn: asyncio.Lock = field(default_factory=asyncio.Lock)
     _numbers: Iterator[int] = field(default_factory=count)
 
@@ -103,11 +108,26 @@ class Scene:
         self.first_updates[f"ord-{name}"] = key
         return await self.call("ingest", "POST", "/v1/orders", token, body, Idempotency_Key=key)
 
-    async def update(self, order_id: str, status: str, token: str) -> Answer:
+    async def refer(self, name: str, merchant: str, steps: Sequence[str]) -> None:
+        """An order with the reference `#name`, and an id that is derived from it."""
+        body = {
+            "merchant_id": merchant,
+            "reference": f"#{name}",
+            "customer": {"name": f"nam-{name}{REFERRED}", "contact_ref": f"con-{name}{REFERRED}"},
+            "metadata": {"note": f"met-{self._number()}"},
+        }
+        key = f"upd-{self._number()}"
+        created = await self.call("ingest", "POST", "/v1/orders", self.reporter(), body, Idempotency_Key=key)
+        order_id = str(created.json["order_id"])
+        self.referenced[f"ord-{name}"] = (merchant, order_id)
+        for status in steps:
+            assert (await self.update(order_id, status, self.reporter())).status == 200
+
+    async def update(self, order_id: str, status: str, token: str, path: str = "") -> Answer:
         """Reports a status with marks of its own."""
         body = {"status": status, "metadata": {"note": f"met-{self._number()}"}}
         key = f"upd-{self._number()}"
-        path = f"/v1/orders/{order_id}/updates"
+        path = path or f"/v1/orders/{order_id}/updates"
         return await self.call("ingest", "POST", path, token, body, Idempotency_Key=key)
 
     async def live(self, name: str, merchant: str, steps: Sequence[str]) -> str:

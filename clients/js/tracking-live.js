@@ -22,6 +22,7 @@
  * @typedef {Object} Order  An order as REST shows it.
  * @property {string} order_id
  * @property {string} merchant_id
+ * @property {string|null} reference  The merchant's own number for the order.
  * @property {{name: string, contact_ref: string}} [customer]  Only for tokens that may see it.
  * @property {string} status
  * @property {number} version
@@ -250,9 +251,9 @@ export class OrderView {
  * @returns {Order}
  */
 export function orderAfter({ data }) {
-  const { order_id, merchant_id, customer, status, version, active, created_at } = data;
+  const { order_id, merchant_id, reference = null, customer, status, version, active, created_at } = data;
   return {
-    ...{ order_id, merchant_id, ...(customer && { customer }), status, version, active, created_at },
+    ...{ order_id, merchant_id, reference, ...(customer && { customer }), status, version, active, created_at },
     updated_at: data.recorded_at,
     // An earlier release of the server does not send them.
     ...{ due_at: data.due_at ?? null, eta: data.eta ?? null, overdue: data.overdue ?? false },

@@ -117,6 +117,7 @@ def order(order_id: str, version: int, status: str = "created", merchant_id: str
     return {
         "order_id": order_id,
         "merchant_id": merchant_id,
+        "reference": f"#{order_id}",
         "customer": {"name": "Ada", "contact_ref": "crm:1"},
         "status": status,
         "version": version,

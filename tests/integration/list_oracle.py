@@ -5,7 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from hypothesis import strategies as st
-from query_stack import CONTACTS, MERCHANTS, START, World, random_world
+from query_stack import CONTACTS, MERCHANTS, REFERENCES, START, World, random_world
 
 from tracking_shared.contracts.access import Grant, reaches, sees_customer
 from tracking_shared.contracts.documents import OrderDocument
@@ -57,6 +57,8 @@ def filters(draw: st.DrawFn) -> Pairs:
     pairs += [("merchant_id", merchant) for merchant in draw(st.lists(merchants, max_size=3))]
     if draw(st.integers(0, 3)) == 0:
         pairs.append(("customer_ref", draw(st.sampled_from([*CONTACTS, "+1"]))))
+    if draw(st.integers(0, 3)) == 0:
+        pairs.append(("reference", draw(st.sampled_from([*REFERENCES, "#9"]))))
     if draw(st.booleans()):
         pairs.append(("active", draw(st.sampled_from(["true", "false"]))))
     for name in ("created", "updated"):
@@ -74,6 +76,7 @@ def matches(order: OrderDocument, pairs: Pairs, grant: Grant) -> bool:
 
     checks: dict[str, Callable[[str], bool]] = {
         "customer_ref": lambda value: order["customer"]["contact_ref"] == value,
+        "reference": lambda value: order.get("reference") == value,
         "active": lambda value: order["active"] is (value == "true"),
         "created_from": lambda value: order["created_at"] >= datetime.fromisoformat(value),
         "created_to": lambda value: order["created_at"] < datetime.fromisoformat(value),

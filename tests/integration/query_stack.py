@@ -37,6 +37,7 @@ SECRET = "a-secret-of-the-query-tests-0123456789"
 PARTITIONS = 4
 MERCHANTS = [f"m-{number}" for number in range(5)]
 CONTACTS = [f"+49 30 {number}" for number in range(20)]
+REFERENCES = ["#1000", "#1001", "WH/OUT/00012", "ä 7"]
 START = datetime(2026, 3, 1, 8, tzinfo=UTC)
 
 
@@ -78,6 +79,9 @@ class World:
             "metadata": metadata,
             "order_metadata": (order["metadata"] if order else {}) | metadata,
         }
+        reference = (order or created).get("reference")
+        if reference is not None:
+            event["reference"] = reference
         self.events.append(event)
         self.orders[order_id] = project(event)
         return event
@@ -88,6 +92,7 @@ def new_order(random_: random.Random) -> dict[str, Any]:
     return {
         "merchant_id": random_.choice(MERCHANTS),
         "customer": {"name": f"Customer {number}", "contact_ref": CONTACTS[number]},
+        "reference": REFERENCES[number % 4] if number % 2 else None,
     }
 
 

@@ -1,6 +1,7 @@
 """Who gets what: every role on every route, and a crowd of whom nobody may receive anything too much."""
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
@@ -19,7 +20,7 @@ from fastapi.routing import iter_route_contexts
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from access_scene import PARQUET, Marks, Scene, Truth, Viewer, marks, running_scene
+from access_scene import PARQUET, REFERRED, Marks, Scene, Truth, Viewer, marks, running_scene
 from answers import Answer
 from callers import JWT_SECRET, eventually
 from plain_policy import Claims, is_operator, is_shown_people, may, owns
@@ -43,6 +44,7 @@ from tracking_shared.settings import Settings
 UNSET: dict[str, Any] = {"amqp_url": "amqp://x", "mongodb_url": "mongodb://x", "jwt_secret": "unused" * 6}
 NOTHING: Any = None
 MOVED = ("picked_up", "in_transit")
+DERIVED_ID = re.compile(rb"r-[a-z2-7]{26}")
 LISTED = ("application/json", "text/csv", "application/x-ndjson", PARQUET)
 
 
@@ -111,6 +113,8 @@ async def holders(scene: Scene) -> list[Holder]:
         await made("foreign", "mrc-other", MOVED),
         await made("listed", "mrc-other", MOVED),
     )
+    for name in ("own", "unlisted", "foreign", "listed"):
+        await scene.refer(name, "mrc-own" if name in ("own", "unlisted") else "mrc-other", MOVED)
     found: list[Holder] = []
     for role in ROLES[:-1]:
         claims: dict[str, Any] = {"sub": f"drv-{role.name}", "scope": role.scope}
@@ -118,7 +122,9 @@ async def holders(scene: Scene) -> list[Holder]:
         if role.has_merchants:
             claims["merchants"] = ["mrc-own"]
         if role.has_orders:
-            claims["orders"] = [own, f"ord-new{role.name}"] + ([listed] if role.has_merchants else [])
+            granted = [own, *([listed] if role.has_merchants else [])]
+            claims["orders"] = [*granted, *(scene.referenced[each][1] for each in granted)]
+            claims["orders"].append(f"ord-new{role.name}")
             hidden = (foreign, unlisted, *([listed] if role.has_merchants else []))
         new = (f"new{role.name}", "mrc-own")
         strange = (f"strange{role.name}", "mrc-own" if role.has_orders else "mrc-other")
@@ -205,19 +211,31 @@ async def walk_open(scene: Scene, route: Route, holder: Holder, _order_id: str) 
 
 
 async def walk_order(scene: Scene, route: Route, holder: Holder, order_id: str) -> str:
-    return await read_one(scene, route.path.format(order_id=order_id), holder, order_id)
+    return await read_one(scene, path_of(scene, route, order_id), holder, order_id)
+
+
+def path_of(scene: Scene, route: Route, order_id: str) -> str:
+    """The path of the order, or of the one that has its id as a reference."""
+    return route.path.format(
+        order_id=order_id,
+        reference=f"%23{order_id.removeprefix('ord-')}",
+        merchant_id=scene.referenced[order_id][0],
+    )
 
 
 async def read_one(scene: Scene, path: str, holder: Holder, order_id: str) -> str:
     answer = await scene.call("query", "GET", path, holder.token)
     if answer.status == 404:
-        unknown = await scene.call("query", "GET", path.replace(order_id, "ord-none"), holder.token)
-        assert alike(answer, order_id) == alike(unknown, "ord-none")
+        name = order_id.removeprefix("ord-")
+        path_of_none = path.replace(order_id, "ord-none").replace(f"%23{name}", "%23none")
+        unknown = await scene.call("query", "GET", path_of_none, holder.token)
+        assert alike(answer, name) == alike(unknown, "none")
         return "404"
     if refusal := refusal_of(answer):
         return refusal
     assert answer.status == 200, answer
-    return shown(answer.body, order_id)
+    body = DERIVED_ID.sub(order_id.encode(), answer.body).replace(REFERRED.encode(), b"")
+    return shown(body, order_id)
 
 
 async def walk_outcome(scene: Scene, route: Route, holder: Holder, order_id: str) -> str:
@@ -231,9 +249,12 @@ async def walk_outcome(scene: Scene, route: Route, holder: Holder, order_id: str
     return "sent" if found == "bare" else found
 
 
-def alike(answer: Answer, order_id: str) -> dict[str, Any]:
+def alike(answer: Answer, name: str) -> dict[str, Any]:
     """The answer without what differs between any two."""
-    document = orjson.loads(answer.body.replace(order_id.encode(), b"ID"))
+    body = DERIVED_ID.sub(b"ID", answer.body)
+    for text in (f"ord-{name}", f"%23{name}"):
+        body = body.replace(text.encode(), b"ID")
+    document = orjson.loads(body)
     return {name: value for name, value in document.items() if name != "trace_id"}
 
 
@@ -300,8 +321,9 @@ async def walk_create(scene: Scene, _route: Route, holder: Holder, order_id: str
     return refusal_of(answer) or written(answer, holder)
 
 
-async def walk_update(scene: Scene, _route: Route, holder: Holder, order_id: str) -> str:
-    answer = await scene.update(order_id, "in_transit", holder.token or "")
+async def walk_update(scene: Scene, route: Route, holder: Holder, order_id: str) -> str:
+    path = path_of(scene, route, order_id)
+    answer = await scene.update(order_id, "in_transit", holder.token or "", path)
     return refusal_of(answer) or written(answer, holder)
 
 

@@ -3,6 +3,7 @@
 import asyncio
 
 import pytest
+
 from broker_tap import tap_broker
 from servers import Broker
 from tracking_shared.messaging.connection import Connection, connect

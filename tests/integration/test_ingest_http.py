@@ -31,6 +31,7 @@ async def test_create_and_update_answer_with_the_result(spine: Spine) -> None:
     assert order | {"created_at": "", "updated_at": ""} == {
         "order_id": order_id,
         "merchant_id": "m-1",
+        "reference": None,
         "customer": {"name": "Ada", "contact_ref": "crm-1"},
         "status": "created",
         "version": 1,

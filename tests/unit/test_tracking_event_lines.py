@@ -28,6 +28,13 @@ def test_a_line_says_what_a_person_wants_to_know() -> None:
     )
 
 
+def test_an_order_has_the_name_that_its_merchant_gave_it() -> None:
+    named = {"data": EVENT["data"] | {"reference": "WH/OUT/00012\u202e"}}
+    assert "WH/OUT/00012\\u202e" in event_line(named).plain
+    assert "o-1" not in event_line(named).plain
+    assert "o-1" in event_line({"data": EVENT["data"] | {"reference": None}}).plain
+
+
 @pytest.mark.parametrize(
     ("occurred_at", "said"),
     [

@@ -7,7 +7,7 @@
 import { Refusal, Unreachable } from "./api.js";
 import { byId, h, icon, setText, toast } from "./dom.js";
 import { field } from "./filter_form.js";
-import { byProgress, statusIcon, statusName } from "./format.js";
+import { byProgress, orderName, statusIcon, statusName } from "./format.js";
 import { problemView } from "./problem.js";
 
 /** Requests for the outcome of an accepted update, one a second. */
@@ -176,13 +176,13 @@ export class UpdateForm {
     const status = chosen ?? data.get("status");
     const body = { status, occurred_at: occurredAt(data), metadata: notes.metadata };
     if (data.get("guarded")) body.expected_version = this.#version;
-    const { order_id } = this.#use.order();
-    const result = await submit(form, this.#use.api, `/v1/orders/${encodeURIComponent(order_id)}/updates`, body);
+    const order = this.#use.order();
+    const result = await submit(form, this.#use.api, `/v1/orders/${encodeURIComponent(order.order_id)}/updates`, body);
     this.#use.sent(result);
     if (!result) return;
     if (result.outcome === "rejected") form.querySelector(".answer").replaceChildren(problemView(new Refusal(result.problem)));
     else {
-      toast(`${order_id}: ${statusName(status)}`);
+      toast(`${orderName(order)}: ${statusName(status)}`);
       this.close();
     }
   }
@@ -211,7 +211,7 @@ export class CreateDialog {
         "div",
         { class: "pair" },
         field("Merchant", h("input", { name: "merchant_id", required: true, list: "known-merchants", value: merchants.length === 1 ? merchants[0] : null, autocomplete: "off", maxlength: 64 })),
-        field("Order id", h("input", { name: "order_id", autocomplete: "off", maxlength: 64 }), "Empty: one is made."),
+        field("Reference", h("input", { name: "reference", autocomplete: "off", maxlength: 64 }), "The merchant’s own number for the order."),
       ),
       h(
         "div",
@@ -219,7 +219,12 @@ export class CreateDialog {
         field("Customer’s name", h("input", { name: "name", required: true, autocomplete: "off", maxlength: 200 })),
         field("Contact or reference", h("input", { name: "contact_ref", required: true, autocomplete: "off", maxlength: 128 })),
       ),
-      occurredField(),
+      h(
+        "div",
+        { class: "pair" },
+        field("Order id", h("input", { name: "order_id", autocomplete: "off", maxlength: 64 }), "Empty: one is made."),
+        occurredField(),
+      ),
       notes.element,
       h("div", { class: "answer" }),
       h("div", { class: "form-end" }, h("button", { class: "button", type: "button", onclick: () => this.#dialog.close() }, "Discard"), h("button", { class: "button primary", type: "submit", "data-testid": "create-send" }, "Create this order")),
@@ -240,6 +245,7 @@ export class CreateDialog {
     const body = {
       order_id: data.get("order_id").trim() || undefined,
       merchant_id: data.get("merchant_id").trim(),
+      reference: data.get("reference").trim() || undefined,
       customer: { name: data.get("name").trim(), contact_ref: data.get("contact_ref").trim() },
       occurred_at: occurredAt(data),
       metadata: notes.metadata,
@@ -251,7 +257,7 @@ export class CreateDialog {
       return;
     }
     this.#dialog.close();
-    toast(`${result.order_id} is created`);
+    toast(`${body.reference ?? result.order_id} is created`);
     this.#use.created(result.order_id);
   }
 }

@@ -5,7 +5,7 @@
  */
 
 import { h, icon, setAttribute, setIcon, setText } from "./dom.js";
-import { age, fullTime, statusIcon, statusName, when } from "./format.js";
+import { age, fullTime, orderName, statusIcon, statusName, when } from "./format.js";
 
 /** A changed row is marked for this time, and up to a second more. */
 const CHANGED_MS = 500;
@@ -55,10 +55,10 @@ export function fillRow(row, order, { open, leaving, now, limits }) {
   markOpened(row, open);
   setIcon(parts.statusIcon, statusIcon(order.status));
   setText(parts.status, statusName(order.status));
-  setText(parts.id, order.order_id);
+  setText(parts.id, orderName(order));
   setAttribute(parts.id, "href", `?${new URLSearchParams([["order", order.order_id]])}`);
-  setAttribute(parts.id, "title", `Created ${fullTime(order.created_at)}\nLast change ${fullTime(order.updated_at)}`);
-  setAttribute(parts.box, "aria-label", `Select ${order.order_id}`);
+  setAttribute(parts.id, "title", `${order.reference ? `Order id ${order.order_id}\n` : ""}Created ${fullTime(order.created_at)}\nLast change ${fullTime(order.updated_at)}`);
+  setAttribute(parts.box, "aria-label", `Select ${orderName(order)}`);
   setText(parts.merchant, order.merchant_id);
   setText(parts.customer, order.customer?.name ?? "");
   setText(parts.ref, order.customer?.contact_ref ?? "");

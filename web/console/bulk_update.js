@@ -9,7 +9,7 @@ import { actName, occurredAt, occurredField } from "./actions.js";
 import { newKey } from "./api.js";
 import { announce, h, icon, setText } from "./dom.js";
 import { field } from "./filter_form.js";
-import { byProgress, number, statusName } from "./format.js";
+import { byProgress, number, orderName, statusName } from "./format.js";
 import { problemView } from "./problem.js";
 
 /** Requests for the outcomes of accepted updates, one a second. */
@@ -98,7 +98,7 @@ export class BulkUpdate {
       ),
     );
     this.#ask();
-    if (withReasons) this.#showOutcomes(this.#use.selection.ids.filter((id) => this.#use.selection.reasonOf(id)).map((id) => refusedView(id, this.#use.selection.reasonOf(id))));
+    if (withReasons) this.#showOutcomes(this.#use.selection.ids.filter((id) => this.#use.selection.reasonOf(id)).map((id) => this.#refusedView(id)));
     this.#dialog.showModal();
     parts.status.focus();
   }
@@ -208,8 +208,8 @@ export class BulkUpdate {
     setText(this.#parts.summary, `${summary.join(", ")}.`);
     if (!this.#dialog.open) announce(`${summary.join(", ")}.`);
     this.#showOutcomes([
-      ...refused.map(({ order_id }) => refusedView(order_id, selection.reasonOf(order_id))),
-      ...results.filter(({ outcome }) => outcome !== "rejected").map(({ order_id, outcome }) => goodView(order_id, outcome, status)),
+      ...refused.map(({ order_id }) => this.#refusedView(order_id)),
+      ...results.filter(({ outcome }) => outcome !== "rejected").map(({ order_id, outcome }) => this.#goodView(order_id, outcome, status)),
     ]);
     if (refused.length) this.#ask();
     else this.#finish();
@@ -223,6 +223,18 @@ export class BulkUpdate {
     done.focus();
   }
 
+  #goodView(id, outcome, status) {
+    return outcomeView(id, this.#nameOf(id), outcome, outcome === "accepted" ? `${statusName(status)}: taken, and not decided yet` : statusName(status));
+  }
+
+  #refusedView(id) {
+    return outcomeView(id, this.#nameOf(id), "rejected", this.#use.selection.reasonOf(id));
+  }
+
+  #nameOf(id) {
+    return orderName(this.#orders.find(({ order_id }) => order_id === id) ?? { order_id: id });
+  }
+
   #showOutcomes(views) {
     const { outcomes } = this.#parts;
     outcomes.hidden = !views.length;
@@ -232,17 +244,12 @@ export class BulkUpdate {
 
 const countOf = (orders) => `${number(orders)} order${orders === 1 ? "" : "s"}`;
 
-const goodView = (id, outcome, status) =>
-  outcomeView(id, outcome, outcome === "accepted" ? `${statusName(status)}: taken, and not decided yet` : statusName(status));
-
-const refusedView = (id, reason) => outcomeView(id, "rejected", reason);
-
-function outcomeView(id, outcome, text) {
+function outcomeView(id, name, outcome, text) {
   return h(
     "li",
     { "data-testid": "outcome", "data-outcome": outcome, "data-order": id },
     icon(outcome === "rejected" ? "alert" : "check"),
-    h("span", { class: "mono" }, id),
+    h("span", { class: "mono" }, name),
     h("span", { class: "outcome-text" }, text),
   );
 }

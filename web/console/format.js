@@ -91,6 +91,9 @@ export function statusName(status) {
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
 
+/** The name of an order: its merchant's own number, or else its id. */
+export const orderName = ({ reference, order_id }) => reference ?? order_id;
+
 const DRAWN = new Set(["created", "picked_up", "in_transit", "delivered", "cancelled"]);
 
 /** The symbol of a status; statuses of other workflows share one. */

@@ -7,7 +7,7 @@
 import { UpdateForm } from "./actions.js";
 import { Refusal } from "./api.js";
 import { h, icon, setIcon, setText, toast } from "./dom.js";
-import { ago, duration, fullTime, number, statusIcon, statusName, timeOfDay, when } from "./format.js";
+import { ago, duration, fullTime, number, orderName, statusIcon, statusName, timeOfDay, when } from "./format.js";
 import { timelineOf } from "./timeline.js";
 import { TimelineBlocks } from "./timeline_blocks.js";
 import { withGroups } from "./timeline_groups.js";
@@ -155,6 +155,7 @@ export class OrderPanel {
     const text = () => h("span");
     const parts = { status: text(), statusIcon: icon("other", "status-icon big"), since: text(), facts: h("dl", { class: "facts" }) };
     Object.assign(parts, { act: h("div", { hidden: true }), metadata: h("div") });
+    parts.title = h("h2", { class: "mono", "data-testid": "order-title" }, this.#id);
     parts.cut = h("p", { class: "quiet small", hidden: true, "data-testid": "timeline-cut" });
     parts.head = h("div", { class: "panel-status", "data-testid": "order-status" }, parts.statusIcon, h("div", {}, h("strong", {}, parts.status), parts.since));
     parts.content = h("div", { class: "panel-content", tabindex: "0", role: "group", "aria-label": "What is known of this order" });
@@ -166,7 +167,7 @@ export class OrderPanel {
       h(
         "header",
         { class: "panel-head" },
-        h("h2", { class: "mono", "data-testid": "order-title" }, this.#id),
+        parts.title,
         h("button", { class: "button icon-button", type: "button", title: "Copy a link to this order", "aria-label": "Copy a link to this order", "data-testid": "order-link", onclick: () => this.#copyLink() }, icon("link")),
         h("button", { class: "button icon-button", type: "button", title: "Close (Esc)", "aria-label": "Close", "data-testid": "order-close", onclick: () => this.#use.close() }, icon("close")),
       ),
@@ -183,6 +184,8 @@ export class OrderPanel {
     }
     this.element.dataset.status = order.status;
     this.element.dataset.version = String(order.version);
+    setText(parts.title, orderName(order));
+    this.element.setAttribute("aria-label", `Order ${orderName(order)}`);
     setText(parts.status, statusName(order.status));
     setIcon(parts.statusIcon, statusIcon(order.status));
     this.#drawFacts();
@@ -202,9 +205,10 @@ export class OrderPanel {
   }
 
   #drawFacts() {
-    const { merchant_id, customer, created_at, version, active } = this.#order;
+    const { order_id, merchant_id, reference, customer, created_at, version, active } = this.#order;
     const facts = [["Merchant", merchant_id]];
-    if (customer) facts.push(["Customer", customer.name], ["Reference", customer.contact_ref]);
+    if (reference !== null) facts.push(["Order id", order_id]);
+    if (customer) facts.push(["Customer", customer.name], ["Contact", customer.contact_ref]);
     facts.push(["Created", when(created_at), fullTime(created_at)]);
     facts.push([active ? "Version" : "Took", active ? String(version) : this.#whole()]);
     this.#parts.facts.replaceChildren(

@@ -7,7 +7,7 @@
 import { Chart, columns, histogram, stackedAreas } from "./charts.js";
 import { h, icon, setAttribute, setIcon, setText } from "./dom.js";
 import { comparison } from "./filters.js";
-import { age, byProgress, compactNumber, dayName, decimal, hourAndMinute, number, statusIcon, statusName, timeOfDay } from "./format.js";
+import { age, byProgress, compactNumber, dayName, decimal, hourAndMinute, number, orderName, statusIcon, statusName, timeOfDay } from "./format.js";
 import { percentile } from "./latency.js";
 import { barRow, card, legRow, oldestRow, tile } from "./overview_parts.js";
 import { LIVE_MINUTES, WINDOW_SECONDS } from "./pulse.js";
@@ -184,7 +184,7 @@ export class Overview {
       link.href = `?${new URLSearchParams([["view", "overview"], ["order", order.order_id]])}`;
       link.dataset.status = order.status;
       setIcon(mark, statusIcon(order.status));
-      setText(id, order.order_id);
+      setText(id, orderName(order));
       setText(merchant, `${order.merchant_id} · ${statusName(order.status).toLowerCase()}`);
       setText(time, age((this.#use.now() - Date.parse(order.created_at)) / 1000));
     });

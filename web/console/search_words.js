@@ -4,9 +4,10 @@
  * @module search_words
  */
 
-const MAX_WORDS = 24;
+const MAX_WORDS = 32;
 const MAX_WORD_CHARACTERS = 64;
 const MAX_SEARCHED_WORDS = 8;
+const MAX_REFERENCE_WORDS = 8;
 
 const known = new WeakMap(); // order → its words: they are compared at every keystroke
 
@@ -32,17 +33,27 @@ export function wordsOf(order) {
   return words;
 }
 
-function allWords({ order_id, merchant_id, customer, source }) {
+function allWords({ order_id, merchant_id, reference, customer, source }) {
   const words = [fold(order_id), fold(merchant_id)];
   if (!customer) return words; // without the customer there are no names to search
+  words.push(...referenceWords(reference));
   for (const text of [customer.contact_ref, source.id]) {
     const own = split(fold(text));
     words.push(...own.slice(0, 3));
     if (own.length > 1) words.push(own.join(""));
   }
-  for (const word of split(fold(customer.name))) words.push(word, ...word.split(/[^\p{L}\p{N}@+]+/u).filter(Boolean));
-  return words;
+  const name = split(fold(customer.name));
+  return [...words, ...name, ...name.flatMap(parts)];
 }
+
+/** The reference itself, and each of its parts. */
+function referenceWords(reference) {
+  const words = split(fold(reference ?? ""));
+  if (words.length > 1) words.push(words.join(""));
+  return [...new Set([...words, ...words.flatMap(parts)])].slice(0, MAX_REFERENCE_WORDS);
+}
+
+const parts = (word) => word.split(/[^\p{L}\p{N}@+]+/u).filter(Boolean);
 
 const BASE_LETTERS = { ß: "ss", æ: "ae", œ: "oe", ø: "o", ł: "l", đ: "d", ð: "d", þ: "th", ı: "i" };
 const fold = (text) =>

@@ -10,7 +10,7 @@
 import { Api, Refusal } from "./api.js";
 import { awaitConfiguration } from "./configuration.js";
 import { byId, h, icon, setText } from "./dom.js";
-import { ago, fullTime, statusIcon, statusName, when } from "./format.js";
+import { ago, fullTime, orderName, statusIcon, statusName, when } from "./format.js";
 import { LiveOrders } from "./tracking-live.js";
 
 const RETRY_MS = 3000;
@@ -112,6 +112,7 @@ class TrackPage {
     page.dataset.status = status;
     page.dataset.version = String(this.#order.version);
     document.title = `${statusName(status)} · your order`;
+    setText(byId("order-id"), orderName(this.#order));
     setText(byId("merchant"), merchant_id);
     this.#tick();
     this.#drawWay(status);

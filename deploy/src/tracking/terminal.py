@@ -89,10 +89,12 @@ _STYLES = {
 
 
 def event_line(event: dict[str, Any]) -> Text:
-    """A CloudEvent in one line: time, order, merchant, statuses, version, source, and delay if it is late."""
+    """A CloudEvent in one line: time, order (its reference, or else its id), merchant, statuses, version,
+    source, and delay if it is late.
+    """
     data = event["data"]
     recorded = datetime.fromisoformat(data["recorded_at"]).astimezone()
-    line = _line_start(recorded, data["order_id"])
+    line = _line_start(recorded, data.get("reference") or data["order_id"])
     line.append(f"{printable(data['merchant_id']):<14}  ", "magenta")
     if data["previous_status"] is not None:
         line.append(f"{printable(data['previous_status'])} → ", "dim")
@@ -109,9 +111,9 @@ def refusal_line(time: datetime, order_id: str, problem: dict[str, Any]) -> Text
     return line.append("refused  ", "bold red").append(printable(problem["detail"]))
 
 
-def _line_start(time: datetime, order_id: str) -> Text:
+def _line_start(time: datetime, order_name: str) -> Text:
     clock = f"{time:%H:%M:%S}.{time.microsecond // 1000:03d}  "
-    return Text.assemble((clock, "dim"), f"{printable(order_id):<20}  ")
+    return Text.assemble((clock, "dim"), f"{printable(order_name):<20}  ")
 
 
 def lateness(data: dict[str, Any]) -> str:

@@ -188,6 +188,7 @@ def order_after(event: Document) -> Document:
     """The order after this event, in the format of the HTTP API."""
     data = event["data"]
     order = {name: data[name] for name in ("order_id", "merchant_id")}
+    order["reference"] = data.get("reference")  # an earlier release does not send it
     if "customer" in data:
         order["customer"] = data["customer"]
     order |= {name: data[name] for name in ("status", "version", "active", "created_at")}

@@ -72,9 +72,10 @@ def load(
 
     \b
     csv: the first row names the columns, any of:
-      op, order_id, merchant_id, customer_name, customer_contact_ref, status,
-      occurred_at, created_at, updated_at, metadata (a JSON object),
+      op, order_id, merchant_id, reference, customer_name, customer_contact_ref,
+      status, occurred_at, created_at, updated_at, metadata (a JSON object),
       expected_version, update_id
+      In place of order_id, merchant_id and reference may name the order.
       A row with merchant, customer and status creates the order and updates it to
       that status, through the statuses between. Else a row with a status is an
       update, and any other one a create. An empty field counts as absent.

@@ -11,6 +11,7 @@ COLUMNS = (
     "op",
     "order_id",
     "merchant_id",
+    "reference",
     "customer_name",
     "customer_contact_ref",
     "status",

@@ -15,16 +15,20 @@ from tracking.load.header import METADATA_PREFIX, Header
 from tracking.load.records import Location, Operation, Record, unreadable
 from tracking.load.times import instant_of, with_offset
 from tracking_shared.contracts.identifiers import content_update_id
+from tracking_shared.contracts.references import order_id_at
 from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW, Workflow
 
 _TIMES = ("occurred_at", "created_at", "updated_at", "due_at")
 _TRIMMED = frozenset(
     {"op", "order_id", "merchant_id", "status", "update_id", "expected_version", "metadata", *_TIMES}
 )
-"""Names and contacts keep their blanks."""
+"""Names, contacts and references keep their blanks."""
 
 _ORDER_FIELDS = frozenset(
-    {"order_id", "merchant_id", "customer", "status", "metadata", "created_at", "updated_at", "due_at"}
+    {
+        *("order_id", "merchant_id", "reference", "customer", "status", "metadata"),
+        *("created_at", "updated_at", "due_at"),
+    }
 )
 """The fields that are loaded of an exported order. The others are derived, or of its installation."""
 
@@ -110,6 +114,7 @@ def operations_of(fields: Operation, options: ReadOptions, column_name: ColumnNa
     """
     # Exports say that there is no due time; the derived update id must be that of a file without it.
     fields = {name: value for name, value in fields.items() if name != "due_at" or value is not None}
+    fields = _with_order_id(fields)
     for name in _TIMES:
         if isinstance(fields.get(name), str):
             fields[name] = with_offset(fields[name], options.zone, column_name(name))
@@ -123,15 +128,33 @@ def operations_of(fields: Operation, options: ReadOptions, column_name: ColumnNa
     if "op" in fields or "status" not in fields:
         return [_plain(fields, created or updated)]
     if "customer" not in fields:
-        # Files of updates often repeat the merchant; an update has no such field.
-        fields.pop("merchant_id", None)
+        # Files of updates often repeat the merchant, which an update of an order id does not have.
         fields.pop("due_at", None)
-        return [_plain(fields, updated)]
+        return [_plain(_without(fields, *_OF_REFERENCE) if "order_id" in fields else fields, updated)]
     if "merchant_id" not in fields:
         raise unreadable(
             "a customer without a merchant", column_name("merchant_id"), None, "a create needs both"
         )
     return _create_and_reach(fields, created, updated, options.workflow)
+
+
+_OF_REFERENCE = ("merchant_id", "reference")
+
+
+def _with_order_id(fields: Operation) -> Operation:
+    """The fields with the order id that their merchant and reference stand for, if they name no other."""
+    given = [fields.get(name) for name in _OF_REFERENCE]
+    if fields.get("order_id") or not all(isinstance(text, str) for text in given):
+        return dict(fields)
+    order_id = order_id_at(*map(str, given))
+    if order_id is None:
+        return dict(fields)  # which ingest refuses, with the reason
+    is_create = fields.get("op", "create") == "create"
+    return (dict(fields) if is_create else _without(fields, *_OF_REFERENCE)) | {"order_id": order_id}
+
+
+def _without(fields: Operation, *names: str) -> Operation:
+    return {name: value for name, value in fields.items() if name not in names}
 
 
 def _plain(fields: Operation, time: str | None) -> Parsed:
@@ -149,7 +172,7 @@ def _create_and_reach(
     time = fields.get("occurred_at") or updated
     create: Operation = {
         name: fields[name]
-        for name in ("order_id", "merchant_id", "customer", "due_at", "metadata")
+        for name in ("order_id", "merchant_id", "reference", "customer", "due_at", "metadata")
         if name in fields
     }
     create_time = created or (time if status == workflow.initial else None)

@@ -34,7 +34,7 @@ def _first_creates(creates: list[Record]) -> list[Record]:
     first: dict[object, Record] = {}
     for record in sorted(creates, key=lambda each: (each.time is None, each.time or 0.0)):
         operation = record.operation
-        content = repr((operation.get("merchant_id"), operation.get("customer")))
+        content = repr([operation.get(name) for name in ("merchant_id", "reference", "customer")])
         first.setdefault(content if record.kind == "may_exist" else record.location, record)
     return list(first.values())
 

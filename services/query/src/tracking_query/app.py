@@ -19,6 +19,7 @@ from tracking_shared.auth.cursor_seals import CursorSeals
 from tracking_shared.auth.revocations import RevocationList
 from tracking_shared.auth.tokens import TokenVerifier
 from tracking_shared.contracts.workflow import Workflow, load_workflow
+from tracking_shared.http.merchant_addresses import add_merchant_addresses
 from tracking_shared.http.service_app import install_plumbing, service_app
 from tracking_shared.serving import background, serve_http
 from tracking_shared.storage.audit_trail import AuditTrail
@@ -67,6 +68,7 @@ def create_app(
     app = service_app("query", "Orders, their history, outcomes of updates and the event log")
     for feature in (orders, history, updates, reports, audit):
         feature.add_routes(app, context)
+    add_merchant_addresses(app)
     events.add_routes(app, context, long_polling)
     add_problem_pages(app)
     if settings.console_dir is not None:

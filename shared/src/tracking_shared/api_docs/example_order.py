@@ -11,6 +11,7 @@ DRIVER: Example = {"type": "driver", "id": "driver-17"}
 CREATED_ORDER: Example = {
     "order_id": "acme-1001",
     "merchant_id": "acme",
+    "reference": "WH/OUT/00012",
     "customer": CUSTOMER,
     "status": "created",
     "version": 1,
@@ -63,7 +64,7 @@ PICKED_UP_CHANGE: Example = {
     "metadata": {"van": "B-17"},
 }
 
-_OF_ORDER = ("order_id", "merchant_id", "version", "status")
+_OF_ORDER = ("order_id", "merchant_id", "reference", "version", "status")
 _OF_CHANGE = ("update_id", "occurred_at", "received_at", "recorded_at")
 
 PICKED_UP_EVENT_DATA: Example = {

@@ -24,9 +24,23 @@ from tracking_shared.api_docs.schemas import (
 )
 from tracking_shared.contracts.identifiers import IDENTIFIER_PATTERN
 from tracking_shared.contracts.problems import EXAMPLE_TRACE_ID, problem_example
+from tracking_shared.contracts.references import MAX_REFERENCE_CHARACTERS
+from tracking_shared.contracts.texts import CONTROL_FREE_PATTERN
 from tracking_shared.http.routes import Answer, Content, Operation, description_of
 
-_PATH_PARAMETERS = {"order_id": "The order.", "update_id": "The update: its idempotency key."}
+_PATH_PARAMETERS = {
+    "order_id": "The order.",
+    "update_id": "The update: its idempotency key.",
+    "merchant_id": "The merchant of the order.",
+    "reference": "The number that the merchant gave the order, percent-encoded: `WH%2FOUT%2F00012`.",
+}
+
+
+_IDENTIFIER: Document = {"pattern": IDENTIFIER_PATTERN}
+_PATH_SCHEMAS: Mapping[str, Document] = {
+    "reference": {"pattern": CONTROL_FREE_PATTERN, "minLength": 1, "maxLength": MAX_REFERENCE_CHARACTERS}
+}
+"""Beside those that are identifiers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,7 +201,7 @@ class _Builder:
         if generated["in"] != "path":
             return {**generated, "schema": schema}
         text = {"description": _PATH_PARAMETERS[generated["name"]]}
-        return {**text, **generated, "schema": schema | {"pattern": IDENTIFIER_PATTERN}}
+        return {**text, **generated, "schema": schema | _PATH_SCHEMAS.get(generated["name"], _IDENTIFIER)}
 
     def _request_header(self, name: str) -> Document:
         known = _TRACEPARENT if name == "traceparent" else self._description.headers[name]

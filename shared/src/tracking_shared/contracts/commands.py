@@ -14,6 +14,7 @@ from tracking_shared.contracts.documents import Metadata, ProblemDocument
 from tracking_shared.contracts.identifiers import Identifier, Subject
 from tracking_shared.contracts.messages import DESCRIBED, OrderView, Version
 from tracking_shared.contracts.problems import CATALOGUE
+from tracking_shared.contracts.references import Reference
 from tracking_shared.contracts.timestamps import Timestamp
 from tracking_shared.errors import TrackingError
 
@@ -63,11 +64,18 @@ class _Command(BaseModel):
     """W3C trace context of the request."""
 
 
+def _is_absent(value: object) -> bool:
+    return value is None
+
+
 class CreateOrder(_Command):
     """Asks for a new order."""
 
     op: Literal["create"] = "create"
     merchant_id: Identifier
+    reference: Annotated[Reference | None, Field(exclude_if=_is_absent)] = None
+    """The merchant's own number for the order. Left out where there is none, so that an order-state of an
+    earlier release reads the command."""
     customer: Customer
     due_at: Timestamp | None = None
     """When the order is due."""

@@ -38,6 +38,8 @@ class OrderDocument(TypedDict):
 
     _id: str
     merchant_id: str
+    reference: NotRequired[str]
+    """The merchant's own number for the order. Not there if it has none."""
     customer: CustomerDocument
     status: str
     active: bool
@@ -66,6 +68,7 @@ class EventDocument(TypedDict):
     _id: int
     order_id: str
     merchant_id: str
+    reference: NotRequired[str]
     customer: CustomerDocument
     version: int
     partition: int
@@ -326,6 +329,8 @@ def project(event: EventDocument) -> OrderDocument:
         "metadata": event["order_metadata"],
         "partition": event["partition"],
     }
+    if "reference" in event:
+        order["reference"] = event["reference"]
     if "eta" in event:
         order["eta"] = event["eta"]
     if "due_at" in event:

@@ -18,6 +18,7 @@ from tracking_shared.contracts.documents import (
 )
 from tracking_shared.contracts.identifiers import Identifier, Subject
 from tracking_shared.contracts.problems import CATALOGUE
+from tracking_shared.contracts.references import Reference
 from tracking_shared.contracts.timestamps import format_optional_time, format_time
 from tracking_shared.contracts.workflow import STATUS_PATTERN, Workflow
 
@@ -63,6 +64,8 @@ class OrderView(TypedDict):
 
     order_id: Identifier
     merchant_id: Identifier
+    reference: Reference | None
+    """The merchant's own number for the order; `null` if it gave none."""
     customer: NotRequired[CustomerDocument]
     """For tokens with `merchants` that are not narrowed to `orders`."""
     status: StatusText
@@ -92,6 +95,8 @@ class EventData(TypedDict):
 
     order_id: Identifier
     merchant_id: Identifier
+    reference: Reference | None
+    """The merchant's own number for the order; `null` if it gave none."""
     version: Version
     """Of the order after this change: 1, 2, 3 … without gaps."""
     status: StatusText
@@ -195,7 +200,11 @@ def order_view(order: OrderDocument, workflow: Workflow, *, with_customer: bool)
     """An order as REST and the snapshots show it. `with_customer`: with personal data, for those entitled to
     it (`tracking_shared.contracts.access.sees_customer`).
     """
-    view: dict[str, Any] = {"order_id": order["_id"], "merchant_id": order["merchant_id"]}
+    view: dict[str, Any] = {
+        "order_id": order["_id"],
+        "merchant_id": order["merchant_id"],
+        "reference": order.get("reference"),
+    }
     if with_customer:
         view["customer"] = order["customer"]
     view |= {
@@ -264,6 +273,7 @@ def _event_data(event: EventDocument, workflow: Workflow) -> EventData:
     return {
         "order_id": event["order_id"],
         "merchant_id": event["merchant_id"],
+        "reference": event.get("reference"),
         "version": event["version"],
         "status": event["status"],
         "previous_status": event["previous_status"],

@@ -59,9 +59,11 @@ def canonical_forms(text: str) -> list[str]:
     return list(dict.fromkeys((canonical_form(text), text, unicodedata.normalize("NFD", text))))
 
 
-MAX_WORDS = 24
-"""Of one order: five come from what every order has, the others from the name. A longer name is found by
-its first words."""
+MAX_WORDS = 32
+"""Of one order: up to ten come from what every order has, up to eight from the reference, the others from the
+name: first its words, then their parts. A longer name is found by its first words."""
+
+MAX_REFERENCE_WORDS = 8
 
 MAX_WORD_CHARACTERS = 64
 """As long as an order id. What is longer is found by its beginning."""
@@ -113,14 +115,25 @@ def _words(event: EventDocument) -> Iterator[str]:
     customer = event["customer"]
     yield fold(event["order_id"])
     yield fold(event["merchant_id"])
+    yield from _reference_words(event.get("reference"))
     for text in (customer["contact_ref"], event["source"]["id"]):
         words = fold(text).split()
         yield from words[:3]
         if len(words) > 1:
             yield "".join(words)
-    for word in fold(customer["name"]).split():
-        yield word
+    name = fold(customer["name"]).split()
+    yield from name
+    for word in name:
         yield from filter(None, _PARTS.split(word))
+
+
+def _reference_words(reference: str | None) -> list[str]:
+    """The reference itself, and each of its parts: `WH/OUT/00012` is found by `wh/out` and by `00012`."""
+    words = fold(reference or "").split()
+    if len(words) > 1:
+        words.append("".join(words))
+    parts = [part for word in words for part in _PARTS.split(word) if part]
+    return list(dict.fromkeys(words + parts))[:MAX_REFERENCE_WORDS]
 
 
 def searched_words(text: str) -> list[str]:

@@ -7,8 +7,9 @@ body would be lost, and what of it comes later be read as the next request.
 """
 
 import re
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import MutableMapping, Sequence
+from typing import Any, Protocol
+from urllib.parse import quote
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
@@ -125,6 +126,19 @@ class UpgradeIgnoringParser:
         """The request is whole, unless only its head has been read, which will be read again."""
         if not self._parser.should_upgrade():
             self._reader.on_message_complete()
+
+
+_NOT_IN_PATHS = re.compile(r"[^!$%&'()*+,\-./0-9:;=@A-Z_a-z~]")
+"""Characters that are to be percent-encoded in a path (RFC 3986, 3.3)."""
+
+
+def path_as_sent(scope: MutableMapping[str, Any]) -> str:
+    """The path of a request, percent-encoded as it came: in `scope["path"]` a `%2F` is a slash already. What
+    should have been encoded is encoded.
+    """
+    raw: bytes | None = scope.get("raw_path")
+    path = quote(scope["path"]) if raw is None else raw.decode("latin-1")
+    return _NOT_IN_PATHS.sub(lambda found: f"%{ord(found[0]):02X}", path)
 
 
 _HOST = re.compile(r"(?:\[[0-9A-Fa-fv:.]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::\d*)?")

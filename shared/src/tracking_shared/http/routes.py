@@ -69,11 +69,15 @@ def described(*answers: Answer, name: str | None = None, **members: Any) -> Call
     """
 
     def decorate(endpoint: Endpoint) -> Endpoint:
-        operation = Operation(name=name or endpoint.__name__, answers=answers, **members)
-        setattr(endpoint, _ATTRIBUTE, operation)
+        described_as(endpoint, Operation(name=name or endpoint.__name__, answers=answers, **members))
         return endpoint
 
     return decorate
+
+
+def described_as(endpoint: Callable[..., Any], operation: Operation) -> None:
+    """Gives an endpoint its description."""
+    setattr(endpoint, _ATTRIBUTE, operation)
 
 
 def description_of(endpoint: Callable[..., Any]) -> Operation | None:

@@ -28,7 +28,7 @@ from tracking_shared.contracts.texts import CONTROL_FREE_PATTERN, CONTROL_FREE_R
 from tracking_shared.http.headers import AnswerHeaders, RawHeaders, always_sent
 from tracking_shared.http.health import Check, failing_checks
 from tracking_shared.http.http_limits import IN_FLIGHT_KEY, HttpLimits, http_limits_of
-from tracking_shared.http.request_parser import host_fault
+from tracking_shared.http.request_parser import host_fault, path_as_sent
 from tracking_shared.http.routes import Answer, Content, FastRoute, described
 from tracking_shared.messaging.errors import BrokerUnavailable
 from tracking_shared.policy.limits import Holder
@@ -118,7 +118,7 @@ def problem_response(request: Request, problem: Problem, reason: object = None) 
 
 
 def _response_of(request: Request, problem: Problem) -> Response:
-    document = problem.document(request.scope["path"], trace_id_var.get())
+    document = problem.document(path_as_sent(request.scope), trace_id_var.get())
     return Response(orjson.dumps(document), problem.status, problem.headers(), PROBLEM_MEDIA_TYPE)
 
 

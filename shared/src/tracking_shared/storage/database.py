@@ -90,6 +90,9 @@ INDEXES: dict[str, list[IndexModel]] = {
         IndexModel(
             [("status", ASCENDING), ("updated_at", DESCENDING), ("_id", DESCENDING)], name="status_updated"
         ),
+        # Few merchants have the same, so a list needs no sorted index; and with a second field, it would hold
+        # the orders without one, too.
+        IndexModel([("reference", ASCENDING)], name="reference", sparse=True),
         IndexModel([("created_at", DESCENDING), ("_id", DESCENDING)], name="created"),
         IndexModel(
             [("active", ASCENDING), ("updated_at", DESCENDING), ("_id", DESCENDING)],

@@ -67,7 +67,7 @@ def _send(
     try:
         command = factory.operation(operation, update_id)
     except ProblemError as error:
-        return _SentOperation(update_id, operation.order_id, error.problem)
+        return _SentOperation(update_id, factory.order_id_of(operation, update_id), error.problem)
     try:
         submission = dispatcher.submit(command, wants_outcome=wants_outcome)
     except BrokerUnavailable as error:

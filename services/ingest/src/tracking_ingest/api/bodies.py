@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 import orjson
 import pydantic_core
@@ -20,11 +20,13 @@ from pydantic import (
     StringConstraints,
     TypeAdapter,
     ValidationError,
+    model_validator,
 )
 
 from tracking_shared.contracts.documents import Metadata
 from tracking_shared.contracts.identifiers import Identifier, is_identifier
 from tracking_shared.contracts.problems import Problem, ProblemError, validation_problem
+from tracking_shared.contracts.references import Reference, order_id_at, referenced_order_id
 from tracking_shared.contracts.strict_json import (
     InexactNumber,
     NotStrict,
@@ -145,10 +147,13 @@ class CustomerBody(BaseModel):
 
 
 class CreateBody(_Body):
-    """A new order. Without `order_id` one is derived from the caller and the idempotency key."""
+    """A new order. Without `order_id` one is derived: from the merchant and its `reference`, so that these
+    two always are the same order; without `reference`, from the caller and the idempotency key.
+    """
 
     order_id: Identifier | None = None
     merchant_id: Identifier
+    reference: Reference | None = None
     customer: CustomerBody
     due_at: Timestamp | None = None
     """When it is due: at any time, also in the past."""
@@ -168,11 +173,43 @@ class CreateOperation(CreateBody):
     update_id: Identifier | None = None
 
 
-class UpdateOperation(UpdateBody):
+def _given_as(*given: str) -> dict[str, Any]:
+    """The JSON Schema of a `NamedOrder` that has these of its fields."""
+    names = ("order_id", "merchant_id", "reference")
+    types = {name: {"type": "string" if name in given else "null"} for name in names}
+    return {"required": list(given), "properties": types}
+
+
+class NamedOrder(BaseModel):
+    """Names an order in a batch: by its id, or by the merchant and reference that its id is derived from."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"oneOf": [_given_as("order_id"), _given_as("merchant_id", "reference")]}
+    )
+
+    order_id: Identifier | None = None
+    merchant_id: Identifier | None = None
+    reference: Reference | None = None
+
+    @model_validator(mode="after")
+    def _names_one_order(self) -> Self:
+        by_reference = (self.merchant_id is not None, self.reference is not None)
+        if by_reference != ((self.order_id is None),) * 2:
+            raise ValueError("must have an order_id, or else a merchant_id and a reference")
+        return self
+
+    @property
+    def named_order_id(self) -> str:
+        """The id of the order."""
+        if self.merchant_id is None or self.reference is None:
+            return self.order_id or ""
+        return referenced_order_id(self.merchant_id, self.reference)
+
+
+class UpdateOperation(NamedOrder, UpdateBody):
     """An update in a batch."""
 
     op: Literal["update"]
-    order_id: Identifier
     update_id: Identifier | None = None
 
 
@@ -301,9 +338,14 @@ def _ids_in(raw: bytes) -> tuple[str | None, str | None]:
         return None, None
     if not isinstance(value, dict):
         return None, None
-    found = (value.get("update_id"), value.get("order_id"))
-    update_id, order_id = (text if isinstance(text, str) and is_identifier(text) else None for text in found)
+    texts = {name: text for name, text in value.items() if isinstance(text, str)}
+    update_id, order_id = (text if is_identifier(text := texts.get(name, "")) else None for name in _IDS)
+    if value.get("order_id") is None:
+        order_id = order_id_at(texts.get("merchant_id", ""), texts.get("reference", ""))
     return update_id, order_id
+
+
+_IDS = ("update_id", "order_id")
 
 
 def _problem_of(error: ValidationError, *, skip_tag: bool = False) -> Problem:

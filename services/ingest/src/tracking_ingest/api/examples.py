@@ -11,7 +11,7 @@ from tracking_shared.api_docs.example_order import (
 from tracking_shared.contracts.problems import EXAMPLE_TRACE_ID
 
 CREATE: Example = {
-    **{name: CREATED_ORDER[name] for name in ("order_id", "merchant_id", "customer")},
+    **{name: CREATED_ORDER[name] for name in ("order_id", "merchant_id", "reference", "customer")},
     "metadata": {"channel": "web"},
 }
 
@@ -47,6 +47,13 @@ OPERATIONS: list[Example] = [
     | {"merchant_id": "acme", "customer": CUSTOMER},
     {"op": "update", "update_id": "pickup-2", "order_id": "acme-1002", "status": "picked_up"},
     {"op": "update", "update_id": "drop-2", "order_id": "acme-1002", "status": "delivered"},
+    {
+        "op": "update",
+        "update_id": "pickup-3",
+        "merchant_id": "acme",
+        "reference": "#1003",
+        "status": "picked_up",
+    },
 ]
 
 LINES = b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in OPERATIONS).decode()
@@ -80,5 +87,7 @@ RESULTS: Example = {
         {"index": 1, "update_id": "pickup-2", "order_id": "acme-1002", "outcome": "applied", "version": 2},
         {"index": 2, "update_id": "drop-2", "order_id": "acme-1002", "outcome": "rejected"}
         | {"problem": _REFUSED},
+        {"index": 3, "update_id": "pickup-3", "order_id": "r-7tlsdnalfmlzjhtp3d7fskas3q"}
+        | {"outcome": "applied", "version": 2},
     ]
 }

@@ -24,6 +24,7 @@ from tracking_shared.contracts.identifiers import (
     new_update_id,
 )
 from tracking_shared.contracts.problems import Problem, ProblemError
+from tracking_shared.contracts.references import is_foreign_id, referenced_order_id
 from tracking_shared.contracts.texts import canonical_form
 from tracking_shared.contracts.timestamps import now
 from tracking_shared.contracts.workflow import Workflow
@@ -125,8 +126,14 @@ class CommandFactory:
         }
 
     def create(self, body: CreateBody, update_id: str) -> CreateOrder:
-        """Raises `ProblemError` (`forbidden`) if the caller may not create for that merchant."""
-        order_id = body.order_id or derived_order_id(self.principal.subject, update_id)
+        """Raises `ProblemError`: `forbidden` if the caller may not create for that merchant,
+        `validation-failed` for an order id that belongs to another reference.
+        """
+        order_id = self._new_order_id(body, update_id)
+        if is_foreign_id(order_id, body.merchant_id, body.reference):
+            message = "has the form of an id that is derived from a reference, and belongs to another one"
+            error = {"pointer": "/order_id", "message": message}
+            raise ProblemError("validation-failed", "Nobody may choose such an order id.", errors=[error])
         if not may_create_for(self.principal.grant, order_id, body.merchant_id):
             detail = f"The token may not create this order for merchant {body.merchant_id}."
             raise ProblemError.of(insufficient_scope(detail, "orders:write"))
@@ -134,6 +141,8 @@ class CommandFactory:
         customer = Customer.model_construct(name=name, contact_ref=canonical_form(contact_ref))
         # As it was sent: earlier releases store it so, and must agree on what a repeat is.
         content: dict[str, Any] = {"merchant_id": body.merchant_id, "customer": [name, contact_ref]}
+        if body.reference is not None:
+            content["reference"] = body.reference
         if body.due_at is not None:
             content["due_at"] = body.due_at
         return CreateOrder.model_construct(
@@ -141,6 +150,7 @@ class CommandFactory:
             update_id=update_id,
             order_id=order_id,
             merchant_id=body.merchant_id,
+            reference=body.reference,
             customer=customer,
             due_at=body.due_at,
             metadata=body.metadata,
@@ -186,7 +196,21 @@ class CommandFactory:
         """The command of one operation of a batch. Raises what `create` and `update` raise."""
         if isinstance(operation, CreateOperation):
             return self.create(operation, update_id)
-        return self.update(operation.order_id, operation, update_id)
+        return self.update(operation.named_order_id, operation, update_id)
+
+    def order_id_of(self, operation: AnyOperation, update_id: str) -> str | None:
+        """The order id that an operation names; None if one would have been made for a new order."""
+        if not isinstance(operation, CreateOperation):
+            return operation.named_order_id
+        is_made = operation.order_id is None and operation.reference is None
+        return None if is_made else self._new_order_id(operation, update_id)
+
+    def _new_order_id(self, body: CreateBody, update_id: str) -> str:
+        if body.order_id is not None:
+            return body.order_id
+        if body.reference is not None:
+            return referenced_order_id(body.merchant_id, body.reference)
+        return derived_order_id(self.principal.subject, update_id)
 
 
 # Preconditions of a request (RFC 9110, 13.1). None is ignored: its sender has asked not to make the change.

@@ -65,6 +65,7 @@ from tracking_shared.http.access import (
     refuse_without_reading,
 )
 from tracking_shared.http.http_limits import consume_rate_limit, media_type_of, read_body
+from tracking_shared.http.merchant_addresses import add_merchant_addresses
 from tracking_shared.http.routes import READ, WRITE, Answer, Content, described
 from tracking_shared.http.service_app import JsonResponse, problem_response
 from tracking_shared.messaging.errors import BrokerUnavailable
@@ -321,3 +322,4 @@ def add_routes(app: FastAPI, ingest: Ingest) -> None:
         ("GET", "/v1/updates/{order_id}/{update_id}", ingest.outcome, "The outcome of an update"),
     ):
         app.add_api_route(path, handler, methods=[method], summary=summary, tags=["updates"])
+    add_merchant_addresses(app)

@@ -55,7 +55,7 @@ Changed = list[tuple[str, dict[str, Any]]]
 """Order id and index entry of each order whose words have changed."""
 
 _FIELDS = dict.fromkeys(
-    ("order_id", "merchant_id", "customer", "source", "created_at", "seq", "partition"), 1
+    ("order_id", "merchant_id", "reference", "customer", "source", "created_at", "seq", "partition"), 1
 )
 
 

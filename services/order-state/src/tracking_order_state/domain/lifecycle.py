@@ -112,6 +112,7 @@ def _created(command: CreateOrder, slot: Slot, workflow: Workflow) -> EventDocum
         command,
         slot,
         merchant_id=command.merchant_id,
+        **_referenced(command.reference),
         customer={"name": command.customer.name, "contact_ref": command.customer.contact_ref},
         version=1,
         status=workflow.initial,
@@ -130,6 +131,7 @@ def _moved(order: OrderDocument, command: UpdateOrder, slot: Slot, workflow: Wor
         command,
         slot,
         merchant_id=order["merchant_id"],
+        **_referenced(order.get("reference")),
         customer=order["customer"],
         version=order["version"] + 1,
         status=command.status,
@@ -141,6 +143,11 @@ def _moved(order: OrderDocument, command: UpdateOrder, slot: Slot, workflow: Wor
         order_metadata=merge_metadata(order["metadata"], command.metadata),
         **due_fields(order, active=active),
     )
+
+
+def _referenced(reference: str | None) -> dict[str, str]:
+    # Not there instead of null: the index of references holds only orders that have one.
+    return {} if reference is None else {"reference": reference}
 
 
 def _event(command: AnyCommand, slot: Slot, **fields: object) -> EventDocument:

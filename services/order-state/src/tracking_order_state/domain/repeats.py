@@ -66,7 +66,7 @@ def _is_request_of(event: EventDocument, command: AnyCommand) -> bool:
     if (event["occurred_at"], event["metadata"]) != (command.occurred_at, command.metadata):
         return False
     if isinstance(command, CreateOrder):
-        asked = (command.merchant_id, command.customer.model_dump(), command.due_at)
-        made = (event["merchant_id"], event["customer"], event.get("due_at"))
+        asked = (command.merchant_id, command.reference, command.customer.model_dump(), command.due_at)
+        made = (event["merchant_id"], event.get("reference"), event["customer"], event.get("due_at"))
         return event["previous_status"] is None and made == asked
     return event["previous_status"] is not None and event["status"] == command.status

@@ -13,6 +13,7 @@ from tracking_shared.contracts.identifiers import Identifier
 from tracking_shared.contracts.problems import ProblemError
 from tracking_shared.contracts.timestamps import Timestamp
 from tracking_shared.contracts.workflow import Workflow
+from tracking_shared.http.request_parser import path_as_sent
 
 MAX_REPEATS = 100
 """Values of one `merchant_id`, `order_id` or `status`: a URL of that length still travels."""
@@ -74,7 +75,7 @@ def invalid_parameter(name: str, message: str) -> ProblemError:
 def next_link(request: Request, cursor: str) -> str:
     """The `Link` to the page behind `cursor`: the same request, with it."""
     asked = [(name, value) for name, value in request.query_params.multi_items() if name != "cursor"]
-    return f'<{request.scope["path"]}?{urlencode([*asked, ("cursor", cursor)])}>; rel="next"'
+    return f'<{path_as_sent(request.scope)}?{urlencode([*asked, ("cursor", cursor)])}>; rel="next"'
 
 
 def refuse_cursor(of: str) -> ProblemError:

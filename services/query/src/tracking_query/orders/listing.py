@@ -12,6 +12,7 @@ from tracking_query.api.page_cursors import KeysetPosition
 from tracking_query.api.parameters import Flag, Identifiers, Parameters, Statuses, Time, WholeNumber
 from tracking_shared.contracts.access import ReadableOrders
 from tracking_shared.contracts.documents import OrderDocument
+from tracking_shared.contracts.references import Reference
 from tracking_shared.contracts.texts import CONTROL_FREE_PATTERN, canonical_forms, searched_words
 from tracking_shared.storage.embedded_database import ANY_TIME, time_range
 from tracking_shared.storage.keyset import KeyOrder
@@ -20,7 +21,7 @@ MAX_ORDERS = 500
 
 SortField = Literal["created_at", "updated_at"]
 
-_SELECTIVE = ("_id", "customer.contact_ref", "merchant_id", "status", "created_at")
+_SELECTIVE = ("_id", "reference", "customer.contact_ref", "merchant_id", "status", "created_at")
 """Fields with an index, the one that leaves the fewest orders first."""
 
 
@@ -31,6 +32,8 @@ class ListParameters(Parameters):
     """Only orders, or changes, of these statuses. May be repeated."""
     merchant_id: Identifiers
     """Only these merchants. May be repeated."""
+    reference: Reference | None = None
+    """Only orders with this number of their merchant, exactly."""
     customer_ref: Annotated[str | None, Field(min_length=1, max_length=128, pattern=CONTROL_FREE_PATTERN)] = (
         None
     )
@@ -55,9 +58,9 @@ class ListParameters(Parameters):
             pattern=r"^[^\x00-\x1f\x7f-\x9f]*$",
             description=(
                 "Only orders of which a word begins with each of these words, without regard to case and"
-                " accents: order id, merchant, customer reference, name, and who reported the newest change."
-                " The newest 2,000 that match; a moment behind the changes. Tokens that are not shown the"
-                " customer search order ids and merchants. Not for files."
+                " accents: order id, merchant, reference, customer reference, name, and who reported the"
+                " newest change. The newest 2,000 that match; a moment behind the changes. Tokens that are"
+                " not shown the customer search order ids, merchants and whole references. Not for files."
             ),
         ),
     ] = None
@@ -99,8 +102,9 @@ class ListParameters(Parameters):
     def binding(self) -> bytes:
         """The part of the request that a cursor is bound to: all but the page and the form of a file."""
         fields = self.model_dump(mode="json", exclude={"cursor", "limit", "bom"})
-        if self.q is None:  # as in the cursors of earlier releases
-            del fields["q"]
+        for name in ("q", "reference"):  # as in the cursors of earlier releases
+            if fields[name] is None:
+                del fields[name]
         fields |= {name: sorted(set(fields[name])) for name in ("status", "merchant_id")}
         return orjson.dumps(fields, option=orjson.OPT_SORT_KEYS)
 
@@ -171,6 +175,8 @@ def _direction(parameters: ListParameters) -> int:
 
 def _conditions(parameters: ListParameters, readable: ReadableOrders) -> dict[str, Any]:
     conditions = readable.conditions("_id")
+    if parameters.reference is not None:
+        conditions["reference"] = parameters.reference
     if parameters.customer_ref is not None:
         conditions["customer.contact_ref"] = _same_text(parameters.customer_ref)
     if parameters.status:

@@ -22,7 +22,7 @@ _TYPES = {
 }
 """All others are texts."""
 
-_OPTIONAL = frozenset({"due_at", "eta"})
+_OPTIONAL = frozenset({"reference", "due_at", "eta"})
 """Columns that an order may have no value for."""
 
 

@@ -17,6 +17,7 @@ from tracking_query.orders.listing import ListQuery
 from tracking_shared.contracts.access import Grant, ReadableOrders, sees_customer
 from tracking_shared.contracts.documents import OrderDocument
 from tracking_shared.contracts.identifiers import is_identifier
+from tracking_shared.contracts.references import is_reference
 from tracking_shared.contracts.texts import begins_with, searched_words
 from tracking_shared.storage.database import Database
 from tracking_shared.storage.embedded_database import is_served_by_find, match_stages
@@ -232,10 +233,21 @@ async def search(
         found = await (
             await database.order_search.aggregate(search_stages(text, readable, grant, most))
         ).to_list()
-    order_ids = frozenset(document["_id"] for document in found[:most])
-    if is_identifier(text.strip()):
-        order_ids |= {text.strip()}  # by its whole id, an order is found before the index knows it
-    return Found(order_ids, len(found) <= most, behind)
+        named = await _named(database, text.strip(), readable, most)
+    order_ids = frozenset(document["_id"] for document in found[:most]) | named
+    return Found(order_ids, max(len(found), len(named)) <= most, behind)
+
+
+async def _named(database: Database, name: str, readable: ReadableOrders, most: int) -> set[str]:
+    """Orders with exactly this id or reference: they are found before the index knows them, and by tokens
+    that may not use it.
+    """
+    ids = {name} if is_identifier(name) else set()
+    if not is_reference(name):
+        return ids
+    stages = match_stages([{"reference": name}, readable.conditions("_id")])
+    found = await database.orders.aggregate([*stages, {"$limit": most + 1}, {"$project": {"_id": 1}}])
+    return ids | {order["_id"] async for order in found}
 
 
 async def _behind(database: Database) -> int:

@@ -126,6 +126,7 @@ CSV = csv_lines(
         [
             ORDER["order_id"],
             ORDER["merchant_id"],
+            ORDER["reference"],
             *ORDER["customer"].values(),
             ORDER["status"],
             ORDER["version"],

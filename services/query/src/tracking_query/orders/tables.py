@@ -49,6 +49,7 @@ def column_names(*, with_customer: bool) -> list[str]:
     return [
         "order_id",
         "merchant_id",
+        "reference",
         *(["customer_name", "customer_contact_ref"] if with_customer else []),
         "status",
         "version",
@@ -71,6 +72,7 @@ def table_row(order: OrderDocument, *, with_customer: bool) -> list[Cell]:
     return [
         order["_id"],
         order["merchant_id"],
+        order.get("reference"),
         *([customer["name"], customer["contact_ref"]] if with_customer else []),
         order["status"],
         order["version"],
