@@ -6,6 +6,10 @@ WORKERS ?= 3
 RABBITMQ4 ?= .rabbitmq4
 PROMETHEUS ?= .prometheus
 
+# Each of the workers starts a broker and a database of its own; the tests of one file stay together. Files are taken
+# in the order of their folders: the many short ones of the last, tests/unit, keep all workers busy to the end.
+PARALLEL = --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
+
 PYTHON_FILES := shared services clients deploy tests benchmarks docs
 SOURCES := shared/src services/ingest/src services/order-state/src services/notifier/src services/query/src \
 	clients/python/src deploy/src
@@ -31,11 +35,9 @@ demo: setup ## run everything on this machine with a simulated fleet, and show i
 up: setup ## run everything on this machine
 	@.venv/bin/tracking up $(ARGS)
 
-# Each of the workers starts a broker and a database of its own; the tests of one file stay together.
 test: browser ## run all tests except the slow ones, in WORKERS=3 processes
 	@rm -f .pytest_cache/v/cache/lastfailed
-	@.venv/bin/pytest -m "not slow and not monitoring" --numprocesses $(WORKERS) --dist loadfile $(ARGS) \
-		|| .venv/bin/python tests/second_run.py
+	@.venv/bin/pytest -m "not slow and not monitoring" $(PARALLEL) $(ARGS) || .venv/bin/python tests/second_run.py
 
 test-slow: browser ## run the slow tests, one after the other
 	@.venv/bin/pytest -m slow $(ARGS)
@@ -45,7 +47,7 @@ test-rabbitmq4: setup ## run the tests that need a broker on RabbitMQ 4 (fetched
 	@deploy/setup_rabbitmq4 "$(RABBITMQ4)"
 	@PATH="$(abspath $(RABBITMQ4))/bin:$$PATH" RABBITMQ_BIN="$(abspath $(RABBITMQ4))/usr/lib/rabbitmq/bin" \
 		.venv/bin/pytest tests/integration tests/stack tests/conformance -m "not slow" \
-		--numprocesses $(WORKERS) --dist loadfile $(ARGS)
+		$(PARALLEL) $(ARGS)
 
 test-cluster: setup ## disturb a cluster of three RabbitMQ 4 nodes; root, 25 min; ARGS="--list" lists the faults
 	@deploy/setup --cluster
@@ -56,7 +58,7 @@ test-replica-set: setup ## disturb a replica set of MongoDB (elections, lost ans
 	@PYTHONPATH=tests:. .venv/bin/python -m replica_set $(ARGS)
 
 test-statements: setup ## find statements to the database that are not reviewed; runs the tests that need a database
-	@.venv/bin/pytest tests/integration tests/stack -m "not slow" --statements --numprocesses $(WORKERS) --dist loadfile $(ARGS)
+	@.venv/bin/pytest tests/integration tests/stack -m "not slow" --statements $(PARALLEL) $(ARGS)
 
 test-containers: setup ## run docker-compose.yml and disturb it; root, 15 min; ARGS="--list" lists the scenes
 	@deploy/setup_containers

@@ -23,6 +23,7 @@ from websockets.exceptions import ConnectionClosed
 
 from answers import Answer
 from callers import JWT_SECRET, eventually
+from forked_services import ForkedService
 from positions import position_of
 from stored_outcomes import stored_outcomes
 from tracking.devstack.service_process import ServiceProcess
@@ -237,7 +238,7 @@ async def running_scene(environment: Mapping[str, str], logs: Path) -> AsyncIter
     async with AsyncExitStack() as opened:
         services = {}
         for module, more in own.items():
-            service = ServiceProcess(module, environment=shared | more, logs=logs, name=module)
+            service = ForkedService(module, environment=shared | more, logs=logs, name=module)
             opened.push_async_callback(service.stop)
             service.launch()
             services[module] = service

@@ -16,6 +16,7 @@ from hypothesis import settings
 
 from callers import JWT_SECRET, Caller
 from fixtures import PARTITIONS, Spine, StartService
+from forked_services import ForkedService, end_fork_servers
 from servers import Broker, create_vhosts, in_containers, node_starter, shared_broker, shared_database
 from statements.recording import begin_recording, recorded_shapes
 from statements.reviewed import not_reviewed, read_list
@@ -59,6 +60,13 @@ def reviewed_statements(
     yield
     strange = not_reviewed(recorded_shapes(path), read_list())
     assert not strange, "\n".join(("not in tests/data/database_statements.toml:", *strange))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fork_servers() -> Iterator[None]:
+    """Ends those that the tests started."""
+    yield
+    end_fork_servers()
 
 
 @pytest.fixture(scope="session")
@@ -125,7 +133,7 @@ async def start_service(service_environment: dict[str, str], tmp_path: Path) -> 
         async def start(
             module: str, *, wait: bool = True, name: str | None = None, **environment: str
         ) -> ServiceProcess:
-            service = ServiceProcess(
+            service = ForkedService(
                 module,
                 environment=service_environment | environment,
                 logs=tmp_path / "logs",

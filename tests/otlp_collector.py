@@ -102,5 +102,5 @@ async def otlp_collector() -> AsyncIterator[Collector]:
         await web.TCPSite(runner, "127.0.0.1", port).start()
         yield collector
     finally:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             await runner.cleanup()

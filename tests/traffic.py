@@ -58,7 +58,7 @@ class Traffic:
         self._next_turn = 0.0
         self._stopped = False
 
-    async def goes_on(self, number: int = 50, *, seconds: float = 30) -> None:
+    async def goes_on(self, number: int = 50, *, seconds: float = 60) -> None:
         """Returns when so many more reports have been answered."""
         goal = len(self._caller.acknowledged) + number
 

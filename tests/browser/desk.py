@@ -30,6 +30,7 @@ from playwright.async_api import (
 
 from callers import JWT_SECRET, Caller, eventually, token
 from fixtures import PARTITIONS
+from forked_services import ForkedService
 from tracking.devstack.processes import free_port
 from tracking.devstack.service_process import ServiceProcess, console_settings
 
@@ -187,7 +188,7 @@ async def open_desk(environment: dict[str, str], logs: Path, browser: Browser) -
         services = {}
         for name, port in ports.items():
             module = name.replace("-", "_")
-            service = ServiceProcess(module, environment=shared, logs=logs, port=port, name=name)
+            service = ForkedService(module, environment=shared, logs=logs, port=port, name=name)
             opened.push_async_callback(service.stop)
             service.launch()
             services[name] = service

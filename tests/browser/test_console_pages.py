@@ -47,7 +47,7 @@ async def lively(desk: Desk) -> tuple[str, str, list[str]]:
 
 async def test_when_the_token_ends_the_page_says_so_and_takes_another_one(desk: Desk) -> None:
     merchant, bearer, ids = await lively(desk)
-    short = token(merchants=[merchant], sub="ada", exp=time() + 6)
+    short = token(merchants=[merchant], sub="ada", exp=time() + 12)
     async with desk.page(bearer=short) as page:
         await is_live(page)
         await expect(page.get_by_test_id("sign-in")).to_be_visible()

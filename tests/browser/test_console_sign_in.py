@@ -9,7 +9,8 @@ from playwright.async_api import Page, expect
 
 from callers import token
 
-SHORT_SECONDS = 4
+SHORT_SECONDS = 10
+"""Long enough to load the page and to type a few words while others work, too."""
 
 
 async def one_order(desk: Desk) -> tuple[str, str]:

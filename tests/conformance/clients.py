@@ -21,7 +21,7 @@ COMMANDS = {
     "javascript": [str(NODE), str(HERE / "adapter.mjs")],
 }
 
-WAIT_SECONDS = 15
+WAIT_SECONDS = 45
 
 
 @dataclass

@@ -166,7 +166,7 @@ class RawClient:
     async def send(self, **message: Any) -> None:
         await self.socket.send(orjson.dumps(message), text=True)
 
-    async def receive(self, seconds: float = 10) -> Document:
+    async def receive(self, seconds: float = 30) -> Document:
         """The next message."""
         async with asyncio.timeout(seconds):
             return checked(await self.socket.recv())
@@ -188,7 +188,7 @@ class RawClient:
         assert len(found) == count, [event["id"] for event in found]
         return found
 
-    async def closed(self, seconds: float = 15) -> tuple[int, str, list[Document]]:
+    async def closed(self, seconds: float = 30) -> tuple[int, str, list[Document]]:
         """The close code, its reason, and the messages before it."""
         messages: list[Document] = []
         async with asyncio.timeout(seconds):
@@ -265,7 +265,7 @@ def new_order() -> str:
     return f"o-{secrets.token_hex(6)}"
 
 
-async def eventually(condition: Callable[[], bool | Awaitable[bool]], seconds: float = 15) -> None:
+async def eventually(condition: Callable[[], bool | Awaitable[bool]], seconds: float = 60) -> None:
     """Returns when the condition holds."""
     async with asyncio.timeout(seconds):
         while True:

@@ -1,9 +1,7 @@
 """The audit trail: what is in it, who may read it, and that nothing is done without it."""
 
 import asyncio
-import os
 import re
-import sys
 from collections.abc import AsyncIterator
 from datetime import timedelta
 from pathlib import Path
@@ -14,6 +12,7 @@ import pytest
 from pydantic import TypeAdapter
 from query_stack import PARTITIONS, SECRET, QueryClient, random_world, running_query, store, token
 
+from command_line import run
 from tracking.cli.token_commands import NotRevoked, parse_revocation, write_revocation
 from tracking_query.audit import AuditPage
 from tracking_shared.contracts.timestamps import format_time, now
@@ -54,20 +53,14 @@ async def entries(query: QueryClient, **params: Any) -> list[dict[str, Any]]:
         more = {"cursor": page["next_cursor"]}
 
 
-async def tracking(query: QueryClient, *arguments: str, **environment: str) -> tuple[int | None, str, str]:
+async def tracking(query: QueryClient, *arguments: str, **environment: str) -> tuple[int, str, str]:
     """Exit code, output and errors of the command, on the database of the query service."""
     of_stack = {
         "MONGODB_DATABASE": query.database.raw.name,
         "JWT_SECRET": SECRET,
     }
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tracking", *arguments),
-        env=os.environ | of_stack | environment,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    output, errors = await process.communicate()
-    return process.returncode, output.decode(), errors.decode()
+    finished = await run(*arguments, environment=of_stack | environment)
+    return finished.exit_code, finished.output, finished.errors
 
 
 async def test_it_is_read_newest_first_by_page_action_and_time(query: QueryClient, trail: AuditTrail) -> None:

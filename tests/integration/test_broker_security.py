@@ -1,9 +1,6 @@
 """The broker over TLS, and each service as a user of its own that may do what it must and no more."""
 
-import asyncio
-import os
 import secrets
-import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -14,6 +11,7 @@ import pytest
 from websockets.asyncio.client import connect as open_socket
 
 from callers import JWT_SECRET, Caller, token
+from command_line import run
 from database_roles import beyond_role, needed
 from tls_broker import TlsBroker
 from tracking.devstack.service_process import ServiceProcess
@@ -115,19 +113,13 @@ async def test_the_commands_of_operators_work_with_their_narrow_user(
     command: str, broker: TlsBroker, mongodb_url: str, database: str
 ) -> None:
     async with tap_database(mongodb_url) as tap:
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "tracking", *command.split()),
-            env=os.environ
-            | {
-                "AMQP_URL": broker.url_of("operator"),
-                "MONGODB_URL": tap.url,
-                "MONGODB_DATABASE": database,
-            },
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        )
-        output, _ = await process.communicate()
-        assert process.returncode == 0, output.decode()
+        environment = {
+            "AMQP_URL": broker.url_of("operator"),
+            "MONGODB_URL": tap.url,
+            "MONGODB_DATABASE": database,
+        }
+        finished = await run(*command.split(), environment=environment)
+        assert finished.exit_code == 0, finished
         assert beyond_role("operator", tap.commands) == set()
         assert needed(tap.commands)
 

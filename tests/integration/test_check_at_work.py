@@ -14,7 +14,10 @@ from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
 from tracking_shared.storage.database import Database, open_database
 from traffic import random_lives, traffic
 
-PER_SECOND = 150
+PER_SECOND = 75
+"""Enough that each check meets changes. A busy machine must have time for the checks beside it."""
+
+WARM_UP = 300
 CHECKS = 5
 SMALL_PAGE = 20
 MAX_PAGES = 200
@@ -30,7 +33,7 @@ async def at_work(spine: Spine) -> AsyncIterator[Database]:
         open_database(spine.environment["MONGODB_URL"], spine.environment["MONGODB_DATABASE"]) as database,
         traffic(spine.caller, lives, PER_SECOND) as load,
     ):
-        await load.goes_on(400)
+        await load.goes_on(WARM_UP)
         yield database
 
 

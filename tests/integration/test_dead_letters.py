@@ -1,9 +1,6 @@
 """Messages that no order-state could take: an operator looks at them, sends them again or removes them."""
 
 import getpass
-import os
-import subprocess
-import sys
 from collections.abc import Callable
 from uuid import uuid4
 
@@ -11,6 +8,7 @@ import pytest
 
 from builders import create_command, update_command
 from callers import eventually
+from command_line import run
 from fixtures import PARTITIONS, Spine
 from listeners import examine
 from stored_outcomes import stored_outcomes
@@ -181,21 +179,21 @@ async def take_and_die(connection: Connection) -> None:
 
 
 async def test_the_command_lists_sends_and_removes(spine: Spine) -> None:
-    assert tracking(spine, "dead") == (0, "0 dead letters\n", "")
+    assert await tracking(spine, "dead") == (0, "0 dead letters\n", "")
     order_id = order_id_in(lambda p: p != 0)
     await publish(spine.environment["AMQP_URL"], join_commands([encode_command(create_command(order_id))]))
     await listed(spine, 1)
     await publish(spine.environment["AMQP_URL"], b"nonsense")
     await listed(spine, 2)
 
-    code, output, _ = tracking(spine, "dead", "--limit", "2")
+    code, output, _ = await tracking(spine, "dead", "--limit", "2")
     assert code == 0
     count, good, bad = output.splitlines()
     assert count == "2 dead letters"
-    assert tracking(spine, "dead", "send", bad.split()[0])[0] == 1
-    assert tracking(spine, "dead", "drop", bad.split()[0], "--as", "ann")[0] == 0
-    assert tracking(spine, "dead", "send", good.split()[0])[0] == 0
-    code, _, errors = tracking(spine, "dead", "drop", "unknown")
+    assert (await tracking(spine, "dead", "send", bad.split()[0]))[0] == 1
+    assert (await tracking(spine, "dead", "drop", bad.split()[0], "--as", "ann"))[0] == 0
+    assert (await tracking(spine, "dead", "send", good.split()[0]))[0] == 0
+    code, _, errors = await tracking(spine, "dead", "drop", "unknown")
     assert (code, errors) == (1, "tracking: there is no dead letter unknown among the first 200\n")
     async with open_database(
         spine.environment["MONGODB_URL"], spine.environment["MONGODB_DATABASE"]
@@ -209,13 +207,7 @@ async def test_the_command_lists_sends_and_removes(spine: Spine) -> None:
         assert await connection.depth(DEAD_QUEUE) == 0
 
 
-def tracking(spine: Spine, *arguments: str) -> tuple[int, str, str]:
+async def tracking(spine: Spine, *arguments: str) -> tuple[int, str, str]:
     """Exit code, output and errors of the command."""
-    finished = subprocess.run(
-        [sys.executable, "-m", "tracking", *arguments],
-        env=os.environ | spine.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return finished.returncode, finished.stdout, finished.stderr
+    finished = await run(*arguments, environment=spine.environment)
+    return finished.exit_code, finished.output, finished.errors

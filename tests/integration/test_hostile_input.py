@@ -20,9 +20,9 @@ from hypothesis import strategies as st
 
 from callers import JWT_SECRET, token
 from database_roles import ROLES, beyond_role, needed
+from forked_services import ForkedService
 from raw_http import exchange
 from servers import Broker
-from tracking.devstack.service_process import ServiceProcess
 from tracking_ingest.api.bodies import CreateOperation, CustomerBody, UpdateOperation
 from wire_tap import WireTap, every_key, tap_database
 
@@ -66,7 +66,7 @@ async def system(
             "LOG_LEVEL": "DEBUG",
         }
         services = [
-            ServiceProcess(
+            ForkedService(
                 name.replace("-", "_"), environment=environment | {"MONGODB_URL": tap.url}, logs=logs
             )
             for name, tap in taps.items()

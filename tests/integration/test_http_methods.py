@@ -16,9 +16,9 @@ from query_stack import token as reader_token
 
 from answers import Answer
 from callers import Caller, token
+from forked_services import ForkedService
 from raw_http import RawConnection, exchange
 from servers import Broker, new_environment
-from tracking.devstack.service_process import ServiceProcess
 
 SERVICES = ("order_state", "ingest", "query", "notifier")
 WAIT_SECONDS = 20
@@ -33,7 +33,7 @@ async def urls(
     environment = await new_environment(broker_node, mongodb_url) | {"ALLOWED_ORIGINS": DESK}
     logs: Path = tmp_path_factory.mktemp("methods")
     async with AsyncExitStack() as started:
-        services = {name: ServiceProcess(name, environment=environment, logs=logs) for name in SERVICES}
+        services = {name: ForkedService(name, environment=environment, logs=logs) for name in SERVICES}
         for service in services.values():
             started.push_async_callback(service.stop)
         await asyncio.gather(*(service.start() for service in services.values()))

@@ -23,7 +23,7 @@ from notifier_stack import (
 from websockets.frames import Close, CloseCode, Frame, Opcode
 
 CLOSE = Frame(Opcode.CLOSE, Close(CloseCode.NORMAL_CLOSURE, "").serialize()).serialize(mask=True)
-SECONDS = 10
+SECONDS = 30
 
 MORE_THAN_THE_KERNEL_HOLDS = 6
 """Times 800 KB: a send buffer grows to 4 MB. The notifier may queue it all."""

@@ -22,6 +22,7 @@ from notifier_stack import (
     watching,
 )
 
+from forked_services import ForkedService
 from servers import Broker
 from tracking.devstack.broker_node import BrokerNode
 from tracking.devstack.database_node import DatabaseNode
@@ -423,7 +424,7 @@ async def test_a_busy_port_is_said_in_one_line(
     stage: Stage, start_service: StartService, service_environment: dict[str, str]
 ) -> None:
     port = stage.notifier.url.rpartition(":")[2]
-    second = ServiceProcess(
+    second = ForkedService(
         "notifier",
         environment=service_environment | {"PARTITIONS": "4"},
         logs=stage.notifier.log_path.parent,

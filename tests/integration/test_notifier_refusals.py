@@ -107,7 +107,7 @@ async def test_a_message_that_grows_too_big_in_parts_is_refused(stage: Stage) ->
 
 async def test_no_subscribe_in_time(stage: Stage) -> None:
     async with raw_client(stage.url) as client:
-        code, _, messages = await client.closed(seconds=8)
+        code, _, messages = await client.closed(seconds=20)
     assert code == 4408
     assert [message["problem"]["type"] for message in messages] == ["/problems/request-timeout"]
 

@@ -23,8 +23,8 @@ from broker_tap import BrokerTap, tap_broker
 from fixtures import StartService
 from tracking.devstack.database_node import DatabaseNode
 
-LATE_SECONDS = 5
-"""By how much events may be late: a look at the log comes once a second."""
+LATE_SECONDS = 15
+"""By how much events may be late: a look at the log comes once a second, on a machine with time for it."""
 
 STATUSES = ("picked_up", *["in_transit"] * 20)
 

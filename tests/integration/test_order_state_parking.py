@@ -2,8 +2,6 @@
 
 import asyncio
 import getpass
-import os
-import sys
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -13,6 +11,7 @@ from aiohttp import ClientSession
 
 from builders import create_command, update_command
 from callers import Answer, Caller, eventually, many_lives
+from command_line import run
 from fixtures import PARTITIONS, Spine, StartService
 from listeners import examine, listening
 from statements.recording import with_recording
@@ -362,13 +361,7 @@ async def orders_by_metric(service: ServiceProcess, number: int) -> bool:
     return len(gauges) == PARTITIONS and sum(float(line.split()[1]) for line in gauges) == number
 
 
-async def tracking(environment: dict[str, str], *arguments: str) -> tuple[int | None, str, str]:
+async def tracking(environment: dict[str, str], *arguments: str) -> tuple[int, str, str]:
     """Exit code, output and errors of the command."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "tracking", *arguments),
-        env=os.environ | environment,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    output, errors = await process.communicate()
-    return process.returncode, output.decode(), errors.decode()
+    finished = await run(*arguments, environment=environment)
+    return finished.exit_code, finished.output, finished.errors

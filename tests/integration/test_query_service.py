@@ -11,6 +11,7 @@ import pytest
 from aiohttp import ClientSession
 from query_stack import SECRET, token
 
+from forked_services import ForkedService
 from tracking.devstack.database_node import DatabaseNode
 from tracking.devstack.processes import wait_until
 from tracking.devstack.service_process import ServiceProcess
@@ -26,7 +27,7 @@ async def start_query(tmp_path: Path) -> AsyncIterator[StartQuery]:
 
     def start(port: int | None = None, **environment: str) -> ServiceProcess:
         common = {"AMQP_URL": "amqp://unused", "JWT_SECRET": SECRET}
-        service = ServiceProcess("query", environment=common | environment, logs=tmp_path, port=port)
+        service = ForkedService("query", environment=common | environment, logs=tmp_path, port=port)
         started.append(service)
         service.launch()
         return service

@@ -84,7 +84,7 @@ async def test_the_driver_takes_it_for_a_replica_set_of_three(mongodb_url: str, 
             kinds = sorted(server.server_type_name for server in known.server_descriptions().values())
             return kinds == ["RSPrimary", "RSSecondary", "RSSecondary"]
 
-        await eventually(all_known, seconds=5)
+        await eventually(all_known, seconds=30)
 
 
 async def test_a_write_waits_for_an_election_and_goes_to_the_new_primary(

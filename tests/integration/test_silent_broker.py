@@ -57,12 +57,12 @@ async def test_a_node_that_delivers_nothing_is_left_for_another_one(
                 status, body = await readiness(order_state)
                 return status == 503 and "BrokerSilent" in body
 
-            await eventually(says_so, seconds=10)
+            await eventually(says_so, seconds=30)
 
             async def is_over() -> bool:
                 return (await readiness(order_state))[0] == 200
 
-            await eventually(is_over, seconds=15)
+            await eventually(is_over, seconds=45)
             assert in_use(order_state, (one, other)) is not silent
             assert await metric(order_state, "tracking_broker_silences_total") == 1
             assert await metric(order_state, "tracking_broker_silent") == 0

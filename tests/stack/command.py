@@ -1,12 +1,10 @@
-"""The command `tracking` as a process of its own."""
+"""`tracking up` as a process of its own."""
 
 import asyncio
 import json
 import os
 import signal
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,43 +14,6 @@ from tracking.devstack.processes import ChildProcess, descendants, ready
 
 READY_SECONDS = 50
 ANY_PORTS = ("--ingest-port", "0", "--query-port", "0", "--notifier-port", "0")
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """How a command ended, and what it said."""
-
-    exit_code: int
-    output: str
-    errors: str
-
-
-async def run(
-    *arguments: str,
-    seconds: float = 50,
-    environment: Mapping[str, str] | None = None,
-    stdin: bytes | None = None,
-) -> Finished:
-    """Runs `tracking` to its end. `stdin`: what stands in its standard input."""
-    process = await asyncio.create_subprocess_exec(
-        sys.executable,
-        "-m",
-        "tracking",
-        *arguments,
-        env={**os.environ, **(environment or {})},
-        stdin=None if stdin is None else asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    try:
-        async with asyncio.timeout(seconds):
-            output, errors = await process.communicate(stdin)
-    except TimeoutError:
-        process.kill()
-        await process.wait()
-        raise
-    assert process.returncode is not None
-    return Finished(process.returncode, output.decode(), errors.decode())
 
 
 class RunningStack:

@@ -5,7 +5,6 @@ import csv
 import gzip
 import json
 import os
-import sys
 from collections.abc import AsyncIterator
 from io import StringIO
 from pathlib import Path
@@ -15,8 +14,9 @@ from uuid import uuid4
 import jwt
 import pytest
 from aiohttp import ClientSession
-from command import ANY_PORTS, Finished, RunningStack, run
+from command import ANY_PORTS, RunningStack
 
+from command_line import Finished, launch, run
 from tracking.cli.token_commands import CLOSED_SECONDS
 from tracking.devstack.processes import ChildProcess, wait_until
 from tracking_shared.storage.database import open_database
@@ -215,11 +215,8 @@ async def test_tail_shows_events_and_goes_on_after_the_notifier_died(
     stack: RunningStack, tmp_path: Path
 ) -> None:
     merchant = f"m-{uuid4().hex[:8]}"
-    tail = ChildProcess(
-        "tail",
-        [sys.executable, "-m", "tracking", "tail", "--merchant", merchant, "--data-dir", str(stack.data)],
-        environment=os.environ,
-        log_path=tmp_path / "tail.log",
+    tail = launch(
+        *("tail", "--merchant", merchant, "--data-dir", str(stack.data)), log_path=tmp_path / "tail.log"
     )
 
     async def says(text: str) -> None:
@@ -282,10 +279,8 @@ async def test_a_revoked_token_ends_the_tail_that_it_opened_and_a_later_one_is_g
     revoke = ("revoke", "--data-dir", str(stack.data))
 
     async def tail(token: str) -> ChildProcess:
-        process = ChildProcess(
-            "tail",
-            [sys.executable, "-m", "tracking", "tail", "--data-dir", str(stack.data), "--token", token],
-            environment=os.environ,
+        process = launch(
+            *("tail", "--data-dir", str(stack.data), "--token", token),
             log_path=tmp_path / f"{uuid4().hex}.log",
         )
 
@@ -296,7 +291,7 @@ async def test_a_revoked_token_ends_the_tail_that_it_opened_and_a_later_one_is_g
         return process
 
     async def ends_in_time(process: ChildProcess) -> None:
-        async with asyncio.timeout(CLOSED_SECONDS + 2):  # the process itself needs a moment to end
+        async with asyncio.timeout(CLOSED_SECONDS + 15):  # the process itself needs a moment to end
             assert await process.wait() == 1
         assert process.last_line() == "tracking: The token has been revoked."
 

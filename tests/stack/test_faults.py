@@ -4,8 +4,9 @@ import socket
 from pathlib import Path
 
 import pytest
-from command import ANY_PORTS, Finished, run
+from command import ANY_PORTS
 
+from command_line import Finished, run
 from tracking.devstack.data_folder import open_data_folder
 from tracking.devstack.processes import free_port
 from tracking_shared.storage.database import open_database

@@ -31,7 +31,7 @@ async def _wrote(process: ChildProcess, line: str) -> None:
     async def wrote() -> bool:
         return process.last_line() == line
 
-    await wait_until(wrote, seconds=10, what=f"the line {line!r}")
+    await wait_until(wrote, seconds=30, what=f"the line {line!r}")
 
 
 async def test_a_process_that_ignores_sigterm_is_killed_with_its_children(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ async def test_a_stopped_process_can_still_be_ended_politely(tmp_path: Path) -> 
     await _wrote(process, "started")
     process.signal(signal.SIGSTOP)
 
-    await process.stop(grace_seconds=10)
+    await process.stop(grace_seconds=30)
 
     assert process.exit_code == 7
 
@@ -63,7 +63,7 @@ async def test_what_ends_before_it_is_ready_is_told_with_its_last_words(tmp_path
         return False
 
     with pytest.raises(ProcessEnded, match=r"shell ended \(code 3: no such thing"):
-        await ready(process, never, seconds=10)
+        await ready(process, never, seconds=30)
 
 
 async def test_what_never_gets_ready_is_told_in_time(tmp_path: Path) -> None:
@@ -99,4 +99,4 @@ time.sleep(300)
     async def gone() -> bool:
         return not any(map(is_running, family))
 
-    await wait_until(gone, seconds=5, what="the end of the child", every=0.02)
+    await wait_until(gone, seconds=30, what="the end of the child", every=0.02)

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 from aiohttp import ClientSession
-from command import RunningStack, run
+from command import RunningStack
 
+from command_line import run
 from tracking.devstack.processes import is_running, wait_until
 
 pytestmark = pytest.mark.timeout(150)
@@ -101,7 +102,7 @@ async def test_killing_the_command_itself_leaves_nothing(start_stack: StartStack
     async def all_gone() -> bool:
         return not any(map(is_running, family))
 
-    await wait_until(all_gone, seconds=10, what="the end of all processes")
+    await wait_until(all_gone, seconds=30, what="the end of all processes")
 
 
 async def test_a_signal_while_it_starts_leaves_nothing(start_stack: StartStack) -> None:
@@ -110,7 +111,7 @@ async def test_a_signal_while_it_starts_leaves_nothing(start_stack: StartStack) 
     async def broker_started() -> bool:
         return (stack.data / "logs" / "broker.log").exists()
 
-    await wait_until(broker_started, seconds=20, what="the broker's log", every=0.02)
+    await wait_until(broker_started, seconds=40, what="the broker's log", every=0.02)
     family = stack.family
 
     assert await stack.end() == 0

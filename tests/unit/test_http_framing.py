@@ -61,7 +61,7 @@ async def serving(app: ASGIApp) -> AsyncIterator[uvicorn.Server]:
     server = uvicorn.Server(config)
     async with asyncio.TaskGroup() as group:
         group.create_task(server.serve())
-        await wait_until(lambda: answered(server.started), seconds=10, what="it serves")
+        await wait_until(lambda: answered(server.started), seconds=30, what="it serves")
         yield server
         server.should_exit = True
 

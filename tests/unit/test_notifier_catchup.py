@@ -251,7 +251,7 @@ async def visited(
         await client.connect()
         return client
 
-    async with asyncio.timeout(10):  # a reader that stands still would turn for ever
+    async with asyncio.timeout(30):  # a reader that stands still would turn for ever
         return await asyncio.gather(
             *(visit(Client(world, audience), delay, stays) for audience, delay, stays in visits)
         )

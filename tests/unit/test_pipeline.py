@@ -38,7 +38,7 @@ def submit(pipeline: Pipeline, *encoded: bytes) -> list[Submission]:
 
 
 async def published(broker: Broker, number: int) -> None:
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         while len(broker.messages) < number:  # noqa: ASYNC110 - a fake without an event
             await asyncio.sleep(0)
 

@@ -36,7 +36,7 @@ async def test_a_local_stream_goes_through_no_proxy(name: str, monkeypatch: pyte
         live = LiveOrders(url, "token", snapshot=False)
         following = asyncio.create_task(first_event(live))
         try:
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(30):
                 await live.live.wait()
         finally:
             following.cancel()

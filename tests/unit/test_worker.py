@@ -20,7 +20,7 @@ from tracking_order_state.processing.worker import PartitionConsumer, Worker
 from tracking_shared.messaging.consumer import Delivery
 from tracking_shared.messaging.errors import BrokerUnavailable
 
-PROMPT_SECONDS = 2
+PROMPT_SECONDS = 4
 """Far less than the time that a batch in work has to end."""
 
 
