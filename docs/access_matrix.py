@@ -19,7 +19,7 @@ MEANINGS: Mapping[Outcome, str] = {
     "full": "shown with personal data: the customer's name and contact, and the reporter of each change",
     "bare": "shown without personal data",
     "sent": "shown without personal data if the caller sent it; else 404",
-    "done": "the update is accepted; the answer shows the order as a read would",
+    "done": "the change is accepted; the answer shows the order as a read would",
     "left out": "answered as if the order did not exist: not listed, counted or announced",
     "404": "`order-not-found` or `update-not-found`, with the same text as for one that never existed",
     "403": "`forbidden`",
@@ -49,13 +49,16 @@ ROLES = (
         True,
         True,
     ),
+    Role("corrector", "`orders:read orders:correct`, `merchants`", "orders:read orders:correct", True, False),
     Role("customer", "`orders:read`, `orders` alone: a tracking link", "orders:read", False, True),
     Role("operator", "`orders:admin`", "orders:admin", False, False),
     Role("unscoped", "`merchants`, no scope", "", True, False),
     Role("nobody", "no token, or one that is forged, expired or revoked", "", False, False),
 )
 
-Kind = Literal["open", "order", "outcome", "list", "update", "create", "batch", "administration"]
+Kind = Literal[
+    "open", "order", "outcome", "list", "update", "correction", "create", "batch", "administration"
+]
 
 _NOT_READ: dict[str, tuple[Outcome, Outcome]] = {
     "sender": ("403", "403"),
@@ -64,6 +67,7 @@ _NOT_READ: dict[str, tuple[Outcome, Outcome]] = {
 }
 _NOT_WRITTEN: dict[str, tuple[Outcome, Outcome]] = {
     "reporting": ("403", "403"),
+    "corrector": ("403", "403"),
     "customer": ("403", "403"),
     "unscoped": ("403", "403"),
     "nobody": ("401", "401"),
@@ -76,6 +80,7 @@ CELLS: Mapping[Kind, Mapping[str, tuple[Outcome, Outcome]]] = {
         "merchant": ("full", "404"),
         "reporting": ("full", "404"),
         "driver": ("bare", "404"),
+        "corrector": ("full", "404"),
         "customer": ("bare", "404"),
         "operator": ("full", "full"),
     },
@@ -85,6 +90,7 @@ CELLS: Mapping[Kind, Mapping[str, tuple[Outcome, Outcome]]] = {
         "reporting": ("bare", "404"),
         "sender": ("sent", "404"),
         "driver": ("bare", "404"),
+        "corrector": ("bare", "404"),
         "customer": ("bare", "404"),
         "operator": ("bare", "bare"),
     },
@@ -93,6 +99,7 @@ CELLS: Mapping[Kind, Mapping[str, tuple[Outcome, Outcome]]] = {
         "merchant": ("full", "left out"),
         "reporting": ("full", "left out"),
         "driver": ("bare", "left out"),
+        "corrector": ("full", "left out"),
         "customer": ("bare", "left out"),
         "operator": ("full", "full"),
     },
@@ -101,6 +108,7 @@ CELLS: Mapping[Kind, Mapping[str, tuple[Outcome, Outcome]]] = {
         "merchant": ("403", "403"),
         "reporting": ("403", "403"),
         "driver": ("403", "403"),
+        "corrector": ("403", "403"),
         "customer": ("403", "403"),
         "operator": ("full", "full"),
     },
@@ -109,6 +117,14 @@ CELLS: Mapping[Kind, Mapping[str, tuple[Outcome, Outcome]]] = {
         "merchant": ("done", "404"),
         "sender": ("done", "404"),
         "driver": ("done", "404"),
+        "operator": ("done", "done"),
+    },
+    "correction": {
+        **_NOT_WRITTEN,
+        "merchant": ("403", "403"),
+        "sender": ("403", "403"),
+        "driver": ("403", "403"),
+        "corrector": ("done", "404"),
         "operator": ("done", "done"),
     },
     "create": {
@@ -154,6 +170,12 @@ _CONSOLE = ("GET /console", "GET /console/", "GET /console/config.json", "GET /c
 ROUTES: tuple[Route, ...] = (
     *_routes("ingest", "create", "POST /v1/orders"),
     *_routes("ingest", "update", "POST /v1/orders/{order_id}/updates", f"POST {_BY_REFERENCE}/updates"),
+    *_routes(
+        "ingest", "update", "POST /v1/orders/{order_id}/checkpoints", f"POST {_BY_REFERENCE}/checkpoints"
+    ),
+    *_routes(
+        "ingest", "correction", "POST /v1/orders/{order_id}/corrections", f"POST {_BY_REFERENCE}/corrections"
+    ),
     *_routes("ingest", "batch", "POST /v1/batch"),
     *_routes("ingest", "order", "GET /v1/orders/{order_id}", f"GET {_BY_REFERENCE}"),
     *_routes("ingest", "outcome", "GET /v1/updates/{order_id}/{update_id}"),

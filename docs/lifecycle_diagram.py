@@ -26,11 +26,17 @@ def table_of(workflow: Workflow) -> str:
     return "\n".join([*rows, ""])
 
 
+def checkpoints_of(workflow: Workflow) -> str:
+    """The kinds of checkpoints, in one line."""
+    return f"Checkpoints: {', '.join(f'`{kind}`' for kind in workflow.checkpoints)}.\n"
+
+
 def with_workflow(page: str, workflow: Workflow) -> str:
     """The page with its generated part made from `workflow`."""
     before, rest = page.split(BEGIN)
     _, after = rest.split(END)
-    return f"{before}{BEGIN}{diagram_of(workflow)}\n{table_of(workflow)}{END}{after}"
+    parts = "\n".join([diagram_of(workflow), table_of(workflow), checkpoints_of(workflow)])
+    return f"{before}{BEGIN}{parts}{END}{after}"
 
 
 if __name__ == "__main__":

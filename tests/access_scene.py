@@ -131,6 +131,20 @@ class Scene:
         path = path or f"/v1/orders/{order_id}/updates"
         return await self.call("ingest", "POST", path, token, body, Idempotency_Key=key)
 
+    async def checkpoint(self, path: str, token: str) -> Answer:
+        """Adds a note with marks of its own."""
+        body = {"kind": "note", "message": f"met-{self._number()}"}
+        return await self._change(path, body, token)
+
+    async def correct(self, path: str, status: str, token: str) -> Answer:
+        """Corrects the status, for a reason with marks of its own."""
+        body = {"status": status, "reason": f"met-{self._number()}"}
+        return await self._change(path, body, token)
+
+    async def _change(self, path: str, body: dict[str, Any], token: str) -> Answer:
+        key = f"upd-{self._number()}"
+        return await self.call("ingest", "POST", path, token, body, Idempotency_Key=key)
+
     async def live(self, name: str, merchant: str, steps: Sequence[str]) -> str:
         """An order with some history: each change by somebody else, and one that was refused."""
         assert (await self.create(name, merchant, self.reporter())).status == 201

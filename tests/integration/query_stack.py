@@ -52,8 +52,23 @@ class World:
     def history(self, order_id: str) -> list[EventDocument]:
         return [event for event in self.events if event["order_id"] == order_id]
 
-    def apply(self, order_id: str, status: str, at: datetime, created: Mapping[str, Any]) -> EventDocument:
-        """One applied change; `created` holds merchant and customer."""
+    def checkpoint(self, order_id: str, at: datetime, message: str = "nobody at home") -> EventDocument:
+        """A failed attempt: of a final order, it notes when that came into its status."""
+        order = self.orders[order_id]
+        told: dict[str, Any] = {"type": "order.checkpoint_added", "kind": "delivery_attempted"}
+        told |= {"message": message, "order_metadata": order["metadata"]}
+        if not order["active"]:
+            told["closed_at"] = order["closing"]["at"] if "closing" in order else order["updated_at"]
+        return self.apply(order_id, order["status"], at, {}, **told)
+
+    def correct(self, order_id: str, status: str, at: datetime, reason: str = "a mistake") -> EventDocument:
+        told = {"type": "order.corrected", "reason": reason, "corrected_at": at}
+        return self.apply(order_id, status, at, {}, **told)
+
+    def apply(
+        self, order_id: str, status: str, at: datetime, created: Mapping[str, Any], **told: Any
+    ) -> EventDocument:
+        """One applied change; `created` holds merchant and customer, `told` what no step has."""
         order = self.orders.get(order_id)
         partition = partition_of(order_id, PARTITIONS)
         self.seqs[partition] += 1
@@ -82,6 +97,7 @@ class World:
         reference = (order or created).get("reference")
         if reference is not None:
             event["reference"] = reference
+        event |= told  # type: ignore[typeddict-item]
         self.events.append(event)
         self.orders[order_id] = project(event)
         return event

@@ -323,7 +323,18 @@ async def walk_create(scene: Scene, _route: Route, holder: Holder, order_id: str
 
 async def walk_update(scene: Scene, route: Route, holder: Holder, order_id: str) -> str:
     path = path_of(scene, route, order_id)
-    answer = await scene.update(order_id, "in_transit", holder.token or "", path)
+    if route.path.endswith("/checkpoints"):
+        answer = await scene.checkpoint(path, holder.token or "")
+    else:
+        answer = await scene.update(order_id, "in_transit", holder.token or "", path)
+    return refusal_of(answer) or written(answer, holder)
+
+
+async def walk_correction(scene: Scene, route: Route, holder: Holder, order_id: str) -> str:
+    path = path_of(scene, route, order_id)
+    answer = await scene.correct(path, "picked_up", holder.token or "")
+    if answer.status == 403:
+        assert 'error="insufficient_scope", scope="orders:correct"' in answer.headers["WWW-Authenticate"]
     return refusal_of(answer) or written(answer, holder)
 
 
@@ -347,8 +358,8 @@ async def walk_batch(scene: Scene, _route: Route, holder: Holder, order_id: str)
     if refusal := refusal_of(answer):
         return refusal
     (line,) = answer.json["results"]
-    if line["outcome"] == "rejected" and line["problem"]["status"] == 404:
-        return "404"
+    if line["outcome"] == "rejected" and line["problem"]["status"] in (403, 404):
+        return str(line["problem"]["status"])
     return "done"
 
 
@@ -360,6 +371,7 @@ WALKS: dict[str, Walk] = {
     "administration": walk_administration,
     "create": walk_create,
     "update": walk_update,
+    "correction": walk_correction,
     "batch": walk_batch,
 }
 
@@ -376,6 +388,7 @@ SCOPES = (
     "",
     "orders:read",
     "orders:all",
+    "orders:read orders:correct",
 )
 
 

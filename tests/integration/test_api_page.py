@@ -79,7 +79,7 @@ async def test_every_request_of_the_page_answers_as_it_is_printed(
 ) -> None:
     query = await start_service("query")
     secret = spine.environment["JWT_SECRET"]
-    scope = "orders:write orders:read"
+    scope = "orders:write orders:read orders:correct"
     token = mint_token(secret, subject="acme-shop", scope=scope, merchants=["acme"])
     asked = requests()
     assert len(asked) > 25

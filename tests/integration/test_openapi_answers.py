@@ -39,6 +39,8 @@ BATCH = "/v1/batch"
 ORDER = "/v1/orders/{order_id}"
 ORDERS = "/v1/orders"
 UPDATES = "/v1/orders/{order_id}/updates"
+CHECKPOINTS = "/v1/orders/{order_id}/checkpoints"
+CORRECTIONS = "/v1/orders/{order_id}/corrections"
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,16 @@ def asked_of_ingest() -> Iterator[Request]:
     yield post(UPDATES, {"status": "cancelled", "expected_version": 1})
     yield post(UPDATES, {"status": "cancelled"}, headers={"If-Match": '"1-0123456789ab"'})
     yield post(UPDATES, {"status": "cancelled"}, order_id="unseen")
+    for path, body in ((CHECKPOINTS, {"kind": "note"}), (CORRECTIONS, {"status": "created", "reason": "r"})):
+        yield post(path, body, key=f"{path[-6:]}-1")
+        yield post(path, body, key=f"{path[-6:]}-1")
+        yield post(path, body, headers={"Prefer": "respond-async"})
+        yield post(path, body | {"expected_version": 99}, key=f"{path[-6:]}-2")
+        yield post(path, body | {"expected_version": 99}, key=f"{path[-6:]}-2")
+        yield post(path, body | {"metadata": {"other": 1}}, key=f"{path[-6:]}-1")
+        yield post(path, body, headers={"If-Match": '"99-0123456789ab"'})
+        yield post(path, body, order_id="unseen")
+    yield post(CORRECTIONS, {"status": "created", "reason": "there already"})
     yield post(BATCH, [{"op": "update", "order_id": "unseen", "status": "cancelled"}, 7])
 
 

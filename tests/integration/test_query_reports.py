@@ -38,6 +38,8 @@ from tracking_query.reports.reading import (
     Changes,
     Deadline,
     changes_within,
+    closing_stages,
+    correction_stages,
     counted,
     histories_of_log,
     open_orders,
@@ -56,11 +58,30 @@ def report_world() -> World:
     """Orders over days, whose sources tell times that can be late, early or missing."""
     random = Random(11)
     world = random_world(orders=250, steps=3)
+    correct_some(world, random)
     for event in world.events:
         minutes = random.choice([None, 0, 3, 90, 6000])
         told = None if minutes is None else event["recorded_at"] - timedelta(minutes=minutes)
         event["occurred_at"] = None if told is None else told + timedelta(minutes=4)
     return world
+
+
+def correct_some(world: World, random: Random) -> None:
+    """Orders whose steps are corrected, go on after that, and get checkpoints at any time."""
+    at = max(event["recorded_at"] for event in world.events)
+    for order_id in random.sample(sorted(world.orders), 120):
+        for _ in range(random.choice([1, 1, 2, 4, 7])):
+            at += timedelta(minutes=random.choice([0, 1, 45, 400]))
+            status = world.orders[order_id]["status"]
+            following = DEFAULT_WORKFLOW.allowed_next(status)
+            match random.choice(["checkpoint", "correction", "step"]):
+                case "checkpoint":
+                    world.checkpoint(order_id, at)
+                case "correction":
+                    others = sorted(DEFAULT_WORKFLOW.statuses - {status})
+                    world.correct(order_id, random.choice(others), at)
+                case _ if following:
+                    world.apply(order_id, random.choice(following), at, {})
 
 
 WORLD = report_world()
@@ -115,26 +136,65 @@ def pairs_of(asked: dict[str, Any]) -> list[tuple[str, str]]:
     ]
 
 
-def changes(asked: dict[str, Any], grant: Grant) -> list[tuple[dict[str, str], EventDocument, float]]:
-    """What happened in the range, in plain words: the labels of its row, the event, the seconds before it."""
-    field = asked.get("clock", "recorded")
-    zone = ZoneInfo(asked.get("time_zone", "UTC"))
-    entered: dict[str, datetime] = {}
-    found = []
-    for event in WORLD.events:
+def as_corrected(history: list[EventDocument]) -> list[EventDocument]:
+    """The changes of status that were right, in plain words: where a correction leads back to a status that
+    the order had, all since was wrong; else what it leaves was wrong if that was the end.
+    """
+    right: list[EventDocument] = []
+    for event in history:
         if event["status"] == event["previous_status"]:
             continue
-        at = event["recorded_at"] if field == "recorded" else event["occurred_at"] or event["received_at"]
-        seconds = (at - entered.get(event["order_id"], at)).total_seconds()
-        entered[event["order_id"]] = at
-        if not datetime.fromisoformat(asked["from"]) <= at < datetime.fromisoformat(asked["to"]):
-            continue
-        if not reaches(grant, event["order_id"], event["merchant_id"]):
-            continue
-        if event["merchant_id"] not in asked.get("merchant_id", [event["merchant_id"]]):
-            continue
-        found.append((row_labels(asked, at, zone, event["merchant_id"]), event, seconds))
+        if "reason" in event:
+            statuses = [earlier["status"] for earlier in right]
+            if event["status"] in statuses:
+                right = right[: statuses.index(event["status"]) + 1]
+                continue
+            if statuses[-1] in ("delivered", "cancelled"):
+                right.pop()
+        right.append(event)
+    return right
+
+
+def time_of(asked: dict[str, Any], event: EventDocument) -> datetime:
+    if asked.get("clock", "recorded") == "recorded":
+        return event["recorded_at"]
+    return event["occurred_at"] or event["received_at"]
+
+
+def is_asked_for(asked: dict[str, Any], grant: Grant, event: EventDocument) -> bool:
+    """Whether it is in the range, of a merchant that is asked for, and may be read."""
+    at = time_of(asked, event)
+    return (
+        datetime.fromisoformat(asked["from"]) <= at < datetime.fromisoformat(asked["to"])
+        and reaches(grant, event["order_id"], event["merchant_id"])
+        and event["merchant_id"] in asked.get("merchant_id", [event["merchant_id"]])
+    )
+
+
+Change = tuple[dict[str, str], EventDocument, str | None, float]
+
+
+def changes(asked: dict[str, Any], grant: Grant) -> list[Change]:
+    """What happened in the range, in plain words: the labels of its row, the event, the status before it and
+    the seconds in that.
+    """
+    zone = ZoneInfo(asked.get("time_zone", "UTC"))
+    found: list[Change] = []
+    for order_id in WORLD.orders:
+        before: tuple[str | None, datetime | None] = (None, None)
+        for event in as_corrected(WORLD.history(order_id)):
+            at = time_of(asked, event)
+            previous, since = before
+            before = (event["status"], at)
+            if is_asked_for(asked, grant, event):
+                seconds = (at - (since or at)).total_seconds()
+                labels = row_labels(asked, at, zone, event["merchant_id"])
+                found.append((labels, event, previous, seconds))
     return found
+
+
+def corrections(asked: dict[str, Any], grant: Grant) -> int:
+    return sum("reason" in event and is_asked_for(asked, grant, event) for event in WORLD.events)
 
 
 def row_labels(asked: dict[str, Any], at: datetime, zone: ZoneInfo, merchant: str) -> dict[str, str]:
@@ -167,9 +227,9 @@ async def test_durations_are_those_of_all_events(
     query: QueryClient, asked: dict[str, Any], grant: Grant
 ) -> None:
     legs: dict[tuple[Any, ...], list[float]] = defaultdict(list)
-    for labels, event, seconds in changes(asked, grant):
-        if event["version"] > 1:
-            leg = {"leg_from": event["previous_status"], "leg_to": event["status"]}
+    for labels, event, previous, seconds in changes(asked, grant):
+        if previous is not None:
+            leg = {"leg_from": previous, "leg_to": event["status"]}
             legs[tuple((labels | leg).items())].append(seconds)
     expected = [
         dict(key)
@@ -180,6 +240,7 @@ async def test_durations_are_those_of_all_events(
     answer = await query.get("/v1/reports/durations", pairs_of(asked), token=token_of(grant))
     assert answer.status == 200, answer.body
     assert row_set(answer.json["rows"]) == row_set(expected)
+    assert answer.json["corrections"] == corrections(asked, grant)
 
 
 @settings(max_examples=80)
@@ -189,14 +250,16 @@ async def test_status_counts_are_those_of_all_events(
 ) -> None:
     entered: Counter[tuple[Any, ...]] = Counter()
     left: Counter[tuple[Any, ...]] = Counter()
-    for labels, event, _ in changes(asked, grant):
+    for labels, event, previous, _ in changes(asked, grant):
         entered[(*labels.items(), ("status", event["status"]))] += 1
-        if event["previous_status"]:
-            left[(*labels.items(), ("status", event["previous_status"]))] += 1
+        if previous is not None:
+            left[(*labels.items(), ("status", previous))] += 1
     expected = [dict(key) | {"entered": entered[key], "left": left[key]} for key in entered | left]
     answer = await query.get("/v1/reports/status-counts", pairs_of(asked), token=token_of(grant))
     assert answer.status == 200, answer.body
     assert row_set(answer.json["rows"]) == row_set(expected)
+    assert answer.json["corrections"] == corrections(asked, grant)
+    assert answer.headers["corrections"] == str(corrections(asked, grant))
 
 
 @settings(max_examples=40)
@@ -289,8 +352,11 @@ def test_the_random_histories_have_what_could_go_wrong() -> None:
     asked = {"from": "2026-01-01T00:00:00Z", "to": "2027-01-01T00:00:00Z", "clock": "occurred"}
     found = changes(asked, Grant(merchants=frozenset({"*"})))
     assert len(found) > 400
-    assert any(seconds < 0 for _, _, seconds in found)
+    assert any(seconds < 0 for *_, seconds in found)
     assert any(event["status"] == event["previous_status"] for event in WORLD.events)
+    assert corrections(asked, Grant(merchants=frozenset({"*"}))) > 60
+    assert any("closing" in order for order in WORLD.orders.values())
+    assert len(found) < sum(event["status"] != event["previous_status"] for event in WORLD.events)
 
 
 ALL_TIME = {"from": "2026-01-01T00:00:00Z", "to": "2027-01-01T00:00:00Z"}
@@ -324,6 +390,7 @@ async def test_a_report_says_what_it_is_of(query: QueryClient) -> None:
         "time_zone": "UTC",
         "clock": "recorded",
         "as_of": "1970-01-01T00:00:00.000Z",
+        "corrections": corrections(ALL_TIME, Grant(merchants=frozenset({"*"}))),
     }
 
 
@@ -333,7 +400,8 @@ async def test_the_whole_way_takes_as_long_as_its_legs_together(query: QueryClie
     assert document["per"] == "order"
     expected = Counter(
         (event["status"], (event["recorded_at"] - event["created_at"]).total_seconds())
-        for event in WORLD.events
+        for order_id in WORLD.orders
+        for event in as_corrected(WORLD.history(order_id))
         if not event["active"]
     )
     for row in document["rows"]:
@@ -559,6 +627,7 @@ async def test_created_and_closed_are_what_the_histories_say(
     entered = {row["status"]: row["entered"] for row in histories.json["rows"]}
     statuses = ("created", "delivered", "cancelled")
     assert answer.json["rows"] == [{"status": s, "entered": entered.get(s, 0)} for s in statuses]
+    assert answer.json["corrections"] == histories.json["corrections"]
 
 
 @pytest.mark.parametrize("status", ["created", "delivered"])
@@ -566,6 +635,21 @@ async def test_created_and_closed_are_counted_by_an_index(query: QueryClient, st
     for grant in (Grant(merchants=frozenset({"*"})), Grant(merchants=frozenset({"m-1"}))):
         stages = dict(counted(DEFAULT_WORKFLOW, readable_orders(grant), START, END))[status]
         command = {"aggregate": "orders", "pipeline": [{"$match": stage} for stage in stages], "cursor": {}}
+        explained = await query.database.raw.command({"explain": command, "verbosity": "queryPlanner"})
+        plan = repr(explained["queryPlanner"]["winningPlan"])
+        assert "IXSCAN" in plan
+        assert "COLLSCAN" not in plan
+
+
+@pytest.mark.parametrize("grant", [Grant(merchants=frozenset({"*"})), Grant(merchants=frozenset({"m-1"}))])
+async def test_orders_that_changed_after_their_end_and_corrections_are_counted_by_an_index(
+    query: QueryClient, grant: Grant
+) -> None:
+    readable = readable_orders(grant)
+    asked = [("orders", stages) for _, stages in closing_stages(readable, START, END)]
+    asked.append(("order_events", correction_stages(readable, START, END)))
+    for collection, stages in asked:
+        command = {"aggregate": collection, "pipeline": [{"$match": one} for one in stages], "cursor": {}}
         explained = await query.database.raw.command({"explain": command, "verbosity": "queryPlanner"})
         plan = repr(explained["queryPlanner"]["winningPlan"])
         assert "IXSCAN" in plan

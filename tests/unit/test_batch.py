@@ -5,7 +5,14 @@ from typing import Any
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builders import EVERYONE, TIME, create_command, update_command
+from builders import (
+    EVERYONE,
+    TIME,
+    checkpoint_command,
+    correct_command,
+    create_command,
+    update_command,
+)
 from tracking.upkeep.checker import Records, find_faults
 from tracking_order_state.domain.batch import decide_batch
 from tracking_order_state.domain.decisions import Decisions, Known
@@ -74,6 +81,33 @@ def test_the_same_id_with_another_body_is_refused_and_stores_nothing() -> None:
     again = batch([update_command(update_id="u", status="cancelled")], known_after(first), seq=2)
     assert summary(again) == [("rejected", False, None, "idempotency-key-reused")]
     assert again.is_empty
+
+
+def test_a_repeated_checkpoint_or_correction_gets_the_stored_outcome_and_has_no_effect() -> None:
+    commands = [create_command(), checkpoint_command(), correct_command(status="delivered")]
+    first = batch([*commands, *commands[1:]])
+    assert summary(first)[3:] == [("applied", True, 2, None), ("applied", True, 3, None)]
+    again = batch(commands, known_after(first), seq=3)
+    assert [o["order"] for o in again.outcomes if o] == [o["order"] for o in first.outcomes[:3] if o]
+    assert again.is_empty
+
+
+def test_an_update_id_names_one_change_of_whichever_kind() -> None:
+    first = batch([create_command(), checkpoint_command(update_id="u")])
+    others: list[AnyCommand] = [
+        update_command(update_id="u"),
+        correct_command(update_id="u"),
+        checkpoint_command(update_id="u", message="another one"),
+    ]
+    again = batch(others, known_after(first), seq=2)
+    assert summary(again) == [("rejected", False, None, "idempotency-key-reused")] * 3
+
+
+def test_a_refused_checkpoint_is_stored_with_its_kind() -> None:
+    decided = batch([create_command(), checkpoint_command(kind="delayed", expected_version=7, update_id="u")])
+    [refusal] = decided.refusals.values()
+    assert (refusal["requested_status"], refusal["kind"]) == ("", "delayed")
+    assert summary(decided)[1] == ("rejected", False, None, "version-conflict")
 
 
 def test_a_foreign_order_does_not_exist_and_keeps_no_trace_of_the_caller() -> None:
@@ -164,12 +198,14 @@ def test_an_event_of_an_earlier_release_is_recognised_by_what_it_says_where_its_
         create_command(update_id="u", metadata={"gate": 7}),
         update_command(update_id=create.update_id),
         create_command(update_id=create.update_id, merchant_id="m-2"),
+        checkpoint_command(update_id="u", metadata={"gate": 7}),
+        correct_command(update_id="u", status="picked_up", metadata={"gate": 7}),
     ]
     again = batch([create, update, *other], known, seq=2)
     assert summary(again) == [
         ("applied", True, 1, None),
         ("applied", True, 2, None),
-        *[("rejected", False, None, "idempotency-key-reused")] * 5,
+        *[("rejected", False, None, "idempotency-key-reused")] * 7,
     ]
     assert again.is_empty
 
@@ -183,6 +219,21 @@ _commands = st.one_of(
         st.sampled_from(sorted(DEFAULT_WORKFLOW.statuses)),
         update_id=st.sampled_from([f"u{n}" for n in range(12)]),
         grant=st.sampled_from([EVERYONE, Grant(merchants=frozenset({"other"}))]),
+    ),
+    st.builds(
+        checkpoint_command,
+        _ids,
+        st.sampled_from(DEFAULT_WORKFLOW.checkpoints),
+        update_id=st.sampled_from([f"u{n}" for n in range(12)]),
+        metadata=st.sampled_from([{}, {"gate": 7}]),
+        expected_version=st.sampled_from([None, 2]),
+    ),
+    st.builds(
+        correct_command,
+        _ids,
+        st.sampled_from(sorted(DEFAULT_WORKFLOW.statuses)),
+        update_id=st.sampled_from([f"u{n}" for n in range(12)]),
+        expected_version=st.sampled_from([None, 3]),
     ),
 )
 
@@ -222,6 +273,13 @@ _of_many_senders = st.one_of(
         st.sampled_from(sorted(DEFAULT_WORKFLOW.statuses)),
         update_id=st.sampled_from(["c1", "u1", "u2", *_named_by_content]),
         source=st.builds(Source, type=st.just("driver"), id=st.sampled_from(["dora", "emil"])),
+    ),
+    st.builds(checkpoint_command, _ids, update_id=st.sampled_from(["u1", "u2", *_named_by_content])),
+    st.builds(
+        correct_command,
+        _ids,
+        st.sampled_from(sorted(DEFAULT_WORKFLOW.statuses)),
+        update_id=st.sampled_from(["u1", "u2", *_named_by_content]),
     ),
 )
 

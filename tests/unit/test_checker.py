@@ -2,30 +2,33 @@
 
 from collections.abc import Callable
 from copy import deepcopy
+from datetime import timedelta
 
 import pytest
 
-from builders import TIME, create_command, update_command
-from tracking.upkeep.checker import Acknowledged, Records, find_faults
+from builders import TIME, checkpoint_command, correct_command, create_command, update_command
+from tracking.upkeep.checker import Acknowledged, Inspection, Records, corrections_in, find_faults
 from tracking_order_state.domain.batch import decide_batch
 from tracking_order_state.domain.decisions import Known
 from tracking_order_state.domain.lifecycle import Slot
 from tracking_order_state.domain.parking import park
 from tracking_order_state.domain.partition import NOTHING_PARKED, encode_parked_orders
-from tracking_shared.contracts.documents import applied_outcome, update_key
+from tracking_shared.contracts.commands import AnyCommand
+from tracking_shared.contracts.documents import EventDocument, applied_outcome, correction_entry, update_key
 from tracking_shared.contracts.messages import cloud_event
 from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
 
 Seed = Callable[[Records], None]
 
 
-def sound() -> Records:
+def sound(*more: AnyCommand) -> Records:
     commands = [
         create_command("a", update_id="1"),
         create_command("b", update_id="2"),
         update_command("a", "picked_up", update_id="3"),
         update_command("a", "delivered", update_id="4"),
         update_command("a", "in_transit", update_id="5"),
+        *more,
     ]
     decided = decide_batch(
         commands, Known({}, {}, {}), partition=0, seq=0, time=TIME, workflow=DEFAULT_WORKFLOW
@@ -35,6 +38,7 @@ def sound() -> Records:
         decided.events,
         list(decided.refusals.values()),
         [{"_id": 0, "seq": len(decided.events), "commits": 1, "worker": "w", "epoch": "e", "parked": []}],
+        audit=[correction_entry(event, 400) for event in corrections_in(decided.events)],
     )
 
 
@@ -189,6 +193,93 @@ def test_a_fault_of_what_is_parked_is_noticed(seed: Seed) -> None:
     records = with_parked()
     seed(records)
     assert find_faults(records)
+
+
+def with_corrections() -> Records:
+    """Sound records: order b gets a checkpoint, a correction to a final status, and a checkpoint there."""
+    return sound(
+        checkpoint_command("b", update_id="6", metadata={"gate": 7}),
+        correct_command("b", "delivered", update_id="7"),
+        checkpoint_command("b", "proof_added", update_id="8"),
+    )
+
+
+def test_checkpoints_and_corrections_are_sound() -> None:
+    records = with_corrections()
+    assert [event["version"] for event in records.events if event["order_id"] == "b"] == [1, 2, 3, 4]
+    assert find_faults(records, ACKNOWLEDGED, announced(records)) == []
+
+
+def correction_of(records: Records) -> EventDocument:
+    [correction] = corrections_in(records.events)
+    return correction
+
+
+def lose_an_entry(records: Records) -> None:
+    records.audit = []
+
+
+def tell_of_another_actor(records: Records) -> None:
+    assert records.audit
+    records.audit[0]["actor"]["sub"] = "mallory"
+
+
+def tell_of_another_reason(records: Records) -> None:
+    assert records.audit
+    records.audit[0]["details"]["reason"] = "because"
+
+
+def tell_of_a_correction_that_never_was(records: Records) -> None:
+    assert records.audit
+    records.audit.append(records.audit[0] | {"_id": "correction/a:2"})
+
+
+def step_where_only_a_correction_leads(records: Records) -> None:
+    del correction_of(records)["type"]
+
+
+def correct_to_nowhere(records: Records) -> None:
+    correction_of(records)["status"] = "eaten"
+
+
+def move_by_a_checkpoint(records: Records) -> None:
+    records.events[-1]["status"] = records.orders[-1]["status"] = "cancelled"
+
+
+def change_the_metadata_by_a_checkpoint(records: Records) -> None:
+    records.events[-1]["order_metadata"] = records.orders[-1]["metadata"] = {"gate": 8}
+
+
+def close_at_another_time(records: Records) -> None:
+    del records.events[-1]["closed_at"], records.orders[-1]["closing"]
+
+
+@pytest.mark.parametrize(
+    "seed",
+    [
+        lose_an_entry,
+        tell_of_another_actor,
+        tell_of_another_reason,
+        tell_of_a_correction_that_never_was,
+        step_where_only_a_correction_leads,
+        correct_to_nowhere,
+        move_by_a_checkpoint,
+        change_the_metadata_by_a_checkpoint,
+        close_at_another_time,
+    ],
+)
+def test_a_fault_of_checkpoints_and_corrections_is_noticed(seed: Seed) -> None:
+    records = with_corrections()
+    seed(records)
+    assert find_faults(records)
+
+
+def test_a_correction_that_is_older_than_the_audit_trail_needs_no_entry() -> None:
+    records = with_corrections()
+    lose_an_entry(records)
+    late = Inspection(records.partitions, audited_since=TIME + timedelta(days=1))
+    assert [*late.order_faults(records)] == []
+    assert [*Inspection(records.partitions, audited_since=TIME).order_faults(records)]
 
 
 def test_an_announcement_that_is_missing_invented_changed_or_early_is_noticed() -> None:

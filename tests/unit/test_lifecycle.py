@@ -6,25 +6,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from builders import TIME, create_command, update_command
+from builders import TIME, checkpoint_command, correct_command, create_command, update_command
 from tracking_order_state.domain.lifecycle import MAX_BYTES, MAX_KEYS, Refusal, Slot, decide, merge_metadata
-from tracking_shared.contracts.commands import CreateOrder, UpdateOrder
-from tracking_shared.contracts.documents import EventDocument, OrderDocument, project
+from tracking_shared.contracts.commands import AddCheckpoint, AnyCommand, CorrectOrder
+from tracking_shared.contracts.documents import EventDocument, OrderDocument, event_type, project
 from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
 
 SLOT = Slot(partition=3, seq=7, time=TIME)
 STATUSES = sorted(DEFAULT_WORKFLOW.statuses)
 
 
-def applied(
-    order: OrderDocument | None, command: CreateOrder | UpdateOrder, slot: Slot = SLOT
-) -> EventDocument:
+def applied(order: OrderDocument | None, command: AnyCommand, slot: Slot = SLOT) -> EventDocument:
     result = decide(order, command, slot, DEFAULT_WORKFLOW)
     assert not isinstance(result, Refusal), result
     return result
 
 
-def refused(order: OrderDocument | None, command: CreateOrder | UpdateOrder) -> dict[str, object]:
+def refused(order: OrderDocument | None, command: AnyCommand) -> dict[str, object]:
     result = decide(order, command, SLOT, DEFAULT_WORKFLOW)
     assert isinstance(result, Refusal), result
     return {"slug": result.problem["slug"], **result.problem["members"]}
@@ -105,3 +103,103 @@ def test_merged_metadata_stays_within_bounds_and_the_newest_always_wins(
         merged = merge_metadata(merged, update)
         assert len(merged) <= MAX_KEYS
         assert update.items() <= merged.items()
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_a_checkpoint_is_recorded_at_every_status_and_leaves_it(status: str) -> None:
+    order = order_in(status)
+    event = applied(order, checkpoint_command(kind="delivery_attempted", message="nobody at home"))
+    assert (event["status"], event["previous_status"], event["version"]) == (status, status, 5)
+    assert event["active"] == order["active"]
+    assert (event_type(event), event["kind"]) == ("order.checkpoint_added", "delivery_attempted")
+    assert event["message"] == "nobody at home"
+    assert "reason" not in event
+
+
+def test_what_a_checkpoint_does_not_say_is_not_stored() -> None:
+    event = applied(order_in("created"), checkpoint_command())
+    assert event.keys().isdisjoint({"message", "eta", "due_at", "reason"})
+
+
+def test_the_metadata_of_a_checkpoint_belongs_to_the_checkpoint_alone() -> None:
+    order = project(applied(None, create_command(metadata={"channel": "web"})))
+    event = applied(order, checkpoint_command(metadata={"photo": "x" * 4000}))
+    assert event["metadata"] == {"photo": "x" * 4000}
+    assert project(event)["metadata"] == {"channel": "web"}
+
+
+@pytest.mark.parametrize("status", STATUSES)
+@pytest.mark.parametrize("requested", STATUSES)
+def test_a_correction_goes_from_any_status_to_any_other(status: str, requested: str) -> None:
+    order = order_in(status)
+    command = correct_command(status=requested, reason="scanned the wrong parcel")
+    if requested == status:
+        assert refused(order, command) == {
+            "slug": "invalid-transition",
+            "current_status": status,
+            "requested_status": status,
+            "allowed_next": list(DEFAULT_WORKFLOW.allowed_next(status)),
+            "version": 4,
+        }
+        return
+    event = applied(order, command)
+    assert (event["previous_status"], event["status"], event["version"]) == (status, requested, 5)
+    assert event["active"] == project(event)["active"] == DEFAULT_WORKFLOW.is_active(requested)
+    assert (event_type(event), event["reason"]) == ("order.corrected", "scanned the wrong parcel")
+
+
+def test_a_correction_to_a_status_that_this_workflow_lacks_is_refused() -> None:
+    assert refused(order_in("delivered"), correct_command(status="eaten"))["slug"] == "invalid-transition"
+
+
+@pytest.mark.parametrize("make", [checkpoint_command, correct_command], ids=["checkpoint", "correction"])
+def test_checkpoints_and_corrections_need_an_order_at_the_expected_version(make: object) -> None:
+    make = checkpoint_command if make is checkpoint_command else correct_command
+    assert refused(None, make())["slug"] == "order-not-found"
+    problem = refused(order_in("created"), make(expected_version=3))
+    assert problem == {"slug": "version-conflict", "version": 4, "expected_version": 3}
+    assert applied(order_in("created"), make(expected_version=4))["version"] == 5
+
+
+def test_a_final_order_that_changes_since_remembers_when_it_came_into_its_status() -> None:
+    order = project(applied(order_in("in_transit"), update_command(status="delivered")))
+    assert "closing" not in order
+    later = Slot(partition=3, seq=8, time=TIME + timedelta(hours=1))
+    order = project(applied(order, checkpoint_command(kind="proof_added"), later))
+    assert order["closing"] == {"at": TIME, "changed_at": later.time}
+    latest = Slot(partition=3, seq=9, time=TIME + timedelta(hours=2))
+    order = project(applied(order, checkpoint_command(), latest))
+    assert order["closing"] == {"at": TIME, "changed_at": latest.time}
+    corrected = project(applied(order, correct_command(status="cancelled"), latest))
+    assert "closing" not in corrected
+
+
+_COMMANDS = st.one_of(
+    st.builds(create_command),
+    st.builds(update_command, status=st.sampled_from(STATUSES), metadata=st.just({"van": 1})),
+    st.builds(checkpoint_command, kind=st.sampled_from(DEFAULT_WORKFLOW.checkpoints)),
+    st.builds(correct_command, status=st.sampled_from(STATUSES)),
+)
+
+
+@given(st.lists(_COMMANDS, max_size=40))
+def test_only_steps_and_corrections_change_the_status_and_versions_have_no_gaps(
+    commands: list[AnyCommand],
+) -> None:
+    order: OrderDocument | None = None
+    for seq, command in enumerate(commands):
+        event = decide(order, command, Slot(0, seq, TIME + timedelta(seconds=seq)), DEFAULT_WORKFLOW)
+        if isinstance(event, Refusal):
+            continue
+        after = project(event)
+        assert after["version"] == (order["version"] if order else 0) + 1
+        assert event["previous_status"] == (order["status"] if order else None)
+        assert after["active"] == DEFAULT_WORKFLOW.is_active(after["status"])
+        if isinstance(command, AddCheckpoint):
+            assert order is not None
+            kept = ("status", "active", "metadata", "customer", "created_at")
+            assert [after[name] for name in kept] == [order[name] for name in kept]
+        elif order is not None:
+            is_legal = after["status"] in DEFAULT_WORKFLOW.allowed_next(order["status"])
+            assert is_legal or isinstance(command, CorrectOrder)
+        order = after

@@ -34,7 +34,12 @@ class Server:
         self.orders: dict[str, OrderDocument] = {}
         self.events: dict[str, EventDocument] = {}
         self.refusals: dict[str, UpdateDocument] = {}
-        principal = Principal.model_construct(subject="load", source_type="system", grant=EVERYONE)
+        principal = Principal.model_construct(
+            subject="load",
+            source_type="system",
+            grant=EVERYONE,
+            scopes=frozenset({"orders:write", "orders:correct"}),
+        )
         self._factory = CommandFactory(principal, DEFAULT_WORKFLOW, "0" * 32)
 
     def decide(self, body: bytes) -> dict[str, Any]:
@@ -115,6 +120,44 @@ def test_steps_of_one_moment_are_sent_as_the_workflow_allows(tmp_path: Path) -> 
     cancelled = Server()
     load(cancelled, orders_of(tmp_path, [step("cancelled", 2), step("picked_up", 2), CREATE]))
     assert cancelled.history == ["created", "picked_up", "cancelled"]
+
+
+def test_checkpoints_and_corrections_are_sent_among_the_steps_as_they_happened(tmp_path: Path) -> None:
+    header = f"{HEADER},kind,reason"
+    rows = [
+        "o-1,,,,delivered,2026-11-04T08:00:00Z,,",
+        "o-1,,,,in_transit,2026-11-04T08:00:00Z,,wrong parcel",
+        "o-1,,,,,2026-11-03T09:00:00Z,delivery_attempted,",
+        "o-1,,,,in_transit,2026-11-03T08:00:00Z,,",
+        "o-1,,,,,2026-11-05T08:00:00Z,note,",
+        "o-1,,,,delivered,2026-11-06T08:00:00Z,,",
+        "o-1,,,,picked_up,2026-11-02T08:00:00Z,,",
+        f"{CREATE},,",
+    ]
+    server = Server()
+    assert load(server, orders_of(tmp_path, rows, header)).rejected.total() == 0
+    assert [
+        (event["status"], event.get("kind"), event.get("reason")) for event in server.events.values()
+    ] == [
+        ("created", None, None),
+        ("picked_up", None, None),
+        ("in_transit", None, None),
+        ("in_transit", "delivery_attempted", None),
+        ("delivered", None, None),
+        ("in_transit", None, "wrong parcel"),
+        ("in_transit", "note", None),
+        ("delivered", None, None),
+    ]
+    again = load(server, orders_of(tmp_path, rows, header))
+    assert (again.duplicate, again.applied) == (8, 0)
+
+
+def test_a_status_is_reached_also_where_the_order_got_a_checkpoint_before(tmp_path: Path) -> None:
+    header = f"{HEADER},kind"
+    rows = [f"{CREATE},", "o-1,,,,,2026-11-02T08:00:00Z,note", f"{flat('delivered', 3)},"]
+    server = Server()
+    load(server, orders_of(tmp_path, rows, header))
+    assert server.history == ["created", "created", "picked_up", "in_transit", "delivered"]
 
 
 def test_a_row_without_a_time_goes_with_the_one_before_it(tmp_path: Path) -> None:

@@ -27,7 +27,10 @@ from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
 
 Names = set[str]
 
-FIELDS = list(get_type_hints(OrderDocument))
+STORED_ALONE = "closing"
+"""It serves an index of the reports, of orders that changed after their end. No caller is shown it."""
+
+FIELDS = [name for name in get_type_hints(OrderDocument) if name != STORED_ALONE]
 TIME = datetime(2026, 3, 1, 8, tzinfo=UTC)
 
 EVENT = EventDocument(

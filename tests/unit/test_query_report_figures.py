@@ -3,13 +3,22 @@
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import cast
+from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tracking_query.reports import figures as report_figures
-from tracking_query.reports.figures import Durations, StatusCounts, TooManyRows, percentile, steps
+from tracking_query.reports.figures import (
+    Durations,
+    StatusCounts,
+    TooManyRows,
+    count_corrections,
+    cut,
+    percentile,
+    steps,
+)
 from tracking_shared.contracts.documents import EventDocument
 from tracking_shared.contracts.workflow import Workflow
 
@@ -128,3 +137,54 @@ def test_a_report_has_a_bounded_number_of_rows(monkeypatch: pytest.MonkeyPatch) 
         figures.add(0, "", step)
     with pytest.raises(TooManyRows):
         figures.add(0, "", last)
+
+
+def corrected(moves: list[EventDocument], status: str, minutes: int, *, active: bool = True) -> None:
+    """Adds a correction of the order's status."""
+    [event] = history((status, minutes))
+    told = {"previous_status": moves[-1]["status"], "type": "order.corrected", "active": active}
+    moves.append(cast(EventDocument, event | told))
+
+
+def told(moves: list[EventDocument]) -> list[tuple[str | None, str, float]]:
+    return [(step.previous_status, step.status, step.seconds / 60) for step in steps(moves, "recorded")]
+
+
+def test_a_correction_back_to_an_earlier_status_takes_back_all_since() -> None:
+    moves = history(("received", 0), ("diagnosed", 10), ("repaired", 20))
+    moves[-1]["active"] = False
+    corrected(moves, "diagnosed", 30)
+    assert told(moves) == [(None, "received", 0), ("received", "diagnosed", 10)]
+    [later] = history(("repaired", 45))
+    moves.append(later)
+    assert told(moves)[2:] == [("diagnosed", "repaired", 35)], "it has been in diagnosis since minute 10"
+
+
+def test_a_correction_from_one_end_to_another_leaves_one_of_them() -> None:
+    moves = history(("received", 0), ("diagnosed", 10), ("repaired", 20))
+    moves[-1]["active"] = False
+    corrected(moves, "scrapped", 30, active=False)
+    assert told(moves)[2:] == [("diagnosed", "scrapped", 20)]
+
+
+def test_a_correction_that_leads_on_leaves_what_was_reported() -> None:
+    moves = history(("received", 0), ("diagnosed", 10))
+    moves[-1]["active"] = True
+    corrected(moves, "repaired", 30, active=False)
+    assert told(moves)[2:] == [("diagnosed", "repaired", 20)]
+
+
+def test_an_order_stays_created_whatever_is_corrected() -> None:
+    moves = history(("received", 0))
+    moves[-1]["active"] = False  # the workflow may have changed
+    corrected(moves, "repaired", 30, active=False)
+    corrected(moves, "received", 40)
+    assert told(moves) == [(None, "received", 0)]
+
+
+def test_corrections_are_counted_by_the_time_of_the_correction() -> None:
+    moves = history(("received", 0), ("diagnosed", 10), ("repaired", 20))
+    corrected(moves, "diagnosed", 30)
+    for end, number in ((30, 0), (31, 1)):
+        buckets = cut(START, START + timedelta(minutes=end), None, ZoneInfo("UTC"))
+        assert count_corrections(moves, "recorded", buckets) == number

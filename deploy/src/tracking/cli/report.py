@@ -130,8 +130,10 @@ def duration_text(seconds: float) -> str:
 
 
 def _heading(report: str, document: dict[str, Any]) -> str:
-    parts = [f"{name} {value}" for name, value in document.items() if name != "rows" and value is not None]
-    return " · ".join([report, *parts])
+    shown = {name: value for name, value in document.items() if name != "rows" and value is not None}
+    if not shown.get("corrections"):  # there are few, and where there are none nobody asks
+        shown.pop("corrections", None)
+    return " · ".join([report, *(f"{name} {value}" for name, value in shown.items())])
 
 
 def _table(rows: Sequence[Row]) -> Iterator[str]:

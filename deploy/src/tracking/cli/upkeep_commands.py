@@ -9,7 +9,7 @@ from tracking.cli.command_options import AsOption, DataDir, configured_workflow,
 from tracking.devstack.data_folder import DEFAULT_FOLDER, server_url
 from tracking.errors import ExitCode
 from tracking.terminal import echo
-from tracking.upkeep.audit import actor_of
+from tracking.upkeep.audit import actor_of, audit_days
 from tracking.upkeep.check import Target, check_installation, describe
 from tracking.upkeep.failed_updates import MAX_LETTERS, list_dead, list_parked, move, release
 from tracking_shared.storage.audit_trail import Actor
@@ -19,7 +19,8 @@ def check(*, data_dir: DataDir = DEFAULT_FOLDER) -> None:
     """Verifies that all stored data is consistent.
 
     Versions and positions have no gaps, transitions are legal, each order equals the result of its
-    history, and each update has one effect and one outcome. Nothing is changed.
+    history, each update has one effect and one outcome, and each correction is in the audit trail for the
+    AUDIT_DAYS of the environment. Nothing is changed.
 
     It may run while orders change: suspicious data is read again, and reported only if the fault is
     still there and the data did not change meanwhile. Commands in the queues are not decided yet; their
@@ -35,6 +36,7 @@ def check(*, data_dir: DataDir = DEFAULT_FOLDER) -> None:
         mongodb_url=server_url(data_dir, "MONGODB_URL"),
         database=database_name(),
         workflow=configured_workflow(),
+        audit_days=audit_days(),
     )
     report = run(check_installation(target))
     echo(describe(report))

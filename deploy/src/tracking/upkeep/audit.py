@@ -70,10 +70,19 @@ def audit_trail_of(database: Database) -> AuditTrail:
     Raises:
         InvalidClaims: `AUDIT_DAYS` is not a valid number of days.
     """
+    return AuditTrail(database, audit_days())
+
+
+def audit_days() -> int:
+    """The retention of the audit trail: `AUDIT_DAYS`.
+
+    Raises:
+        InvalidClaims: it is not a valid number of days.
+    """
     text = os.environ.get("AUDIT_DAYS") or str(KEPT_DAYS)
     if not (text.isdecimal() and text.isascii() and 1 <= int(text) <= MAX_KEPT_DAYS):
         raise InvalidClaims(f"AUDIT_DAYS: write a number of days from 1 to {MAX_KEPT_DAYS}")
-    return AuditTrail(database, int(text))
+    return int(text)
 
 
 async def record_token(mongodb_url: str, name: str, actor: Actor, token: str) -> None:

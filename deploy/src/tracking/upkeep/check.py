@@ -12,10 +12,11 @@ from time import monotonic
 
 from tracking.errors import CommandError
 from tracking.terminal import progress_bar
-from tracking.upkeep.checker import Inspection, outcome_faults
+from tracking.upkeep.checker import Inspection, entry_faults, outcome_faults
 from tracking.upkeep.recheck import Recheck, RecheckResult
 from tracking.upkeep.record_reader import (
     applied_so_far,
+    correction_slices,
     count_outcomes,
     order_slices,
     outcome_slices,
@@ -29,6 +30,7 @@ from tracking_shared.contracts.documents import PartitionDocument
 from tracking_shared.contracts.timestamps import now
 from tracking_shared.contracts.workflow import Workflow
 from tracking_shared.messaging.topology import DEAD_QUEUE
+from tracking_shared.storage.audit_trail import KEPT_DAYS
 from tracking_shared.storage.database import UPDATES_TTL_SECONDS, Database, driver_errors, open_database
 
 PAGE_EVENTS = 20_000
@@ -56,6 +58,8 @@ class Target:
     mongodb_url: str
     database: str
     workflow: Workflow
+    audit_days: int = KEPT_DAYS
+    """The time for which corrections are in the audit trail."""
 
 
 @dataclass(slots=True)
@@ -118,7 +122,14 @@ async def check_installation(target: Target) -> Report:
                 total = applied_so_far(partitions) + await count_outcomes(database)
                 with progress_bar("checking", total) as (progress, task):
                     advance = partial(progress.advance, task)
-                    await check_records(database, partitions, target.workflow, advance, findings=findings)
+                    await check_records(
+                        database,
+                        partitions,
+                        target.workflow,
+                        advance,
+                        findings=findings,
+                        audit_days=target.audit_days,
+                    )
     except NotChecked as error:
         raise NotChecked(f"{error}{_progress(findings)}") from None
     hidden = len(partitions) + 1 - len(waiting)
@@ -133,6 +144,7 @@ async def check_records(
     *,
     page: int = PAGE_EVENTS,
     findings: Findings | None = None,
+    audit_days: int = KEPT_DAYS,
 ) -> Findings:
     """Checks all records of the database, starting from `partitions`, as just read.
 
@@ -147,8 +159,9 @@ async def check_records(
     findings = findings if findings is not None else Findings()
     findings.partitions = len(partitions)
     outcomes_since = now() - timedelta(seconds=UPDATES_TTL_SECONDS) + TTL_MARGIN
-    inspection = Inspection(partitions, workflow, outcomes_since)
-    recheck = Recheck(database, partitions, workflow, outcomes_since)
+    audited_since = now() - timedelta(days=audit_days) + TTL_MARGIN
+    inspection = Inspection(partitions, workflow, outcomes_since, audited_since)
+    recheck = Recheck(database, partitions, workflow, outcomes_since, audited_since)
     with driver_errors():
         async for records in order_slices(database, page):
             findings.orders += len(records.orders)
@@ -165,6 +178,8 @@ async def check_records(
             if any(outcome_faults(records.updates, records.events)):
                 findings.add(await recheck.outcomes(records))
             on_checked(len(records.updates))
+        async for records in correction_slices(database, page):
+            findings.add_faults(entry_faults(records))
     findings.applied_meanwhile = applied_so_far(await read_partitions(database)) - applied_so_far(partitions)
     return findings
 

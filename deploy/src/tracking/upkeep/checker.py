@@ -5,25 +5,30 @@ It recomputes all values of order-state from the events.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
 from tracking_shared.contracts.documents import (
+    AuditDocument,
     EventDocument,
     OrderDocument,
     ParkedDocument,
     PartitionDocument,
     UpdateDocument,
     applied_outcome,
+    correction_entry,
+    correction_entry_id,
+    event_type,
     position_key,
     project,
     update_key,
 )
 from tracking_shared.contracts.identifiers import partition_of
 from tracking_shared.contracts.messages import cloud_event
+from tracking_shared.contracts.timestamps import UNIX_EPOCH
 from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW, Workflow
 
 
@@ -48,6 +53,8 @@ class Records:
     updates: list[UpdateDocument] = field(default_factory=list)
     partitions: list[PartitionDocument] = field(default_factory=list)
     parked: list[ParkedDocument] = field(default_factory=list)
+    audit: list[AuditDocument] | None = None
+    """The entries of corrections in the audit trail; None: not read."""
 
 
 NEVER_STORED = frozenset({"idempotency-key-reused", "forbidden", "validation-failed", "malformed-json"})
@@ -68,6 +75,7 @@ def find_faults(
     return [
         *inspection.order_faults(records),
         *outcome_faults(records.updates, records.events),
+        *entry_faults(records),
         *inspection.parked_faults(records),
         *inspection.partition_faults(),
         *_acknowledgement_faults(records, acknowledged),
@@ -95,7 +103,8 @@ class _Tally:
 class Inspection:
     """Checks records slice by slice. Its memory does not grow with their number.
 
-    `outcomes_since`: older events need no stored outcome, because outcomes expire.
+    `outcomes_since`: older events need no stored outcome, because outcomes expire. `audited_since`: older
+    corrections need no entry in the audit trail.
     """
 
     def __init__(
@@ -103,10 +112,12 @@ class Inspection:
         partitions: Sequence[PartitionDocument],
         workflow: Workflow = DEFAULT_WORKFLOW,
         outcomes_since: datetime | None = None,
+        audited_since: datetime = UNIX_EPOCH,
     ) -> None:
         self._partitions = partitions
         self._workflow = workflow
         self._outcomes_since = outcomes_since
+        self._audited_since = audited_since
         self._ends = {partition["_id"]: partition["seq"] for partition in partitions}
         self._tallies: dict[int, _Tally] = defaultdict(_Tally)
         self._highest: dict[int, int] = defaultdict(int)
@@ -119,6 +130,7 @@ class Inspection:
             yield from self._position_faults(event)
         yield from _history_faults(records, self._workflow)
         yield from self._effect_faults(records)
+        yield from self._correction_faults(records)
 
     def partition_faults(self) -> Iterator[str]:
         """The faults of the event log and of the parked ranges, after all records were checked."""
@@ -200,6 +212,35 @@ class Inspection:
             ):
                 yield f"update {update['_id']} points to another event than its own"
 
+    def _correction_faults(self, records: Records) -> Iterator[str]:
+        if records.audit is None:
+            return
+        entries = {entry["_id"]: entry for entry in records.audit}
+        for event in corrections_in(records.events):
+            entry = entries.get(correction_entry_id(event))
+            if entry is None and event["recorded_at"] >= self._audited_since:
+                yield f"correction {_name(event)} is not in the audit trail"
+            elif entry is not None and not _tells_of(entry, event):
+                yield f"correction {_name(event)} is told otherwise in the audit trail"
+
+
+def corrections_in(events: Iterable[EventDocument]) -> list[EventDocument]:
+    """The corrections among `events`."""
+    return [event for event in events if event_type(event) == "order.corrected"]
+
+
+def entry_faults(records: Records) -> Iterator[str]:
+    """The faults of entries of corrections in the audit trail. `records` has the existing events of them."""
+    made = {correction_entry_id(event) for event in corrections_in(records.events)}
+    for entry in records.audit or ():
+        if entry["_id"] not in made:
+            yield f"the audit trail tells of {entry['_id']}, which is not in the history"
+
+
+def _tells_of(entry: AuditDocument, event: EventDocument) -> bool:
+    expected = correction_entry(event, 0)  # its retention is not compared
+    return all(entry[name] == expected[name] for name in ("at", "actor", "action", "subject", "details"))
+
 
 def range_fault(order_id: str) -> str:
     """Describes one of `Inspection.mismatched_ranges`."""
@@ -239,15 +280,42 @@ def _step_faults(order_id: str, history: list[EventDocument], workflow: Workflow
     for event in history:
         if event["previous_status"] != status:
             yield f"order {order_id}: version {event['version']} does not continue from {status}"
-        allowed = (workflow.initial,) if status is None else workflow.allowed_next(status)
-        if event["status"] not in allowed:
+        if event["status"] not in _allowed(event, status, workflow):
             yield f"order {order_id}: {status} → {event['status']} is not a legal transition"
         if event["active"] != workflow.is_active(event["status"]):
             yield f"order {order_id}: version {event['version']} is wrongly active or not"
         status = event["status"]
     for earlier, later in pairwise(history):
-        if later["recorded_at"] < earlier["recorded_at"]:
-            yield f"order {order_id}: version {later['version']} was recorded before the one before it"
+        yield from _fold_faults(order_id, earlier, later)
+
+
+def _fold_faults(order_id: str, earlier: EventDocument, later: EventDocument) -> Iterator[str]:
+    is_checkpoint = event_type(later) == "order.checkpoint_added"
+    if is_checkpoint and later["order_metadata"] != earlier["order_metadata"]:
+        yield f"order {order_id}: version {later['version']} is a checkpoint, and changed the metadata"
+    if later.get("closed_at") != _closed_at(earlier, later):
+        yield f"order {order_id}: version {later['version']} has another time of its final status"
+    if later["recorded_at"] < earlier["recorded_at"]:
+        yield f"order {order_id}: version {later['version']} was recorded before the one before it"
+
+
+def _allowed(event: EventDocument, status: str | None, workflow: Workflow) -> Collection[str]:
+    """The statuses that an event may bring an order to, by its type."""
+    if status is None:
+        return (workflow.initial,)
+    match event_type(event):
+        case "order.checkpoint_added" | "order.overdue":
+            return (status,)
+        case "order.corrected":
+            return workflow.statuses - {status}
+        case _:
+            return workflow.allowed_next(status)
+
+
+def _closed_at(earlier: EventDocument, later: EventDocument) -> datetime | None:
+    if later["active"] or later["status"] != earlier["status"]:
+        return None
+    return earlier.get("closed_at", earlier["recorded_at"])
 
 
 def _acknowledgement_faults(records: Records, acknowledged: Iterable[Acknowledged]) -> Iterator[str]:

@@ -18,10 +18,9 @@ from tracking.upkeep.audit import audit_trail_of
 from tracking.upkeep.record_reader import read_partitions, server_errors
 from tracking_shared.contracts.commands import (
     COMMANDS_MEDIA_TYPE,
-    CreateOrder,
+    AnyCommand,
     ReleaseOrder,
     UndecodableMessage,
-    UpdateOrder,
     decode_commands,
     encode_command,
     join_commands,
@@ -42,7 +41,7 @@ ANSWER_SECONDS = 30
 MAX_LETTERS = 200
 """From the front of the queue; up to half a MiB each, all in memory at once."""
 
-Command = CreateOrder | UpdateOrder | ReleaseOrder
+Command = AnyCommand | ReleaseOrder
 
 
 class NotReleased(CommandError):

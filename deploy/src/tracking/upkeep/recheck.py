@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any
 
 from tracking.upkeep.checker import Inspection, Records, outcome_faults, range_fault
-from tracking.upkeep.record_reader import BY_ORDER, PARKED_FIELDS
+from tracking.upkeep.record_reader import BY_ORDER, PARKED_FIELDS, correction_entries
 from tracking_shared.contracts.documents import EventDocument, PartitionDocument, update_key
 from tracking_shared.contracts.workflow import Workflow
 from tracking_shared.storage.database import Database
@@ -53,11 +53,13 @@ class Recheck:
         partitions: Sequence[PartitionDocument],
         workflow: Workflow,
         outcomes_since: datetime,
+        audited_since: datetime,
     ) -> None:
         self._database = database
         self._partitions = partitions
         self._workflow = workflow
         self._outcomes_since = outcomes_since
+        self._audited_since = audited_since
 
     async def orders(self, records: Records) -> RecheckResult:
         """Rechecks complete orders, some of which seem to have a fault."""
@@ -82,8 +84,9 @@ class Recheck:
         events = [event async for page in pages for event in page]
         keys = [update_key(event["order_id"], event["update_id"]) for event in events]
         updates = await self._database.updates.find({"_id": {"$in": keys}}).to_list()
+        audit = await correction_entries(self._database, events)
         after = await self._orders(order_ids)
-        records = Records(orders=list(after.values()), events=events, updates=updates)
+        records = Records(orders=list(after.values()), events=events, updates=updates, audit=audit)
         return _Reading(self._order_faults(records), before, after)
 
     async def _read_outcomes(self, keys: Sequence[str]) -> _Reading:
@@ -127,7 +130,9 @@ class Recheck:
         """The faults by order id, of orders with faults only."""
         found = {}
         for order_id, part in _by_order(records):
-            inspection = Inspection(self._partitions, self._workflow, self._outcomes_since)
+            inspection = Inspection(
+                self._partitions, self._workflow, self._outcomes_since, self._audited_since
+            )
             if faults := list(inspection.order_faults(part)):
                 found[order_id] = faults
         return found
@@ -190,6 +195,7 @@ def _by_order(records: Records) -> Iterator[tuple[str, Records]]:
                 orders=[orders[order_id]] if order_id in orders else [],
                 events=events,
                 updates=[updates[key] for key in keys if key in updates],
+                audit=records.audit,
             ),
         )
 

@@ -7,8 +7,14 @@ from typing import Any
 from pymongo.asynchronous.collection import AsyncCollection
 
 from tracking.errors import CommandError
-from tracking.upkeep.checker import Records
-from tracking_shared.contracts.documents import EventDocument, PartitionDocument, update_key
+from tracking.upkeep.checker import Records, corrections_in
+from tracking_shared.contracts.documents import (
+    AuditDocument,
+    EventDocument,
+    PartitionDocument,
+    correction_entry_id,
+    update_key,
+)
 from tracking_shared.messaging.connection import connect
 from tracking_shared.messaging.errors import AccessRefused, BrokerUnavailable
 from tracking_shared.messaging.topology import DEAD_QUEUE, partition_queue_name
@@ -23,6 +29,9 @@ SLICE_UPDATES = 5_000
 
 _BY_ID = KeyOrder(("_id",))
 BY_ORDER = KeyOrder(("order_id", "version"))
+
+OF_CORRECTIONS = {"_id": {"$gt": "correction/", "$lt": "correction0"}}
+"""The entries of corrections in the audit trail: the zero follows the slash."""
 
 PARKED_FIELDS = {"order_id": 1, "partition": 1, "place": 1}
 """The fields of parked updates that the checker reads; never their content."""
@@ -52,6 +61,7 @@ async def read_records(database: Database) -> Records:
             updates=await _all(database.updates),
             partitions=await _all(database.partitions),
             parked=await _all(database.parked),
+            audit=await _all(database.audit, OF_CORRECTIONS),
         )
 
 
@@ -122,7 +132,23 @@ async def _slice(database: Database, order_ids: dict[str, str], events: list[Eve
         orders=await _all(database.orders, {"_id": order_ids}),
         events=events,
         updates=await database.updates.find({"_id": {"$in": keys}}).to_list() if keys else [],
+        audit=await correction_entries(database, events),
     )
+
+
+async def correction_entries(database: Database, events: list[EventDocument]) -> list[AuditDocument]:
+    """The entries of the corrections among `events` in the audit trail."""
+    ids = [correction_entry_id(event) for event in corrections_in(events)]
+    return await database.audit.find({"_id": {"$in": ids}}).to_list() if ids else []
+
+
+async def correction_slices(database: Database, page: int) -> AsyncGenerator[Records]:
+    """The entries of all corrections, and the events that they tell of."""
+    async for entries in read_pages(database.audit, OF_CORRECTIONS, _BY_ID, batch=SLICE_UPDATES, page=page):
+        keys = [update_key(entry["subject"], entry["details"]["update_id"]) for entry in entries]
+        # After the entries, with which they were committed.
+        events = await database.order_events.find({"update_key": {"$in": keys}}).to_list()
+        yield Records(audit=entries, events=events)
 
 
 async def _whole_histories(database: Database, page: int) -> AsyncGenerator[list[EventDocument]]:

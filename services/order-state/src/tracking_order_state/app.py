@@ -26,12 +26,14 @@ from tracking_shared.storage.audit_trail import record_installation
 from tracking_shared.storage.database import Database, DatabaseUnavailable, open_database, retrying_database
 from tracking_shared.telemetry.spans import Spans, spans_of
 
+NewStore = Callable[..., Store]
+"""Makes a store of a `Database`, with the `audit_days` of the settings."""
 OpenPublisher = Callable[[Connection, Workflow], Awaitable[ResultPublisher]]
 
 
 async def serve(
     settings: OrderStateSettings,
-    new_store: Callable[[Database], Store] = Store,
+    new_store: NewStore = Store,
     new_publisher: OpenPublisher = open_publisher,
 ) -> None:
     """Runs order-state until a stop signal. Tests replace the store and the publisher by faulty ones."""
@@ -44,11 +46,11 @@ async def _serve(
     settings: OrderStateSettings,
     workflow: Workflow,
     spans: Spans | None,
-    new_store: Callable[[Database], Store],
+    new_store: NewStore,
     new_publisher: OpenPublisher,
 ) -> None:
     async with open_database(settings.mongodb_url, settings.mongodb_database) as database:
-        store = new_store(database)
+        store = new_store(database, audit_days=settings.audit_days)
         partitions = _Partitions(settings, database, store, workflow, new_publisher, spans=spans)
         app = FastAPI(title="order-state", openapi_url=None, redirect_slashes=False)
         install_plumbing(

@@ -5,6 +5,7 @@ from typing import Annotated
 from pydantic import Field
 
 from tracking_shared.settings import Settings
+from tracking_shared.storage.audit_trail import KEPT_DAYS, MAX_KEPT_DAYS
 
 
 class OrderStateSettings(Settings):
@@ -25,3 +26,5 @@ class OrderStateSettings(Settings):
     order_cache_bytes: Annotated[int, Field(ge=0, le=8 * 1024**3)] = 64 * 1024**2
     """Estimated bytes of the orders that a process remembers, to decide on them without reading them again.
     0: none, everything is read."""
+    audit_days: Annotated[int, Field(ge=1, le=MAX_KEPT_DAYS)] = KEPT_DAYS
+    """The time for which the entries of corrections are kept in the audit trail."""

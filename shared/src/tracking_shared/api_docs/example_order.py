@@ -7,6 +7,7 @@ Example = dict[str, Any]
 CUSTOMER: Example = {"name": "Ada Example", "contact_ref": "crm:17"}
 SHOP: Example = {"type": "system", "id": "acme-shop"}
 DRIVER: Example = {"type": "driver", "id": "driver-17"}
+OPERATOR: Example = {"type": "operator", "id": "ann"}
 
 CREATED_ORDER: Example = {
     "order_id": "acme-1001",
@@ -62,6 +63,24 @@ PICKED_UP_CHANGE: Example = {
     "recorded_at": PICKED_UP_ORDER["updated_at"],
     **{name: PICKED_UP_ORDER[name] for name in ("due_at", "eta", "overdue")},
     "metadata": {"van": "B-17"},
+}
+
+ATTEMPTED_CHANGE: Example = {
+    "version": 3,
+    "type": "order.checkpoint_added",
+    "status": "picked_up",
+    "previous_status": "picked_up",
+    "update_id": "attempt-1",
+    "source": DRIVER,
+    "occurred_at": "2026-03-02T14:20:00.000Z",
+    "received_at": "2026-03-02T14:20:02.113Z",
+    "recorded_at": "2026-03-02T14:20:02.118Z",
+    "due_at": PICKED_UP_ORDER["due_at"],
+    "eta": "2026-03-03T08:00:00.000Z",
+    "overdue": False,
+    "metadata": {},
+    "kind": "delivery_attempted",
+    "message": "Nobody at home; the parcel is with us again",
 }
 
 _OF_ORDER = ("order_id", "merchant_id", "reference", "version", "status")

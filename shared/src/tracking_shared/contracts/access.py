@@ -55,6 +55,11 @@ def may_write(principal: Principal) -> bool:
     return not principal.scopes.isdisjoint(("orders:write", "orders:admin"))
 
 
+def may_correct(principal: Principal) -> bool:
+    """True if the caller may correct the status of orders that it reaches."""
+    return not principal.scopes.isdisjoint(("orders:correct", "orders:admin"))
+
+
 def may_read(principal: Principal) -> bool:
     """True if the caller may read at all."""
     return not principal.scopes.isdisjoint(("orders:read", "orders:admin"))
@@ -62,7 +67,7 @@ def may_read(principal: Principal) -> bool:
 
 def may_ask_for_outcomes(principal: Principal) -> bool:
     """True if the caller may ask for outcomes of updates; `sees_outcome` says of which ones."""
-    return may_read(principal) or may_write(principal)
+    return may_read(principal) or may_write(principal) or may_correct(principal)
 
 
 def may_administer(principal: Principal) -> bool:

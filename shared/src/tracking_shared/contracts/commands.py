@@ -91,8 +91,39 @@ class UpdateOrder(_Command):
     """If set, the command is refused unless the order is at exactly this version."""
 
 
-AnyCommand = CreateOrder | UpdateOrder
+class AddCheckpoint(_Command):
+    """Asks to record something that happened to an order beside its steps. The status stays."""
+
+    op: Literal["checkpoint"] = "checkpoint"
+    kind: str
+    """One of the workflow's checkpoints."""
+    message: str | None = None
+    eta: Timestamp | None = None
+    """When it is expected to be delivered, by what is known now."""
+    due_at: Timestamp | None = None
+    """When it is to be delivered at the latest."""
+    expected_version: int | None = None
+    """If set, the command is refused unless the order is at exactly this version."""
+
+
+class CorrectOrder(_Command):
+    """Asks to put right the status of an order that was reported wrongly: any status, from any."""
+
+    op: Literal["correct"] = "correct"
+    status: str
+    """The one that the order is to have."""
+    reason: str
+    expected_version: int | None = None
+    """If set, the command is refused unless the order is at exactly this version."""
+
+
+AnyCommand = CreateOrder | UpdateOrder | AddCheckpoint | CorrectOrder
 """The commands of callers."""
+
+
+def requested_status(command: AnyCommand) -> str:
+    """The status that a command asks for; empty for a new order, and for a checkpoint."""
+    return command.status if isinstance(command, UpdateOrder | CorrectOrder) else ""
 
 
 class ReleaseOrder(BaseModel):
@@ -110,14 +141,12 @@ class ReleaseOrder(BaseModel):
     """The update id of the first one, to give it up. Of no effect if another one is the first."""
 
 
-Command = Annotated[CreateOrder | UpdateOrder | ReleaseOrder, Field(discriminator="op")]
+Command = Annotated[AnyCommand | ReleaseOrder, Field(discriminator="op")]
 
-_BATCH: TypeAdapter[list[CreateOrder | UpdateOrder | ReleaseOrder]] = TypeAdapter(
+_BATCH: TypeAdapter[list[AnyCommand | ReleaseOrder]] = TypeAdapter(
     Annotated[list[Command], Field(min_length=1, max_length=MAX_COMMANDS_PER_MESSAGE)]
 )
-_COMMAND: TypeAdapter[CreateOrder | UpdateOrder] = TypeAdapter(
-    Annotated[CreateOrder | UpdateOrder, Field(discriminator="op")]
-)
+_COMMAND: TypeAdapter[AnyCommand] = TypeAdapter(Annotated[AnyCommand, Field(discriminator="op")])
 
 
 _RECEIVED_AT = re.compile(rb'"received_at":"([0-9T:.\-]{19,32}(?:Z|\+00:00))"')
@@ -132,7 +161,7 @@ LATER_MEMBERS = ("due_at",)
 something, so that both releases may run side by side until the first caller uses one."""
 
 
-def encode_command(command: CreateOrder | UpdateOrder | ReleaseOrder) -> bytes:
+def encode_command(command: AnyCommand | ReleaseOrder) -> bytes:
     """One command as JSON."""
     if isinstance(command, CreateOrder):
         unset = {name for name in LATER_MEMBERS if getattr(command, name) is None}
@@ -140,7 +169,7 @@ def encode_command(command: CreateOrder | UpdateOrder | ReleaseOrder) -> bytes:
     return command.__pydantic_serializer__.to_json(command)
 
 
-def decode_command(encoded: str | bytes) -> CreateOrder | UpdateOrder:
+def decode_command(encoded: str | bytes) -> AnyCommand:
     """One command from its JSON.
 
     Raises:
@@ -157,7 +186,7 @@ def join_commands(encoded: list[bytes]) -> bytes:
     return b"[" + b",".join(encoded) + b"]"
 
 
-def decode_commands(body: bytes) -> list[CreateOrder | UpdateOrder | ReleaseOrder]:
+def decode_commands(body: bytes) -> list[AnyCommand | ReleaseOrder]:
     """The commands of one message.
 
     Raises:
@@ -230,7 +259,7 @@ class Reply(TypedDict):
     message_id: str
     """That of the message with the commands."""
     outcomes: list[Outcome | None]
-    """In the order of the creates and updates. `null`: not decided, its order waits for an operator."""
+    """In the order of the commands, releases aside. `null`: not decided, its order waits for an operator."""
 
 
 class UndecodableReplies(TrackingError):

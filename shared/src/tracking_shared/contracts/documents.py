@@ -15,7 +15,13 @@ from tracking_shared.contracts.timestamps import UNIX_EPOCH
 
 Metadata = dict[str, Any]
 
-EventType = Literal["order.created", "order.status_changed", "order.overdue"]
+EventType = Literal[
+    "order.created",
+    "order.status_changed",
+    "order.checkpoint_added",
+    "order.corrected",
+    "order.overdue",
+]
 """What an event tells of its order."""
 
 
@@ -31,6 +37,13 @@ class CustomerDocument(TypedDict):
 
     name: str
     contact_ref: str
+
+
+class ClosingDocument(TypedDict):
+    """When a final order came into its status, and its newest change since."""
+
+    at: datetime
+    changed_at: datetime
 
 
 class OrderDocument(TypedDict):
@@ -60,6 +73,9 @@ class OrderDocument(TypedDict):
     due_key: NotRequired[int]
     """`due_key` of partition and `due_at`, while `order.overdue` is still to come for it: the index by which
     the owner of the partition finds it."""
+    closing: NotRequired[ClosingDocument]
+    """Of a final order that has changed since it came into its status (a checkpoint). Of all other final
+    orders, `updated_at` is when they did."""
 
 
 class EventDocument(TypedDict):
@@ -91,7 +107,7 @@ class EventDocument(TypedDict):
     metadata: Metadata
     order_metadata: Metadata
     type: NotRequired[EventType]
-    """Not there: the order was created, or its status changed (`event_type`)."""
+    """Not there: the order was created, or took a step (`event_type`)."""
     due_at: NotRequired[datetime]
     """Of the order after it, like the three below."""
     eta: NotRequired[datetime]
@@ -99,6 +115,13 @@ class EventDocument(TypedDict):
     announced_due_at: NotRequired[datetime]
     previous_overdue: NotRequired[bool]
     """Whether the order was overdue before it. Not there: false."""
+    kind: NotRequired[str]
+    message: NotRequired[str]
+    reason: NotRequired[str]
+    corrected_at: NotRequired[datetime]
+    """`recorded_at` of a correction, for an index of corrections alone."""
+    closed_at: NotRequired[datetime]
+    """When the order came into its final status, if that was before."""
     traceparent: NotRequired[str]
 
 
@@ -140,6 +163,8 @@ class UpdateDocument(TypedDict):
     position: int | None
     problem: ProblemDocument | None
     requested_status: str
+    kind: NotRequired[str]
+    """Of the checkpoint that was asked for."""
     merchant_id: str | None
     source: SourceDocument
     recorded_at: datetime
@@ -236,6 +261,31 @@ class AuditDocument(TypedDict):
     expires_at: datetime | None
 
 
+def correction_entry_id(event: EventDocument) -> str:
+    """`_id` of the entry for a correction in the audit trail: one for each event."""
+    return f"correction/{event['order_id']}:{event['version']}"
+
+
+def correction_entry(event: EventDocument, kept_days: int) -> AuditDocument:
+    """The entry for a correction in the audit trail, to be written together with its event."""
+    return {
+        "_id": correction_entry_id(event),
+        "at": event["recorded_at"],
+        "actor": {"sub": event["source"]["id"], "via": "api"},
+        "action": "order.corrected",
+        "subject": event["order_id"],
+        "details": {
+            "merchant_id": event["merchant_id"],
+            "version": event["version"],
+            "from": event["previous_status"],
+            "to": event["status"],
+            "reason": event["reason"],
+            "update_id": event["update_id"],
+        },
+        "expires_at": event["recorded_at"] + timedelta(days=kept_days),
+    }
+
+
 MAX_SEQ = 2**40 - 1
 """Events in one partition; at 10,000/s it takes three years to fill one. With 1,024 partitions a key
 stays below 2**53, so it is exact in every language."""
@@ -271,7 +321,7 @@ def update_key(order_id: str, update_id: str) -> str:
 
 def applied_outcome(event: EventDocument) -> UpdateDocument:
     """The outcome of the command that made `event`."""
-    return {
+    outcome: UpdateDocument = {
         "_id": update_key(event["order_id"], event["update_id"]),
         "order_id": event["order_id"],
         "update_id": event["update_id"],
@@ -280,11 +330,14 @@ def applied_outcome(event: EventDocument) -> UpdateDocument:
         "version": event["version"],
         "position": event["_id"],
         "problem": None,
-        "requested_status": "" if event["previous_status"] is None else event["status"],
+        "requested_status": "" if event["previous_status"] is None or "kind" in event else event["status"],
         "merchant_id": event["merchant_id"],
         "source": event["source"],
         "recorded_at": event["recorded_at"],
     }
+    if "kind" in event:
+        outcome["kind"] = event["kind"]
+    return outcome
 
 
 OUTCOMES_ID = "outcomes"
@@ -331,6 +384,8 @@ def project(event: EventDocument) -> OrderDocument:
     }
     if "reference" in event:
         order["reference"] = event["reference"]
+    if "closed_at" in event:
+        order["closing"] = {"at": event["closed_at"], "changed_at": event["recorded_at"]}
     if "eta" in event:
         order["eta"] = event["eta"]
     if "due_at" in event:

@@ -40,6 +40,12 @@ TimeText = Annotated[
 StatusText = Annotated[str, Field(pattern=STATUS_PATTERN, examples=["picked_up"])]
 """Any status of the workflow, which an installation may replace."""
 
+KindText = Annotated[str, Field(pattern=STATUS_PATTERN, examples=["delivery_attempted"])]
+"""Any kind of checkpoint of the workflow."""
+
+TOLD = ("kind", "message", "reason")
+"""What an event tells beside the state of its order, where it has it."""
+
 Version = Annotated[int, Field(ge=1)]
 
 CursorText = Annotated[str, Field(pattern=r"^[0-9A-Za-z_-]+$", max_length=MAX_CURSOR_CHARACTERS)]
@@ -84,7 +90,7 @@ class OrderView(TypedDict):
     """True: it is open and its `due_at` has passed."""
     source: SourceView
     metadata: Metadata
-    """Of all its updates together; the newest value of a key counts."""
+    """Of all its updates together, checkpoints aside; the newest value of a key counts."""
     allowed_next: list[StatusText]
     """The statuses that may follow."""
 
@@ -101,7 +107,7 @@ class EventData(TypedDict):
     """Of the order after this change: 1, 2, 3 … without gaps."""
     status: StatusText
     previous_status: StatusText | None
-    """`null` where the order was created."""
+    """`null` where the order was created. That of a checkpoint is its `status`."""
     active: bool
     """True: something may still happen to the order."""
     allowed_next: list[StatusText]
@@ -128,7 +134,13 @@ class EventData(TypedDict):
     metadata: Metadata
     """Of this update alone."""
     order_metadata: Metadata
-    """Of all updates of the order together; the newest value of a key counts."""
+    """Of all updates of the order together, checkpoints aside; the newest value of a key counts."""
+    kind: NotRequired[KindText]
+    """Of a checkpoint."""
+    message: NotRequired[str]
+    """Of a checkpoint that has one."""
+    reason: NotRequired[str]
+    """Of a correction."""
     customer: NotRequired[CustomerDocument]
     """On the broker always; in the stream for tokens with `merchants` that are not narrowed to `orders`."""
 
@@ -142,7 +154,9 @@ class CloudEvent(TypedDict):
     """Order id and version."""
     source: Literal["/orders"]
     type: EventType
-    """`order.overdue`: the `due_at` of an open order has passed. There is one for each `due_at`."""
+    """`order.overdue`: the `due_at` of an open order has passed; there is one for each `due_at`. More types
+    may follow: a reader that does not know one takes the order from it all the same.
+    """
     subject: Identifier
     """The order id."""
     time: TimeText
@@ -244,7 +258,13 @@ def history_item(event: EventDocument, *, with_customer: bool) -> dict[str, Any]
         "eta": format_optional_time(event.get("eta")),
         "overdue": event.get("overdue", False),
         "metadata": event["metadata"],
+        **_told(event),
     }
+
+
+def _told(event: EventDocument) -> dict[str, Any]:
+    told: dict[str, Any] = cast(dict[str, Any], event)
+    return {name: told[name] for name in TOLD if name in told}
 
 
 def cloud_event(event: EventDocument, workflow: Workflow) -> CloudEvent:
@@ -270,7 +290,7 @@ def cloud_event(event: EventDocument, workflow: Workflow) -> CloudEvent:
 
 
 def _event_data(event: EventDocument, workflow: Workflow) -> EventData:
-    return {
+    data: dict[str, Any] = {
         "order_id": event["order_id"],
         "merchant_id": event["merchant_id"],
         "reference": event.get("reference"),
@@ -291,8 +311,10 @@ def _event_data(event: EventDocument, workflow: Workflow) -> EventData:
         "source": source_view(event["source"], with_customer=True),
         "metadata": event["metadata"],
         "order_metadata": event["order_metadata"],
+        **_told(event),
         "customer": event["customer"],
     }
+    return cast(EventData, data)
 
 
 def without_customer(event: CloudEvent) -> CloudEvent:

@@ -9,6 +9,9 @@ from tracking_shared.contracts.documents import EventDocument
 CONTROL_FREE_PATTERN = r"^[^\x00-\x1f\x7f-\x9f]*$"
 CONTROL_FREE_RULE = "a text without control characters"
 
+NOTE_PATTERN = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*$"
+"""A text of several lines: of the controls it may have tabs and ends of lines."""
+
 _UNSEEN_CATEGORIES = frozenset({"Zs", "Zl", "Zp", "Cc", "Cf", "Cs"})
 
 _DEFAULT_IGNORABLE = (

@@ -17,18 +17,24 @@ from tracking_shared.errors import SettingsError
 STATUS_PATTERN = r"^[a-z][a-z0-9_]{0,31}$"
 _STATUS = re.compile(STATUS_PATTERN[1:-1])
 MAX_STATUSES = 64
+MAX_CHECKPOINTS = 64
 MAX_LATE_AFTER_SECONDS = 366 * 24 * 3600
+
+
+DEFAULT_CHECKPOINTS = ("note", "delivery_attempted", "delayed", "eta_changed", "proof_added")
 
 
 @dataclass(frozen=True)
 class Workflow:
-    """A transition table: one row per status, the final rows visibly empty."""
+    """A transition table: one row per status, the final rows visibly empty; and the kinds of checkpoints."""
 
     initial: str
     transitions: Mapping[str, tuple[str, ...]]
     late_after_seconds: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
     """The time after its last change from which an order in this status is late, where there is a limit. Only
     shown."""
+    checkpoints: tuple[str, ...] = DEFAULT_CHECKPOINTS
+    """The kinds of checkpoints, at any status."""
 
     def allowed_next(self, status: str) -> tuple[str, ...]:
         """The statuses that may follow `status`, in the order of the table. Empty if it is final."""
@@ -61,7 +67,8 @@ DEFAULT_WORKFLOW = Workflow(
 
 def load_workflow(path: Path | None) -> Workflow:
     """The workflow of a JSON file ``{"initial": …, "transitions": {status: [status, …]}}``,
-    with ``"late_after_seconds": {status: seconds, …}`` where there are limits; without a path, the default.
+    with ``"late_after_seconds": {status: seconds, …}`` where there are limits, and
+    ``"checkpoints": [kind, …]`` where they are not the default ones; without a path, the default.
 
     Raises:
         SettingsError: the file cannot be read, or is not a table that closes on itself.
@@ -72,13 +79,22 @@ def load_workflow(path: Path | None) -> Workflow:
         document = json.loads(path.read_text())
         table = {status: tuple(followers) for status, followers in document["transitions"].items()}
         limits = dict(document.get("late_after_seconds") or {})
-        workflow = Workflow(document["initial"], MappingProxyType(table), MappingProxyType(limits))
+        kinds = _kinds_in(document.get("checkpoints"))
+        workflow = Workflow(document["initial"], MappingProxyType(table), MappingProxyType(limits), kinds)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SettingsError(f"WORKFLOW_FILE {path}: cannot be read as a workflow: {error!r}") from error
     fault = _fault_of(workflow)
     if fault:
         raise SettingsError(f"WORKFLOW_FILE {path}: {fault}")
     return workflow
+
+
+def _kinds_in(value: object) -> tuple[str, ...]:
+    if value is None:
+        return DEFAULT_CHECKPOINTS
+    if not isinstance(value, list):
+        raise TypeError("checkpoints: not a list")
+    return tuple(value)
 
 
 def _fault_of(workflow: Workflow) -> str | None:
@@ -92,7 +108,18 @@ def _fault_of(workflow: Workflow) -> str | None:
         for follower in followers:
             if follower not in workflow.statuses:
                 return f"{status!r} leads to {follower!r}, which has no row"
-    return _fault_of_limits(workflow)
+    return _fault_of_limits(workflow) or _fault_of_checkpoints(workflow)
+
+
+def _fault_of_checkpoints(workflow: Workflow) -> str | None:
+    if len(workflow.checkpoints) > MAX_CHECKPOINTS:
+        return f"more than {MAX_CHECKPOINTS} checkpoints"
+    for kind in workflow.checkpoints:
+        if not isinstance(kind, str) or not _STATUS.fullmatch(kind):
+            return f"checkpoints: {kind!r} is not a kind (a-z, 0-9, _; at most 32)"
+    if len(set(workflow.checkpoints)) < len(workflow.checkpoints):
+        return "checkpoints: one is named twice"
+    return None
 
 
 def _fault_of_limits(workflow: Workflow) -> str | None:

@@ -164,7 +164,7 @@ async def order_by_id(database: Database, order_id: str) -> OrderDocument | None
 def refuse_without_outcomes(principal: Principal) -> None:
     """Raises `ProblemError` (`forbidden`) if the caller may neither read nor have sent an update."""
     if not may_ask_for_outcomes(principal):
-        detail = "The token has neither the scope orders:read nor orders:write."
+        detail = "The token has none of the scopes orders:read, orders:write and orders:correct."
         raise ProblemError.of(insufficient_scope(detail, "orders:read"))
 
 

@@ -14,7 +14,7 @@ from tracking_shared.contracts.problems import ProblemError, validation_problem
 
 JSON = "application/json"
 
-READ, WRITE = "orders:read", "orders:write"
+READ, WRITE, CORRECT = "orders:read", "orders:write", "orders:correct"
 """Scopes of tokens."""
 
 Endpoint = TypeVar("Endpoint", bound=Callable[..., Any])

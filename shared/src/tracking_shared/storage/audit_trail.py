@@ -4,6 +4,8 @@ An entry is written before its act, and the act does not happen if it cannot be 
 done without a trace; an entry alone says that the act was asked for and may have failed afterwards.
 
 Changes of orders are not repeated here, whoever made them: their history names who, and keeps it longer.
+Corrections are, since they go around the rules of the workflow. order-state writes the entry in the
+transaction of the correction, so there is one for each, and none for one that was refused.
 """
 
 from collections.abc import Mapping
@@ -29,6 +31,7 @@ Action = Literal[
     "dead.drop",
     "dead.send",
     "installation.started",
+    "order.corrected",
     "orders.exported",
     "parked.replay",
     "parked.skip",
@@ -41,6 +44,7 @@ ACTIONS: Mapping[Action, str] = {
     "dead.drop": "a dead letter was to be removed",
     "dead.send": "the commands of a dead letter were to be sent again",
     "installation.started": "the database was set up: partition count and epoch, which never change after",
+    "order.corrected": "the status of an order was corrected; written with the correction itself",
     "orders.exported": "a file of all orders that match was asked for with `orders:admin`",
     "parked.replay": "the parked updates of an order were to be decided again",
     "parked.skip": "the first parked update of an order was to be given up",
@@ -61,7 +65,9 @@ class Actor:
 
 @dataclass(frozen=True, slots=True)
 class Act:
-    """One administrative thing: what is done, and to what. `details` hold ids and settings only."""
+    """One administrative thing: what is done, and to what. `details` hold ids and settings, and the reason of
+    a correction, which readers of its order see anyway.
+    """
 
     action: Action
     subject: str

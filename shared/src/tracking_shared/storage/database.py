@@ -107,11 +107,15 @@ INDEXES: dict[str, list[IndexModel]] = {
             ],
             name="merchant_active",
         ),
+        # Of final orders with checkpoints since: a few, so other changes do not pay for these.
+        IndexModel([("closing.at", ASCENDING)], name="closing", sparse=True),
+        IndexModel([("closing.changed_at", ASCENDING)], name="closing_changed", sparse=True),
     ],
     "order_events": [
         IndexModel([("order_id", ASCENDING), ("version", ASCENDING)], name="order_version", unique=True),
         # One string, sparse: the embedded database serves no two fields with `$in`, and no partial index.
         IndexModel([("update_key", ASCENDING)], name="update_key", unique=True, sparse=True),
+        IndexModel([("corrected_at", ASCENDING)], name="corrected", sparse=True),
     ],
     "order_search": [
         IndexModel([("words", ASCENDING)], name="words"),

@@ -34,7 +34,12 @@ from tracking_shared.contracts.strict_json import (
     split_array,
     without_byte_order_mark,
 )
-from tracking_shared.contracts.texts import CONTROL_FREE_PATTERN, canonical_form, shows_something
+from tracking_shared.contracts.texts import (
+    CONTROL_FREE_PATTERN,
+    NOTE_PATTERN,
+    canonical_form,
+    shows_something,
+)
 from tracking_shared.contracts.timestamps import MAX_CLOCK_AHEAD, Timestamp, now
 from tracking_shared.http.service_app import pointer_errors
 
@@ -50,6 +55,7 @@ _MIN_INT, _MAX_INT = -(2**63), 2**63 - 1
 
 MAX_NAME_CHARACTERS = 200
 MAX_CONTACT_REF_CHARACTERS = 128
+MAX_NOTE_CHARACTERS = 500
 
 
 def _visible(text: str) -> str:
@@ -77,6 +83,12 @@ ContactRef = Annotated[
     AfterValidator(_short_in_nfc),
 ]
 StatusName = Annotated[str, StringConstraints(min_length=1, max_length=32)]
+KindName = Annotated[str, StringConstraints(min_length=1, max_length=32)]
+Note = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=MAX_NOTE_CHARACTERS, pattern=NOTE_PATTERN),
+    AfterValidator(_visible),
+]
 
 
 def _not_ahead(time: datetime) -> datetime:
@@ -166,6 +178,26 @@ class UpdateBody(_Body):
     expected_version: Version | None = None
 
 
+class CheckpointBody(_Body):
+    """Something that happened to an order beside its steps. The status stays. `metadata` belongs to the
+    checkpoint alone. With `expected_version` it is recorded only at exactly that version.
+    """
+
+    kind: KindName
+    message: Note | None = None
+    eta: Timestamp | None = None
+    due_at: Timestamp | None = None
+    expected_version: Version | None = None
+
+
+class CorrectionBody(_Body):
+    """Puts the status of an order right. With `expected_version` it happens only at exactly that version."""
+
+    status: StatusName
+    reason: Note
+    expected_version: Version | None = None
+
+
 class CreateOperation(CreateBody):
     """A create in a batch."""
 
@@ -213,9 +245,23 @@ class UpdateOperation(NamedOrder, UpdateBody):
     update_id: Identifier | None = None
 
 
-Operation = Annotated[CreateOperation | UpdateOperation, Field(discriminator="op")]
+class CheckpointOperation(NamedOrder, CheckpointBody):
+    """A checkpoint in a batch."""
 
-AnyOperation = CreateOperation | UpdateOperation
+    op: Literal["checkpoint"]
+    update_id: Identifier | None = None
+
+
+class CorrectOperation(NamedOrder, CorrectionBody):
+    """A correction in a batch."""
+
+    op: Literal["correct"]
+    update_id: Identifier | None = None
+
+
+AnyOperation = CreateOperation | UpdateOperation | CheckpointOperation | CorrectOperation
+
+Operation = Annotated[AnyOperation, Field(discriminator="op")]
 
 B = TypeVar("B", bound=BaseModel)
 R = TypeVar("R")

@@ -5,6 +5,7 @@ import orjson
 from tracking_shared.api_docs.example_order import (
     CREATED_ORDER,
     CUSTOMER,
+    OPERATOR,
     PICKED_UP_ORDER,
     Example,
 )
@@ -20,6 +21,19 @@ UPDATE: Example = {
     "occurred_at": "2026-03-02T10:39:58+01:00",
     "metadata": {"van": "B-17"},
     "expected_version": 1,
+}
+
+CHECKPOINT: Example = {
+    "kind": "delivery_attempted",
+    "message": "Nobody at home; the parcel is with us again",
+    "eta": "2026-03-03T09:00:00+01:00",
+    "occurred_at": "2026-03-02T15:20:00+01:00",
+}
+
+CORRECTION: Example = {
+    "status": "created",
+    "reason": "The label of another parcel was scanned",
+    "expected_version": 2,
 }
 
 ORDER: Example = CREATED_ORDER | {"metadata": {"channel": "web"}}
@@ -40,6 +54,22 @@ UPDATED: Example = {
     "order": PICKED_UP_ORDER | {"metadata": {"channel": "web", "van": "B-17"}},
 }
 
+_LATER: Example = {"updated_at": "2026-03-02T14:20:02.118Z", "version": 3}
+
+CHECKPOINT_ADDED: Example = UPDATED | {
+    "update_id": "attempt-1",
+    "version": 3,
+    "order": UPDATED["order"] | _LATER | {"eta": "2026-03-03T08:00:00.000Z"},
+}
+
+CORRECTED: Example = UPDATED | {
+    "update_id": "correction-1",
+    "version": 3,
+    "order": UPDATED["order"]
+    | _LATER
+    | {"status": "created", "source": OPERATOR, "allowed_next": CREATED_ORDER["allowed_next"]},
+}
+
 ACCEPTED: Example = {"update_id": "pickup-1", "order_id": "acme-1001", "outcome": "accepted"}
 
 OPERATIONS: list[Example] = [
@@ -54,6 +84,8 @@ OPERATIONS: list[Example] = [
         "reference": "#1003",
         "status": "picked_up",
     },
+    {"op": "checkpoint", "update_id": "note-2", "order_id": "acme-1002", "kind": "note"}
+    | {"message": "The lift is out of order"},
 ]
 
 LINES = b"".join(orjson.dumps(line, option=orjson.OPT_APPEND_NEWLINE) for line in OPERATIONS).decode()
@@ -89,5 +121,6 @@ RESULTS: Example = {
         | {"problem": _REFUSED},
         {"index": 3, "update_id": "pickup-3", "order_id": "r-7tlsdnalfmlzjhtp3d7fskas3q"}
         | {"outcome": "applied", "version": 2},
+        {"index": 4, "update_id": "note-2", "order_id": "acme-1002", "outcome": "applied", "version": 3},
     ]
 }

@@ -83,6 +83,18 @@ _DECIDED = (
 )
 """Refusals that are kept: a repeat is answered with them again."""
 
+_WITH_METADATA = [
+    f"{change}{form}"
+    for change, forms in {
+        "Create": ("Body", "Operation"),
+        "Update": ("Body", "Operation"),
+        "Checkpoint": ("Body", "Operation"),
+        "Correct": ("Operation",),
+        "Correction": ("Body",),
+    }.items()
+    for form in forms
+]
+
 _TAGS = {"updates": "Orders, and what happens to them."}
 
 
@@ -91,11 +103,13 @@ def ingest_document(app: FastAPI, workflow: Workflow) -> Document:
     decided = dict.fromkeys(_DECIDED, "Idempotent-Replayed")
     document = openapi_document(app, Description(_TEXT, _TAGS, _HEADERS, of_refusals=decided))
     schemas = document["components"]["schemas"]
-    for name in ("CreateBody", "UpdateBody", "CreateOperation", "UpdateOperation"):
+    for name in _WITH_METADATA:
         properties = schemas[name]["properties"]
         properties["metadata"] = {"anyOf": [{"$ref": "#/components/schemas/Metadata"}, {"type": "null"}]}
         if "status" in properties:
             properties["status"] = {"type": "string", "enum": list(workflow.transitions)}
+        if "kind" in properties:
+            properties["kind"] = {"type": "string", "enum": list(workflow.checkpoints)}
     schemas["Metadata"] = _metadata_schema()
     return document
 

@@ -1,16 +1,25 @@
 """Makes commands of requests: headers, identity, rules without look-up. Pure but for the clock."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from starlette.datastructures import Headers
 
-from tracking_ingest.api.bodies import AnyOperation, CreateBody, CreateOperation, UpdateBody
-from tracking_shared.contracts.access import Principal, may_create_for
+from tracking_ingest.api.bodies import (
+    AnyOperation,
+    CheckpointBody,
+    CorrectionBody,
+    CreateBody,
+    CreateOperation,
+    UpdateBody,
+)
+from tracking_shared.contracts.access import Principal, may_correct, may_create_for, may_write
 from tracking_shared.contracts.commands import (
+    AddCheckpoint,
     AnyCommand,
+    CorrectOrder,
     CreateOrder,
     Customer,
     Source,
@@ -108,6 +117,26 @@ def _key_of(headers: Sequence[str], most: int) -> str:
     return key
 
 
+def refuse_without_writing(principal: Principal) -> None:
+    """Raises `ProblemError` (`forbidden`) if the caller may not send creates, updates and checkpoints."""
+    if not may_write(principal):
+        detail = "The token does not have the scope orders:write."
+        raise ProblemError.of(insufficient_scope(detail, "orders:write"))
+
+
+def refuse_without_correcting(principal: Principal) -> None:
+    """Raises `ProblemError` (`forbidden`) if the caller may not send corrections."""
+    if not may_correct(principal):
+        detail = "The token does not have the scope orders:correct."
+        raise ProblemError.of(insufficient_scope(detail, "orders:correct"))
+
+
+_COMMON_FIELDS = {"metadata", "occurred_at"}
+_CHECKPOINT_FIELDS = CheckpointBody.model_fields.keys() - _COMMON_FIELDS
+_CORRECTION_FIELDS = CorrectionBody.model_fields.keys() - _COMMON_FIELDS
+"""What a checkpoint and a correction ask for; an operation of a batch also names the order."""
+
+
 class CommandFactory:
     """Makes the commands of one request."""
 
@@ -129,6 +158,7 @@ class CommandFactory:
         """Raises `ProblemError`: `forbidden` if the caller may not create for that merchant,
         `validation-failed` for an order id that belongs to another reference.
         """
+        refuse_without_writing(self.principal)
         order_id = self._new_order_id(body, update_id)
         if is_foreign_id(order_id, body.merchant_id, body.reference):
             message = "has the form of an id that is derived from a reference, and belongs to another one"
@@ -165,16 +195,12 @@ class CommandFactory:
         )
 
     def update(self, order_id: str, body: UpdateBody, update_id: str) -> UpdateOrder:
-        """Raises `ProblemError`: `validation-failed` for a status that no order can have,
+        """Raises `ProblemError`: `forbidden`, `validation-failed` for a status that no order can have,
         `order-not-found` for an order outside the list of the token.
         """
-        if body.status not in self._workflow.statuses:
-            message = f"must be one of {', '.join(sorted(self._workflow.statuses))}"
-            error = {"pointer": "/status", "message": message}
-            raise ProblemError("validation-failed", "There is no such status.", errors=[error])
-        orders = self.principal.grant.orders
-        if orders is not None and order_id not in orders:
-            raise ProblemError("order-not-found", f"There is no order {order_id}.")
+        refuse_without_writing(self.principal)
+        self._refuse_unknown("status", body.status, self._workflow.statuses)
+        self._refuse_unlisted(order_id)
         return UpdateOrder.model_construct(
             op="update",
             update_id=update_id,
@@ -192,11 +218,62 @@ class CommandFactory:
             **self._common,
         )
 
+    def checkpoint(self, order_id: str, body: CheckpointBody, update_id: str) -> AddCheckpoint:
+        """Raises `ProblemError` as `update` does: `validation-failed` for a kind that the workflow lacks."""
+        refuse_without_writing(self.principal)
+        self._refuse_unknown("kind", body.kind, self._workflow.checkpoints)
+        self._refuse_unlisted(order_id)
+        asked = body.model_dump(include=_CHECKPOINT_FIELDS)
+        return AddCheckpoint.model_construct(
+            op="checkpoint",
+            update_id=update_id,
+            order_id=order_id,
+            **asked,
+            metadata=body.metadata,
+            occurred_at=body.occurred_at,
+            fingerprint=_fingerprint("checkpoint", body, asked),
+            **self._common,
+        )
+
+    def correction(self, order_id: str, body: CorrectionBody, update_id: str) -> CorrectOrder:
+        """Raises `ProblemError` as `update` does; `forbidden` without the scope of its own."""
+        refuse_without_correcting(self.principal)
+        self._refuse_unknown("status", body.status, self._workflow.statuses)
+        self._refuse_unlisted(order_id)
+        asked = body.model_dump(include=_CORRECTION_FIELDS)
+        return CorrectOrder.model_construct(
+            op="correct",
+            update_id=update_id,
+            order_id=order_id,
+            **asked,
+            metadata=body.metadata,
+            occurred_at=body.occurred_at,
+            fingerprint=_fingerprint("correct", body, asked),
+            **self._common,
+        )
+
+    def _refuse_unknown(self, field: str, value: str, known: Collection[str]) -> None:
+        if value not in known:
+            message = f"must be one of {', '.join(sorted(known))}"
+            error = {"pointer": f"/{field}", "message": message}
+            raise ProblemError("validation-failed", f"There is no such {field}.", errors=[error])
+
+    def _refuse_unlisted(self, order_id: str) -> None:
+        orders = self.principal.grant.orders
+        if orders is not None and order_id not in orders:
+            raise ProblemError("order-not-found", f"There is no order {order_id}.")
+
     def operation(self, operation: AnyOperation, update_id: str) -> AnyCommand:
-        """The command of one operation of a batch. Raises what `create` and `update` raise."""
-        if isinstance(operation, CreateOperation):
-            return self.create(operation, update_id)
-        return self.update(operation.named_order_id, operation, update_id)
+        """The command of one operation of a batch. Raises what the method of its kind raises."""
+        match operation.op:
+            case "create":
+                return self.create(operation, update_id)
+            case "update":
+                return self.update(operation.named_order_id, operation, update_id)
+            case "checkpoint":
+                return self.checkpoint(operation.named_order_id, operation, update_id)
+            case "correct":
+                return self.correction(operation.named_order_id, operation, update_id)
 
     def order_id_of(self, operation: AnyOperation, update_id: str) -> str | None:
         """The order id that an operation names; None if one would have been made for a new order."""
@@ -211,6 +288,12 @@ class CommandFactory:
         if body.reference is not None:
             return referenced_order_id(body.merchant_id, body.reference)
         return derived_order_id(self.principal.subject, update_id)
+
+
+def _fingerprint(op: str, body: CheckpointBody | CorrectionBody, asked: dict[str, Any]) -> str:
+    # Only what is given, so that a field which is added later makes no other request of this one.
+    given = {name: value for name, value in asked.items() if value is not None}
+    return fingerprint_of(op, occurred_at=body.occurred_at, metadata=body.metadata, body=given)
 
 
 # Preconditions of a request (RFC 9110, 13.1). None is ignored: its sender has asked not to make the change.

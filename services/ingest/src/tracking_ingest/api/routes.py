@@ -1,10 +1,10 @@
 """The routes of ingest: updates in, answers out."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import orjson
 from fastapi import FastAPI, Request, Response
@@ -28,6 +28,8 @@ from tracking_ingest.api.bodies import (
     MAX_BATCH_BYTES,
     MAX_BODY_BYTES,
     MAX_OPERATIONS,
+    CheckpointBody,
+    CorrectionBody,
     CreateBody,
     Operation,
     UpdateBody,
@@ -42,13 +44,15 @@ from tracking_ingest.api.requests import (
     batch_key_of,
     preferences_of,
     refuse_conditions,
+    refuse_without_correcting,
+    refuse_without_writing,
     update_id_of,
     version_asked_for,
 )
 from tracking_ingest.submission.dispatcher import Dispatcher, settle
 from tracking_shared.auth.revocations import RevocationList
 from tracking_shared.auth.tokens import TokenVerifier
-from tracking_shared.contracts.access import Principal, may_write, sees_customer
+from tracking_shared.contracts.access import Principal, may_correct, sees_customer
 from tracking_shared.contracts.commands import AnyCommand
 from tracking_shared.contracts.identifiers import is_identifier
 from tracking_shared.contracts.messages import OrderView, UpdateOutcome, order_view
@@ -57,7 +61,6 @@ from tracking_shared.contracts.workflow import Workflow
 from tracking_shared.http.access import (
     authenticated,
     entitled_order,
-    insufficient_scope,
     order_answer,
     outcome_answer,
     refuse_revoked,
@@ -66,12 +69,14 @@ from tracking_shared.http.access import (
 )
 from tracking_shared.http.http_limits import consume_rate_limit, media_type_of, read_body
 from tracking_shared.http.merchant_addresses import add_merchant_addresses
-from tracking_shared.http.routes import READ, WRITE, Answer, Content, described
+from tracking_shared.http.routes import CORRECT, READ, WRITE, Answer, Content, described
 from tracking_shared.http.service_app import JsonResponse, problem_response
 from tracking_shared.messaging.errors import BrokerUnavailable
 from tracking_shared.storage.database import Database
 from tracking_shared.telemetry.logs import trace_id_var
 from tracking_shared.telemetry.spans import request_span
+
+B = TypeVar("B", UpdateBody, CheckpointBody, CorrectionBody)
 
 JSON_TYPE = "application/json"
 LINES_TYPE = "application/x-ndjson"
@@ -86,6 +91,14 @@ _ACCEPTED = Answer(
     always=["Location"],
     sometimes=["Preference-Applied"],
 )
+
+_RECORDED = Answer(
+    200,
+    "The change is recorded, now or before",
+    [Content(Result, examples.UPDATED)],
+    sometimes=["Idempotent-Replayed"],
+)
+_CONFLICTS = ("order-not-found", "version-conflict", "precondition-failed")
 
 _NEXT = {
     "UpdateOrder": {
@@ -162,6 +175,7 @@ class Ingest:
         principal = await self._caller(request)
         update_id = update_id_of(request.headers.getlist("idempotency-key"))
         with _naming(update_id):
+            refuse_without_writing(principal)
             factory = self._factory(principal)
             refuse_conditions(request.headers)
             body = parse_body(CreateBody, await _json_body(request))
@@ -171,37 +185,69 @@ class Ingest:
         )
 
     @described(
-        Answer(
-            200,
-            "The change is recorded, now or before",
-            [Content(Result, examples.UPDATED)],
-            sometimes=["Idempotent-Replayed"],
-        ),
+        _RECORDED,
         _ACCEPTED,
         name="update_order",
-        problems=[
-            *_PROBLEMS,
-            "order-not-found",
-            "invalid-transition",
-            "version-conflict",
-            "precondition-failed",
-        ],
+        problems=[*_PROBLEMS, *_CONFLICTS, "invalid-transition"],
         headers=["Idempotency-Key", "If-Match", "Prefer"],
         bodies=[Content(UpdateBody, examples.UPDATE)],
         scope=WRITE,
     )
     async def update(self, request: Request, order_id: str) -> Response:
         """`POST /v1/orders/{order_id}/updates`."""
+        return await self._change(
+            request, order_id, UpdateBody, CommandFactory.update, refuse_without_writing
+        )
+
+    @described(
+        replace(_RECORDED, contents=[Content(Result, examples.CHECKPOINT_ADDED)]),
+        _ACCEPTED,
+        name="add_checkpoint",
+        problems=[*_PROBLEMS, *_CONFLICTS],
+        headers=["Idempotency-Key", "If-Match", "Prefer"],
+        bodies=[Content(CheckpointBody, examples.CHECKPOINT)],
+        scope=WRITE,
+    )
+    async def checkpoint(self, request: Request, order_id: str) -> Response:
+        """`POST /v1/orders/{order_id}/checkpoints`."""
+        return await self._change(
+            request, order_id, CheckpointBody, CommandFactory.checkpoint, refuse_without_writing
+        )
+
+    @described(
+        replace(_RECORDED, contents=[Content(Result, examples.CORRECTED)]),
+        _ACCEPTED,
+        name="correct_order",
+        problems=[*_PROBLEMS, *_CONFLICTS, "invalid-transition"],
+        headers=["Idempotency-Key", "If-Match", "Prefer"],
+        bodies=[Content(CorrectionBody, examples.CORRECTION)],
+        scope=CORRECT,
+    )
+    async def correct(self, request: Request, order_id: str) -> Response:
+        """`POST /v1/orders/{order_id}/corrections`."""
+        return await self._change(
+            request, order_id, CorrectionBody, CommandFactory.correction, refuse_without_correcting
+        )
+
+    async def _change(
+        self,
+        request: Request,
+        order_id: str,
+        kind: type[B],
+        make: Callable[[CommandFactory, str, B, str], AnyCommand],
+        refuse: Callable[[Principal], None],
+    ) -> Response:
+        """Answers a change of an order that exists."""
         principal = await self._caller(request)
         update_id = update_id_of(request.headers.getlist("idempotency-key"))
         with _naming(update_id):
-            factory = self._factory(principal)
+            refuse(principal)
             if not is_identifier(order_id):
                 raise ProblemError("order-not-found", "There is no order with such an id.")
-            body = parse_body(UpdateBody, await _json_body(request))
+            body = parse_body(kind, await _json_body(request))
             version = version_asked_for(request.headers, body.expected_version)
             body = body.model_copy(update={"expected_version": version})
-            command = factory.update(order_id, body, update_id)
+            command = make(self._factory(principal), order_id, body, update_id)
         return await self._answer(request, command, 200, {})
 
     @described(
@@ -225,7 +271,10 @@ class Ingest:
     )
     async def batch(self, request: Request) -> Response:
         """`POST /v1/batch`."""
-        factory = self._factory(await self._caller(request))
+        principal = await self._caller(request)
+        if not may_correct(principal):  # each operation asks for a right of its own
+            refuse_without_writing(principal)
+        factory = self._factory(principal)
         key = batch_key_of(request.headers.getlist("idempotency-key"))
         refuse_conditions(request.headers)
         preferences = preferences_of(request.headers.getlist("prefer"))
@@ -248,9 +297,6 @@ class Ingest:
         return principal
 
     def _factory(self, principal: Principal) -> CommandFactory:
-        if not may_write(principal):
-            detail = "The token does not have the scope orders:write."
-            raise ProblemError.of(insufficient_scope(detail, "orders:write"))
         span = request_span.get()
         traceparent = None if span is None else span.traceparent
         return CommandFactory(principal, self.workflow, trace_id_var.get() or "", traceparent)
@@ -316,8 +362,15 @@ def add_routes(app: FastAPI, ingest: Ingest) -> None:
     """
     for method, path, handler, summary in (
         ("POST", "/v1/orders/{order_id}/updates", ingest.update, "Report a change of an order"),
+        (
+            "POST",
+            "/v1/orders/{order_id}/checkpoints",
+            ingest.checkpoint,
+            "Report what is no step of an order",
+        ),
+        ("POST", "/v1/orders/{order_id}/corrections", ingest.correct, "Correct the status of an order"),
         ("POST", "/v1/orders", ingest.create, "Create an order"),
-        ("POST", "/v1/batch", ingest.batch, "Create and update many orders"),
+        ("POST", "/v1/batch", ingest.batch, "Create and change many orders"),
         ("GET", "/v1/orders/{order_id}", ingest.order, "An order as it stands"),
         ("GET", "/v1/updates/{order_id}/{update_id}", ingest.outcome, "The outcome of an update"),
     ):

@@ -24,10 +24,13 @@ from tracking_shared.contracts.documents import (
     OrderDocument,
     ParkedDocument,
     UpdateDocument,
+    correction_entry,
+    event_type,
     horizon_of,
     update_key,
 )
 from tracking_shared.contracts.timestamps import now
+from tracking_shared.storage.audit_trail import KEPT_DAYS
 from tracking_shared.storage.database import (
     DURABLE,
     OPERATION_TIMEOUT_MS,
@@ -95,9 +98,18 @@ class Store:
     right after the database has elected another primary.
     """
 
-    def __init__(self, database: Database, *, commit_seconds: float = OPERATION_TIMEOUT_MS / 1000) -> None:
-        """`commit_seconds`: the bound of one commit with all retries of the driver."""
+    def __init__(
+        self,
+        database: Database,
+        *,
+        commit_seconds: float = OPERATION_TIMEOUT_MS / 1000,
+        audit_days: int = KEPT_DAYS,
+    ) -> None:
+        """`commit_seconds`: the bound of one commit with all retries of the driver. `audit_days`: the life of
+        the entries of corrections.
+        """
         self._database = database
+        self._audit_days = audit_days
         self._commit_seconds = commit_seconds
         self._session = database.client.start_session()
         self._ownership = Ownership(database, self._session)
@@ -336,6 +348,10 @@ class Store:
                 for order_id, order in decisions.orders.items()
             ]
             await database.orders.bulk_write(replacements, ordered=True, session=session)
+        corrections = [event for event in events if event_type(event) == "order.corrected"]
+        if corrections:
+            entries = [correction_entry(event, self._audit_days) for event in corrections]
+            await database.audit.insert_many(entries, ordered=True, session=session)
         await write_outcomes(
             database,
             session,

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from tracking_order_state.domain.partition import ParkedRange, PartitionPosition
 from tracking_shared.contracts.access import sees_customer
-from tracking_shared.contracts.commands import AnyCommand, CreateOrder, Outcome
+from tracking_shared.contracts.commands import AddCheckpoint, AnyCommand, Outcome, requested_status
 from tracking_shared.contracts.documents import (
     EventDocument,
     OrderDocument,
@@ -98,7 +98,7 @@ def record_refusal(
 ) -> None:
     """Adds a refusal that is stored: a repeat of the command gets the same `problem`."""
     key = update_key(command.order_id, command.update_id)
-    decisions.refusals[key] = {
+    refusal: UpdateDocument = {
         "_id": key,
         "order_id": command.order_id,
         "update_id": command.update_id,
@@ -107,11 +107,14 @@ def record_refusal(
         "version": order["version"] if order else None,
         "position": None,
         "problem": problem,
-        "requested_status": "" if isinstance(command, CreateOrder) else command.status,
+        "requested_status": requested_status(command),
         "merchant_id": order["merchant_id"] if order else None,
         "source": {"type": command.source.type, "id": command.source.id},
         "recorded_at": time,
     }
+    if isinstance(command, AddCheckpoint):
+        refusal["kind"] = command.kind
+    decisions.refusals[key] = refusal
     decisions.outcomes.append(refused(command, problem))
 
 

@@ -7,7 +7,13 @@ from typing import cast
 import orjson
 
 from tracking_order_state.domain.due_times import due_fields
-from tracking_shared.contracts.commands import AnyCommand, CreateOrder, UpdateOrder
+from tracking_shared.contracts.commands import (
+    AddCheckpoint,
+    AnyCommand,
+    CorrectOrder,
+    CreateOrder,
+    UpdateOrder,
+)
 from tracking_shared.contracts.documents import (
     EventDocument,
     Metadata,
@@ -63,7 +69,7 @@ def decide(
     if order is None:
         return Refusal(not_found(command.order_id))
     problem = _objection(order, command, workflow)
-    return Refusal(problem) if problem else _moved(order, command, slot, workflow)
+    return Refusal(problem) if problem else _changed(order, command, slot, workflow)
 
 
 def not_found(order_id: str) -> ProblemDocument:
@@ -84,26 +90,39 @@ def _exists(order: OrderDocument) -> ProblemDocument:
     }
 
 
-def _objection(order: OrderDocument, command: UpdateOrder, workflow: Workflow) -> ProblemDocument | None:
+Change = UpdateOrder | AddCheckpoint | CorrectOrder
+"""A command for an order that exists."""
+
+
+def _objection(order: OrderDocument, command: Change, workflow: Workflow) -> ProblemDocument | None:
     if command.expected_version is not None and command.expected_version != order["version"]:
         return {
             "slug": "version-conflict",
             "detail": f"The order is at version {order['version']}, not {command.expected_version}.",
             "members": {"version": order["version"], "expected_version": command.expected_version},
         }
-    allowed = workflow.allowed_next(order["status"])
-    if command.status not in allowed:
-        return {
-            "slug": "invalid-transition",
-            "detail": f"The order is {order['status']}; it cannot become {command.status}.",
-            "members": {
-                "current_status": order["status"],
-                "requested_status": command.status,
-                "allowed_next": list(allowed),
-                "version": order["version"],
-            },
-        }
+    if isinstance(command, UpdateOrder) and command.status not in workflow.allowed_next(order["status"]):
+        return _invalid(order, command, f"it cannot become {command.status}", workflow)
+    if isinstance(command, CorrectOrder) and command.status not in workflow.statuses:
+        return _invalid(order, command, f"it cannot be corrected to {command.status}", workflow)
+    if isinstance(command, CorrectOrder) and command.status == order["status"]:
+        return _invalid(order, command, "there is nothing to correct", workflow)
     return None
+
+
+def _invalid(
+    order: OrderDocument, command: UpdateOrder | CorrectOrder, why: str, workflow: Workflow
+) -> ProblemDocument:
+    return {
+        "slug": "invalid-transition",
+        "detail": f"The order is {order['status']}; {why}.",
+        "members": {
+            "current_status": order["status"],
+            "requested_status": command.status,
+            "allowed_next": list(workflow.allowed_next(order["status"])),
+            "version": order["version"],
+        },
+    }
 
 
 def _created(command: CreateOrder, slot: Slot, workflow: Workflow) -> EventDocument:
@@ -125,8 +144,17 @@ def _created(command: CreateOrder, slot: Slot, workflow: Workflow) -> EventDocum
     )
 
 
-def _moved(order: OrderDocument, command: UpdateOrder, slot: Slot, workflow: Workflow) -> EventDocument:
-    active = workflow.is_active(command.status)
+def _changed(order: OrderDocument, command: Change, slot: Slot, workflow: Workflow) -> EventDocument:
+    # Replicas' clocks differ a little; within one order recorded time never runs backwards.
+    recorded_at = max(slot.time, order["updated_at"])
+    if isinstance(command, AddCheckpoint):
+        # Its metadata belongs to the checkpoint alone: it says nothing that holds for the order.
+        status, metadata = order["status"], order["metadata"]
+        times = {"due_at": command.due_at, "eta": command.eta}
+    else:
+        status, metadata = command.status, merge_metadata(order["metadata"], command.metadata)
+        times = {}
+    active = workflow.is_active(status)
     return _event(
         command,
         slot,
@@ -134,20 +162,37 @@ def _moved(order: OrderDocument, command: UpdateOrder, slot: Slot, workflow: Wor
         **_referenced(order.get("reference")),
         customer=order["customer"],
         version=order["version"] + 1,
-        status=command.status,
+        status=status,
         previous_status=order["status"],
         active=active,
-        # Replicas' clocks differ a little; within one order recorded time never runs backwards.
-        recorded_at=max(slot.time, order["updated_at"]),
+        recorded_at=recorded_at,
         created_at=order["created_at"],
-        order_metadata=merge_metadata(order["metadata"], command.metadata),
-        **due_fields(order, active=active),
+        order_metadata=metadata,
+        **due_fields(order, active=active, **times),
+        **_told(command, recorded_at),
+        **_closed(order, status, workflow),
     )
 
 
 def _referenced(reference: str | None) -> dict[str, str]:
     # Not there instead of null: the index of references holds only orders that have one.
     return {} if reference is None else {"reference": reference}
+
+
+def _told(command: Change, recorded_at: datetime) -> dict[str, object]:
+    if isinstance(command, CorrectOrder):
+        return {"type": "order.corrected", "reason": command.reason, "corrected_at": recorded_at}
+    if isinstance(command, AddCheckpoint):
+        message = {} if command.message is None else {"message": command.message}
+        return {"type": "order.checkpoint_added", "kind": command.kind, **message}
+    return {}
+
+
+def _closed(order: OrderDocument, status: str, workflow: Workflow) -> dict[str, object]:
+    # Only while it stays in a final status: where it comes into one now, that is the time of the event.
+    if status != order["status"] or workflow.is_active(status):
+        return {}
+    return {"closed_at": order["closing"]["at"] if "closing" in order else order["updated_at"]}
 
 
 def _event(command: AnyCommand, slot: Slot, **fields: object) -> EventDocument:

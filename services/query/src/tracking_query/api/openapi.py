@@ -47,6 +47,11 @@ _HEADERS = {
         " that is not known.",
         "2026-03-02T09:40:58.021Z",
     ),
+    "Corrections": header(
+        "Of a report: the number of corrections in its range. What they took back is not counted.",
+        "2",
+        {"type": "string", "pattern": r"^\d+$"},
+    ),
     "Vary": header("The request headers that the answer depends on.", "Accept"),
 }
 

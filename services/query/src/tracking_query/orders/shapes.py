@@ -12,6 +12,7 @@ from typing_extensions import TypedDict
 from tracking_query.api.openapi import LIST_CURSOR
 from tracking_query.orders.tables import column_names, csv_lines
 from tracking_shared.api_docs.example_order import (
+    ATTEMPTED_CHANGE,
     CREATED_CHANGE,
     DRIVER,
     PICKED_UP_CHANGE,
@@ -22,6 +23,7 @@ from tracking_shared.contracts.documents import EventType, Metadata
 from tracking_shared.contracts.identifiers import Identifier
 from tracking_shared.contracts.messages import (
     DESCRIBED,
+    KindText,
     OrderView,
     SourceView,
     StatusText,
@@ -61,10 +63,10 @@ class HistoryItem(TypedDict):
 
     version: Version
     type: EventType
-    """As that of its event."""
+    """That of its event."""
     status: StatusText
     previous_status: StatusText | None
-    """`null` where the order was created."""
+    """`null` where the order was created. That of a checkpoint is its `status`."""
     update_id: Identifier
     """The idempotency key of the update that made it."""
     source: SourceView
@@ -82,6 +84,12 @@ class HistoryItem(TypedDict):
     """True: the order was open after it, and its `due_at` had passed."""
     metadata: Metadata
     """Of this update alone."""
+    kind: NotRequired[KindText]
+    """Of a checkpoint."""
+    message: NotRequired[str]
+    """Of a checkpoint that has one."""
+    reason: NotRequired[str]
+    """Of a correction."""
 
 
 @with_config(DESCRIBED)
@@ -99,7 +107,9 @@ class OrderUpdate(UpdateOutcome):
     """The outcome of one of the updates of an order."""
 
     requested_status: str
-    """The status that was asked for; empty: to create the order."""
+    """The status that was asked for; empty: to create the order, or to add a checkpoint."""
+    kind: NotRequired[KindText]
+    """Of the checkpoint that was asked for."""
     source: SourceView
     """The sender of the update."""
 
@@ -142,7 +152,7 @@ CSV = csv_lines(
     ]
 ).decode()
 
-HISTORY: Example = {"order_id": "acme-1001", "items": [CREATED_CHANGE, PICKED_UP_CHANGE]}
+HISTORY: Example = {"order_id": "acme-1001", "items": [CREATED_CHANGE, PICKED_UP_CHANGE, ATTEMPTED_CHANGE]}
 
 _REFUSAL: Example = {
     "type": "/problems/invalid-transition",

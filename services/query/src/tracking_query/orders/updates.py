@@ -124,5 +124,7 @@ async def _read(
 
 def _item(update: UpdateDocument, *, with_customer: bool) -> dict[str, Any]:
     source = source_view(update["source"], with_customer=with_customer)
-    asked = {"requested_status": update["requested_status"], "source": source}
+    asked: dict[str, Any] = {"requested_status": update["requested_status"], "source": source}
+    if "kind" in update:
+        asked["kind"] = update["kind"]
     return outcome_view(update, trace_id_var.get()) | asked

@@ -200,16 +200,27 @@ def wants_csv(request: Request) -> bool:
 
 
 def report_answer(
-    frame: Frame, own: Sequence[str], rows: Iterable[Row], *, as_csv: bool, as_of: datetime | None
+    frame: Frame,
+    own: Sequence[str],
+    rows: Iterable[Row],
+    *,
+    as_csv: bool,
+    as_of: datetime | None,
+    corrections: int | None = None,
 ) -> Response:
     """The report in the form that was asked for. `as_of`: the horizon before it was read, where it tells of
-    recorded times.
+    recorded times. `corrections`: the number of those in its range, where it counts without what they took
+    back.
     """
     columns = frame.columns(own)
     lines: Iterator[list[Cell]] = (frame.cells(row) for row in rows)
     headers = {"Vary": "Accept"} | as_of_header(as_of)
+    if corrections is not None:
+        headers["Corrections"] = str(corrections)
     if as_csv:
         return Response(csv_lines([columns, *lines]), headers=headers | {"Content-Type": CSV_CONTENT_TYPE})
-    horizon = {"as_of": headers[AS_OF]} if as_of else {}
-    document = frame.asked | horizon | {"rows": [dict(zip(columns, cells, strict=True)) for cells in lines]}
+    told: dict[str, Any] = {"as_of": headers[AS_OF]} if as_of else {}
+    if corrections is not None:
+        told["corrections"] = corrections
+    document = frame.asked | told | {"rows": [dict(zip(columns, cells, strict=True)) for cells in lines]}
     return JsonResponse(document, headers=headers)

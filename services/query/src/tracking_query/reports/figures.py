@@ -118,7 +118,7 @@ class Rows(Generic[Value]):
 
 
 class Step(NamedTuple):
-    """An order comes into a status. Staying in one (a progress scan) is no step."""
+    """An order comes into a status. Staying in one (a progress scan, a checkpoint) is no step."""
 
     merchant_id: str
     at: datetime
@@ -139,25 +139,56 @@ def time_of(event: EventDocument, clock: Clock) -> datetime:
 
 
 def steps(history: Sequence[EventDocument], clock: Clock) -> Iterator[Step]:
-    """The steps of one order, from its whole history by version."""
-    since: datetime | None = None
+    """The steps of one order, from its whole history by version, as the corrections left them."""
     created = history[0]
-    created_at = time_of(created, clock)
-    for event in history:
-        if event["status"] == event["previous_status"]:
-            continue
+    created_at = since = time_of(created, clock)
+    previous: str | None = None
+    for event in _entries(history):
         at = time_of(event, clock)
-        seconds = 0.0 if since is None else (at - since).total_seconds()
         yield Step(
             event["merchant_id"],
             at,
             event["status"],
-            event["previous_status"],
-            seconds,
+            previous,
+            0.0 if previous is None else (at - since).total_seconds(),
             created["status"],
             (at - created_at).total_seconds(),
         )
-        since = at
+        since, previous = at, event["status"]
+
+
+def _entries(history: Sequence[EventDocument]) -> list[EventDocument]:
+    """The events with which an order came into its statuses, without those that a correction took back."""
+    entries: list[EventDocument] = []
+    for event in history:
+        if event["status"] == event["previous_status"]:
+            continue
+        if not (_is_correction(event) and _is_back_in(event["status"], entries)):
+            entries.append(event)
+    return entries
+
+
+def _is_correction(event: EventDocument) -> bool:
+    return event.get("type") == "order.corrected"
+
+
+def _is_back_in(status: str, entries: list[EventDocument]) -> bool:
+    """Takes back what a correction to `status` says was wrong. True if the order had been in it before, so
+    that it has been there since.
+    """
+    for number in reversed(range(len(entries))):
+        if entries[number]["status"] == status:
+            del entries[number + 1 :]
+            return True
+    # An order ends once. A status that is not final may have been right, with later ones not reported.
+    if len(entries) > 1 and not entries[-1]["active"]:
+        entries.pop()
+    return False
+
+
+def count_corrections(history: Sequence[EventDocument], clock: Clock, buckets: Buckets) -> int:
+    """The number of corrections of one order within the range."""
+    return sum(buckets.index(time_of(event, clock)) is not None for event in history if _is_correction(event))
 
 
 def _no_durations() -> "array[float]":

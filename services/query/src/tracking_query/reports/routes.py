@@ -25,7 +25,14 @@ from tracking_query.reports.answers import (
     wants_csv,
 )
 from tracking_query.reports.counts import OpenOrders, Refusals
-from tracking_query.reports.figures import MAX_ROWS, Durations, StatusCounts, TooManyRows, count_steps
+from tracking_query.reports.figures import (
+    MAX_ROWS,
+    Durations,
+    StatusCounts,
+    TooManyRows,
+    count_corrections,
+    count_steps,
+)
 from tracking_query.reports.reading import (
     REPORT_SECONDS,
     TOTALS_COLUMNS,
@@ -53,7 +60,7 @@ def _described_report(shape: Any, example: dict[str, Any]) -> Callable[[Endpoint
     table = csv_lines([list(rows[0]), *(list(row.values()) for row in rows)]).decode()
     contents = [Content(shape, example), Content({"type": "string"}, table, CSV_MEDIA_TYPE)]
     return described_read(
-        Answer(200, "The report", contents, always=["Vary"], sometimes=["As-Of"]),
+        Answer(200, "The report", contents, always=["Vary"], sometimes=["As-Of", "Corrections"]),
         problems=["not-acceptable", "too-many-requests"],
     )
 
@@ -68,7 +75,8 @@ def add_routes(app: FastAPI, context: Context) -> None:
         summary="How long orders take from status to status",
         description=(
             "A leg is a change of status; it took as long as the order was in the status before. Messages"
-            " that leave an order in its status do not end a leg. It belongs to the time at which it ended."
+            " and checkpoints that leave an order in its status do not end a leg. What a correction took back"
+            " is no leg. It belongs to the time at which it ended."
             " With `per=order` a row is the whole way of orders, from their creation to the final status in"
             " `leg_to`; orders that are still open are in none."
             " Percentiles are nearest ranks, in seconds. `negative`: legs whose source told times that run"
@@ -91,7 +99,7 @@ def add_routes(app: FastAPI, context: Context) -> None:
         summary="How many orders came into each status, and left it",
         description=(
             "`entered` counts orders that came into the status, `left` those that went on from it."
-            " Statuses in which nothing happened have no row."
+            " Statuses in which nothing happened have no row. What a correction took back is not counted."
         ),
     )
     @_described_report(shapes.StatusReport, shapes.STATUS_COUNTS)
@@ -142,9 +150,11 @@ def add_routes(app: FastAPI, context: Context) -> None:
         start, end = parameters.bounds()
         readable = readable_orders(principal.grant, parameters.merchant_id or None)
         async with reading_as_of(context.database) as as_of:
-            rows = await read_totals(context.database, context.workflow, readable, start, end)
+            totals = await read_totals(context.database, context.workflow, readable, start, end)
         frame = Frame({"from": format_time(start), "to": format_time(end)}, None, by_merchant=False)
-        return report_answer(frame, TOTALS_COLUMNS, rows, as_csv=as_csv, as_of=as_of)
+        return report_answer(
+            frame, TOTALS_COLUMNS, totals.rows, as_csv=as_csv, as_of=as_of, corrections=totals.corrections
+        )
 
     @app.get(
         "/v1/reports/refusals",
@@ -196,7 +206,11 @@ async def _steps_report(
     buckets = parameters.buckets()
     frame = range_frame(parameters, buckets)
 
+    corrections = 0
+
     def take(history: list[EventDocument]) -> None:
+        nonlocal corrections
+        corrections += count_corrections(history, parameters.clock, buckets)
         count_steps(history, parameters.clock, buckets, figures, by_merchant=frame.by_merchant)
 
     readable = readable_orders(grant, parameters.merchant_id or None)
@@ -205,7 +219,15 @@ async def _steps_report(
         await read_histories(context.database, context.partitions, changes, Deadline(), take)
     # By the other clock, a message that comes late changes the past.
     as_of = horizon if parameters.clock == "recorded" else None
-    return await to_thread(report_answer, frame, figures.columns, figures.rows(), as_csv=as_csv, as_of=as_of)
+    return await to_thread(
+        report_answer,
+        frame,
+        figures.columns,
+        figures.rows(),
+        as_csv=as_csv,
+        as_of=as_of,
+        corrections=corrections,
+    )
 
 
 async def _open_orders(

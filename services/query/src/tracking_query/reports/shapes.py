@@ -13,6 +13,9 @@ from tracking_shared.contracts.access import SourceType
 from tracking_shared.contracts.messages import DESCRIBED, StatusText, TimeText
 
 Count = Annotated[int, Field(ge=0)]
+Corrections = Annotated[
+    int, Field(ge=0, description="Corrections in the range. What they took back is not counted.")
+]
 
 
 @with_config(DESCRIBED)
@@ -96,6 +99,7 @@ class DurationReport(Range):
     per: NotRequired[Per]
     """Not there with `leg`, the default."""
     as_of: NotRequired[TimeText]
+    corrections: Corrections
     rows: list[DurationRow]
 
 
@@ -104,6 +108,7 @@ class StatusReport(Range):
 
     clock: Clock
     as_of: NotRequired[TimeText]
+    corrections: Corrections
     rows: list[StatusRow]
 
 
@@ -122,6 +127,7 @@ class TotalsReport(Totals):
     """The number of orders that were created, and of those that reached each final status."""
 
     as_of: TimeText
+    corrections: Corrections
     rows: list[TotalsRow]
 
 
@@ -151,12 +157,14 @@ _SENDER = {"source_type": "driver", "source_id": "driver-17"}
 DURATIONS: Example = _RANGE | {
     "clock": "recorded",
     "as_of": _AS_OF,
+    "corrections": 2,
     "rows": [_BUCKET | _LEG | {"count": 412, "negative": 0} | _PERCENTILES],
 }
 
 STATUS_COUNTS: Example = _RANGE | {
     "clock": "recorded",
     "as_of": _AS_OF,
+    "corrections": 2,
     "rows": [
         _BUCKET | {"status": "in_transit", "entered": 431, "left": 412},
         _BUCKET | {"status": "delivered", "entered": 412, "left": 0},
@@ -177,6 +185,7 @@ CREATED_AND_CLOSED: Example = {
     "from": _RANGE["from"],
     "to": _RANGE["to"],
     "as_of": _AS_OF,
+    "corrections": 2,
     "rows": [
         {"status": "created", "entered": 431},
         {"status": "delivered", "entered": 412},
