@@ -53,8 +53,32 @@ def test_faults_are_told_with_line_column_and_value(tmp_path: Path) -> None:
         'occurred_at "2199-01-31T08:15:00Z": must not be more than 5 minutes in the future',
         'status "lost": unknown status; known are created, picked_up, in_transit, delivered, cancelled',
         "metadata: a key must not start with $ nor hold a dot or NUL",
-        'op "delete": must be create or update',
+        'op "delete": must be create, update, checkpoint or correct',
         "the order would be created by then; it cannot become delivered",
     ]
     assert summary.not_sent == {"not valid": 5, "unknown status": 1, "invalid-transition": 1}
     assert "faults 7 (5 not valid, 1 invalid-transition, 1 unknown status)" in describe_check(summary)
+
+
+def test_checkpoints_and_corrections_are_checked_too(tmp_path: Path) -> None:
+    path = tmp_path / "a.ndjson"
+    create = '{"op":"create","order_id":"o","merchant_id":"m","customer":{"name":"Ada","contact_ref":"c"}}'
+    lines = [
+        create,
+        '{"op":"checkpoint","order_id":"o","kind":"note"}',
+        '{"op":"correct","order_id":"o","status":"delivered","reason":"scans were lost"}',
+        '{"op":"checkpoint","order_id":"o","kind":"eaten"}',
+        '{"op":"correct","order_id":"o","status":"delivered","reason":"again"}',
+        '{"op":"correct","order_id":"o","status":"in_transit"}',
+    ]
+    path.write_text("\n".join(lines))
+    summary = Summary()
+    with open_spool() as spool:
+        spool.add_all(read_files(Files([path], lambda _: None)))
+        for records in spool.orders():
+            check_order(records, DEFAULT_WORKFLOW, summary)
+    assert [told.partition(": ")[2] for _, _, told in summary.shown] == [
+        'kind "eaten": unknown kind; known are note, delivery_attempted, delayed, eta_changed, proof_added',
+        "the order would be delivered by then",
+        "reason: is missing",
+    ]

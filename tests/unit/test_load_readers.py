@@ -120,6 +120,35 @@ def test_a_csv_row_becomes_a_create_or_an_update(tmp_path: Path) -> None:
     assert said == [f"{tmp_path / 'a.csv'}: CSV separated by commas, UTF-8"]
 
 
+def test_a_kind_is_a_checkpoint_and_a_status_with_a_reason_a_correction(tmp_path: Path) -> None:
+    records, _ = _read(
+        tmp_path / "a.csv",
+        "order_id,merchant_id,status,kind,message,reason,eta,due_at,occurred_at\n"
+        'o-1,acme,,note," ring twice",,2026-01-31T10:00:00Z,2026-01-31T12:00:00Z,2026-01-31T08:15:00Z\n'
+        "o-1,acme,in_transit,,,wrong parcel,,,\n"
+        "o-1,,in_transit,,,,,,\n",
+    )
+    assert _operations(records) == [
+        {
+            "op": "checkpoint",
+            "order_id": "o-1",
+            "kind": "note",
+            "message": " ring twice",
+            "eta": "2026-01-31T10:00:00Z",
+            "due_at": "2026-01-31T12:00:00Z",
+            "occurred_at": "2026-01-31T08:15:00Z",
+        },
+        {"op": "correct", "order_id": "o-1", "status": "in_transit", "reason": "wrong parcel"},
+        {"op": "update", "order_id": "o-1", "status": "in_transit"},
+    ]
+    lines, _ = _read(
+        tmp_path / "a.ndjson",
+        '{"op":"checkpoint","order_id":"o-1","kind":"note"}\n{"order_id":"o-1","kind":"note"}\n'
+        '{"op":"correct","order_id":"o-1","status":"created","reason":"r"}\n',
+    )
+    assert [operation["op"] for operation in _operations(lines)] == ["checkpoint", "checkpoint", "correct"]
+
+
 UPDATE = {"op": "update", "order_id": "o-1", "status": "picked_up"}
 TABLE = "Order ID;Status;Note\r\no-1;picked_up;J\u00fcrgen\r\n"
 TABBED = TABLE.replace(";", "\t")

@@ -73,12 +73,13 @@ def load(
     \b
     csv: the first row names the columns, any of:
       op, order_id, merchant_id, reference, customer_name, customer_contact_ref,
-      status, occurred_at, created_at, updated_at, metadata (a JSON object),
-      expected_version, update_id
+      status, occurred_at, created_at, updated_at, due_at, metadata (a JSON
+      object), expected_version, update_id, kind, message, reason, eta
       In place of order_id, merchant_id and reference may name the order.
       A row with merchant, customer and status creates the order and updates it to
-      that status, through the statuses between. Else a row with a status is an
-      update, and any other one a create. An empty field counts as absent.
+      that status, through the statuses between. Else a row with a kind is a
+      checkpoint, one with a status an update, with a reason besides a correction,
+      and any other one a create. An empty field counts as absent.
       --map "Order no=order_id" names a column, --map Weight=metadata.weight puts
       it into the metadata, --map Weight= leaves it out, --map "*=" all others.
     \b
@@ -87,6 +88,8 @@ def load(
        "customer": {"name": "Ada Abel", "contact_ref": "crm-1"}}
       {"op": "update", "order_id": "o-1", "status": "picked_up",
        "occurred_at": "2026-01-31T08:15:00+01:00"}
+      {"op": "checkpoint", "order_id": "o-1", "kind": "note", "message": "Ring twice"}
+      {"op": "correct", "order_id": "o-1", "status": "created", "reason": "Wrong parcel"}
     \b
     olist: the three files of the public Olist data set:
       orders, order items and customers, in any order
@@ -122,7 +125,7 @@ def load(
 
 def _sender(url: str, bearer: str, lanes: int, data_dir: Path) -> partial[Coroutine[Any, Any, None]]:
     address = checked_url(url, "http") or address_of(data_dir, "ingest")
-    token = bearer or own_token(data_dir, "load", "orders:write")
+    token = bearer or own_token(data_dir, "load", "orders:write orders:correct")
     return partial(send, ingest_url=address, token=token, lanes=lanes)
 
 

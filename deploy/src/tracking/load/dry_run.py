@@ -6,7 +6,7 @@ Nothing is sent, so existing orders and the rights of the token are not consider
 import pydantic_core
 from pydantic import TypeAdapter, ValidationError
 
-from tracking.load.order_records import steps_between
+from tracking.load.order_records import status_of, steps_between
 from tracking.load.records import Fault, Record
 from tracking.load.summary import Summary, error_line
 from tracking_ingest.api.bodies import Operation as OperationBody
@@ -26,10 +26,8 @@ def check_order(records: list[Record], workflow: Workflow, summary: Summary) -> 
         reason, text = _invalid(record, workflow, summary) or _illegal(record, status, workflow) or ("", "")
         if reason:
             summary.add_not_sent(record.location, reason, text)
-        elif record.creates:
-            status = workflow.initial
-        elif status is not None:
-            status = str(record.operation["status"])
+        elif record.creates or status is not None:
+            status = status_of(record, workflow, status)
 
 
 def _invalid(record: Record, workflow: Workflow, summary: Summary) -> tuple[str, str] | None:
@@ -41,11 +39,12 @@ def _invalid(record: Record, workflow: Workflow, summary: Summary) -> tuple[str,
         first = error.errors(include_url=False, include_context=False, include_input=False)
         lines = [error_line(_with_pointer(each), operation, header) for each in first[:3]]
         return "not valid", "; ".join(lines)
-    status = operation.get("status")
-    if status is not None and status not in workflow.statuses:
-        known = ", ".join(workflow.transitions)
-        column = header.name_of("status") if header else "status"
-        return "unknown status", Fault("unknown status", column, str(status), f"known are {known}").line()
+    for name, known in (("status", tuple(workflow.transitions)), ("kind", workflow.checkpoints)):
+        value = operation.get(name)
+        if value is not None and value not in known:
+            column = header.name_of(name) if header else name
+            fault = Fault(f"unknown {name}", column, str(value), f"known are {', '.join(known)}")
+            return fault.reason, fault.line()
     return None
 
 
@@ -53,7 +52,7 @@ def _with_pointer(error: pydantic_core.ErrorDetails) -> dict[str, str]:
     # In a union with the tag `op`, the location of an error begins with the value of `op`.
     pointer = "".join(f"/{part}" for part in error["loc"][1:])
     if error["type"].startswith("union_tag"):
-        return {"pointer": "/op", "message": "must be create or update"}
+        return {"pointer": "/op", "message": "must be create, update, checkpoint or correct"}
     return {"pointer": pointer, "message": error["msg"]}
 
 
@@ -61,6 +60,8 @@ def _illegal(record: Record, status: str | None, workflow: Workflow) -> tuple[st
     target = record.operation.get("status")
     if status is None or target is None or record.creates:
         return None
+    if record.operation.get("op") == "correct":
+        return ("invalid-transition", f"the order would be {status} by then") if target == status else None
     steps = steps_between(workflow, status, str(target))
     if steps is None or (steps and record.kind != "current_status"):
         return "invalid-transition", f"the order would be {status} by then; it cannot become {target}"

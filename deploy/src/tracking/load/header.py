@@ -22,6 +22,10 @@ COLUMNS = (
     "metadata",
     "expected_version",
     "update_id",
+    "kind",
+    "message",
+    "reason",
+    "eta",
 )
 """Our columns."""
 
@@ -35,6 +39,9 @@ EXPORT_COLUMNS = frozenset(
     {"order_id", "merchant_id", "status", "version", "active", "created_at", "updated_at", "metadata"}
 )
 """A file with all of these is an export of query. Its other columns are derived, and not loaded."""
+
+_TOLD_BY_CHECKPOINTS = frozenset({"eta"})
+"""Columns of ours that an export has, too, and that do not belong to a create."""
 
 _BLANKS = re.compile(r"[\s_\-]+")
 
@@ -123,7 +130,7 @@ def read_header(name: str, names: Sequence[str], column_map: ColumnMap) -> Heade
     is_export = {normalised(each) for each in names} >= EXPORT_COLUMNS
     targets = [column_map.target_of(each) for each in names]
     if is_export:
-        targets = [target or IGNORED for target in targets]
+        targets = [IGNORED if target in _TOLD_BY_CHECKPOINTS else target or IGNORED for target in targets]
     keys = [
         normalised(each) if target is None else target for each, target in zip(names, targets, strict=True)
     ]

@@ -18,11 +18,11 @@ from tracking_shared.contracts.identifiers import content_update_id
 from tracking_shared.contracts.references import order_id_at
 from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW, Workflow
 
-_TIMES = ("occurred_at", "created_at", "updated_at", "due_at")
+_TIMES = ("occurred_at", "created_at", "updated_at", "eta", "due_at")
 _TRIMMED = frozenset(
-    {"op", "order_id", "merchant_id", "status", "update_id", "expected_version", "metadata", *_TIMES}
+    {"op", "order_id", "merchant_id", "status", "kind", "update_id", "expected_version", "metadata", *_TIMES}
 )
-"""Names, contacts and references keep their blanks."""
+"""Names, contacts, references and messages keep their blanks."""
 
 _ORDER_FIELDS = frozenset(
     {
@@ -107,7 +107,7 @@ def operations_of(fields: Operation, options: ReadOptions, column_name: ColumnNa
     """Converts named fields into operations.
 
     `op` decides. Without it: merchant, customer and status are a create, and the updates to that status; a
-    status is an update; anything else is a create.
+    kind is a checkpoint; a status is an update, with a reason a correction; anything else is a create.
 
     Raises:
         UnreadableRecord: they are no operation, or a time cannot be read.
@@ -121,16 +121,14 @@ def operations_of(fields: Operation, options: ReadOptions, column_name: ColumnNa
     created, updated = fields.pop("created_at", None), fields.pop("updated_at", None)
     if isinstance(fields.get("status"), str):
         fields["status"] = _our_status(fields["status"], options)
-    if not fields.keys() & {"op", "status", "merchant_id", "customer"}:
+    if not fields.keys() & {"op", "status", "kind", "merchant_id", "customer"}:
         raise unreadable(
             "neither a status nor a new order", "", None, "a new order has a merchant and a customer"
         )
-    if "op" in fields or "status" not in fields:
+    if "op" in fields or not fields.keys() & {"status", "kind"}:
         return [_plain(fields, created or updated)]
     if "customer" not in fields:
-        # Files of updates often repeat the merchant, which an update of an order id does not have.
-        fields.pop("due_at", None)
-        return [_plain(_without(fields, *_OF_REFERENCE) if "order_id" in fields else fields, updated)]
+        return [_plain(_of_change(fields), updated)]
     if "merchant_id" not in fields:
         raise unreadable(
             "a customer without a merchant", column_name("merchant_id"), None, "a create needs both"
@@ -153,16 +151,31 @@ def _with_order_id(fields: Operation) -> Operation:
     return (dict(fields) if is_create else _without(fields, *_OF_REFERENCE)) | {"order_id": order_id}
 
 
+def _of_change(fields: Operation) -> Operation:
+    # Files of changes often repeat the merchant and the due time. A change of an order id has no merchant, and
+    # only a checkpoint has a due time.
+    unsent = () if "kind" in fields else ("due_at",)
+    return _without(fields, *unsent, *(_OF_REFERENCE if "order_id" in fields else ()))
+
+
 def _without(fields: Operation, *names: str) -> Operation:
     return {name: value for name, value in fields.items() if name not in names}
 
 
 def _plain(fields: Operation, time: str | None) -> Parsed:
     operation = dict(fields)
-    operation.setdefault("op", "update" if "status" in operation else "create")
+    operation.setdefault("op", _op_of(operation))
     if time and "occurred_at" not in operation:
         operation["occurred_at"] = time
     return Parsed(operation)
+
+
+def _op_of(fields: Operation) -> str:
+    if "kind" in fields:
+        return "checkpoint"
+    if "status" in fields:
+        return "correct" if "reason" in fields else "update"
+    return "create"
 
 
 def _create_and_reach(

@@ -7,7 +7,7 @@ from operator import itemgetter
 from typing import Any
 
 from tracking.load.operations import Parsed, record_of
-from tracking.load.records import Record, Result
+from tracking.load.records import Operation, Record, Result
 from tracking.load.summary import Summary
 from tracking_shared.contracts.workflow import Workflow
 
@@ -53,21 +53,33 @@ def _by_time(updates: list[Record], workflow: Workflow) -> Iterator[Record]:
         is_known = time > float("-inf") and len(simultaneous) <= MAX_MOMENT_RECORDS
         for record in _legal_first(simultaneous, status, workflow) if is_known else simultaneous:
             yield record
-            status = _status(record)
+            status = _status_after(record, status)
 
 
 def _legal_first(simultaneous: list[Record], status: str, workflow: Workflow) -> Iterator[Record]:
-    left = [(_status(record), record) for record in simultaneous]
+    left = [(record.operation, record) for record in simultaneous]
     while left:
-        allowed = workflow.allowed_next(status)
         # The first of the best: legal transitions before others, final statuses last.
-        ranks = [(target not in allowed, not workflow.is_active(target)) for target, _ in left]
-        status, record = left.pop(ranks.index(min(ranks)))
+        ranks = [_rank(operation, status, workflow) for operation, _ in left]
+        _, record = left.pop(ranks.index(min(ranks)))
         yield record
+        status = _status_after(record, status)
 
 
-def _status(record: Record) -> str:
-    return str(record.operation.get("status"))
+def _rank(operation: Operation, status: str, workflow: Workflow) -> tuple[bool, bool]:
+    match operation.get("op"):
+        case "checkpoint":
+            return False, False
+        case "correct":  # legal from any status, and after what it corrects
+            return False, True
+        case _:
+            target = str(operation.get("status"))
+            return target not in workflow.allowed_next(status), not workflow.is_active(target)
+
+
+def _status_after(record: Record, status: str) -> str:
+    """The status of an order in `status` once the record is applied; a checkpoint has none."""
+    return str(record.operation.get("status", status))
 
 
 INFERRED = {"steps_inferred": True}
@@ -107,9 +119,12 @@ def _inferred(record: Record, status: str) -> Record:
     return Record(record.location, made.body, made.order_key, kind="inferred")
 
 
-def status_of(record: Record, workflow: Workflow) -> str:
-    """The status of the order once the record is applied."""
-    return workflow.initial if record.creates else _status(record)
+def status_of(record: Record, workflow: Workflow, before: str | None) -> str | None:
+    """The status of the order once the record is applied; `before`: the one before, if it is known."""
+    if record.creates:
+        return workflow.initial
+    status: str | None = record.operation.get("status", before)
+    return status
 
 
 class OrderQueue:
@@ -151,7 +166,8 @@ class OrderQueue:
             return
         summary.add_result(record, result)
         # A duplicate does not return the current status.
-        self._status = status_of(record, self._workflow) if result["outcome"] == "applied" else None
+        is_applied = result["outcome"] == "applied"
+        self._status = status_of(record, self._workflow, self._status) if is_applied else None
         self._existed = False
         self._remove_first()
 
