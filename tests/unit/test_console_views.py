@@ -119,3 +119,11 @@ def test_repeated_scans_are_one_row_that_opens() -> None:
         1,
     ]
     assert grouped([], []) == []
+
+
+def test_checkpoints_and_corrections_are_no_repeated_scans() -> None:
+    entries = steps("a", "a", "a", "a", "a", "a", "a")
+    entries[2]["item"]["kind"] = "delivery_attempted"
+    assert grouped(entries, []) == [7, 6, 5, [4, 1, False]]
+    entries[3]["item"]["reason"] = "wrong parcel"
+    assert grouped(entries, []) == [7, 6, 5, 4, [3, 1, False]]

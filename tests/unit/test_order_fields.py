@@ -182,13 +182,14 @@ EXEMPT: dict[str, dict[str, str]] = {
         "active": BY_STATUS,
         "source": OF_TOKEN,
         "partition": INTERNAL,
-        "eta": ESTIMATED,
         "overdue": DECIDED,
     },
     "the console": {"partition": INTERNAL, **dict.fromkeys(("due_at", "eta", "overdue"), NOT_YET)},
 }
 EXEMPT["the history item"] = EXEMPT["the shape of a history item"]
-EXEMPT["the fields that are loaded of an exported order"] = EXEMPT["the columns that are loaded"]
+EXEMPT["the fields that are loaded of an exported order"] = EXEMPT["the columns that are loaded"] | {
+    "eta": ESTIMATED
+}
 EXEMPT |= {
     site: {"partition": INTERNAL}
     for site in SITES.keys() - EXEMPT.keys() - {"the event document", "the order of an event"}

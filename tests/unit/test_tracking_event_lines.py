@@ -35,6 +35,16 @@ def test_an_order_has_the_name_that_its_merchant_gave_it() -> None:
     assert "o-1" in event_line({"data": EVENT["data"] | {"reference": None}}).plain
 
 
+def test_a_checkpoint_and_a_correction_are_told_with_their_texts() -> None:
+    told: dict[str, object] = {"kind": "delivery_attempted", "message": "nobody\nat\x1b[2J home"}
+    checkpoint = event_line({"data": EVENT["data"] | told}).plain
+    assert "delivery_attempted: nobody at\\u001b[2J home  v2" in checkpoint
+    assert "→" not in checkpoint
+    assert "note  v2" in event_line({"data": EVENT["data"] | {"kind": "note"}}).plain
+    correction = event_line({"data": EVENT["data"] | {"reason": "wrong parcel"}}).plain
+    assert "created → picked_up  corrected: wrong parcel  v2" in correction
+
+
 @pytest.mark.parametrize(
     ("occurred_at", "said"),
     [

@@ -17,7 +17,12 @@ def _refused(plan: Plan) -> int:
     current = DEFAULT_WORKFLOW.initial
     refused = 0
     for step in plan.steps[1:]:
-        if step.status in DEFAULT_WORKFLOW.allowed_next(current):
+        if step.kind is not None:
+            continue
+        if step.reason is not None:
+            assert step.status != current
+            current = str(step.status)
+        elif step.status in DEFAULT_WORKFLOW.allowed_next(current):
             current = str(step.status)
         else:
             refused += 1
@@ -29,8 +34,12 @@ def test_every_life_begins_with_a_create_of_the_shop() -> None:
         assert is_identifier(plan.order_id)
         assert plan.merchant in MERCHANTS
         assert plan.steps[0].status is None
+        assert (plan.steps[0].kind, plan.steps[0].reason) == (None, None)
         assert plan.steps[0].sender.source_type == "system"
-        assert all(step.status in DEFAULT_WORKFLOW.statuses for step in plan.steps[1:])
+        assert all(
+            (step.kind in DEFAULT_WORKFLOW.checkpoints) != (step.status in DEFAULT_WORKFLOW.statuses)
+            for step in plan.steps[1:]
+        )
 
 
 def test_most_lives_are_legal_and_some_are_not() -> None:
@@ -47,6 +56,17 @@ def test_there_are_repeats_late_reports_and_cancellations() -> None:
     assert 0.02 < sum(step.late_seconds > 0 for step in steps) / len(steps) < 0.1
     assert 10 < counts["cancelled"] < 80
     assert counts["delivered"] > 350
+
+
+def test_there_are_failed_attempts_notes_proofs_and_corrections_by_the_desk() -> None:
+    steps = [step for plan in _plans() for step in plan.steps]
+    kinds = Counter(step.kind for step in steps)
+    assert 20 < kinds["delivery_attempted"] < 120
+    assert 20 < kinds["note"] < 150
+    assert 80 < kinds["proof_added"] < 250
+    corrections = [step for step in steps if step.reason]
+    assert 3 < len(corrections) < 40
+    assert {step.sender.subject for step in corrections} == {"desk"}
 
 
 def test_order_ids_differ() -> None:

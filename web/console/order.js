@@ -217,7 +217,8 @@ export class OrderPanel {
   }
 
   #whole() {
-    return duration((happened(this.#history.at(-1)) - happened(this.#history[0])) / 1000);
+    const end = this.#history.findLast(({ status, previous_status }) => status !== previous_status);
+    return duration((happened(end) - happened(this.#history[0])) / 1000);
   }
 
   #drawForm() {
@@ -301,8 +302,16 @@ function keyOf({ group, item, update }) {
 /** The time of a step: as reported by its source, or else when it was received. */
 const happened = (item) => Date.parse(item.occurred_at ?? item.received_at);
 
-function stepView(item, before) {
+/** The title of a step: its status, the kind of a checkpoint, or what a correction leads to. */
+function stepTitle(item, before) {
+  if (item.kind) return h("strong", {}, statusName(item.kind));
+  if (item.reason) return h("strong", {}, "Corrected to ", statusName(item.status).toLowerCase());
   const again = before?.status === item.status;
+  return h("strong", {}, statusName(item.status), again ? h("span", { class: "quiet" }, " again") : null);
+}
+
+function stepView(item, before) {
+  const told = item.message ?? item.reason;
   return h(
     "li",
     { class: "step", "data-status": item.status, "data-testid": "step", "data-version": item.version },
@@ -310,7 +319,8 @@ function stepView(item, before) {
     h(
       "div",
       { class: "step-body" },
-      h("div", { class: "step-line" }, h("div", {}, h("strong", {}, statusName(item.status), again ? h("span", { class: "quiet" }, " again") : null), legView(item, before)), h("time", { datetime: item.recorded_at, title: fullTime(item.recorded_at) }, when(happened(item)))),
+      h("div", { class: "step-line" }, h("div", {}, stepTitle(item, before), legView(item, before)), h("time", { datetime: item.recorded_at, title: fullTime(item.recorded_at) }, when(happened(item)))),
+      told ? h("p", { "data-testid": "told" }, told) : null,
       sourceView(item.source, `v${item.version}`),
       timesView(item),
       metadataView(item.metadata),
@@ -379,7 +389,7 @@ function refusalView(update) {
     h(
       "div",
       { class: "step-body" },
-      h("div", { class: "step-line" }, h("strong", {}, `${statusName(update.requested_status)} refused`), h("time", { datetime: update.recorded_at, title: fullTime(update.recorded_at) }, when(update.recorded_at))),
+      h("div", { class: "step-line" }, h("strong", {}, `${statusName(update.kind ?? update.requested_status)} refused`), h("time", { datetime: update.recorded_at, title: fullTime(update.recorded_at) }, when(update.recorded_at))),
       h("p", {}, problem.detail ?? problem.title),
       sourceView(update.source, slug),
     ),

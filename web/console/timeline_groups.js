@@ -1,5 +1,6 @@
 /**
  * Repeated scans of a timeline in one row: steps of the same status by the same source, one after the other. Pure.
+ * Checkpoints and corrections have rows of their own, since each tells something else.
  *
  * @module timeline_groups
  */
@@ -38,5 +39,11 @@ function endOfRun(entries, start) {
   return end;
 }
 
-const isRepeat = (other, { status, source }) =>
-  other?.status === status && other.source.type === source.type && other.source.id === source.id;
+const isScan = ({ kind, reason }) => kind === undefined && reason === undefined;
+
+const isRepeat = (other, item) =>
+  other?.status === item.status &&
+  isScan(other) &&
+  isScan(item) &&
+  other.source.type === item.source.type &&
+  other.source.id === item.source.id;

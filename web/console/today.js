@@ -74,8 +74,10 @@ export class Today extends EventTarget {
 
   #count(events) {
     for (const kept of this.#kept.values()) {
-      for (const { data } of events) {
+      for (const { data, type } of events) {
         if (kept.merchants.length && !kept.merchants.includes(data.merchant_id)) continue;
+        // It may take back what was counted, or not: the event does not tell when the order came into its status.
+        if (type === "order.corrected") kept.askedAt = -Infinity;
         kept.pending?.push(data);
         add(kept, data);
       }
@@ -83,7 +85,7 @@ export class Today extends EventTarget {
   }
 }
 
-function add({ counts, since }, { status, version, active, recorded_at }) {
-  const counted = counts?.has(status) && (version === 1 || !active);
+function add({ counts, since }, { status, previous_status, version, active, recorded_at }) {
+  const counted = counts?.has(status) && (version === 1 || (!active && status !== previous_status));
   if (counted && recorded_at >= since) counts.set(status, counts.get(status) + 1);
 }

@@ -145,14 +145,23 @@ class TrackPage {
   }
 }
 
-function stepView(item, steps) {
+/** The title of a step. A checkpoint tells something beside the way, a correction that an earlier step was wrong. */
+function stepTitle(item, steps) {
+  if (item.kind) return statusName(item.kind);
+  const status = STORY[item.status] ?? statusName(item.status);
+  if (item.reason) return `Corrected: ${status.toLowerCase()}`;
   const again = steps.some((other) => other.version === item.version - 1 && other.status === item.status);
+  return again ? "Passed another station" : status;
+}
+
+function stepView(item, steps) {
+  const told = item.message ?? item.reason;
   const time = item.occurred_at ?? item.received_at;
   return h(
     "li",
     { "data-status": item.status, "data-testid": "track-step", "data-version": item.version },
     icon(statusIcon(item.status)),
-    h("div", {}, h("strong", {}, again ? "Passed another station" : (STORY[item.status] ?? statusName(item.status))), h("time", { datetime: time, title: fullTime(time) }, when(time))),
+    h("div", {}, h("strong", {}, stepTitle(item, steps)), told ? h("p", { "data-testid": "track-told" }, told) : null, h("time", { datetime: time, title: fullTime(time) }, when(time))),
   );
 }
 

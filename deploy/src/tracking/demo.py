@@ -29,6 +29,7 @@ MAX_OPEN_ORDERS = 5_000
 
 GIVE_UP_SECONDS = 60
 TOKEN_SECONDS = 24 * 3600
+OPERATOR_SCOPE = "orders:write orders:read orders:correct"
 
 NEWEST_LINES = 14
 REFRESH_SECONDS = 0.25
@@ -55,12 +56,10 @@ class Totals:
     def count_event(self, data: dict[str, Any]) -> None:
         """Counts a live event."""
         self.events += 1
-        if data["version"] == 1:
-            self.created += 1
-        elif data["status"] == "delivered":
-            self.delivered += 1
-        elif data["status"] == "cancelled":
-            self.cancelled += 1
+        self.created += data["version"] == 1
+        for status, change in ((data["previous_status"], -1), (data["status"], 1)):
+            self.delivered += change * (status == "delivered")
+            self.cancelled += change * (status == "cancelled")
 
     def line(self) -> str:
         """All numbers in one line."""
@@ -138,8 +137,9 @@ class Demo:
 
     def _token(self, sender: Sender) -> str:
         if sender not in self.tokens:
+            scope = "orders:write orders:correct" if sender.source_type == "operator" else "orders:write"
             self.tokens[sender] = _token(
-                self.document, sender.subject, sender.source_type, "orders:write", [sender.merchant]
+                self.document, sender.subject, sender.source_type, scope, [sender.merchant]
             )
         return self.tokens[sender]
 
@@ -157,6 +157,12 @@ class _Request:
         occurred = datetime.now(UTC) - timedelta(seconds=step.late_seconds)
         body: dict[str, Any] = {"occurred_at": occurred.isoformat(), "metadata": step.metadata}
         headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": new_update_id()}
+        if step.kind is not None:
+            told = {"kind": step.kind} | ({"message": step.message} if step.message else {})
+            return cls(f"/v1/orders/{plan.order_id}/checkpoints", body | told, headers)
+        if step.reason is not None:
+            told = {"status": str(step.status), "reason": step.reason}
+            return cls(f"/v1/orders/{plan.order_id}/corrections", body | told, headers)
         if step.status is None:
             body |= {"order_id": plan.order_id, "merchant_id": plan.merchant, "customer": plan.customer}
             return cls("/v1/orders", body, headers)
@@ -222,7 +228,7 @@ def print_introduction(console: Console, document: dict[str, Any]) -> None:
     """Prints addresses, tokens, and commands to paste into another terminal."""
     merchant, order_id = MERCHANTS[0], f"mine-{token_hex(3)}"
     merchant_token = _token(document, "demo-merchant", "operator", "orders:write orders:read", [merchant])
-    operator_token = _token(document, "demo-operator", "operator", "orders:write orders:read", ["*"])
+    operator_token = _token(document, "demo-operator", "operator", OPERATOR_SCOPE, ["*"])
     customer_token = _token(document, "demo-customer", "customer", "orders:read", [], orders=[order_id])
     body = {
         "order_id": order_id,

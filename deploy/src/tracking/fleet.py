@@ -28,6 +28,9 @@ _FIRST_NAMES = [
     "Lena",
 ]
 _LAST_NAMES = ["Abel", "Brandt", "Costa", "Diaz", "Eriksen", "Fofana", "Gupta", "Horvat", "Ito", "Jansen"]
+_ATTEMPTS = ("Nobody at home", "The address was not found", "The shop was closed", "Refused at the door")
+_NOTES = ("Ring twice", "Leave it with the neighbour", "The lift is out of order", "Fragile: keep it upright")
+_REASONS = ("The wrong parcel was scanned", "The parcel is still in the van")
 _DEPOTS = ("north", "east", "south", "west", "harbour")
 
 CANCELLED_SHARE = 0.08
@@ -37,6 +40,16 @@ ILLEGAL_SHARE = 0.12
 """Of the orders: an extra update, usually with an illegal transition."""
 LATE_SHARE = 0.06
 """Of the steps: sent long after they occurred, as from a phone without coverage."""
+
+ATTEMPTED_SHARE = 0.12
+"""Of the deliveries: an attempt fails before."""
+NOTED_SHARE = 0.15
+"""Of the orders: the desk adds a note on the way."""
+PROVED_SHARE = 0.3
+"""Of the deliveries: a proof follows."""
+CORRECTED_SHARE = 0.03
+"""Of the deliveries: the driver scanned the wrong parcel. The desk corrects it, and the order is delivered
+later."""
 
 MAX_SCANS = 3
 LATE_SECONDS = (300.0, 2400.0)
@@ -53,7 +66,9 @@ class Sender:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One request to ingest. Without `status` it creates the order."""
+    """One request to ingest. Without `status` and `kind` it creates the order; `kind` makes it a checkpoint,
+    `reason` a correction.
+    """
 
     sender: Sender
     wait_seconds: float
@@ -64,6 +79,9 @@ class Step:
     repeated: bool = False
     """The request is sent a second time with the same key."""
     metadata: dict[str, Any] = field(default_factory=dict)
+    kind: str | None = None
+    message: str | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,11 +111,29 @@ def _steps(random: Random, merchant: str) -> Iterator[Step]:
     cancelled_at = random.randrange(len(moves)) if random.random() < CANCELLED_SHARE else None
     for number, status in enumerate(moves):
         if number == cancelled_at:
-            yield _step(
-                random, Sender("desk", "operator", merchant), "cancelled", {"reason": "customer asked"}
-            )
+            yield _step(random, _desk(merchant), "cancelled", {"reason": "customer asked"})
             return
-        yield _step(random, driver, status, _metadata(random, status))
+        if status == "delivered":
+            yield from _delivery(random, driver, _desk(merchant))
+        else:
+            yield _step(random, driver, status, _metadata(random, status))
+        if status == "picked_up" and random.random() < NOTED_SHARE:
+            yield _checkpoint(random, _desk(merchant), "note", random.choice(_NOTES))
+
+
+def _delivery(random: Random, driver: Sender, desk: Sender) -> Iterator[Step]:
+    if random.random() < ATTEMPTED_SHARE:
+        yield _checkpoint(random, driver, "delivery_attempted", random.choice(_ATTEMPTS))
+    if random.random() < CORRECTED_SHARE:
+        yield _step(random, driver, "delivered", _metadata(random, "delivered"))
+        yield Step(desk, random.uniform(1.5, 6.0), "in_transit", reason=random.choice(_REASONS))
+    yield _step(random, driver, "delivered", _metadata(random, "delivered"))
+    if random.random() < PROVED_SHARE:
+        yield _checkpoint(random, driver, "proof_added", None)
+
+
+def _checkpoint(random: Random, sender: Sender, kind: str, message: str | None) -> Step:
+    return Step(sender, random.uniform(1.5, 6.0), kind=kind, message=message)
 
 
 def _step(random: Random, sender: Sender, status: str | None, metadata: dict[str, Any]) -> Step:
@@ -121,6 +157,10 @@ def _metadata(random: Random, status: str) -> dict[str, Any]:
     if status == "in_transit":
         return {"depot": random.choice(_DEPOTS)}
     return {"signed": random.random() < 0.8} if status == "delivered" else {}
+
+
+def _desk(merchant: str) -> Sender:
+    return Sender("desk", "operator", merchant)
 
 
 def _shop(merchant: str) -> Sender:

@@ -91,14 +91,23 @@ _STYLES = {
 def event_line(event: dict[str, Any]) -> Text:
     """A CloudEvent in one line: time, order (its reference, or else its id), merchant, statuses, version,
     source, and delay if it is late.
+
+    A checkpoint has its kind and message in place of the statuses, a correction its reason beside them.
     """
     data = event["data"]
     recorded = datetime.fromisoformat(data["recorded_at"]).astimezone()
     line = _line_start(recorded, data.get("reference") or data["order_id"])
     line.append(f"{printable(data['merchant_id']):<14}  ", "magenta")
-    if data["previous_status"] is not None:
-        line.append(f"{printable(data['previous_status'])} → ", "dim")
-    line.append(printable(data["status"]), _STYLES.get(data["status"], "bold"))
+    if "kind" in data:
+        line.append(printable(data["kind"]), "bold")
+    else:
+        if data["previous_status"] is not None:
+            line.append(f"{printable(data['previous_status'])} → ", "dim")
+        line.append(printable(data["status"]), _STYLES.get(data["status"], "bold"))
+    if "reason" in data:
+        line.append("  corrected", "bold red")
+    if told := data.get("message", data.get("reason")):
+        line.append(f": {printable(' '.join(told.split()))}")
     source = data["source"]
     line.append(f"  v{data['version']} by {printable(source['type'])} {printable(source['id'])}", "dim")
     line.append(lateness(data), "yellow")

@@ -152,8 +152,8 @@ def _with_order_id(fields: Operation) -> Operation:
 
 
 def _of_change(fields: Operation) -> Operation:
-    # Files of changes often repeat the merchant and the due time. A change of an order id has no merchant, and
-    # only a checkpoint has a due time.
+    # Files of changes often repeat the merchant and the due time. A change of an order id has no merchant,
+    # and only a checkpoint has a due time.
     unsent = () if "kind" in fields else ("due_at",)
     return _without(fields, *unsent, *(_OF_REFERENCE if "order_id" in fields else ()))
 
