@@ -40,6 +40,8 @@ async def test_a_checkpoint_on_a_final_order_is_answered_as_an_update_is(spine: 
     order = answer.body["order"]
     assert (order["status"], order["active"], order["version"]) == ("delivered", False, 5)
     assert order["metadata"] == {"step": 2}, "that of a checkpoint belongs to the checkpoint alone"
+    times = ("2026-03-02T09:00:00.000Z", "2026-03-02T12:00:00.000Z", False)
+    assert (order["eta"], order["due_at"], order["overdue"]) == times
     again = await checkpoint(spine, order_id, body, Idempotency_Key="c-1")
     assert (again.status, again.body) == (200, answer.body | {"outcome": "duplicate"})
     assert again.headers["Idempotent-Replayed"] == "true"

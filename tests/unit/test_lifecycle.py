@@ -116,6 +116,17 @@ def test_a_checkpoint_is_recorded_at_every_status_and_leaves_it(status: str) -> 
     assert "reason" not in event
 
 
+def test_a_checkpoint_sets_the_due_time_and_the_estimate_that_it_tells() -> None:
+    order = project(applied(None, create_command(due_at=TIME + timedelta(hours=9))))
+    eta, due_at = TIME + timedelta(hours=3), TIME + timedelta(hours=5)
+    order = project(applied(order, checkpoint_command(kind="eta_changed", eta=eta)))
+    assert (order["eta"], order["due_at"]) == (eta, TIME + timedelta(hours=9))
+    order = project(applied(order, checkpoint_command(kind="delayed", due_at=due_at)))
+    assert (order["eta"], order["due_at"]) == (eta, due_at)
+    order = project(applied(order, checkpoint_command()))
+    assert (order["eta"], order["due_at"]) == (eta, due_at), "null counts as not given"
+
+
 def test_what_a_checkpoint_does_not_say_is_not_stored() -> None:
     event = applied(order_in("created"), checkpoint_command())
     assert event.keys().isdisjoint({"message", "eta", "due_at", "reason"})
