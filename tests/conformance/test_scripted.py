@@ -114,6 +114,36 @@ async def test_an_order_leaves_the_filter_and_comes_back(language: str) -> None:
         assert report["gaps"] == 0
 
 
+async def test_checkpoints_corrections_and_types_of_later_releases_leave_the_order_as_it_is_after_them(
+    language: str,
+) -> None:
+    def told(entry: Document, kind: str, **more: str) -> Document:
+        return entry | {"type": kind, "data": entry["data"] | more}
+
+    script = playing(
+        snapshot(order("a", 1), order("b", 4, "in_transit")),
+        live("c1"),
+        events(
+            "c2",
+            told(event("a", 2, "created", "created"), "order.checkpoint_added", kind="note", message="m"),
+            told(event("b", 5, "delivered", "in_transit"), "order.status_changed"),
+            told(event("b", 6, "in_transit", "delivered"), "order.corrected", reason="wrong parcel"),
+            told(event("old", 9, "in_transit", "delivered"), "order.corrected", reason="wrong parcel"),
+            told(event("a", 3, "created", "created"), "order.carried_by_pigeon", wings="two"),
+        ),
+    )
+    async with scripted(script) as (url, _), following(language, url, TOKEN) as client:
+        await client.until(lambda it: len(it.events) == 5)
+        assert client.events == ["a:2", "b:5", "b:6", "old:9", "a:3"]
+        report = await client.report()
+        assert report["orders"] == {
+            "a": order("a", 3),
+            "b": order("b", 6, "in_transit"),
+            "old": order("old", 9, "in_transit"),
+        }
+        assert report["gaps"] == 0, "an order that is corrected back into the filter was not missed"
+
+
 @pytest.mark.parametrize(
     ("wanted", "held"),
     [

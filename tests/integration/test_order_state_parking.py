@@ -10,7 +10,7 @@ import pytest
 from aiohttp import ClientSession
 
 from builders import create_command, update_command
-from callers import Answer, Caller, eventually, many_lives
+from callers import Answer, Caller, eventually, many_lives, token
 from command_line import run
 from fixtures import PARTITIONS, Spine, StartService
 from listeners import examine, listening
@@ -133,6 +133,45 @@ async def test_an_order_that_it_fails_on_waits_in_order_and_all_others_flow(
             with pytest.raises(NotReleased, match="nothing of order"):
                 await operate(environment, order_id)
         await examine(environment, caller.acknowledged, announced)
+
+
+async def test_checkpoints_and_corrections_of_a_parked_order_wait_in_their_place(
+    environment: dict[str, str], start_service: StartService
+) -> None:
+    """Also where the checkpoint is on its way while the order is being parked."""
+    ingest = await start_service("ingest")
+    faulty = await start_service("faulty_order_state", POISON="deciding")
+    async with Caller([ingest.url]) as caller:
+        order_id = uuid4().hex
+        await caller.live(order_id, steps=())
+        bearer = token(scope="orders:write orders:correct")
+
+        async def change(what: str, body: dict[str, str], update_id: str) -> Answer:
+            path = f"/v1/orders/{order_id}/{what}"
+            return await caller.insist(path, body, update_id, order_id, bearer=bearer)
+
+        note = {"kind": "note", "message": "ring twice"}
+        correction = {"status": "cancelled", "reason": "ordered twice"}
+        answers = await asyncio.gather(
+            report(caller, order_id, "picked_up", "poison"), change("checkpoints", note, "early")
+        )
+        # The note was recorded before the update that failed, or waits behind it.
+        assert answers[0].status == 202
+        assert answers[1].status in (200, 202)
+        is_early = answers[1].status == 200
+        assert (await change("corrections", correction, "fix")).status == 202
+        assert (await change("checkpoints", note, "late")).status == 202
+        assert (await change("checkpoints", note, "late")).status == 202
+        waiting = [one["update_id"] for one in await parked(environment, order_id)]
+        assert waiting == (["poison"] if is_early else ["poison", "early"]) + ["fix", "late"]
+        await faulty.stop()
+        await start_service("order_state")
+        assert f"{len(waiting)} updates are decided" in await operate(environment, order_id)
+        steps = ["created", "created", "picked_up"] if is_early else ["created", "picked_up", "picked_up"]
+        assert await history(environment, order_id) == [*steps, "cancelled", "cancelled"]
+        again = await change("corrections", correction, "fix")
+        assert (again.body["outcome"], again.body["version"]) == ("duplicate", 4)
+        await examine(environment, caller.acknowledged)
 
 
 async def test_an_update_that_is_given_up_is_rejected_and_the_rest_goes_on(

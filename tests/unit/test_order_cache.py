@@ -14,7 +14,14 @@ from bson.codec_options import CodecOptions
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builders import EVERYONE, TIME, create_command, update_command
+from builders import (
+    EVERYONE,
+    TIME,
+    checkpoint_command,
+    correct_command,
+    create_command,
+    update_command,
+)
 from hasty_loop import run_hastily
 from tracking_order_state.domain import order_cache, remembered_orders
 from tracking_order_state.domain.decisions import Decisions, Known
@@ -420,7 +427,20 @@ _updates = st.builds(
     expected_version=st.sampled_from([None, None, None, 1, 2]),
 )
 _creates = st.builds(create_command, _orders, update_id=st.sampled_from(["c1", "c2", "u1"]))
-_commands = st.one_of(_creates, _updates, _updates)
+_checkpoints = st.builds(
+    checkpoint_command,
+    _orders,
+    update_id=st.sampled_from(["u1", "u7", "poison", content_update_id(b"1")]),
+    expected_version=st.sampled_from([None, 2]),
+)
+_corrections = st.builds(
+    correct_command,
+    _orders,
+    st.sampled_from(sorted(DEFAULT_WORKFLOW.statuses)),
+    update_id=st.sampled_from(["u1", "u8", "poison", content_update_id(b"2")]),
+    grant=st.sampled_from([EVERYONE, _strangers]),
+)
+_commands = st.one_of(_creates, _updates, _updates, _checkpoints, _corrections)
 
 
 @dataclass(frozen=True)

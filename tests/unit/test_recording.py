@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from builders import create_command, update_command
+from builders import checkpoint_command, correct_command, create_command, update_command
 from tracking.upkeep.checker import Acknowledged, Records, find_faults
 from tracking_order_state.domain import parking
 from tracking_order_state.domain.decisions import Decisions, Known
@@ -25,7 +25,7 @@ from tracking_order_state.errors import (
 from tracking_order_state.processing.batch_processor import BatchProcessor
 from tracking_order_state.processing.stages import PartitionBatch, PartitionState, ReceivedBatch
 from tracking_shared.contracts.access import Grant
-from tracking_shared.contracts.commands import AnyCommand, ReleaseOrder, Source, UpdateOrder
+from tracking_shared.contracts.commands import AnyCommand, CreateOrder, ReleaseOrder, Source
 from tracking_shared.contracts.documents import EventDocument, ParkedDocument, update_key
 from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
 from tracking_shared.storage.database import DatabaseUnavailable
@@ -68,7 +68,7 @@ class MemoryStore:
         )
 
     def _fail_on(self, step: str, updates: Sequence[Any]) -> None:
-        ids = [one.update_id if isinstance(one, UpdateOrder) else "" for one in updates]
+        ids = ["" if isinstance(one, CreateOrder) else one.update_id for one in updates]
         if self.poisoned and any(name.startswith(f"{step}-poison") for name in ids):
             raise ArithmeticError(step)
 
@@ -332,6 +332,17 @@ _commands = st.one_of(
     st.builds(create_command, st.sampled_from("abc"), update_id=st.sampled_from(["c1", "c2"])),
     st.builds(
         lambda order_id, status, name: update_command(order_id, status, update_id=f"{name}-{status}"),
+        st.sampled_from("abc"),
+        st.sampled_from(sorted(DEFAULT_WORKFLOW.statuses)),
+        _names,
+    ),
+    st.builds(
+        lambda order_id, name: checkpoint_command(order_id, update_id=f"{name}-note"),
+        st.sampled_from("abc"),
+        _names,
+    ),
+    st.builds(
+        lambda order_id, status, name: correct_command(order_id, status, update_id=f"{name}-to-{status}"),
         st.sampled_from("abc"),
         st.sampled_from(sorted(DEFAULT_WORKFLOW.statuses)),
         _names,
