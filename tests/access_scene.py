@@ -133,12 +133,13 @@ class Scene:
 
     async def checkpoint(self, path: str, token: str) -> Answer:
         """Adds a note with marks of its own."""
-        body = {"kind": "note", "message": f"met-{self._number()}"}
+        body = {"kind": "note", "message": "ring twice", "metadata": {"note": f"met-{self._number()}"}}
         return await self._change(path, body, token)
 
     async def correct(self, path: str, status: str, token: str) -> Answer:
-        """Corrects the status, for a reason with marks of its own."""
-        body = {"status": status, "reason": f"met-{self._number()}"}
+        """Corrects the status with marks of its own."""
+        note = f"met-{self._number()}"
+        body = {"status": status, "reason": "scanned another one", "metadata": {"note": note}}
         return await self._change(path, body, token)
 
     async def _change(self, path: str, body: dict[str, Any], token: str) -> Answer:

@@ -6,7 +6,7 @@ and everything is refused for every reason.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from typing import Any
 
@@ -38,6 +38,8 @@ JSON = {"Content-Type": "application/json"}
 BATCH = "/v1/batch"
 ORDER = "/v1/orders/{order_id}"
 ORDERS = "/v1/orders"
+BY_REFERENCE = "/v1/merchants/{merchant_id}/orders/{reference}"
+MERCHANT = "m-1"
 UPDATES = "/v1/orders/{order_id}/updates"
 CHECKPOINTS = "/v1/orders/{order_id}/checkpoints"
 CORRECTIONS = "/v1/orders/{order_id}/corrections"
@@ -64,8 +66,15 @@ def post(path: str, body: Any, *, key: str = "", **fields: Any) -> Request:
     return Request(path, headers=headers, body=sent, **fields)
 
 
-def refused_everywhere(service: Service) -> Iterator[Request]:
+def paths_of(service: Service) -> Iterator[tuple[str, Any]]:
+    """The paths of the document, without those by reference: `by_reference` makes them of the others."""
     for path, methods in document_of(service)["paths"].items():
+        if not path.startswith(BY_REFERENCE):
+            yield path, methods
+
+
+def refused_everywhere(service: Service) -> Iterator[Request]:
+    for path, methods in paths_of(service):
         yield Request(path, method="DELETE")
         [operation] = methods.values()
         if operation["security"]:
@@ -76,7 +85,7 @@ def refused_everywhere(service: Service) -> Iterator[Request]:
 
 
 def asked_of_query() -> Iterator[Request]:
-    for path, methods in document_of("query")["paths"].items():
+    for path, methods in paths_of("query"):
         if not methods["get"]["security"]:
             yield Request(path)
             continue
@@ -96,7 +105,7 @@ def asked_of_query() -> Iterator[Request]:
 
 
 def asked_of_ingest() -> Iterator[Request]:
-    for path, methods in document_of("ingest")["paths"].items():
+    for path, methods in paths_of("ingest"):
         if "get" in methods:
             yield Request(path)
             if methods["get"]["security"]:
@@ -141,6 +150,15 @@ def asked_of_ingest() -> Iterator[Request]:
     yield post(BATCH, [{"op": "update", "order_id": "unseen", "status": "cancelled"}, 7])
 
 
+def by_reference(request: Request) -> Iterator[Request]:
+    """The same for the order that has the id as its reference, if it is about an order."""
+    below = request.path.removeprefix(ORDER)
+    if below != request.path:
+        # A reference may hold a slash, but for another path it must not be encoded.
+        reference = "a/b" if request.order_id == "a%2Fb" else request.order_id
+        yield replace(request, path=BY_REFERENCE + below, order_id=reference)
+
+
 def promised(service: Service) -> set[str]:
     """Every answer of the document that can be had by asking."""
     found = set()
@@ -160,6 +178,7 @@ async def ask(session: ClientSession, url: str, service: Service, request: Reque
     [own] = document_of(service)["paths"][request.path]
     method = request.method or own.upper()
     path = request.path.replace("{order_id}", request.order_id).replace("{update_id}", "seen.create")
+    path = path.replace("{merchant_id}", MERCHANT).replace("{reference}", request.order_id)
     everything = token(scope="orders:read orders:write orders:admin")
     bearer = everything if request.bearer is None else request.bearer
     headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
@@ -203,10 +222,14 @@ async def test_the_documents_are_served_and_every_answer_that_they_describe_is_g
     query = await start_service("query")
     urls: dict[Service, str] = {"ingest": spine.ingest.url, "query": query.url}
     await spine.caller.live("seen", ("picked_up",))
+    customer = {"name": "Ada", "contact_ref": "crm-1"}
+    await spine.caller.post(ORDERS, {"merchant_id": MERCHANT, "reference": "seen", "customer": customer})
+    await spine.caller.post(f"/v1/merchants/{MERCHANT}/orders/seen/updates", {"status": "picked_up"})
     asked = {"ingest": list(asked_of_ingest()), "query": list(asked_of_query())}
     async with ClientSession() as session:
         for service in SERVICES:
             await check_pages(session, urls[service], service)
-            requests = [*asked[service], *refused_everywhere(service)]
+            by_id = [*asked[service], *refused_everywhere(service)]
+            requests = [*by_id, *(other for request in by_id for other in by_reference(request))]
             seen = {await ask(session, urls[service], service, request) for request in requests}
             assert seen >= promised(service), sorted(promised(service) - seen)

@@ -23,12 +23,15 @@ from tracking.tasks import first_of
 from tracking.terminal import event_line, refusal_line
 from tracking_client.live_orders import LiveOrders
 from tracking_shared.contracts.identifiers import new_update_id
+from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
 
 MAX_OPEN_ORDERS = 5_000
 """Bounds the orders that wait for a stalled stack. An order takes about half a minute."""
 
 GIVE_UP_SECONDS = 60
 TOKEN_SECONDS = 24 * 3600
+EVERY_STATUS = {"status": sorted(DEFAULT_WORKFLOW.statuses)}
+"""Without a filter, a stream has the events of open orders: no proof that follows a delivery."""
 OPERATOR_SCOPE = "orders:write orders:read orders:correct"
 
 NEWEST_LINES = 14
@@ -131,7 +134,8 @@ class Demo:
 
     async def _show_events(self) -> None:
         token = _token(self.document, "demo", "operator", "orders:read", ["*"])
-        async for event in LiveOrders(self.document["notifier"], token, snapshot=False).events():
+        live = LiveOrders(self.document["notifier"], token, EVERY_STATUS, snapshot=False)
+        async for event in live.events():
             self.screen.totals.count_event(event["data"])
             self.screen.show(event_line(event))
 
