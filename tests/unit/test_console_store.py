@@ -114,3 +114,29 @@ def test_open_orders_that_are_not_held_are_counted_by_the_service_and_on_by_the_
     """
     counts = {"created": 4, "picked_up": 1}
     assert ran(script) == [None, "open-orders", "merchant_id=m", counts]
+
+
+def test_what_closed_today_is_counted_once_and_anew_after_a_correction() -> None:
+    script = """
+      import { Today } from "./today.js";
+      const page = new EventTarget();
+      page.isComplete = true;
+      const asked = [];
+      const api = { get: (path) => new Promise((resolve) => asked.push(resolve)) };
+      const today = new Today({ api, store: page });
+      const tell = (type, previous_status, status, active) => {
+        const data = { merchant_id: "m", version: 5, previous_status, status, active, recorded_at: "9" };
+        page.dispatchEvent(new CustomEvent("events", { detail: [{ type, data }] }));
+      };
+      today.of([]);
+      asked[0]({ to: "2", rows: [{ status: "created", entered: 3 }, { status: "delivered", entered: 1 }] });
+      await turn();
+      tell("order.status_changed", "in_transit", "delivered", false);
+      tell("order.checkpoint_added", "delivered", "delivered", false);
+      const counted = today.of([]).counts.get("delivered");
+      const before = asked.length;
+      tell("order.corrected", "delivered", "in_transit", true);
+      today.of([]);
+      console.log(JSON.stringify([counted, before, asked.length]));
+    """
+    assert ran(script) == [2, 1, 2]
