@@ -22,6 +22,7 @@ from tracking_ingest.api.routes import LINES_TYPE as NDJSON
 _BEYOND_SCHEMAS = {
     "/occurred_at": "must not be more than 5 minutes in the future",  # a schema knows no clock
     "/customer/name": "must have a character that can be seen",  # the others are too many to list
+    "/(message|reason)": "must have a character that can be seen",
     "/customer/contact_ref": "must have (a character that can be seen|at most 128 characters in NFC)",
     "": ".* is a number that cannot be kept as it is written; send it as a text",  # it knows no digits
     "/metadata": "must have at most (32 keys|4096 bytes)",  # in all levels together

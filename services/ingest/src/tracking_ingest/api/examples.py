@@ -33,7 +33,6 @@ CHECKPOINT: Example = {
 CORRECTION: Example = {
     "status": "created",
     "reason": "The label of another parcel was scanned",
-    "expected_version": 2,
 }
 
 ORDER: Example = CREATED_ORDER | {"metadata": {"channel": "web"}}

@@ -132,8 +132,8 @@ def refuse_without_correcting(principal: Principal) -> None:
 
 
 _COMMON_FIELDS = {"metadata", "occurred_at"}
-_CHECKPOINT_FIELDS = CheckpointBody.model_fields.keys() - _COMMON_FIELDS
-_CORRECTION_FIELDS = CorrectionBody.model_fields.keys() - _COMMON_FIELDS
+_CHECKPOINT_FIELDS = sorted(CheckpointBody.model_fields.keys() - _COMMON_FIELDS)
+_CORRECTION_FIELDS = sorted(CorrectionBody.model_fields.keys() - _COMMON_FIELDS)
 """What a checkpoint and a correction ask for; an operation of a batch also names the order."""
 
 
@@ -223,7 +223,7 @@ class CommandFactory:
         refuse_without_writing(self.principal)
         self._refuse_unknown("kind", body.kind, self._workflow.checkpoints)
         self._refuse_unlisted(order_id)
-        asked = body.model_dump(include=_CHECKPOINT_FIELDS)
+        asked = {name: getattr(body, name) for name in _CHECKPOINT_FIELDS}
         return AddCheckpoint.model_construct(
             op="checkpoint",
             update_id=update_id,
@@ -240,7 +240,7 @@ class CommandFactory:
         refuse_without_correcting(self.principal)
         self._refuse_unknown("status", body.status, self._workflow.statuses)
         self._refuse_unlisted(order_id)
-        asked = body.model_dump(include=_CORRECTION_FIELDS)
+        asked = {name: getattr(body, name) for name in _CORRECTION_FIELDS}
         return CorrectOrder.model_construct(
             op="correct",
             update_id=update_id,
