@@ -122,7 +122,7 @@ async def test_an_order_leaves_the_filter_and_comes_back(language: str) -> None:
 async def test_checkpoints_corrections_and_types_of_later_releases_leave_the_order_as_it_is_after_them(
     language: str,
 ) -> None:
-    def told(entry: Document, kind: str, **more: str) -> Document:
+    def told(entry: Document, kind: str, /, **more: str) -> Document:
         return entry | {"type": kind, "data": entry["data"] | more}
 
     script = playing(
