@@ -7,7 +7,7 @@ travels: the figure is less than the noise of a network, even of this machine's.
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
-from functools import cache
+from functools import partial
 from pathlib import Path
 from secrets import token_hex
 from statistics import median
@@ -19,7 +19,7 @@ import jwt
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from fastapi import FastAPI, Request
 
-from benchmarks.load import Result, Run, Site, WrongResult
+from benchmarks.load import BenchmarkFailed, Result, Run, Site
 from tracking_shared.auth.revocations import RevocationList, revoke_token
 from tracking_shared.auth.tokens import TokenVerifier
 from tracking_shared.contracts.access import may_read, reaches, sees_customer
@@ -34,67 +34,86 @@ CALLERS = 1_000
 ROUNDS = 25
 MERCHANTS = [f"merchant-{number}" for number in range(20)]
 
-_PRIVATE_KEYS: dict[str, Callable[[], Any]] = {
+_KEYS: dict[str, Callable[[], Any]] = {
+    "HS256": lambda: token_hex(MIN_SECRET_BYTES),
     "RS256": lambda: rsa.generate_private_key(public_exponent=65537, key_size=2048),
     "ES256": lambda: ec.generate_private_key(ec.SECP256R1()),
     "EdDSA": ed25519.Ed25519PrivateKey.generate,
 }
 
 Authorise = Callable[[Request], Awaitable[None]]
+NewRequests = Callable[[str, int], list[Request]]
+"""Requests whose tokens were never made before: of an algorithm, so many."""
 
 
-async def known_tokens(site: Site) -> AsyncIterator[Run]:
-    """Microseconds a request, of tokens that are known."""
-    async with _parts(site) as (signer, revocations):
-
-        async def run() -> Result:
-            requests = [request_with(signer.token("HS256")) for _ in range(CALLERS)]
-            authorise = authorisation(signer.verifier(), revocations)
-            await _round(authorise, requests)  # now they are known
-            return await _rounds(authorise, lambda: requests)
-
-        yield run
-
-
-async def unknown_tokens(site: Site) -> AsyncIterator[Run]:
-    """The same of tokens that are not, by algorithm; `request_us` is that of HS256."""
-    async with _parts(site) as (signer, revocations):
+async def tokens(site: Site, algorithms: Sequence[str], *, are_known: bool) -> AsyncIterator[Run]:
+    """Microseconds a request, by the algorithm of its token; `request_us` is that of HS256."""
+    number = CALLERS if are_known else CALLERS // 10
+    async with _parts(site) as (new_policy, new_requests):
 
         async def run() -> Result:
             values: Result = {}
-            for algorithm in ("HS256", *_PRIVATE_KEYS):
-                authorise = authorisation(signer.verifier(), revocations)
-
-                def fresh(algorithm: str = algorithm) -> Sequence[Request]:
-                    return [request_with(signer.token(algorithm)) for _ in range(CALLERS // 10)]
-
-                values[f"{algorithm}_us"] = (await _rounds(authorise, fresh))["request_us"]
-            return values | {"request_us": values["HS256_us"], "requests": CALLERS / 10 * ROUNDS}
+            for algorithm in algorithms:
+                authorise, fresh = new_policy(), partial(new_requests, algorithm, number)
+                if are_known:
+                    known = fresh()
+                    await _round(authorise, known)
+                    fresh = partial(list, known)
+                values[f"{algorithm}_us"] = await _rounds(authorise, fresh)
+            return values | {"request_us": values["HS256_us"], "requests": number * ROUNDS}
 
         yield run
 
 
 @asynccontextmanager
-async def _parts(site: Site) -> AsyncIterator[tuple["Signer", RevocationList]]:
-    """Keys, and a list of revocations as an installation has it."""
+async def _parts(site: Site) -> AsyncIterator[tuple[Callable[[], Authorise], NewRequests]]:
+    """Makers of policies that know no token yet, with revocations as anywhere, and of requests."""
+    keys = {name: make() for name, make in _KEYS.items()}
+    public = [_public(name, key) for name, key in keys.items() if name != "HS256"]
     with TemporaryDirectory(prefix="tracking-keys-") as folder:
+        path = Path(folder) / "keys.json"
+        path.write_text(json.dumps({"keys": public}))
+        settings = Settings(
+            amqp_url="amqp://unused", mongodb_url="mongodb://unused", jwt_secret=keys["HS256"], jwks_file=path
+        )
+        app = FastAPI(openapi_url=None)
+        app.state.limits = http_limits_of(settings)  # the rate limit is part of the figure
         async with open_database(site.mongodb_url, f"authorisation_{token_hex(4)}") as database:
             revocations = RevocationList(database)
             for number in range(100):
                 await revoke_token(database, f"stolen-{number}")
-            yield Signer(Path(folder)), revocations
+            yield (
+                lambda: partial(_authorise, TokenVerifier(settings), revocations),
+                lambda algorithm, number: [
+                    _request(app, _token(algorithm, keys[algorithm])) for _ in range(number)
+                ],
+            )
             await database.client.drop_database(database.raw.name)
 
 
-async def _rounds(authorise: Authorise, requests: Callable[[], Sequence[Request]]) -> Result:
-    """The median round, less the cost of asking nothing."""
-    found, nothing, number = [], [], 0
-    for _ in range(ROUNDS):
-        asked = requests()
-        number += len(asked)
-        nothing.append(await _round(_ask_nothing, asked))
-        found.append(await _round(authorise, asked))
-    return {"request_us": median(found) - median(nothing), "requests": float(number)}
+def _public(algorithm: str, key: Any) -> dict[str, Any]:
+    public: dict[str, Any] = json.loads(jwt.get_algorithm_by_name(algorithm).to_jwk(key.public_key()))
+    return public | {"kid": algorithm, "use": "sig"}
+
+
+async def _authorise(verifier: TokenVerifier, revocations: RevocationList, request: Request) -> None:
+    """All that the policy is asked for one order, in the order of a request to query."""
+    principal = await authenticated(request, verifier)
+    refuse_revoked(principal, await revocations.fresh())
+    seen = reaches(principal.grant, "an-order", MERCHANTS[0]) and sees_customer(principal.grant)
+    if not (may_read(principal) and seen):
+        raise BenchmarkFailed("a good token was refused")
+
+
+async def _rounds(authorise: Authorise, requests: Callable[[], Sequence[Request]]) -> float:
+    """Microseconds of the median round, less the cost of asking nothing."""
+
+    async def ask_nothing(_request: Request) -> None:
+        pass
+
+    rounds = [requests() for _ in range(ROUNDS)]
+    costs = [(await _round(ask_nothing, asked), await _round(authorise, asked)) for asked in rounds]
+    return median(found for _, found in costs) - median(nothing for nothing, _ in costs)
 
 
 async def _round(authorise: Authorise, requests: Sequence[Request]) -> float:
@@ -106,73 +125,27 @@ async def _round(authorise: Authorise, requests: Sequence[Request]) -> float:
     return (perf_counter() - started) * 1e6 / len(scopes)
 
 
-async def _ask_nothing(_request: Request) -> None:
-    pass
-
-
-def authorisation(verifier: TokenVerifier, revocations: RevocationList) -> Authorise:
-    """All that the policy is asked for one order, in the order of a request to query."""
-
-    async def authorise(request: Request) -> None:
-        principal = await authenticated(request, verifier)
-        refuse_revoked(principal, await revocations.fresh())
-        seen = reaches(principal.grant, "an-order", MERCHANTS[0]) and sees_customer(principal.grant)
-        if not (may_read(principal) and seen):
-            raise WrongResult("a good token was refused")
-
-    return authorise
-
-
-def request_with(token: str) -> Request:
+def _request(app: FastAPI, token: str) -> Request:
     """A request as the application gets it, with the headers that browsers and proxies send."""
-    headers = [
-        (b"host", b"tracking.example"),
-        (b"user-agent", b"Mozilla/5.0 (X11; Linux x86_64)"),
-        (b"accept", b"application/json"),
-        (b"x-forwarded-for", b"203.0.113.7"),
-        (b"authorization", b"Bearer " + token.encode()),
-    ]
+    headers = {
+        "host": "tracking.example",
+        "user-agent": "Mozilla/5.0 (X11; Linux x86_64)",
+        "accept": "application/json",
+        "x-forwarded-for": "203.0.113.7",
+        "authorization": f"Bearer {token}",
+    }
+    raw = [(name.encode(), value.encode()) for name, value in headers.items()]
     path = "/v1/orders/an-order"
-    return Request({"type": "http", "method": "GET", "path": path, "headers": headers, "app": _application()})
+    return Request({"type": "http", "method": "GET", "path": path, "headers": raw, "app": app})
 
 
-@cache
-def _application() -> FastAPI:
-    app = FastAPI(openapi_url=None)
-    app.state.limits = http_limits_of(_settings())  # the rate limit is part of the figure
-    return app
-
-
-def _settings(**values: Any) -> Settings:
-    return Settings(amqp_url="amqp://unused", mongodb_url="mongodb://unused", **values)
-
-
-class Signer:
-    """A secret and a key of each family."""
-
-    def __init__(self, folder: Path) -> None:
-        self._secret = token_hex(MIN_SECRET_BYTES)
-        self._keys = {name: make() for name, make in _PRIVATE_KEYS.items()}
-        self._path = folder / "keys.json"
-        self._path.write_text(json.dumps({"keys": [self._public(name) for name in self._keys]}))
-
-    def verifier(self) -> TokenVerifier:
-        """A new one, which knows no token yet."""
-        return TokenVerifier(_settings(jwt_secret=self._secret, jwks_file=self._path))
-
-    def token(self, algorithm: str) -> str:
-        """One that was never made before."""
-        claims = {
-            "sub": f"dashboard-{token_hex(4)}",
-            "scope": "orders:read",
-            "merchants": MERCHANTS,
-            "iat": time(),
-            "exp": time() + 3600,
-            "jti": token_hex(16),
-        }
-        key = self._keys.get(algorithm, self._secret)
-        return jwt.encode(claims, key, algorithm, {"kid": algorithm} if key is not self._secret else None)
-
-    def _public(self, algorithm: str) -> dict[str, Any]:
-        public = jwt.get_algorithm_by_name(algorithm).to_jwk(self._keys[algorithm].public_key())
-        return json.loads(public) | {"kid": algorithm, "use": "sig"}
+def _token(algorithm: str, key: Any) -> str:
+    claims = {
+        "sub": f"dashboard-{token_hex(4)}",
+        "scope": "orders:read",
+        "merchants": MERCHANTS,
+        "iat": time(),
+        "exp": time() + 3600,
+        "jti": token_hex(16),
+    }
+    return jwt.encode(claims, key, algorithm, None if algorithm == "HS256" else {"kid": algorithm})

@@ -6,23 +6,18 @@ All times are the page's own, but for the load itself. Tasks are those that the 
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
-from functools import wraps
 from itertools import islice
-from secrets import token_hex
 from time import monotonic, perf_counter
 from typing import Any
 
-from playwright.async_api import Browser, BrowserContext, CDPSession, Page
-from playwright.async_api import Error as BrowserError
+from playwright.async_api import CDPSession, Page
 
 from benchmarks.chromium import open_browser
 from benchmarks.data import open_step
 from benchmarks.http_client import MAX_BATCH, HttpClient, connect_http
-from benchmarks.load import Result, Run, Site, WrongResult, summary_ms
+from benchmarks.load import BenchmarkFailed, Result, Run, Site, summary_ms
 from benchmarks.workload import Conveyor
-from tracking_shared.contracts.timestamps import format_time, now
 
 OPEN_ORDERS = 5_000
 CLOSED_ORDERS = 5_000
@@ -35,7 +30,7 @@ PATIENCE_SECONDS = 180.0
 """A busy machine is measured, too."""
 
 BOARDS = 4
-BOARD_FIGURES = 6
+BATCHES_PER_SECOND = 10
 
 DESK: dict[str, Any] = {"viewport": {"width": 1440, "height": 900}}
 PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
@@ -52,72 +47,40 @@ WATCH = """
 LIVE = "document.querySelector('#connection')?.dataset.state === 'live'"
 COUNTED = "/[0-9]/.test(document.querySelector('[data-testid=count-NAME] .chip-count')?.textContent)"
 FIRST_VIEW = "performance.getEntriesByName('first-useful-view')[0].startTime"
+LONGEST = "Math.max(0, ...window.longTasks)"
 
 
-class Load:
-    """Open orders that move. Their number stays: of each batch of changes one creates an order."""
+@dataclass
+class Scene:
+    """Open orders that move. Their number stays: of each batch one change creates an order."""
 
-    def __init__(self, client: HttpClient, batch: int, per_second: int) -> None:
-        self.changes = Conveyor(token_hex(4), format_time(now()), of=batch)
-        self.sent = 0
-        self._client = client
-        self._batch = batch
-        self._per_second = per_second
+    site: Site
+    client: HttpClient
+    changes: Conveyor
+    batch: int
+    sent: int = 0
 
     async def fill(self) -> None:
         """Creates the open orders, as many in each status as a steady stream leaves there."""
         steps = list(islice(self.changes.orders, OPEN_ORDERS))
         for version in range(1, 5):
             moved = [replace(step, version=version) for n, step in enumerate(steps) if n % 4 >= version - 1]
-            await self._client.send_batch(moved)
+            await self.client.send_batch(moved)
         self.changes.open.extend(replace(step, version=1 + n % 4) for n, step in enumerate(steps))
 
-    async def close(self, number: int) -> None:
-        """Brings so many to their end, as fast as possible."""
-        for _ in range(0, number * self._batch, MAX_BATCH):
-            await self._send(MAX_BATCH)
-
-    async def flow(self, seconds: float) -> float:
-        """Changes at the steady pace for so long; returns the time that it took."""
-        started = perf_counter()
-        for turn in range(int(seconds * self._per_second / self._batch)):
-            await self._send(self._batch)
-            due = started + (turn + 1) * self._batch / self._per_second
-            await asyncio.sleep(max(0.0, due - perf_counter()))
-        return perf_counter() - started
-
-    async def _send(self, number: int) -> None:
-        await self._client.send_batch(self.changes.next_batch(number))
+    async def send(self, number: int) -> None:
+        """So many changes, as fast as possible."""
+        await self.client.send_batch(self.changes.next_batch(number))
         self.sent += number
 
-
-@dataclass
-class Scene:
-    """A browser, and the load that moves the orders in it."""
-
-    site: Site
-    browser: Browser
-    load: Load
-
-    async def context(self, device: dict[str, Any]) -> BrowserContext:
-        """A browser's profile on this device, signed in."""
-        context = await self.browser.new_context(**device, locale="en-GB")
-        await context.add_init_script(WATCH.replace("TOKEN", self.site.token()))
-        return context
-
-    async def page(self, device: dict[str, Any], slower: int = 1) -> Page:
-        """An empty page on this device."""
-        page = await (await self.context(device)).new_page()
-        if slower > 1:
-            session = await page.context.new_cdp_session(page)
-            await session.send("Emulation.setCPUThrottlingRate", {"rate": slower})
-        return page
-
-    async def session(self, page: Page) -> CDPSession:
-        """The browser's own view of a page that is loaded."""
-        session = await page.context.new_cdp_session(page)
-        await session.send("Performance.enable")
-        return session
+    async def flow(self, seconds: float) -> Result:
+        """Changes at the steady pace for so long: their number, and the time that they took."""
+        started, sent = perf_counter(), self.sent
+        for turn in range(int(seconds * BATCHES_PER_SECOND)):
+            await self.send(self.batch)
+            due = started + (turn + 1) / BATCHES_PER_SECOND
+            await asyncio.sleep(max(0.0, due - perf_counter()))
+        return {"events": self.sent - sent, "seconds": perf_counter() - started}
 
     async def open(self, page: Page, name: str = "") -> float:
         """Loads the console; returns the seconds of the page until it shows the count of `name`."""
@@ -134,66 +97,42 @@ async def _until(page: Page, expression: str) -> None:
     deadline = monotonic() + PATIENCE_SECONDS
     while not await page.evaluate(expression):
         if monotonic() > deadline:
-            raise WrongResult(f"after {PATIENCE_SECONDS:.0f} s the page does not show: {expression}")
+            raise BenchmarkFailed(f"after {PATIENCE_SECONDS:.0f} s the page does not show: {expression}")
         await asyncio.sleep(0.05)
 
 
-@asynccontextmanager
-async def _scene(site: Site, batch: int, per_second: int) -> AsyncIterator[Scene]:
+async def board(
+    site: Site,
+    figure: str,
+    *,
+    samples: int = 0,
+    views: int = 0,
+    seconds: float = 0,
+    board_orders: int = 0,
+    part: int = 0,
+    parts: int = 1,
+) -> AsyncIterator[Run]:
+    """The page with 5,000 open orders and 50 changes a second; or an empty one for `board_orders`, and 60."""
     client = await connect_http(site.ingest, site.token())
+    batch, device = (6 if board_orders else 5), (PHONE if "phone" in figure else DESK)
     async with open_browser("--enable-precise-memory-info") as browser:
-        yield Scene(site, browser, Load(client, batch, per_second))
-
-
-def _guarded(run: Run) -> Run:
-    """The same, where an error of the browser is a wrong result."""
-
-    @wraps(run)
-    async def guarded() -> Result:
-        try:
-            return await run()
-        except BrowserError as error:
-            raise WrongResult(f"the browser: {error.message.splitlines()[0]}") from None
-
-    return guarded
-
-
-Small = Callable[[Scene, Page, CDPSession, Any], Awaitable[Result]]
-Large = Callable[[Scene, float], Awaitable[Result]]
-
-
-def _on_small_board(figure: Small) -> Callable[..., AsyncIterator[Run]]:
-    """A load: the page with 5,000 open orders, 50 changes a second; `samples` or `seconds` of it."""
-
-    async def prepare(site: Site, samples: int = 0, seconds: float = 0) -> AsyncIterator[Run]:
-        async with _scene(site, batch=5, per_second=50) as scene:
-            await scene.load.fill()
-            page = await scene.page(DESK)
-            await scene.open(page)
-            session = await scene.session(page)
-            yield _guarded(lambda: figure(scene, page, session, samples or seconds))
-
-    return prepare
-
-
-def _on_large_board(figure: Large) -> Callable[..., AsyncIterator[Run]]:
-    """A load: an empty browser, 60 changes a second of a stack with very many open orders."""
-
-    async def prepare(site: Site, board_orders: int, seconds: float, part: int) -> AsyncIterator[Run]:
-        async with _scene(site, batch=6, per_second=60) as scene:
+        scene = Scene(site, client, Conveyor(of=batch), batch)
+        context = await browser.new_context(**device, locale="en-GB")
+        await context.add_init_script(WATCH.replace("TOKEN", site.token()))
+        page = await context.new_page()
+        session = await context.new_cdp_session(page)
+        if device is PHONE:
+            await session.send("Emulation.setCPUThrottlingRate", {"rate": SLOWER})
+        if board_orders:
             # Each figure begins at orders that no figure before it moved: their moves would be refused.
-            first = part * board_orders // BOARD_FIGURES
-            orders = range(first, first + board_orders // BOARD_FIGURES)
-            scene.load.changes.open.extend(map(open_step, orders))
-            yield _guarded(lambda: figure(scene, seconds))
-
-    return prepare
-
-
-# The figures of the small board
+            first, number = part * board_orders // parts, board_orders // parts
+            scene.changes.open.extend(map(open_step, range(first, first + number)))
+        else:
+            await scene.fill()
+            await scene.open(page)
+        yield lambda: FIGURES[figure](scene, page, session, samples or views or seconds)
 
 
-@_on_small_board
 async def pixel(scene: Scene, page: Page, _session: CDPSession, samples: int) -> Result:
     """One update at a time, sent by the page itself: from its POST to the frame that shows it."""
     started = perf_counter()
@@ -234,41 +173,38 @@ POST_TO_PIXEL = """async ([ingest, token, number]) => {
 }"""
 
 
-@_on_small_board
 async def thread(scene: Scene, _page: Page, session: CDPSession, seconds: float) -> Result:
     """The work of the main thread for an event of a steady stream, timers and ticking ages included."""
-    await scene.load.flow(2)
-    before, sent = await _metrics(session), scene.load.sent
-    elapsed = await scene.load.flow(seconds)
-    after, events = await _metrics(session), scene.load.sent - sent
-    parts = {"task": "Task", "script": "Script", "style": "RecalcStyle", "layout": "Layout"}
+    await scene.flow(2)
+    before = await _metrics(session)
+    flow = await scene.flow(seconds)
+    after = await _metrics(session)
+    parts = {"task_us": "Task", "script_us": "Script", "style_us": "RecalcStyle", "layout_us": "Layout"}
     grown = {name: after[f"{metric}Duration"] - before[f"{metric}Duration"] for name, metric in parts.items()}
-    return {"events": events, "seconds": elapsed} | {f"{n}_us": s / events * 1e6 for n, s in grown.items()}
+    return flow | {name: seconds / flow["events"] * 1e6 for name, seconds in grown.items()}
 
 
-@_on_small_board
 async def memory(scene: Scene, _page: Page, session: CDPSession, seconds: float) -> Result:
     """The growth of the scripts' heap while the stream goes on, garbage collected at both ends."""
-    await scene.load.close(CLOSED_ORDERS)
-    await scene.load.flow(WARM_UP_SECONDS)
-    before, sent = await _heap_mb(session), scene.load.sent
-    elapsed = await scene.load.flow(seconds)
-    after, events = await _heap_mb(session), scene.load.sent - sent
-    return {"events": events, "seconds": elapsed, "heap_mb": after, "growth_mb": max(0.0, after - before)}
+    for _ in range(0, CLOSED_ORDERS * scene.batch, MAX_BATCH):
+        await scene.send(MAX_BATCH)
+    await scene.flow(WARM_UP_SECONDS)
+    before = await _heap_mb(session)
+    flow = await scene.flow(seconds)
+    after = await _heap_mb(session)
+    return flow | {"heap_mb": after, "growth_mb": max(0.0, after - before)}
 
 
-@_on_small_board
-async def view(scene: Scene, page: Page, _session: CDPSession, samples: int) -> Result:
+async def view(scene: Scene, page: Page, _session: CDPSession, views: int) -> Result:
     """From the start of a reload to the first orders on the screen."""
     started = perf_counter()
     times = []
-    for _ in range(samples):
+    for _ in range(views):
         await scene.open(page)
         times.append(await page.evaluate(FIRST_VIEW) / 1000)
     return {"samples": len(times), "seconds": perf_counter() - started, **summary_ms(times)}
 
 
-@_on_small_board
 async def weight(scene: Scene, page: Page, session: CDPSession, _: Any) -> Result:
     """The bytes of the page over the wire, heads and configuration included, nothing of it cached."""
     started = perf_counter()
@@ -284,6 +220,7 @@ async def weight(scene: Scene, page: Page, session: CDPSession, _: Any) -> Resul
 
 
 async def _metrics(session: CDPSession) -> dict[str, float]:
+    await session.send("Performance.enable")
     answer = await session.send("Performance.getMetrics")
     return {metric["name"]: metric["value"] for metric in answer["metrics"]}
 
@@ -294,79 +231,50 @@ async def _heap_mb(session: CDPSession) -> float:
     return (await _metrics(session))["JSHeapUsedSize"] / 1e6
 
 
-# The figures of large boards
-
-
-@_on_large_board
-async def board_today(scene: Scene, _seconds: float) -> Result:
+async def today(scene: Scene, page: Page, _session: CDPSession, _: float) -> Result:
     """Seconds until the last of four boards shows the figures of today."""
-    context = await scene.context(DESK)
-    pages = [await context.new_page() for _ in range(BOARDS)]
-    await asyncio.gather(*(scene.open(page, "open") for page in pages))  # all is read from the disk once
-    await asyncio.gather(*(page.close() for page in pages))
-    pages = [await context.new_page() for _ in range(BOARDS)]
-    seconds = await asyncio.gather(*(scene.open(page, "delivered") for page in pages))
+    seconds: list[float] = []
+    for name in ("open", "delivered"):  # first, all is read from the disk once
+        pages = [await page.context.new_page() for _ in range(BOARDS)]
+        seconds = await asyncio.gather(*(scene.open(page, name) for page in pages))
+        await asyncio.gather(*(page.close() for page in pages))
     return {"boards": BOARDS, "seconds": max(seconds)}
 
 
-@_on_large_board
-async def board_shown(scene: Scene, _seconds: float) -> Result:
-    """Seconds of the page until all orders are counted."""
-    page = await scene.page(DESK)
-    shown = await scene.open(page, "open")
-    return {
-        "orders": await _rows(page),
-        "seconds": shown,
-        "shown_s": shown,
-        "longest_ms": await _longest(page),
-    }
+async def shown(scene: Scene, page: Page, _session: CDPSession, _: float) -> Result:
+    """Seconds of the page until it shows the first orders, and until all orders are counted."""
+    seconds = await scene.open(page, "open")
+    orders = int(await page.get_by_test_id("board").get_attribute("aria-rowcount") or 1) - 1
+    row, longest = await page.evaluate(FIRST_VIEW) / 1000, float(await page.evaluate(LONGEST))
+    return {"orders": orders, "seconds": seconds, "row_s": row, "shown_s": seconds, "longest_ms": longest}
 
 
-@_on_large_board
-async def board_memory(scene: Scene, seconds: float) -> Result:
+async def large_memory(scene: Scene, page: Page, session: CDPSession, seconds: float) -> Result:
     """The scripts' heap after the changes."""
-    page = await scene.page(DESK)
-    shown = await scene.open(page, "open")
-    await scene.load.flow(seconds)
-    heap = await _heap_mb(await scene.session(page))
-    return {"orders": await _rows(page), "seconds": shown, "heap_mb": heap}
+    result = await shown(scene, page, session, seconds)
+    await scene.flow(seconds)
+    return result | {"heap_mb": await _heap_mb(session)}
 
 
-@_on_large_board
-async def board_task(scene: Scene, seconds: float) -> Result:
+async def long_tasks(scene: Scene, page: Page, _session: CDPSession, seconds: float) -> Result:
     """The long tasks during the changes."""
-    page = await scene.page(DESK)
-    return await _long_tasks(scene, page, seconds)
-
-
-@_on_large_board
-async def board_phone(scene: Scene, _seconds: float) -> Result:
-    """Seconds until a phone shows the first orders."""
-    page = await scene.page(PHONE, SLOWER)
-    shown = await scene.open(page, "open")
-    row = await page.evaluate(FIRST_VIEW) / 1000
-    return {"seconds": shown, "row_s": row, "longest_ms": await _longest(page)}
-
-
-@_on_large_board
-async def board_phone_task(scene: Scene, seconds: float) -> Result:
-    """The long tasks of a phone during the changes."""
-    page = await scene.page(PHONE, SLOWER)
-    return await _long_tasks(scene, page, seconds)
-
-
-async def _long_tasks(scene: Scene, page: Page, seconds: float) -> Result:
     await scene.open(page, "open")
     await page.evaluate("window.longTasks.length = 0")
-    await scene.load.flow(seconds)
+    flow = await scene.flow(seconds)
     tasks = await page.evaluate("window.longTasks.length")
-    return {"seconds": seconds, "long_tasks": tasks, "longest_ms": await _longest(page)}
+    return flow | {"long_tasks": tasks, "longest_ms": float(await page.evaluate(LONGEST))}
 
 
-async def _longest(page: Page) -> float:
-    """The longest task in ms; 0 where none took 50 ms."""
-    return float(await page.evaluate("Math.max(0, ...window.longTasks)"))
-
-
-async def _rows(page: Page) -> int:
-    return int(await page.get_by_test_id("board").get_attribute("aria-rowcount") or 1) - 1
+FIGURES: dict[str, Callable[[Scene, Page, CDPSession, Any], Awaitable[Result]]] = {
+    "console-pixel": pixel,
+    "console-thread": thread,
+    "console-memory": memory,
+    "console-view": view,
+    "console-weight": weight,
+    "board-today": today,
+    "board-shown": shown,
+    "board-memory": large_memory,
+    "board-task": long_tasks,
+    "board-phone": shown,
+    "board-phone-task": long_tasks,
+}

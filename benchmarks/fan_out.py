@@ -5,19 +5,18 @@ broadcasts the same events as the notifier shows them to one client. So both wor
 """
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from secrets import token_hex
+from dataclasses import replace
 from time import perf_counter
 
 import orjson
 
-from benchmarks.crowd import Crowd, open_crowd, recorded_times
+from benchmarks.crowd import Crowd, door_of, open_crowd, subscribe_request
 from benchmarks.http_client import HttpClient, connect_http
-from benchmarks.load import Result, Run, Site, WrongResult, summary_ms
-from benchmarks.socket_client import Door, SocketClient, notifier_door, subscribe_request
-from benchmarks.workload import Conveyor, lifecycles
-from tracking_shared.contracts.timestamps import format_time, now
+from benchmarks.load import BenchmarkFailed, Result, Run, Site, summary_ms
+from benchmarks.socket_client import Door, SocketClient
+from benchmarks.workload import Conveyor, Step, lifecycles
 
 CALLERS = 32
 """At 200 updates a second each may take 160 ms."""
@@ -28,119 +27,85 @@ WARM_UPS = 50
 SINGLE_SECONDS = 0.04
 """From one single event to the next: the server is idle in between."""
 
+Caller = tuple[HttpClient, Iterator[Step], Conveyor]
+
 PER_SECOND = 200
 EVENT_SECONDS = 30
 DRAIN_SECONDS = 60
 
 
-async def one_by_one(
-    site: Site, dashboards: int, samples: int, peer_port: int = 0, peer_feed_port: int = 0
+async def fan_out(
+    site: Site, dashboards: int, burst: int, samples: int = 0, seconds: float = 0
 ) -> AsyncIterator[Run]:
-    """One event at a time, when the one before has come to everybody."""
-    async with _prepared(site, dashboards, peer_port, peer_feed_port) as (crowd, feed):
+    """200 events a second, in bursts of so many, and later where the feed falls behind.
 
-        async def run() -> Result:
-            start = perf_counter()
-            await _one_by_one(crowd, feed, samples)
-            return _result(crowd, samples, dashboards, start)
-
-        yield run
-
-
-async def steady(
-    site: Site, *, dashboards: int, burst: int, seconds: float, peer_port: int = 0, peer_feed_port: int = 0
-) -> AsyncIterator[Run]:
-    """200 events a second, in bursts of so many, and later where the feed falls behind."""
-    async with _prepared(site, dashboards, peer_port, peer_feed_port) as (crowd, feed):
-
-        async def run() -> Result:
-            start = perf_counter()
-            turns = max(round(seconds * PER_SECOND / burst), 1)
-            for turn in range(turns):
-                await asyncio.sleep(max(start + turn * burst / PER_SECOND - perf_counter(), 0))
-                await feed.send(burst)
-            await crowd.saw(turns * burst, timeout=DRAIN_SECONDS)
-            return _result(crowd, turns * burst, dashboards, start)
-
-        yield run
-
-
-@asynccontextmanager
-async def _prepared(
-    site: Site, dashboards: int, peer_port: int, peer_feed_port: int
-) -> AsyncIterator[tuple[Crowd, "Feed"]]:
+    With a burst of 0, one event at a time, when the one before has come to everybody.
+    """
     async with asyncio.TaskGroup() as group, AsyncExitStack() as opened:
-        if peer_port:
-            await opened.enter_async_context(_open_bridge(site, peer_feed_port))
-        crowd = await opened.enter_async_context(open_crowd(site, dashboards, peer_port))
-        clients = [await connect_http(site.ingest, site.token()) for _ in range(CALLERS)]
-        feed = Feed(clients, group)
-        await _one_by_one(crowd, feed, WARM_UPS)
-        crowd.forget()
-        yield crowd, feed
+        if site.peer_port:
+            await opened.enter_async_context(_open_bridge(site))
+        crowd = await opened.enter_async_context(open_crowd(site, dashboards))
+        feed = Feed([await connect_http(site.ingest, site.token()) for _ in range(CALLERS)], group)
+        await _one_by_one(crowd, feed, range(1, WARM_UPS + 1))
+
+        async def run() -> Result:
+            start = perf_counter()
+            events = max(round(seconds * PER_SECOND / burst), 1) * burst if burst else samples
+            updates = WARM_UPS + events
+            if burst:
+                for sent in range(0, events, burst):
+                    await asyncio.sleep(max(start + sent / PER_SECOND - perf_counter(), 0))
+                    await feed.send(burst)
+                await crowd.saw(updates, timeout=DRAIN_SECONDS)
+            else:
+                await _one_by_one(crowd, feed, range(WARM_UPS + 1, updates + 1))
+            crowd.check(updates)
+            elapsed, deliveries = crowd.arrived_at - start, events * dashboards
+            counts = {"clients": dashboards, "updates": updates, "deliveries": deliveries}
+            times = summary_ms(crowd.delays(WARM_UPS))
+            return {**counts, "seconds": elapsed, "rate": deliveries / elapsed, **times}
+
+        yield run
         await feed.close()
 
 
-async def _one_by_one(crowd: Crowd, feed: "Feed", events: int) -> None:
-    for number in range(1, events + 1):
+async def _one_by_one(crowd: Crowd, feed: "Feed", numbers: range) -> None:
+    for number in numbers:
         rest = asyncio.create_task(asyncio.sleep(SINGLE_SECONDS))
         await feed.send(1)
         await crowd.saw(number, timeout=EVENT_SECONDS)
         await rest
 
 
-def _result(crowd: Crowd, events: int, dashboards: int, start: float) -> Result:
-    crowd.check(events)
-    elapsed, deliveries = crowd.arrived_at - start, events * dashboards
-    return {
-        "clients": dashboards,
-        "updates": events + WARM_UPS,
-        "deliveries": deliveries,
-        "seconds": elapsed,
-        "rate": deliveries / elapsed,
-        **summary_ms(crowd.delays(recorded_times(crowd.witnessed()))),
-    }
-
-
-class Caller:
-    """A sender with orders of its own, so that no caller waits for another's."""
-
-    def __init__(self, client: HttpClient) -> None:
-        run_id, time = token_hex(4), format_time(now())
-        self.client = client
-        self._steps = lifecycles(run_id, time)
-        self._conveyor = Conveyor(f"{run_id}-b", time)
-
-    async def send(self, size: int) -> None:
-        """An update by itself, or a batch; returns with the answer, which is checked."""
-        if size == 1:
-            await self.client.send(next(self._steps))
-        else:
-            await self.client.send_batch(self._conveyor.next_batch(size))
-
-
 class Feed:
-    """Updates of several callers, whose requests run in `group`: a wrong answer ends the measurement."""
+    """Updates of several callers, whose requests run in `group`: a wrong answer ends the measurement.
+
+    Each caller has orders of its own, so that none waits for another's.
+    """
 
     def __init__(self, clients: list[HttpClient], group: asyncio.TaskGroup) -> None:
         self._group = group
         self._free: asyncio.Queue[Caller] = asyncio.Queue()
         for client in clients:
-            self._free.put_nowait(Caller(client))
+            self._free.put_nowait((client, lifecycles(), Conveyor()))
 
     async def send(self, size: int) -> None:
-        """Sends `size` updates together. Returns when they are on their way."""
+        """Sends `size` updates together. Returns when they are on their way; the answer is checked."""
         caller = await self._free.get()
         self._group.create_task(self._send(caller, size))
 
     async def _send(self, caller: Caller, size: int) -> None:
-        await caller.send(size)
+        client, steps, conveyor = caller
+        if size == 1:
+            await client.send(next(steps))
+        else:
+            await client.send_batch(conveyor.next_batch(size))
         self._free.put_nowait(caller)
 
     async def close(self) -> None:
         """Waits for the answers, then closes the connections."""
         for _ in range(CALLERS):
-            (await self._free.get()).client.close()
+            (await self._free.get())[0].close()
 
 
 class Bridge(SocketClient):
@@ -163,13 +128,13 @@ class Bridge(SocketClient):
 
     def lost(self, reason: str) -> None:
         if not self.live.done():
-            self.live.set_exception(WrongResult(f"the notifier: {reason}"))
+            self.live.set_exception(BenchmarkFailed(f"the notifier: {reason}"))
 
 
 @asynccontextmanager
-async def _open_bridge(site: Site, peer_feed_port: int) -> AsyncIterator[None]:
-    async with open_peer_feed(peer_feed_port) as writer:
-        bridge = Bridge(notifier_door(site.notifier, subscribe_request(site.token())), writer)
+async def _open_bridge(site: Site) -> AsyncIterator[None]:
+    async with open_peer_feed(site) as writer:
+        bridge = Bridge(door_of(replace(site, peer_port=0), subscribe_request(site.token())), writer)
         await bridge.connect()
         await bridge.live
         yield
@@ -177,8 +142,22 @@ async def _open_bridge(site: Site, peer_feed_port: int) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def open_peer_feed(port: int) -> AsyncIterator[asyncio.StreamWriter]:
+async def open_peer_feed(site: Site) -> AsyncIterator[asyncio.StreamWriter]:
     """The connection on which the peer takes the messages to broadcast, one a line."""
-    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    _, writer = await asyncio.open_connection("127.0.0.1", site.peer_feed_port)
     yield writer
     writer.close()
+
+
+async def idle(site: Site, connections: int) -> AsyncIterator[Run]:
+    """Connections on which nothing happens. The connecting is what is measured."""
+    async with AsyncExitStack() as opened:
+
+        async def run() -> Result:
+            start = perf_counter()
+            await opened.enter_async_context(open_crowd(site, connections))
+            elapsed = perf_counter() - start
+            await asyncio.sleep(1)  # the last of the handshakes end
+            return {"clients": connections, "seconds": elapsed}
+
+        yield run

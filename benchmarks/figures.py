@@ -1,4 +1,4 @@
-"""The figures: their targets, the floors and peers beside them, and the loads that measure them. Pure."""
+"""The figures: the load of each, its target, and the floors or peers beside it. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,7 +21,22 @@ class Target:
     """The bound is in units of the floor."""
 
 
-def _server(title: str, bound: float, peer: str) -> Target:
+@dataclass(frozen=True)
+class Load:
+    """The load of a figure or a floor."""
+
+    function: str
+    """Of a module of this folder: `MODULE:FUNCTION`."""
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """The command line replaces `samples`, `seconds` and the numbers of orders."""
+    server: str = ""
+    """The process whose cost a client or a delivery is counted; `ws` is the peer, and started for it."""
+    counts_events: bool = False
+    """The log must grow by exactly the updates of the load."""
+    restarts_notifier: bool = False
+
+
+def _delivery(title: str, bound: float, peer: str) -> Target:
     title = f"1,000 dashboards, {title}, CPU of a delivery"
     return Target(title, "server_us", "µs", bound, (peer,), is_relative=True)
 
@@ -36,6 +51,7 @@ def _export(title: str) -> Target:
 
 _STORM = "5,000 dashboards come back, 10 of 1,000 missed events each, all caught up"
 _BOARD = "console: a board of 100,000"
+_TRANSACTIONS = ("transactions-1", "transactions-4")
 
 TARGETS: Mapping[str, Target] = {
     "idle-memory": Target("idle dashboard, memory of the server", "client_kb", "KB", 20, ("ws-memory",)),
@@ -44,24 +60,21 @@ TARGETS: Mapping[str, Target] = {
         "single updates, synchronous, 64 callers", "rate", "updates/s", 2000, ("pass-busy",), True
     ),
     "batches": Target(
-        *("batches of 500, committed and announced", "rate", "updates/s", 8000),
-        floors=("transactions-1", "transactions-4"),
-        larger_is_better=True,
+        "batches of 500, committed and announced", "rate", "updates/s", 8000, _TRANSACTIONS, True
     ),
-    "fan-out-single": _server("one event at a time", 1.2, "ws-single"),
-    "fan-out-stream": _server("200 events/s one by one", 1 / 3, "ws-stream"),
-    "fan-out-bursts": _server("200 events/s in batches of 20", 1 / 3, "ws-bursts"),
+    "fan-out-single": _delivery("one event at a time", 1.2, "ws-single"),
+    "fan-out-stream": _delivery("200 events/s one by one", 1 / 3, "ws-stream"),
+    "fan-out-bursts": _delivery("200 events/s in batches of 20", 1 / 3, "ws-bursts"),
     "storm": Target(_STORM, "seconds", "s", 10, ("ws-storm",)),
     "storm-restart": Target("the same after a restart of the notifier", "seconds", "s", 10, ("ws-storm",)),
     "authorisation": Target(
         "what authorisation adds to a request", "request_us", "µs", 30, ("verification",)
     ),
+    "tracing": Target("what tracing adds to an update, 10 % sampled: goal 1 %", "tracing_us", "µs", 9.2),
     "console-pixel": Target("console: from POST to changed pixel, median", "p50_ms", "ms", 50),
-    "console-thread": Target(
-        "console: main thread of the page, for an event of 50 a second", "task_us", "µs", 5000
-    ),
+    "console-thread": Target("console: main thread, for an event of 50 a second", "task_us", "µs", 5000),
     "console-memory": Target(
-        "console: scripts' memory after minutes of 50 events/s, growth", "growth_mb", "MB", 1
+        "console: scripts' memory, minutes of 50 events/s, growth", "growth_mb", "MB", 1
     ),
     "console-view": Target("console: first useful view, warm stack, median", "p50_ms", "ms", 1000),
     "console-weight": Target("console: the console over the wire", "weight_kb", "KB", 150),
@@ -79,87 +92,57 @@ TARGETS: Mapping[str, Target] = {
 }
 """In the order in which they are measured: memory first, since memory that a process has had is not seen."""
 
-GROUPS: Mapping[str, tuple[str, ...]] = {
-    "idle-memory": ("idle-memory",),
-    "latency": ("latency",),
-    "single": ("single",),
-    "batches": ("batches",),
-    "fan-out": ("fan-out-single", "fan-out-stream", "fan-out-bursts"),
-    "storm": ("storm", "storm-restart"),
-    "authorisation": ("authorisation",),
-    "console": tuple(name for name in TARGETS if name.startswith(("console-", "board-"))),
-    "query": tuple(name for name in TARGETS if name.startswith("query-")),
+
+def _pair(figure: str, peer: str, function: str, **options: Any) -> dict[str, Load]:
+    """The same load on the notifier and on its peer."""
+    return {
+        figure: Load(function, options, "notifier", counts_events="burst" in options),
+        peer: Load(function, options, "ws"),
+    }
+
+
+_ONE_BY_ONE = {"dashboards": 1000, "burst": 0, "samples": 250}
+_STREAM = {"dashboards": 1000, "burst": 1, "seconds": 10.0}
+ALGORITHMS = ("HS256", "RS256", "ES256", "EdDSA")
+_PAGE: Mapping[str, dict[str, float]] = {
+    "console-pixel": {"samples": 100},
+    "console-thread": {"seconds": 20.0},
+    "console-memory": {"seconds": 120.0},
+    "console-view": {"views": 7},
+    "console-weight": {},
 }
+_LARGE = {"board_orders": OPEN_ORDERS, "seconds": 20.0}
+_BOARDS = [name for name in TARGETS if name.startswith("board-")]
 
-
-@dataclass(frozen=True)
-class Plan:
-    """The load of a figure or a floor."""
-
-    load: str
-    """Module and function."""
-    options: Mapping[str, Any] = field(default_factory=dict)
-    """Of the function; the command line replaces `samples`, `seconds` and the numbers of orders."""
-    server: str = ""
-    """The process whose cost a client or a delivery is counted; `ws` is the peer, and started for it."""
-    counts_events: bool = False
-    """The log must grow by exactly the updates of the load."""
-    restarts_notifier: bool = False
-
-
-def _fan_out(server: str, load: str, **options: Any) -> Plan:
-    counts = server == "notifier"
-    return Plan(f"fan_out:{load}", {"dashboards": 1000, **options}, server, counts_events=counts)
-
-
-_ONE_BY_ONE: Mapping[str, Any] = {"load": "one_by_one", "samples": 250}
-_STREAM: Mapping[str, Any] = {"load": "steady", "burst": 1, "seconds": 10.0}
-_BURSTS: Mapping[str, Any] = {"load": "steady", "burst": 20, "seconds": 10.0}
-_CLIENTS = {"wanted": 5000}
-_CONNECTIONS = {"connections": 2000}
-
-PLANS: Mapping[str, Plan] = {
-    "idle-memory": Plan("updates:idle", _CONNECTIONS, "notifier"),
-    "ws-memory": Plan("updates:idle", _CONNECTIONS, "ws"),
-    "latency": Plan("updates:latency", {"samples": 300}, counts_events=True),
-    "pass-idle": Plan("floors:round_trips", {"in_flight": 1, "seconds": 10.0}),
-    "single": Plan("updates:single", {"callers": 64, "seconds": 20.0}, counts_events=True),
-    "pass-busy": Plan("floors:round_trips", {"in_flight": 64, "seconds": 10.0}),
-    "batches": Plan(
+LOADS: Mapping[str, Load] = {
+    **_pair("idle-memory", "ws-memory", "fan_out:idle", connections=2000),
+    "latency": Load("updates:latency", {"samples": 300}, counts_events=True),
+    "pass-idle": Load("floors:round_trips", {"in_flight": 1, "seconds": 10.0}),
+    "single": Load("updates:single", {"callers": 64, "seconds": 20.0}, counts_events=True),
+    "pass-busy": Load("floors:round_trips", {"in_flight": 64, "seconds": 10.0}),
+    "batches": Load(
         "updates:batches", {"connections": 8, "operations": 500, "seconds": 30.0}, counts_events=True
     ),
-    "transactions-1": Plan("floors:transactions", {"at_once": 1, "updates_each": 100, "seconds": 10.0}),
-    "transactions-4": Plan("floors:transactions", {"at_once": 4, "updates_each": 100, "seconds": 10.0}),
-    "fan-out-single": _fan_out("notifier", **_ONE_BY_ONE),
-    "ws-single": _fan_out("ws", **_ONE_BY_ONE),
-    "fan-out-stream": _fan_out("notifier", **_STREAM),
-    "ws-stream": _fan_out("ws", **_STREAM),
-    "fan-out-bursts": _fan_out("notifier", **_BURSTS),
-    "ws-bursts": _fan_out("ws", **_BURSTS),
-    "storm": Plan("storm:storm", _CLIENTS, "notifier"),
-    "storm-restart": Plan("storm:storm", _CLIENTS, "notifier", restarts_notifier=True),
-    "ws-storm": Plan("storm:storm", _CLIENTS, "ws"),
-    "authorisation": Plan("authorisation:known_tokens"),
-    "verification": Plan("authorisation:unknown_tokens"),
-    "console-pixel": Plan("console:pixel", {"samples": 100}),
-    "console-thread": Plan("console:thread", {"seconds": 20.0}),
-    "console-memory": Plan("console:memory", {"seconds": 120.0}),
-    "console-view": Plan("console:view", {"samples": 7}),
-    "console-weight": Plan("console:weight"),
+    "transactions-1": Load("floors:transactions", {"at_once": 1, "updates_each": 100, "seconds": 10.0}),
+    "transactions-4": Load("floors:transactions", {"at_once": 4, "updates_each": 100, "seconds": 10.0}),
+    **_pair("fan-out-single", "ws-single", "fan_out:fan_out", **_ONE_BY_ONE),
+    **_pair("fan-out-stream", "ws-stream", "fan_out:fan_out", **_STREAM),
+    **_pair("fan-out-bursts", "ws-bursts", "fan_out:fan_out", **_STREAM | {"burst": 20}),
+    **_pair("storm", "ws-storm", "storm:storm", wanted=5000),
+    "storm-restart": Load("storm:storm", {"wanted": 5000}, "notifier", restarts_notifier=True),
+    "authorisation": Load("authorisation:tokens", {"algorithms": ["HS256"], "are_known": True}),
+    "verification": Load("authorisation:tokens", {"algorithms": ALGORITHMS, "are_known": False}),
+    "tracing": Load("tracing:tracing", {"share": 0.1, "updates": 40_000}),
+    **{name: Load("console:board", {"figure": name, **options}) for name, options in _PAGE.items()},
     **{
-        name: Plan(
-            f"console:{name.replace('-', '_')}",
-            {"board_orders": OPEN_ORDERS, "seconds": 20.0, "part": number},
-        )
-        for number, name in enumerate(name for name in TARGETS if name.startswith("board-"))
+        name: Load("console:board", {"figure": name, "part": part, "parts": len(_BOARDS), **_LARGE})
+        for part, name in enumerate(_BOARDS)
     },
     **{
-        f"{side}-{read}": Plan(
-            "query:reads", {"read": read, "samples": 1000, "orders": ORDERS, "is_bare": side == "bare"}
-        )
+        f"{side}-{read}": Load(f"query:{side}_reads", {"read": read, "samples": 1000, "orders": ORDERS})
         for read in ("order", "history", "page")
         for side in ("query", "bare")
     },
-    **{f"query-{form}": Plan("query:export", {"form": form, "orders": ORDERS}) for form in ("csv", "ndjson")},
-    "bare-cursor": Plan("query:cursor", {"orders": ORDERS}),
+    **{f"query-{form}": Load("query:export", {"form": form, "orders": ORDERS}) for form in ("csv", "ndjson")},
+    "bare-cursor": Load("query:cursor", {"orders": ORDERS}),
 }

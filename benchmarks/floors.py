@@ -5,24 +5,19 @@ The documents are those that the system would write for the same updates.
 
 import asyncio
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import count
 from secrets import token_hex
 
 import aio_pika
-from aio_pika.abc import AbstractConnection, AbstractExchange, AbstractIncomingMessage
+from aio_pika.abc import AbstractIncomingMessage
 from pymongo import ReplaceOne
 from pymongo.read_concern import ReadConcern
 
 from benchmarks.documents import event_document
 from benchmarks.load import Result, Run, Site, closed_loops
 from benchmarks.workload import STATUSES, Step, lifecycles
-from tracking_shared.contracts.documents import (
-    EventDocument,
-    OrderDocument,
-    project,
-)
+from tracking_shared.contracts.documents import EventDocument, OrderDocument, project
 from tracking_shared.contracts.timestamps import now
 from tracking_shared.messaging.topology import partition_queue
 from tracking_shared.storage.database import DURABLE, Database, open_database
@@ -58,84 +53,45 @@ async def round_trips(site: Site, in_flight: int, seconds: float) -> AsyncIterat
         await aio_pika.connect(site.amqp_url) as calling,
     ):
         await database.prepare(in_flight)
-        await _start_worker(working, name, database, in_flight)
-        caller = await _start_caller(calling, name)
+        worker = await working.channel(publisher_confirms=False)
+        await worker.set_qos(prefetch_count=in_flight)
+        requests = await worker.declare_queue(name, durable=True, arguments=partition_queue(0).arguments)
+        caller = await calling.channel(publisher_confirms=True, on_return_raises=True)
+        replies = await caller.declare_queue(exclusive=True)
+        awaited: dict[str, asyncio.Future[None]] = {}
+
+        async def work(message: AbstractIncomingMessage) -> None:
+            lane, number = map(int, str(message.correlation_id).split("-"))
+            await _write(database, lane, number, 1)
+            reply = aio_pika.Message(message.body, correlation_id=message.correlation_id)
+            await worker.default_exchange.publish(reply, str(message.reply_to))
+            await message.ack()
+
+        async def receive(message: AbstractIncomingMessage) -> None:
+            awaited.pop(str(message.correlation_id)).set_result(None)
+            await message.ack()
 
         async def call(lane: int, numbers: Iterator[int], steps: Iterator[Step]) -> None:
-            await caller.call(lane, next(numbers), next(steps).body())
+            key = f"{lane}-{next(numbers)}"
+            reply = awaited[key] = asyncio.get_running_loop().create_future()
+            durable = aio_pika.DeliveryMode.PERSISTENT
+            message = aio_pika.Message(
+                next(steps).body(), delivery_mode=durable, correlation_id=key, reply_to=replies.name
+            )
+            async with asyncio.timeout(ANSWER_SECONDS):
+                await caller.default_exchange.publish(message, name, mandatory=True)
+                await reply
+
+        await requests.consume(work)
+        await replies.consume(receive)
 
         async def run() -> Result:
-            for number in range(WARM_UPS):
-                await caller.call(0, number, b"{}")
-            calls = [
-                partial(call, lane, count(WARM_UPS), lifecycles(f"floor-{lane}", "2026-01-31T08:15:00.000Z"))
-                for lane in range(in_flight)
-            ]
+            calls = [partial(call, lane, count(), lifecycles()) for lane in range(in_flight)]
+            for _ in range(WARM_UPS):
+                await calls[0]()
             return (await closed_loops(calls, seconds))[0]
 
         yield run
-
-
-@dataclass
-class Worker:
-    """Handles each message to its reply, as many at once as are delivered."""
-
-    database: Database
-    replies: AbstractExchange
-
-    async def handle(self, message: AbstractIncomingMessage) -> None:
-        """One transaction, then the reply, then the acknowledgement."""
-        lane, number = map(int, str(message.correlation_id).split("-"))
-        await _write(self.database, lane, number, 1)
-        reply = aio_pika.Message(message.body, correlation_id=message.correlation_id)
-        await self.replies.publish(reply, str(message.reply_to))
-        await message.ack()
-
-
-@dataclass
-class Caller:
-    """Sends, and waits for the broker's confirm and the worker's reply."""
-
-    exchange: AbstractExchange
-    queue: str
-    reply_to: str
-    awaited: dict[str, asyncio.Future[None]] = field(default_factory=dict)
-
-    async def call(self, lane: int, number: int, body: bytes) -> None:
-        """One round trip."""
-        key = f"{lane}-{number}"
-        reply = self.awaited[key] = asyncio.get_running_loop().create_future()
-        message = aio_pika.Message(
-            body,
-            delivery_mode=aio_pika.DeliveryMode.PERSISTENT,
-            correlation_id=key,
-            reply_to=self.reply_to,
-        )
-        async with asyncio.timeout(ANSWER_SECONDS):
-            await self.exchange.publish(message, self.queue, mandatory=True)
-            await reply
-
-    async def receive(self, message: AbstractIncomingMessage) -> None:
-        """Completes the call that this reply answers."""
-        self.awaited.pop(str(message.correlation_id)).set_result(None)
-        await message.ack()
-
-
-async def _start_worker(
-    connection: AbstractConnection, queue_name: str, database: Database, in_flight: int
-) -> None:
-    channel = await connection.channel(publisher_confirms=False)
-    await channel.set_qos(prefetch_count=in_flight)
-    queue = await channel.declare_queue(queue_name, durable=True, arguments=partition_queue(0).arguments)
-    await queue.consume(Worker(database, channel.default_exchange).handle)
-
-
-async def _start_caller(connection: AbstractConnection, queue_name: str) -> Caller:
-    channel = await connection.channel(publisher_confirms=True, on_return_raises=True)
-    replies = await channel.declare_queue(exclusive=True)
-    caller = Caller(channel.default_exchange, queue_name, replies.name)
-    await replies.consume(caller.receive)
-    return caller
 
 
 async def _write(database: Database, lane: int, number: int, size: int) -> None:

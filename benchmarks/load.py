@@ -1,15 +1,14 @@
 """A load runs in a process of its own, so that its cost can be separated from that of the system.
 
-Over the pipes of the process, one JSON document a line: options in, `ready` out, `go` in, result out.
-The process stays until its input ends, so that its processor time can be read.
+It is an async generator that prepares, then yields the function to measure. Over its pipes, one JSON document
+a line: options in, `ready` out, `go` in, result out. It stays until its input ends, so that its cost
+can be read.
 """
 
 import asyncio
-import os
 import sys
-from asyncio.subprocess import PIPE, Process
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from math import ceil
@@ -25,12 +24,8 @@ Result = dict[str, float]
 Run = Callable[[], Awaitable[Result]]
 
 
-class WrongResult(Exception):
-    """The system gave a wrong answer. A figure made of such answers means nothing."""
-
-
-class LoadFailed(Exception):
-    """A load ended without a result. The message says why."""
+class BenchmarkFailed(Exception):
+    """Something is missing, a load ended without a result, or the system gave a wrong answer."""
 
 
 @dataclass(frozen=True)
@@ -45,13 +40,15 @@ class Site:
     mongodb_url: str
     jwt_secret: str
     pids: dict[str, int]
+    peer_port: int = 0
+    """Of the WebSockets of the peer; 0 where the notifier is measured."""
+    peer_feed_port: int = 0
+    """Of the TCP socket that takes the messages which the peer broadcasts, one a line."""
 
-    def token(self) -> str:
-        """A token that may read and write everything, for an hour."""
-        return self.mint("benchmark", "orders:write orders:read", "*")
-
-    def mint(self, subject: str, scope: str, merchant: str) -> str:
-        """A token of one merchant."""
+    def token(
+        self, subject: str = "benchmark", scope: str = "orders:write orders:read", merchant: str = "*"
+    ) -> str:
+        """A token, by default one that may read and write everything, for an hour."""
         return mint_token(self.jwt_secret, subject=subject, scope=scope, merchants=[merchant])
 
 
@@ -60,10 +57,10 @@ def serve() -> None:
     module, _, function = sys.argv[1].partition(":")
     options = orjson.loads(sys.stdin.readline())
     site = Site(**options.pop("site"))
-    prepare = getattr(import_module(f"benchmarks.{module}"), function)
+    prepare = asynccontextmanager(getattr(import_module(f"benchmarks.{module}"), function))
     try:
-        uvloop.run(_serve(asynccontextmanager(prepare)(site, **options)))
-    except* (WrongResult, OSError, TimeoutError) as group:
+        uvloop.run(_serve(prepare(site, **options)))
+    except* (BenchmarkFailed, OSError, TimeoutError) as group:
         error = group.exceptions[0]
         while isinstance(error, BaseExceptionGroup):
             error = error.exceptions[0]
@@ -80,48 +77,6 @@ async def _serve(prepared: Any) -> None:
 
 def _write(document: dict[str, Any]) -> None:
     print(orjson.dumps(document).decode(), flush=True)
-
-
-async def ask(process: Process, document: dict[str, Any], member: str, seconds: float) -> Any:
-    """Sends a document to a load process and returns a member of its answer.
-
-    Raises:
-        LoadFailed: there is none in time.
-    """
-    if process.stdin is None or process.stdout is None:
-        raise LoadFailed("a load has no pipes")
-    try:
-        process.stdin.write(orjson.dumps(document) + b"\n")
-        async with asyncio.timeout(seconds):
-            answer = orjson.loads(await process.stdout.readline() or b"{}")
-    except (TimeoutError, ConnectionError) as error:
-        raise LoadFailed(f"a load: {error!r}") from error
-    if member not in answer:
-        raise LoadFailed(answer.get("error", "a load ended without a result"))
-    return answer[member]
-
-
-def start_load(load: str) -> Any:
-    """The process of the load `MODULE:FUNCTION`, as a context."""
-    return start_process(sys.executable, "-c", "from benchmarks.load import serve; serve()", load)
-
-
-@asynccontextmanager
-async def start_process(*command: str) -> AsyncIterator[Process]:
-    """A process with pipes that ends with the body, and with this process."""
-    process = await asyncio.create_subprocess_exec(
-        *("setpriv", "--pdeathsig", "KILL", "--", *command),
-        stdin=PIPE,
-        stdout=PIPE,
-        start_new_session=True,
-        env=os.environ,
-    )
-    try:
-        yield process
-    finally:
-        with suppress(ProcessLookupError):
-            process.kill()
-        await process.wait()
 
 
 def percentile(sorted_values: Sequence[float], share: float) -> float:

@@ -1,4 +1,4 @@
-"""The world that the reads are measured on: orders whose shape is that of a real marketplace's. Pure.
+"""The orders of the reads, shaped like those of a real marketplace, and of the large boards. Pure.
 
 The constants describe 10,000 real orders of two years: how unevenly merchants share them, when customers
 buy, and how long the legs take. All else follows from a seed: any order can be made again from its number.
@@ -7,12 +7,14 @@ buy, and how long the legs take. All else follows from a seed: any order can be 
 import hashlib
 import random
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import accumulate
 
-from benchmarks.documents import event_document
+from benchmarks.documents import Customer, event_document
+from benchmarks.workload import MERCHANTS as BOARD_MERCHANTS
+from benchmarks.workload import STATUSES
 from tracking_shared.contracts.access import SourceType
 from tracking_shared.contracts.documents import EventDocument, Metadata
 from tracking_shared.contracts.identifiers import partition_of
@@ -46,15 +48,16 @@ SCAN_SECONDS = 90.0
 CANCELLED_SHARE = 0.01
 
 CITIES = (
-    ("sao paulo", "SP"),
-    ("rio de janeiro", "RJ"),
-    ("belo horizonte", "MG"),
-    ("brasilia", "DF"),
-    ("curitiba", "PR"),
-    ("porto alegre", "RS"),
-    ("salvador", "BA"),
-    ("campinas", "SP"),
+    *(("sao paulo", "SP"), ("rio de janeiro", "RJ"), ("belo horizonte", "MG"), ("brasilia", "DF")),
+    *(("curitiba", "PR"), ("porto alegre", "RS"), ("salvador", "BA"), ("campinas", "SP")),
 )
+
+BOARD_START = datetime(2026, 1, 1, tzinfo=UTC)
+BOARD_GAP = timedelta(milliseconds=1700)
+"""Between two orders of a board; the changes of one are as far apart as a thousand of them."""
+
+OPEN_VERSIONS = 3
+"""The orders of a board are at version 1, 2 or 3 in turn, which are open ones."""
 
 _MERCHANT_ENDS = list(accumulate(1 / (rank + MERCHANT_OFFSET) for rank in range(1, MERCHANTS + 1)))
 
@@ -75,7 +78,7 @@ class PlannedOrder:
 
     order_id: str
     merchant_id: str
-    contact_ref: str
+    customer: Customer
     metadata: Metadata
     changes: Sequence[Change]
 
@@ -83,24 +86,40 @@ class PlannedOrder:
 def planned_order(number: int, orders: int) -> PlannedOrder:
     """The order of this number (from 0) in a world of so many orders."""
     chance = random.Random(SEED * 1_000_003 + number)
-    order_id = _digest("order", number)
     merchant_id = _merchant(chance)
     created = _created(number, orders, chance)
     return PlannedOrder(
-        order_id=order_id,
+        order_id=_digest("order", number),
         merchant_id=merchant_id,
-        contact_ref=_digest("customer", number),
+        customer=(f"Customer {_digest('customer', number)[:8]}", _digest("customer", number)),
         metadata=_metadata(created, chance),
         changes=[change for change in _changes(created, merchant_id, chance) if change.at < END],
     )
 
 
-def events_of(orders: int, partitions: int) -> Iterator[EventDocument]:
+def board_order(number: int, orders: int = 0) -> PlannedOrder:
+    """The order of this number (from 0) on a large board."""
+    driver, created = f"driver-{number % 2_000}", BOARD_START + number * BOARD_GAP
+    return PlannedOrder(
+        order_id=f"board-{number:06}",
+        merchant_id=f"merchant-{number % BOARD_MERCHANTS}",
+        customer=(f"Customer {number % 30_000}", f"crm-{number:06}"),
+        metadata={"parcels": 1 + number % 3, "service": "standard", "zone": f"z-{number % 40}"},
+        changes=[
+            Change(status, created + version * 1000 * BOARD_GAP, "driver", driver)
+            for version, status in enumerate(STATUSES[: 1 + number % OPEN_VERSIONS])
+        ],
+    )
+
+
+def events_of(
+    orders: int, partitions: int, plan: Callable[[int, int], PlannedOrder] = planned_order
+) -> Iterator[EventDocument]:
     """All events in the order in which they were recorded; dense positions in each partition.
 
     Holds all orders in memory, about 1 KB each.
     """
-    world = [planned_order(number, orders) for number in range(orders)]
+    world = [plan(number, orders) for number in range(orders)]
     moments = [
         (change.at, number, version)
         for number, order in enumerate(world)
@@ -159,7 +178,7 @@ def _event(order: PlannedOrder, version: int, partition: int, seq: int) -> Event
     change = order.changes[version - 1]
     event = event_document(
         (order.order_id, order.merchant_id),
-        (f"Customer {order.contact_ref[:8]}", order.contact_ref),
+        order.customer,
         [change.status for change in order.changes[:version]],
         (partition, seq),
         (order.changes[0].at, change.at),

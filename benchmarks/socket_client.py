@@ -3,11 +3,6 @@
 import asyncio
 from dataclasses import dataclass
 from typing import NamedTuple, cast
-from urllib.parse import urlsplit
-
-import orjson
-
-from benchmarks.workload import EVERY_STATUS
 
 TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA
 
@@ -65,11 +60,6 @@ def handshake(host: str, port: int, path: str) -> bytes:
 
 _PONG = client_frame(PONG, b"")
 
-EVENT_MARK = b'"specversion"'
-"""Once in every event: what is counted instead of parsing a hundred thousand messages a second."""
-
-LIVE_HEAD = b'{"type":"live"'
-
 
 @dataclass(frozen=True)
 class Door:
@@ -80,24 +70,6 @@ class Door:
     path: str
     first: bytes
     """A whole frame, or nothing."""
-
-
-def notifier_door(url: str, request: bytes) -> Door:
-    """The notifier's stream."""
-    address = urlsplit(url)
-    return Door(address.hostname or "", address.port or 80, address.path, client_frame(TEXT, request))
-
-
-def peer_door(port: int, request: bytes = b"") -> Door:
-    """The peer's WebSockets."""
-    return Door("127.0.0.1", port, "/", client_frame(TEXT, request) if request else b"")
-
-
-def subscribe_request(token: str, **more: str) -> bytes:
-    """Asks for all orders that the token allows: from now on, or what was missed since `after`."""
-    wanted = {"status": EVERY_STATUS}
-    request = {"type": "subscribe", "token": token, "filter": wanted, "snapshot": False}
-    return orjson.dumps(request | more)
 
 
 class SocketClient(asyncio.Protocol):
@@ -111,11 +83,7 @@ class SocketClient(asyncio.Protocol):
         self._fault = "lost"
 
     async def connect(self) -> None:
-        """Returns when the server has accepted; the handshake goes on.
-
-        Raises:
-            OSError: it cannot be reached.
-        """
+        """Returns when the server has accepted, or raises OSError; the handshake goes on."""
         loop = asyncio.get_running_loop()
         await loop.create_connection(lambda: self, self._door.host, self._door.port)
 

@@ -3,25 +3,19 @@
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
-from dataclasses import asdict, dataclass, fields
+import sys
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
+from dataclasses import asdict, fields, replace
 from pathlib import Path
-from time import perf_counter
 from typing import Any
 
-import psutil
-
-from benchmarks.figures import PLANS, Plan
-from benchmarks.load import LoadFailed, Site, WrongResult, ask, start_load
-from benchmarks.profiling import profile
-from benchmarks.report import Measurement, Usage
-from benchmarks.ws_peer import start_peer
+from benchmarks.figures import LOADS
+from benchmarks.load import BenchmarkFailed, Result, Site
+from benchmarks.processes import ask, read_usage, start_peer, start_process, usage_between
+from benchmarks.report import Measurement
 from tracking.devstack.data_folder import DataFolder
-from tracking.devstack.processes import descendants
 from tracking_shared.storage.database import Database, driver_errors, open_database
-
-RESULTS = Path(__file__).parent / "results"
 
 PREPARE_SECONDS = 60
 OVERTIME_SECONDS = 300
@@ -30,148 +24,78 @@ OVERTIME_SECONDS = 300
 RESTART_SECONDS = 30
 LOOK_SECONDS = 0.1
 
-
-@dataclass
-class Stack:
-    """A running stack."""
-
-    site: Site
-    data: Path
-    database: Database
-    profiled: str | None
-    """The service to sample during each load."""
-
-    async def measure(self, name: str, given: Mapping[str, Any]) -> Measurement:
-        """Runs the load of this figure or floor; `given` values replace its own.
-
-        Raises:
-            LoadFailed: it failed, or a part of the stack ended meanwhile.
-            DatabaseUnavailable: the log cannot be counted.
-            WrongResult: the log or the dashboard shows something else than was answered.
-        """
-        plan = PLANS[name]
-        options = {key: given.get(key) or value for key, value in plan.options.items()}
-        before = await self._recorded() if plan.counts_events else 0
-        async with AsyncExitStack() as opened:
-            others: dict[str, int] = {}
-            if plan.server == "ws":
-                peer = await opened.enter_async_context(start_peer())
-                options |= {"peer_port": peer.port, "peer_feed_port": peer.feed_port}
-                others["ws"] = peer.pid
-            measurement = await self._run(name, plan, options, others)
-        if plan.counts_events:
-            self._check(measurement, await self._recorded() - before)
-        return measurement.with_cost_of(plan.server)
-
-    async def _run(
-        self, name: str, plan: Plan, options: dict[str, Any], others: dict[str, int]
-    ) -> Measurement:
-        async with AsyncExitStack() as opened:
-            load = await opened.enter_async_context(start_load(plan.load))
-            await ask(load, {"site": asdict(self.site), **options}, "ready", PREPARE_SECONDS)
-            if plan.restarts_notifier:
-                await self._restart_notifier()
-            if self.profiled:
-                path = RESULTS / f"{name}-{self.profiled}.svg"
-                await opened.enter_async_context(profile(self.site.pids[self.profiled], path))
-            pids = self.site.pids | {"generator": load.pid} | others
-            before = _read(pids)
-            values = await ask(load, {}, "result", options.get("seconds", 0) + OVERTIME_SECONDS)
-            return Measurement(name, values, usage_between(before, _read(pids)))
-
-    def _check(self, measurement: Measurement, recorded: int) -> None:
-        name, updates = measurement.name, measurement.values["updates"]
-        if recorded != updates:
-            raise WrongResult(f"{name}: {updates:.0f} updates were applied and {recorded} recorded")
-        if measurement.values.get("events", updates) != updates:
-            raise WrongResult(f"{name}: {updates:.0f} applied, {measurement.values['events']:.0f} seen")
-
-    async def _restart_notifier(self) -> None:
-        old = self.site.pids["notifier"]
-        os.kill(old, signal.SIGTERM)
-        try:
-            async with asyncio.timeout(RESTART_SECONDS):
-                while self.site.pids["notifier"] == old:
-                    await asyncio.sleep(LOOK_SECONDS)
-                    self.site.pids.update(
-                        _measured_pids(DataFolder(self.data).running_stack() or {"pids": {}})
-                    )
-        except TimeoutError:
-            raise LoadFailed("the notifier does not come back after a stop") from None
-
-    async def _recorded(self) -> int:
-        """The events in the log, counted twice: by the positions and by the documents."""
-        with driver_errors():
-            positions = sum([partition["seq"] async for partition in self.database.partitions.find({})])
-            events = await self.database.order_events.count_documents({})
-        if events != positions:
-            raise WrongResult(f"the positions count {positions} events, the log has {events}")
-        return events
+START_LOAD = "from benchmarks.load import serve; serve()"
+UNITS = ("deliveries", "reads", "rows", "updates")
+"""The work of a load, of which a processor's time is the cost; the first that it has."""
 
 
-@asynccontextmanager
-async def use_stack(document: dict[str, Any], data: Path, profiled: str | None) -> AsyncIterator[Stack]:
-    """The stack in the folder `data` that this ready document describes."""
-    known = document | {"pids": _measured_pids(document)}
-    site = Site(**{field.name: known[field.name] for field in fields(Site)})
-    name = os.environ.get("MONGODB_DATABASE", "tracking")
-    async with open_database(site.mongodb_url, name) as database:
-        yield Stack(site, data, database, profiled)
+def site_of(data: Path) -> Site:
+    """The stack that runs in this folder, with its processes as they are now."""
+    known = DataFolder(data).running_stack()
+    if known is None:
+        raise BenchmarkFailed(f"no stack runs in {data}")
+    known["pids"].pop("epmd", None)  # the name service of the broker's node does nothing after the start
+    return Site(**{field.name: known[field.name] for field in fields(Site) if field.name in known})
 
 
-def _measured_pids(document: dict[str, Any]) -> dict[str, int]:
-    # The name service of the broker's node does nothing after the start.
-    return {name: pid for name, pid in document["pids"].items() if name != "epmd"}
+async def measure(name: str, data: Path, given: Mapping[str, Any]) -> Measurement:
+    """Runs the load of this figure or floor; `given` values replace its own options."""
+    load, site = LOADS[name], site_of(data)
+    options = {key: given.get(key) or value for key, value in load.options.items()}
+    url, database_name = site.mongodb_url, os.environ.get("MONGODB_DATABASE", "tracking")
+    async with AsyncExitStack() as opened, open_database(url, database_name) as database:
+        recorded = await _recorded(database) if load.counts_events else 0
+        if load.server == "ws":
+            pid, port, feed = await opened.enter_async_context(start_peer())
+            site = replace(site, peer_port=port, peer_feed_port=feed, pids=site.pids | {"ws": pid})
+        command = (sys.executable, "-c", START_LOAD, load.function)
+        process = await opened.enter_async_context(start_process(*command))
+        await ask(process, {"site": asdict(site), **options}, PREPARE_SECONDS)
+        if load.restarts_notifier:
+            site = await _restart_notifier(site, data)
+        pids = site.pids | {"generator": process.pid}
+        before = read_usage(pids)
+        answer = await ask(process, {}, options.get("seconds", 0) + OVERTIME_SECONDS)
+        usage, values = usage_between(before, read_usage(pids)), answer["result"]
+        if load.counts_events:
+            _check(name, values, await _recorded(database) - recorded)
+    return Measurement(name, values | _costs(values, usage, load.server), usage)
 
 
-@dataclass(frozen=True)
-class Reading:
-    """Processor seconds since each process, and the machine, started, and resident bytes."""
-
-    at: float
-    processes: dict[str, float]
-    memory: dict[str, float]
-    busy: float
-    idle: float
-    stolen: float
-
-
-def _read(pids: Mapping[str, int]) -> Reading:
-    """Reads some processes (ids by name), each with its children.
-
-    Raises:
-        LoadFailed: a process has ended, so that what was measured is not the system at work.
-    """
-    seconds, memory = {}, {}
-    for name, pid in pids.items():
-        try:
-            process = psutil.Process(pid)
-            memory[name] = float(process.memory_info().rss)
-            seconds[name] = _seconds(process)
-        except psutil.NoSuchProcess:
-            raise LoadFailed(f"{name} (process {pid}) ended during the measurement") from None
-        for child in descendants(pid):
-            with suppress(psutil.NoSuchProcess):
-                seconds[name] += _seconds(child)
-    times = psutil.cpu_times()
-    busy = times.user + times.nice + times.system + times.irq + times.softirq
-    return Reading(perf_counter(), seconds, memory, busy, times.idle + times.iowait, times.steal)
+async def _restart_notifier(site: Site, data: Path) -> Site:
+    os.kill(site.pids["notifier"], signal.SIGTERM)
+    restarted = site
+    try:
+        async with asyncio.timeout(RESTART_SECONDS):
+            while restarted.pids["notifier"] == site.pids["notifier"]:
+                await asyncio.sleep(LOOK_SECONDS)
+                restarted = site_of(data)
+    except TimeoutError:
+        raise BenchmarkFailed("the notifier does not come back after a stop") from None
+    return restarted
 
 
-def _seconds(process: psutil.Process) -> float:
-    times = process.cpu_times()
-    return float(times.user + times.system)
+def _costs(values: Result, usage: Mapping[str, Any], server: str) -> Result:
+    """Microseconds of each process for a unit of work, or the memory of the server for a client."""
+    unit = "clients" if "retries" in values else next((name for name in UNITS if name in values), None)
+    if unit is None:
+        return {"client_kb": usage["memory"][server] / values["clients"] / 1000} if server else {}
+    costs = {f"{name}_us": seconds * 1e6 / values[unit] for name, seconds in usage["processes"].items()}
+    return costs | ({"server_us": costs[f"{server}_us"]} if server else {})
 
 
-def usage_between(before: Reading, after: Reading) -> Usage:
-    """The usage from one reading to a later one of the same processes."""
-    processes = {name: after.processes[name] - before.processes[name] for name in after.processes}
-    return Usage(
-        seconds=after.at - before.at,
-        cores=os.cpu_count() or 1,
-        processes=processes,
-        others=max(after.busy - before.busy - sum(processes.values()), 0.0),
-        idle=after.idle - before.idle,
-        stolen=after.stolen - before.stolen,
-        memory={name: after.memory[name] - before.memory[name] for name in after.memory},
-    )
+def _check(name: str, values: Result, recorded: int) -> None:
+    updates = values["updates"]
+    seen = values.get("events", updates)
+    if not recorded == seen == updates:
+        raise BenchmarkFailed(f"{name}: {updates:.0f} updates applied, {recorded} recorded, {seen:.0f} seen")
+
+
+async def _recorded(database: Database) -> int:
+    """The events in the log, counted twice: by the positions and by the documents."""
+    with driver_errors():
+        positions = sum([partition["seq"] async for partition in database.partitions.find({})])
+        events = await database.order_events.count_documents({})
+    if events != positions:
+        raise BenchmarkFailed(f"the positions count {positions} events, the log has {events}")
+    return events

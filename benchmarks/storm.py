@@ -6,23 +6,17 @@ import re
 import resource
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from dataclasses import replace
 from secrets import token_hex
 from time import perf_counter
 
 import orjson
 
-from benchmarks.crowd import open_crowd
+from benchmarks.crowd import LIVE_HEAD, door_of, open_crowd, subscribe_request
 from benchmarks.fan_out import open_peer_feed
 from benchmarks.http_client import connect_http
-from benchmarks.load import Result, Run, Site, WrongResult, summary_ms
-from benchmarks.socket_client import (
-    LIVE_HEAD,
-    Door,
-    SocketClient,
-    notifier_door,
-    peer_door,
-    subscribe_request,
-)
+from benchmarks.load import BenchmarkFailed, Result, Run, Site, summary_ms
+from benchmarks.socket_client import Door, SocketClient
 from benchmarks.workload import Step
 from tracking_shared.contracts.timestamps import format_time, now
 
@@ -42,63 +36,50 @@ MAX_WAIT_SECONDS = 10.0
 _SUBJECT = re.compile(rb'"subject":"([^"]+)"')
 
 
-async def storm(site: Site, wanted: int, peer_port: int = 0, peer_feed_port: int = 0) -> AsyncIterator[Run]:
+async def storm(site: Site, wanted: int) -> AsyncIterator[Run]:
     """Until every client is live again at the notifier, or has got a ready-made message from the peer.
 
     The limit on open files bounds the clients, here and in the server, which inherits it.
     """
-    run_id = token_hex(4)
+    run_id, time = token_hex(4), format_time(now())
     clients = min(wanted, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - OTHER_FILES)
-    async with open_crowd(site, 1) as crowd:
+    orders = [Step(f"{run_id}-{n}", f"storm-{run_id}-{n % MERCHANTS}", 1, time) for n in range(MISSED)]
+    async with open_crowd(replace(site, peer_port=0), 1) as crowd:
         cursor = crowd.cursor
-        await _send_orders(site, run_id)
+        await (await connect_http(site.ingest, site.token())).send_batch(orders)
         await crowd.saw(MISSED, timeout=CATCH_UP_SECONDS)
-    if peer_port:
-        await _give_to_peer(site, peer_port, peer_feed_port, crowd.witnessed())
+    if site.peer_port:
+        await _give_to_peer(site, crowd.witnessed())
     returners = []
     for number in range(clients):
-        token = site.mint(f"dashboard-{number}", "orders:read", f"storm-{run_id}-{number % MERCHANTS}")
-        request = subscribe_request(token, after=cursor)
-        door = peer_door(peer_port, request) if peer_port else notifier_door(site.notifier, request)
-        returners.append(Returner(door, waits_for_live=not peer_port))
+        token = site.token(f"dashboard-{number}", "orders:read", f"storm-{run_id}-{number % MERCHANTS}")
+        door = door_of(site, subscribe_request(token, after=cursor))
+        returners.append(Returner(door, waits_for_live=not site.peer_port))
 
     async def run() -> Result:
         start = perf_counter()
         with suppress(TimeoutError):
             async with asyncio.timeout(CATCH_UP_SECONDS):
                 await asyncio.gather(*(returner.come_back() for returner in returners))
-        if not peer_port:
+        if not site.peer_port:
             _check(returners, run_id)
         times = [(returner.caught_up_at or perf_counter()) - start for returner in returners]
-        return {
-            "clients": clients,
-            "clients_wanted": wanted,
-            "clients_missing": sum(not returner.caught_up_at for returner in returners),
-            "deliveries": clients * EACH,
-            "seconds": max(times),
-            "retries": sum(returner.attempts - 1 for returner in returners),
-            **summary_ms(times),
-        }
+        missing = sum(not returner.caught_up_at for returner in returners)
+        counts = {"clients": clients, "clients_wanted": wanted, "clients_missing": missing}
+        retries = sum(returner.attempts - 1 for returner in returners)  # of those that were sent away
+        work = {"deliveries": clients * EACH, "retries": retries, "seconds": max(times)}
+        return {**counts, **work, **summary_ms(times)}
 
     yield run
     for returner in returners:
         returner.leave()
 
 
-async def _send_orders(site: Site, run_id: str) -> None:
-    time = format_time(now())
-    client = await connect_http(site.ingest, site.token())
-    await client.send_batch(
-        [Step(f"{run_id}-{n}", f"storm-{run_id}-{n % MERCHANTS}", 1, time) for n in range(MISSED)]
-    )
-    client.close()
-
-
-async def _give_to_peer(site: Site, port: int, feed_port: int, messages: list[bytes]) -> None:
+async def _give_to_peer(site: Site, messages: list[bytes]) -> None:
     """Gives the peer one message of ten events, and checks that it has it."""
     events = [event for message in messages for event in orjson.loads(message)["events"]][:EACH]
     cursor = orjson.loads(messages[-1])["cursor"]
-    async with open_crowd(site, 1, port) as crowd, open_peer_feed(feed_port) as writer:
+    async with open_crowd(site, 1) as crowd, open_peer_feed(site) as writer:
         writer.write(orjson.dumps({"type": "events", "events": events, "cursor": cursor}) + b"\n")
         await crowd.saw(EACH, timeout=CATCH_UP_SECONDS)
 
@@ -143,9 +124,9 @@ class Returner(SocketClient):
 
 
 def _check(returners: list[Returner], run_id: str) -> None:
-    """Raises `WrongResult` unless each one that is back got its merchant's events, once and no others."""
+    """Fails unless each one that is back got its merchant's events, once and no others."""
     for index, returner in enumerate(returners):
         expected = {f"{run_id}-{number}" for number in range(index % MERCHANTS, MISSED, MERCHANTS)}
         got = returner.order_ids
         if returner.caught_up_at and (len(got) != EACH or set(got) != expected):
-            raise WrongResult(f"a client that came back got {sorted(got)[:20]}")
+            raise BenchmarkFailed(f"a client that came back got {sorted(got)[:20]}")

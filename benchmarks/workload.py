@@ -1,9 +1,12 @@
-"""The operations of the loads: orders that walk through the default workflow. Pure."""
+"""The operations of the loads: orders that walk through the default workflow."""
 
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import count, islice
+from secrets import token_hex
+
+from tracking_shared.contracts.timestamps import format_time, now
 
 STATUSES = ("created", "picked_up", "in_transit", "in_transit", "delivered")
 """The statuses of an order by version; every one of them is legal, so every answer must be `applied`."""
@@ -28,10 +31,6 @@ class Step:
         """Unique per operation, so that nothing is taken for a repeat."""
         return f"{self.order_id}-{self.version}"
 
-    def next(self) -> "Step":
-        """The operation after this one, which must not be the last."""
-        return replace(self, version=self.version + 1)
-
     def body(self) -> bytes:
         """The body of a single request."""
         if self.version == 1:
@@ -55,15 +54,16 @@ class Step:
         return head.encode() + self.body()[1:]
 
 
-def orders(prefix: str, occurred_at: str) -> Iterator[Step]:
-    """The creates of one order after the other, without end. `prefix` makes their ids unique."""
+def orders(prefix: str = "") -> Iterator[Step]:
+    """The creates of one order after the other, without end; new ones at each call without a `prefix`."""
+    prefix, time = prefix or token_hex(6), format_time(now())
     for number in count():
-        yield Step(f"{prefix}-{number}", f"merchant-{number % MERCHANTS}", 1, occurred_at)
+        yield Step(f"{prefix}-{number}", f"merchant-{number % MERCHANTS}", 1, time)
 
 
-def lifecycles(prefix: str, occurred_at: str) -> Iterator[Step]:
+def lifecycles(prefix: str = "") -> Iterator[Step]:
     """The operations of one order, then those of the next, without end."""
-    for order in orders(prefix, occurred_at):
+    for order in orders(prefix):
         for version in range(1, len(STATUSES) + 1):
             yield replace(order, version=version)
 
@@ -75,15 +75,16 @@ class Conveyor:
     took orders from create to delivery would spare the database four of five writes of `orders`.
     """
 
-    def __init__(self, prefix: str, occurred_at: str, of: int = 5) -> None:
-        self.orders = orders(prefix, occurred_at)
+    def __init__(self, of: int = 5) -> None:
+        self.orders = orders()
         self.open: deque[Step] = deque()
         self._of = of
 
     def next_batch(self, size: int) -> list[Step]:
         """The next `size` operations; the first batches are mostly creates."""
         moves = min(len(self.open), size * (self._of - 1) // self._of)
-        batch = [self.open.popleft().next() for _ in range(moves)]
+        moved = [self.open.popleft() for _ in range(moves)]
+        batch = [replace(step, version=step.version + 1) for step in moved]
         batch += islice(self.orders, size - moves)
         self.open.extend(step for step in batch if step.version < len(STATUSES))
         return batch

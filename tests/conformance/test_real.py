@@ -112,7 +112,7 @@ async def agrees(client: ClientProcess, query: ClientSession, wanted: Document) 
 async def test_a_real_notifier_takes_a_refresh_and_ends_an_expired_token(
     language: str, spine: Spine, notifier: ServiceProcess
 ) -> None:
-    brief, longer = token(exp=time.time() + 3), token()
+    brief, longer = token(exp=time.time() + 8), token()
     async with (
         following(language, notifier.stream_url, [brief, longer]) as refreshing,
         following(language, notifier.stream_url, brief) as expiring,

@@ -36,7 +36,12 @@ def language(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
 
-def token(*, ttl: float = 600, **claims: Any) -> str:
+BRIEF = 5
+"""Seconds that a token is valid which ends during a test: a busy machine needs some to start a client."""
+
+
+def token(*, ttl: float = 6 * 3600, **claims: Any) -> str:
+    """A token. Some are made when this module is imported, long before its tests run."""
     standard = {"sub": "viewer", "scope": "orders:read", "merchants": ["acme"], "exp": time.time() + ttl}
     return jwt.encode(standard | claims, SECRET, "HS256")
 
@@ -51,7 +56,7 @@ async def test_a_snapshot_is_shown_when_its_last_page_is_there(language: str) ->
         await visit.say(snapshot(order("a", 2), order("c", 1)), live("c1"))
         await visit.stay()
 
-    brief, fresh = token(ttl=2), token()
+    brief, fresh = token(ttl=BRIEF), token()
     async with (
         scripted(two_pages) as (url, notifier),
         following(language, url, [brief, fresh], {"merchant_id": ["acme"]}) as client,
@@ -117,7 +122,7 @@ async def test_an_order_leaves_the_filter_and_comes_back(language: str) -> None:
 async def test_checkpoints_corrections_and_types_of_later_releases_leave_the_order_as_it_is_after_them(
     language: str,
 ) -> None:
-    def told(entry: Document, kind: str, **more: str) -> Document:
+    def told(entry: Document, kind: str, /, **more: str) -> Document:
         return entry | {"type": kind, "data": entry["data"] | more}
 
     script = playing(
@@ -231,7 +236,7 @@ async def test_a_resync_replaces_everything_once_its_snapshot_is_whole(language:
 
     async with (
         scripted(script) as (url, _),
-        following(language, url, [token(ttl=2), TOKEN]) as client,
+        following(language, url, [token(ttl=BRIEF), TOKEN]) as client,
     ):
         assert (await client.until_state("catching-up", 2))["reason"] == "too-slow"
         report = await client.report()
@@ -352,7 +357,7 @@ async def test_two_tokens_refused_at_once_are_final(language: str) -> None:
 
 
 async def test_a_token_is_refreshed_before_it_expires(language: str) -> None:
-    brief, next_brief, fresh = token(ttl=2), token(ttl=4), token()
+    brief, next_brief, fresh = token(ttl=BRIEF), token(ttl=2 * BRIEF), token()
 
     async def script(visit: Visit) -> None:
         await visit.say(snapshot(), live("c1"))
@@ -374,7 +379,7 @@ async def test_a_token_is_refreshed_before_it_expires(language: str) -> None:
 
 @pytest.mark.parametrize("answer", ["the same", "none"])
 async def test_a_function_that_has_no_fresh_token_is_asked_again_in_time(language: str, answer: str) -> None:
-    brief, fresh = token(ttl=5), token()
+    brief, fresh = token(ttl=BRIEF), token()
 
     async def script(visit: Visit) -> None:
         await visit.say(snapshot(), live("c1"))
@@ -402,7 +407,7 @@ async def test_a_refused_refresh_is_told_and_ends_nothing(language: str) -> None
 
     async with (
         scripted(script) as (url, _),
-        following(language, url, [token(ttl=2), TOKEN]) as client,
+        following(language, url, [token(ttl=BRIEF), TOKEN]) as client,
     ):
         await client.until(lambda it: it.events == ["a:1"])
         assert [told["type"] for told in client.all("problem")] == ["/problems/forbidden"]

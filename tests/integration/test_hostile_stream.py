@@ -23,7 +23,7 @@ CONVERSATIONS = 150
 AT_ONCE = 25
 PATIENCE_SECONDS = 30
 
-HEARD_SECONDS = 0.3
+HEARD_SECONDS = 1.0
 """How long a conversation lasts in which the notifier has been promised more than it gets."""
 
 CLOSE = bytes([0x88, 0x80, 0, 0, 0, 0])

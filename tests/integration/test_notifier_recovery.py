@@ -236,7 +236,7 @@ async def test_a_broker_restart_is_not_noticed(
             await eventually(lambda: not_ready(stage.notifier))
             event = (await stage.stub.commit((order, "acme", "picked_up"), announce=False))[0]
             await broker.start()
-            await eventually(lambda: watcher.saw(event), seconds=20)
+            await eventually(lambda: watcher.saw(event))
             await eventually(stage.notifier.is_ready)
             async with order_state_stub(environment) as again:
                 event = (await stage.stub.commit((order, "acme", "in_transit"), announce=False))[0]
@@ -263,7 +263,7 @@ async def test_clients_survive_a_notifier_that_dies_stops_or_freezes(stage: Stag
         else:
             await stage.notifier.start()
         await stage.stub.commit(*((order, "acme", "in_transit") for order in orders))
-        await eventually(lambda: [len(w.events) for w in watchers] == [60, 15], seconds=30)
+        await eventually(lambda: [len(w.events) for w in watchers] == [60, 15])
     for watcher in watchers:
         assert_whole(watcher)
 

@@ -17,7 +17,7 @@ from tracking.devstack.service_process import ServiceProcess
 from tracking_shared.storage.database import INDEXES, OPERATION_TIMEOUT_MS, Database, open_database
 from wire_tap import tap_database
 
-BOUND_SECONDS = 2.0
+BOUND_SECONDS = 5.0
 """Of a call, here."""
 
 BUILDING = "building the indexes of orders, which may take minutes"

@@ -142,7 +142,7 @@ async def test_all_waiters_share_one_poll(query: QueryClient, world: World) -> N
     polls = [task for task in asyncio.all_tasks() if "LongPolling._poll" in repr(task.get_coro())]
     assert len(polls) == 1
     await commit(query.database, created(world, "o-new", "m-1"))
-    answers = await asyncio.wait_for(asyncio.gather(*asked), 10)
+    answers = await asyncio.wait_for(asyncio.gather(*asked), 20)
     assert {len(answer.json["events"]) for answer in answers} == {1}
 
     async def ends() -> bool:
@@ -233,7 +233,7 @@ async def test_a_client_that_leaves_waits_no_longer(query: QueryClient) -> None:
 
 async def test_a_token_that_ends_while_waiting_sees_nothing_more(query: QueryClient, world: World) -> None:
     params = {"after": await end_of_log(query), "wait": 25}
-    expiring = token(exp=int(time()) + 3)
+    expiring = token(exp=int(time()) + 7)
     asked = asyncio.create_task(query.get("/v1/events", params, token=expiring))
     await waiting(query)
 

@@ -21,8 +21,6 @@ from tracking.cli.token_commands import CLOSED_SECONDS
 from tracking.devstack.processes import ChildProcess, wait_until
 from tracking_shared.storage.database import open_database
 
-pytestmark = pytest.mark.timeout(120)
-
 
 @pytest.fixture(scope="module")
 async def stack(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[RunningStack]:

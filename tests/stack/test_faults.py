@@ -11,8 +11,6 @@ from tracking.devstack.data_folder import open_data_folder
 from tracking.devstack.processes import free_port
 from tracking_shared.storage.database import open_database
 
-pytestmark = pytest.mark.timeout(120)
-
 CONFIGURATION, UNAVAILABLE = 78, 69
 
 Environment = dict[str, str]

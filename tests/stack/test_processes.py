@@ -1,7 +1,9 @@
 """Child processes end, and everything that they started with them."""
 
 import os
+import random
 import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -12,6 +14,8 @@ from tracking.devstack.processes import (
     DeadlineExceeded,
     ProcessEnded,
     descendants,
+    free_port,
+    is_port_free,
     is_running,
     ready,
     wait_until,
@@ -32,6 +36,16 @@ async def _wrote(process: ChildProcess, line: str) -> None:
         return process.last_line() == line
 
     await wait_until(wrote, seconds=30, what=f"the line {line!r}")
+
+
+def test_a_port_is_given_to_one_process_even_before_it_listens() -> None:
+    two = random.sample([port for port in range(12_000, 12_100) if is_port_free(port)], 2)
+    first = free_port(two)
+    program = f"from tracking.devstack.processes import free_port; print(free_port({two}))"
+    other = subprocess.run(
+        [sys.executable, "-c", program], check=True, capture_output=True, text=True, timeout=60
+    )
+    assert {first, int(other.stdout)} == set(two)
 
 
 async def test_a_process_that_ignores_sigterm_is_killed_with_its_children(tmp_path: Path) -> None:

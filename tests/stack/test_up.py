@@ -12,8 +12,6 @@ from command import RunningStack
 from command_line import run
 from tracking.devstack.processes import is_running, wait_until
 
-pytestmark = pytest.mark.timeout(150)
-
 StartStack = Callable[..., RunningStack]
 
 

@@ -207,7 +207,7 @@ export class OrderPanel {
   #drawFacts() {
     const { order_id, merchant_id, reference, customer, created_at, version, active } = this.#order;
     const facts = [["Merchant", merchant_id]];
-    if (reference !== null) facts.push(["Order id", order_id]);
+    if (reference) facts.push(["Order id", order_id]);
     if (customer) facts.push(["Customer", customer.name], ["Contact", customer.contact_ref]);
     facts.push(["Created", when(created_at), fullTime(created_at)]);
     facts.push([active ? "Version" : "Took", active ? String(version) : this.#whole()]);

@@ -6,6 +6,7 @@ import random
 import signal
 import socket
 import subprocess
+from collections import deque
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -35,12 +36,42 @@ class DeadlineExceeded(CommandError):
     """A condition was not met in time."""
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 that is free now."""
+_MAX_RESERVED = 64
+"""The ports that are reserved at a time. A stack takes ten and needs them within a minute."""
+
+_reservations: deque[socket.socket] = deque()
+
+
+def free_port(ports: Sequence[int] = _PORTS) -> int:
+    """A port of 127.0.0.1 that is free now, and that no process of this machine was given shortly before.
+
+    A server listens on its port only seconds after the choice, and nobody else may choose it meanwhile.
+    """
     while True:
-        port = random.choice(_PORTS)
+        port = random.choice(ports)
+        if (reservation := _reserve(port)) is None:
+            continue
         if is_port_free(port):
+            _keep(reservation)
             return port
+        reservation.close()
+
+
+def _reserve(port: int) -> socket.socket | None:
+    """A socket with a name that one process can have while it keeps it open. None: another one has it."""
+    reservation = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    try:
+        reservation.bind(f"\0tracking-port-{port}")
+    except OSError:
+        reservation.close()
+        return None
+    return reservation
+
+
+def _keep(reservation: socket.socket) -> None:
+    _reservations.append(reservation)
+    if len(_reservations) > _MAX_RESERVED:
+        _reservations.popleft().close()
 
 
 def is_port_free(port: int) -> bool:

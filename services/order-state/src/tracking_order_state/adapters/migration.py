@@ -34,7 +34,7 @@ WAIT_SECONDS = 60.0
 """Between looks at the clock, while services of the earlier release may be running."""
 
 WRITE_SECONDS = 8.0
-"""How long a write may take with everything that the driver repeats of it."""
+"""The time limit of a write, with everything that the driver repeats of it."""
 
 _FIELDS = dict.fromkeys(("order_id", "update_id", "update_key"), 1)
 

@@ -46,7 +46,7 @@ LEASE = timedelta(seconds=30)
 """One replica follows the log. Another one takes over when its lease has not been renewed for this long."""
 
 WRITE_SECONDS = 8.0
-"""How long a write may take with everything that the driver repeats of it; else that would be 120 s."""
+"""The time limit of a write, with everything that the driver repeats of it; without it, 120 s."""
 
 MAX_REMEMBERED = 20_000
 """Orders whose indexed words are remembered: most changes leave them as they are."""

@@ -1,19 +1,20 @@
-"""The cost of tracing in processor time: `python -m benchmarks.tracing_cost [SHARE [UPDATES]]`.
+"""The cost of tracing in processor time.
 
 Every step that tracing adds to an update runs here as the services run it, one after another in one process,
 with groups of the size that 64 callers make; export included, to a sink in another process. Made-up messages
 cost something, too: a run with nothing sampled shows how much, and is taken off.
 """
 
-import asyncio
 import os
-import subprocess
 import sys
+from collections.abc import AsyncIterator
 from secrets import token_hex
 from time import process_time
 from types import SimpleNamespace
 from typing import Any, cast
 
+from benchmarks.load import Result, Run, Site
+from benchmarks.processes import start_process
 from tracking.devstack.processes import free_port
 from tracking_ingest.submission.dispatcher import publish_spans
 from tracking_ingest.submission.pipeline import Submission
@@ -28,9 +29,6 @@ from tracking_order_state.processing.stages import (
 )
 from tracking_shared.http.service_app import _server_span
 from tracking_shared.telemetry.spans import Spans, open_spans, request_span
-
-UPDATE_MICROSECONDS = 920
-"""Of processor time for a single update, all services, broker and database (docs/performance.md)."""
 
 GROUP = 8
 """Updates that share a message: 64 callers, 4 partitions, one message in flight and one waiting for each."""
@@ -51,6 +49,34 @@ class Sink(BaseHTTPRequestHandler):
     def log_message(self, *_): pass
 ThreadingHTTPServer(("127.0.0.1", int(sys.argv[1])), Sink).serve_forever()
 """
+
+
+async def tracing(_site: Site, share: float, updates: int) -> AsyncIterator[Run]:
+    """Microseconds of an update with this share of them sampled, and with none."""
+    port = free_port()
+    os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://127.0.0.1:{port}"
+    os.environ["OTEL_TRACES_SAMPLER"] = "parentbased_traceidratio"
+    os.environ["OTEL_BSP_MAX_QUEUE_SIZE"] = "100000"  # nothing is dropped: all of it is paid for
+    async with start_process(sys.executable, "-c", SINK, str(port)):
+
+        async def run() -> Result:
+            nothing = min([await _measured(0, updates) for _ in range(ROUNDS)])
+            sampled = min([await _measured(share, updates) for _ in range(ROUNDS)])
+            return {"tracing_us": sampled - nothing, "nothing_sampled_us": nothing}
+
+        yield run
+
+
+async def _measured(share: float, updates: int) -> float:
+    os.environ["OTEL_TRACES_SAMPLER_ARG"] = str(share)
+    spans = open_spans("bench")
+    assert spans is not None
+    before = process_time()
+    push = PushSpans(spans, cast(Any, HUB))
+    for group in range(updates // GROUP):
+        await _trace_group(spans, push, group)
+    spans.close()
+    return (process_time() - before) / updates * 1e6
 
 
 async def _publish_nothing(*_: Any) -> None:
@@ -91,44 +117,3 @@ async def _trace_group(spans: Spans, push: PushSpans, group: int) -> None:
     for request in reversed(requests):
         if request is not None:
             request.end(200)
-
-
-def measured(share: float, updates: int) -> float:
-    """Microseconds of processor time an update, with this share of them sampled."""
-    os.environ["OTEL_TRACES_SAMPLER_ARG"] = str(share)
-    spans = open_spans("bench")
-    assert spans is not None
-    before = process_time()
-    push = PushSpans(spans, cast(Any, HUB))
-
-    async def trace_updates() -> None:
-        for group in range(updates // GROUP):
-            await _trace_group(spans, push, group)
-
-    asyncio.run(trace_updates())
-    spans.close()
-    return (process_time() - before) / updates * 1e6
-
-
-def main() -> None:
-    """Prints one line."""
-    share, updates = float(sys.argv[1]) if sys.argv[1:] else 0.1, int(sys.argv[2]) if sys.argv[2:] else 40_000
-    port = free_port()
-    sink = subprocess.Popen([sys.executable, "-c", SINK, str(port)])
-    try:
-        os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = f"http://127.0.0.1:{port}"
-        os.environ["OTEL_TRACES_SAMPLER"] = "parentbased_traceidratio"
-        os.environ["OTEL_BSP_MAX_QUEUE_SIZE"] = "100000"  # nothing is dropped: all of it is paid for
-        nothing = min(measured(0, updates) for _ in range(ROUNDS))
-        cost = min(measured(share, updates) for _ in range(ROUNDS)) - nothing
-    finally:
-        sink.kill()
-        sink.wait()
-    part = f"{cost / UPDATE_MICROSECONDS:.1%} of {UPDATE_MICROSECONDS} µs"
-    print(
-        f"{cost:.1f} µs an update at {share:.0%} sampled: {part}; nothing sampled: {nothing:.1f} µs at most"
-    )
-
-
-if __name__ == "__main__":
-    main()
