@@ -234,6 +234,9 @@ _commands = st.one_of(
         st.sampled_from(sorted(DEFAULT_WORKFLOW.statuses)),
         update_id=st.sampled_from([f"u{n}" for n in range(12)]),
         expected_version=st.sampled_from([None, 3]),
+        # The sender of the updates: of an order that does not exist, another sender's refusal under the
+        # same update id takes the place of the first one, which is then forgotten.
+        source=st.just(Source(type="driver", id="dora")),
     ),
 )
 
