@@ -44,6 +44,8 @@ from tracking_shared.settings import Settings
 UNSET: dict[str, Any] = {"amqp_url": "amqp://x", "mongodb_url": "mongodb://x", "jwt_secret": "unused" * 6}
 NOTHING: Any = None
 MOVED = ("picked_up", "in_transit")
+EXAMPLES = frozenset({"r-7tlsdnalfmlzjhtp3d7fskas3q"})
+"""In the OpenAPI documents."""
 DERIVED_ID = re.compile(rb"r-[a-z2-7]{26}")
 LISTED = ("application/json", "text/csv", "application/x-ndjson", PARQUET)
 
@@ -206,7 +208,7 @@ async def walk_open(scene: Scene, route: Route, holder: Holder, _order_id: str) 
     console_off = answer.status == 404 and route.path.startswith("/console")
     missing = answer.status == 404 and "{name}" in route.path
     assert answer.status == 200 or console_off or missing, answer
-    assert marks(answer.body) == frozenset()
+    assert marks(answer.body) <= EXAMPLES
     return "open"
 
 
