@@ -43,7 +43,7 @@ class Shop:
         bearer: str = "",
         **headers: str,
     ) -> Answer:
-        """Sends these very bytes: clients change dots in a path."""
+        """Sends these very bytes: clients change dots in a path. By HTTP/1.0 no answer is cut into chunks."""
         content = b"" if body is None else orjson.dumps(body)
         sent = {
             "Host": "x",
@@ -52,10 +52,13 @@ class Shop:
         }
         sent |= {name.replace("_", "-"): value for name, value in headers.items()}
         sent |= {"Content-Length": str(len(content)), "Connection": "close"}
-        lines = [f"{method} {target} HTTP/1.1", *(f"{name}: {value}" for name, value in sent.items()), "", ""]
+        lines = [f"{method} {target} HTTP/1.0", *(f"{name}: {value}" for name, value in sent.items()), "", ""]
         connection = await RawConnection.open(self.urls[service])
-        await connection.send("\r\n".join(lines).encode() + content)
-        return await connection.answer()
+        try:
+            await connection.send("\r\n".join(lines).encode() + content)
+            return await connection.answer()
+        finally:
+            connection.close()
 
     async def get(self, target: str, *, service: Service = "query", bearer: str = "") -> Answer:
         return await self.send(service, "GET", target, bearer=bearer)
@@ -97,6 +100,31 @@ async def test_a_reference_leads_to_its_order_on_every_path(shop: Shop, referenc
     refused = await shop.post(f"{address}/updates", {"status": "created"})
     assert (refused.status, refused.slug) == (409, "invalid-transition")
     assert refused.json["instance"] == f"{address}/updates"
+
+
+async def test_checkpoints_and_corrections_follow_the_reference(shop: Shop) -> None:
+    order_id, address = referenced_order_id(shop.merchant, "WH/OUT/00012"), shop.address("WH/OUT/00012")
+    assert (await shop.create("WH/OUT/00012")).status == 201
+    noted = await shop.post(f"{address}/checkpoints", {"kind": "note", "message": "at the gate"})
+    assert (noted.status, noted.json["order_id"], noted.json["version"]) == (200, order_id, 2)
+    wrong = {"status": "delivered", "reason": "scanned by mistake"}
+    assert (await shop.post(f"{address}/corrections", wrong)).status == 403
+    corrector = token(scope="orders:correct", merchants=[shop.merchant])
+    corrected = await shop.post(f"{address}/corrections", wrong, bearer=corrector)
+    assert (corrected.status, corrected.json["order_id"], corrected.json["version"]) == (200, order_id, 3)
+    named = {"merchant_id": shop.merchant, "reference": "WH/OUT/00012"}
+    operations = [
+        {"op": "checkpoint", "kind": "note", "message": "again", **named},
+        {"op": "correct", "status": "created", "reason": "it was right", **named},
+    ]
+    admin = token(scope="orders:admin")
+    batch = (await shop.post("/v1/batch", operations, bearer=admin)).json["results"]
+    assert [(line["order_id"], line.get("version")) for line in batch] == [(order_id, 4), (order_id, 5)]
+    history = await shop.get(f"{address}/history")
+    assert [item["type"] for item in history.json["items"]] == [
+        "order.created",
+        *("order.checkpoint_added", "order.corrected") * 2,
+    ]
 
 
 async def test_two_merchants_have_the_same_number(shop: Shop) -> None:
