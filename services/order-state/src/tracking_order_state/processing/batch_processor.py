@@ -152,7 +152,7 @@ class BatchProcessor:
         """
         events = committed.events()
         if events:
-            await self.publisher.publish_events(events)
+            await self._publisher.publish_events(events)
             metrics.OVERDUE.inc(len(events))
             metrics.SEQ.labels(events[-1]["partition"]).set(events[-1]["seq"])
 

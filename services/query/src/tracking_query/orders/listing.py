@@ -210,6 +210,11 @@ def _conditions(parameters: ListParameters, readable: ReadableOrders) -> dict[st
         conditions["active"] = parameters.active
     if parameters.overdue is not None:
         conditions["overdue"] = True if parameters.overdue else {"$ne": True}
+    return conditions | _time_conditions(parameters)
+
+
+def _time_conditions(parameters: ListParameters) -> dict[str, Any]:
+    conditions: dict[str, Any] = {}
     for field, start, end in (
         ("created_at", parameters.created_from, parameters.created_to),
         ("updated_at", parameters.updated_from, parameters.updated_to),
