@@ -198,6 +198,7 @@ ROUTES: tuple[Route, ...] = (
         "GET /v1/events",
         "GET /v1/reports/durations",
         "GET /v1/reports/status-counts",
+        "GET /v1/reports/punctuality",
         "GET /v1/reports/open-orders",
         "GET /v1/reports/created-and-closed",
         "GET /v1/reports/refusals",

@@ -18,6 +18,7 @@
  * @property {string[]} [order_id]
  * @property {string[]} [status]
  * @property {boolean} [active]  Without `active`, `status` and `order_id`: true.
+ * @property {boolean} [overdue]
  *
  * @typedef {Object} Order  An order as REST shows it.
  * @property {string} order_id
@@ -219,7 +220,7 @@ export class OrderView {
   }
 
   #apply(event) {
-    const { order_id, version, status, active } = event.data;
+    const { order_id, version, status, active, overdue = false } = event.data;
     const known = this.orders.get(order_id);
     if (known && version <= known.version) return false; // the snapshot has it already
     if (this.#missesSomething(known, event.data)) {
@@ -227,19 +228,20 @@ export class OrderView {
       this.#notify("gap", { order_id, after: known ? known.version : null, version });
     }
     this.#activity.set(status, active);
-    if (this.#matches(status, active)) this.orders.set(order_id, orderAfter(event));
+    if (this.#matches(status, active, overdue)) this.orders.set(order_id, orderAfter(event));
     else this.orders.delete(order_id);
     return true;
   }
 
-  #missesSomething(known, { version, previous_status }) {
+  #missesSomething(known, { version, previous_status, previous_overdue = false }) {
     if (known) return version !== known.version + 1;
     if (!this.#settled || previous_status === null) return false;
-    return this.#matches(previous_status, this.#activity.get(previous_status));
+    return this.#matches(previous_status, this.#activity.get(previous_status), previous_overdue);
   }
 
-  #matches(status, active) {
+  #matches(status, active, overdue) {
     const filter = this.#filter;
+    if ((filter.overdue ?? overdue) !== overdue) return false;
     if (filter.status && !filter.status.includes(status)) return false;
     const wanted = filter.active ?? (filter.status || filter.order_id ? null : true);
     return wanted === null || wanted === active;

@@ -17,6 +17,7 @@ UNFINISHED = ("picked_up", "delivered", "in_transit", "in_transit")
 """As `callers.LIFE`, with an illegal step, but it stays under way."""
 
 FILTERS: list[Document] = [{}, {"merchant_id": ["m-1", "m-2"]}, {"status": ["created", "in_transit"]}]
+OVERDUE: Document = {"overdue": True}
 
 
 @pytest.fixture
@@ -37,7 +38,7 @@ async def listed(query: ClientSession, wanted: Document) -> dict[str, Document]:
     """The orders that the API lists for the filter of a stream."""
     filters = wanted if {"status", "active"} & wanted.keys() else wanted | {"active": "true"}
     parameters = [
-        (name, value)
+        (name, str(value).lower() if isinstance(value, bool) else value)
         for name, values in filters.items()
         for value in (values if isinstance(values, list) else [values])
     ]
@@ -100,6 +101,36 @@ async def test_live_orders_end_as_the_api_lists_them_after_restarts_under_load(
             assert_in_turn(client)
         assert (await everything.report())["orders"].keys() == {f"under-way-{n}" for n in range(ORDERS)}
         assert len(set(everything.events)) > 200
+
+
+@pytest.mark.parametrize("language", COMMANDS)
+async def test_overdue_orders_enter_and_leave_as_the_api_lists_them(
+    language: str, spine: Spine, notifier: ServiceProcess, query: ClientSession
+) -> None:
+    ids = [f"{language}-due-{number}" for number in range(6)]
+    async with following(language, notifier.stream_url, token(), OVERDUE) as client:
+        await client.until_state("live")
+        for order_id in ids:
+            body = {
+                "order_id": order_id,
+                "merchant_id": "m-1",
+                "customer": {"name": "Ada", "contact_ref": "crm-1"},
+                "due_at": "2026-01-01T00:00:00Z",
+            }
+            await spine.caller.insist("/v1/orders", body, f"{order_id}.create", order_id)
+
+        async def has(expected: set[str]) -> bool:
+            return (await client.report())["orders"].keys() == expected
+
+        await eventually(lambda: has(set(ids)))
+        for order_id in ids[:3]:
+            path = f"/v1/orders/{order_id}/updates"
+            await spine.caller.insist(path, {"status": "cancelled"}, f"{order_id}.end", order_id)
+        await eventually(lambda: has(set(ids[3:])))
+        assert await agrees(client, query, OVERDUE)
+        assert (await client.report())["gaps"] == 0
+        assert_in_turn(client)
+        assert len(client.events) == 9  # with which they enter, and with which they leave
 
 
 async def agrees(client: ClientProcess, query: ClientSession, wanted: Document) -> bool:

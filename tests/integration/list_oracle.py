@@ -17,7 +17,7 @@ Pairs = list[tuple[str, str]]
 
 WORLD = random_world(orders=300, steps=3)
 END = max(order["updated_at"] for order in WORLD.orders.values())
-SORTS = ["-created_at", "created_at", "-updated_at", "updated_at"]
+SORTS = ["-created_at", "created_at", "-updated_at", "updated_at", "due_at", "-due_at"]
 EVERYTHING = Grant(merchants=frozenset({"*"}))
 
 CLOSED_FROM_A_CHANGE: Pairs = [
@@ -61,7 +61,9 @@ def filters(draw: st.DrawFn) -> Pairs:
         pairs.append(("reference", draw(st.sampled_from([*REFERENCES, "#9"]))))
     if draw(st.booleans()):
         pairs.append(("active", draw(st.sampled_from(["true", "false"]))))
-    for name in ("created", "updated"):
+    if draw(st.integers(0, 2)) == 0:
+        pairs.append(("overdue", draw(st.sampled_from(["true", "false"]))))
+    for name in ("created", "updated", "due"):
         start, end = sorted([draw(TIMES), draw(TIMES)])
         pairs += [(f"{name}_from", format_time(start))] * draw(st.booleans())
         pairs += [(f"{name}_to", format_time(end))] * draw(st.booleans())
@@ -78,6 +80,9 @@ def matches(order: OrderDocument, pairs: Pairs, grant: Grant) -> bool:
         "customer_ref": lambda value: order["customer"]["contact_ref"] == value,
         "reference": lambda value: order.get("reference") == value,
         "active": lambda value: order["active"] is (value == "true"),
+        "overdue": lambda value: order.get("overdue", False) is (value == "true"),
+        "due_from": lambda value: "due_at" in order and order["due_at"] >= datetime.fromisoformat(value),
+        "due_to": lambda value: "due_at" in order and order["due_at"] < datetime.fromisoformat(value),
         "created_from": lambda value: order["created_at"] >= datetime.fromisoformat(value),
         "created_to": lambda value: order["created_at"] < datetime.fromisoformat(value),
         "updated_from": lambda value: order["updated_at"] >= datetime.fromisoformat(value),
@@ -93,6 +98,6 @@ def matches(order: OrderDocument, pairs: Pairs, grant: Grant) -> bool:
 
 def expected(world: World, pairs: Pairs, grant: Grant, sort: str) -> list[dict[str, Any]]:
     field = sort.removeprefix("-")
-    found = [order for order in world.orders.values() if matches(order, pairs, grant)]
+    found = [order for order in world.orders.values() if field in order and matches(order, pairs, grant)]
     found.sort(key=lambda order: (order[field], order["_id"]), reverse=sort.startswith("-"))  # type: ignore[literal-required]
     return [order_view(order, DEFAULT_WORKFLOW, with_customer=sees_customer(grant)) for order in found]

@@ -18,6 +18,9 @@ from aiohttp import AddrInfoType, ClientResponse, ClientSession, TCPConnector
 from answers import Answer
 from message_checks import check_event, check_order
 from openapi_checks import check_answer
+from tracking_order_state.domain.due_times import due_fields
+from tracking_order_state.domain.overdue import mark_overdue
+from tracking_order_state.domain.partition import PartitionPosition
 from tracking_query.app import create_app
 from tracking_query.log.long_polling import LongPolling
 from tracking_query.settings import QuerySettings
@@ -74,6 +77,7 @@ class World:
         self.seqs[partition] += 1
         version = order["version"] + 1 if order else 1
         metadata = {"step": version, "place": f"hub {version}"}
+        active = DEFAULT_WORKFLOW.is_active(status)
         event: EventDocument = {
             "_id": position_key(partition, self.seqs[partition]),
             "order_id": order_id,
@@ -84,7 +88,7 @@ class World:
             "seq": self.seqs[partition],
             "status": status,
             "previous_status": order["status"] if order else None,
-            "active": DEFAULT_WORKFLOW.is_active(status),
+            "active": active,
             "update_id": f"u-{order_id}-{version}",
             "source": {"type": "driver", "id": f"driver-{version}"},
             "occurred_at": None if version % 3 else at - timedelta(seconds=9),
@@ -97,9 +101,21 @@ class World:
         reference = (order or created).get("reference")
         if reference is not None:
             event["reference"] = reference
+        event |= due_fields(order, active=active, due_at=created.get("due_at"), eta=created.get("eta"))  # type: ignore[typeddict-item]
         event |= told  # type: ignore[typeddict-item]
+        return self._add(event)
+
+    def announce(self, order_id: str, at: datetime) -> EventDocument:
+        """The due time of an order has passed."""
+        order = self.orders[order_id]
+        position = PartitionPosition(order["partition"], self.seqs[order["partition"]], 0, {})
+        [event] = mark_overdue([order], position, now=order["due_at"], time=at).events
+        self.seqs[order["partition"]] += 1
+        return self._add(event)
+
+    def _add(self, event: EventDocument) -> EventDocument:
         self.events.append(event)
-        self.orders[order_id] = project(event)
+        self.orders[event["order_id"]] = project(event)
         return event
 
 
@@ -113,18 +129,23 @@ def new_order(random_: random.Random) -> dict[str, Any]:
 
 
 def random_world(orders: int, steps: int, seed: int = 7) -> World:
-    """Orders created and moved by small commits; changes of one commit share their time."""
+    """Orders created and moved by small commits; changes of one commit share their time. Most have a due
+    time, and half of those that are open at the end are overdue.
+    """
     random_ = random.Random(seed)
     world = World()
     at = START
     for number in range(orders):
-        world.apply(f"o-{number}", "created", at, new_order(random_))
+        due = {"due_at": START + timedelta(minutes=number % 40), "eta": at} if number % 3 else {}
+        world.apply(f"o-{number}", "created", at, new_order(random_) | due)
         at += timedelta(seconds=random_.choice([0, 0, 1, 60]))
         for _ in range(steps):
             order = world.orders[f"o-{random_.randrange(number + 1)}"]
             following = DEFAULT_WORKFLOW.allowed_next(order["status"])
             if following:
                 world.apply(order["_id"], random_.choice(following), at, {})
+    for order_id in [name for name, order in world.orders.items() if "due_key" in order][::2]:
+        world.announce(order_id, at)
     return world
 
 

@@ -64,7 +64,7 @@ async def test_all_pages_say_what_the_first_one_said(query: QueryClient) -> None
     assert told == [(format_time(HORIZON), format_time(HORIZON))] * 3
 
 
-REPORTS = ["durations", "status-counts", "refusals", "open-orders", "created-and-closed"]
+REPORTS = ["durations", "status-counts", "punctuality", "refusals", "open-orders", "created-and-closed"]
 
 
 @pytest.mark.parametrize("report", REPORTS)
@@ -79,7 +79,7 @@ async def test_a_report_of_recorded_times_says_it(query: QueryClient, report: st
         assert answer.json["as_of"] == format_time(HORIZON)
 
 
-@pytest.mark.parametrize("report", ["durations", "status-counts"])
+@pytest.mark.parametrize("report", ["durations", "status-counts", "punctuality"])
 async def test_a_report_of_the_times_that_sources_told_does_not(query: QueryClient, report: str) -> None:
     answer = await query.get(f"/v1/reports/{report}", EVER | {"clock": "occurred"}, token=token())
     assert "as_of" not in answer.json

@@ -165,7 +165,11 @@ async def test_a_list_over_many_orders_answers(mongodb_url: str) -> None:
             f"o-{number}",
             "created",
             at,
-            {"merchant_id": MERCHANTS[number % 5], "customer": {"name": "n" * 100, "contact_ref": "c"}},
+            {
+                "merchant_id": MERCHANTS[number % 5],
+                "customer": {"name": "n" * 100, "contact_ref": "c"},
+                "due_at": at + timedelta(days=1),
+            },
         )
     async with running_query(mongodb_url) as query:
         await store(query.database, world)

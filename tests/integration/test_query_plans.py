@@ -29,6 +29,9 @@ FILTERS: dict[str, dict[str, Any]] = {
     "created since": {"created_from": START},
     "updated": {"updated_from": START, "updated_to": START + timedelta(hours=1)},
     "updated until": {"updated_to": START},
+    "overdue": {"overdue": True},
+    "not overdue": {"overdue": False},
+    "due": {"due_from": START, "due_to": START + timedelta(hours=1)},
 }
 GRANTS = {
     "everything": Grant(merchants=frozenset({"*"})),

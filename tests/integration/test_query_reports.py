@@ -262,6 +262,44 @@ async def test_status_counts_are_those_of_all_events(
     assert answer.headers["corrections"] == str(corrections(asked, grant))
 
 
+@settings(max_examples=80)
+@given(asked=requests(), grant=GRANTS)
+async def test_punctuality_is_that_of_all_deliveries(
+    query: QueryClient, asked: dict[str, Any], grant: Grant
+) -> None:
+    delays: dict[tuple[Any, ...], list[float | None]] = defaultdict(list)
+    for labels, event, _, _ in changes(asked, grant):
+        if event["status"] == "delivered":
+            due_at = event.get("due_at")
+            delay = due_at and (time_of(asked, event) - due_at).total_seconds()
+            delays[tuple(labels.items())].append(delay)
+    expected = []
+    for key, told in delays.items():
+        known = [delay for delay in told if delay is not None]
+        late = [delay for delay in known if delay > 0]
+        counts = {"on_time": len(known) - len(late), "late": len(late)}
+        counts |= {"without_due_time": len(told) - len(known)}
+        ranks = {f"p{percent}": at_rank(late, percent) if late else None for percent in (50, 90, 99)}
+        expected.append(dict(key) | counts | ranks)
+    answer = await query.get("/v1/reports/punctuality", pairs_of(asked), token=token_of(grant))
+    assert answer.status == 200, answer.body
+    assert row_set(answer.json["rows"]) == row_set(expected)
+    assert answer.json["corrections"] == corrections(asked, grant)
+
+
+async def test_the_statuses_that_mean_delivered_can_be_named(query: QueryClient) -> None:
+    ever = {"from": "2026-01-01T00:00:00Z", "to": "2027-01-01T00:00:00Z"}
+    steps = (await query.get("/v1/reports/status-counts", ever, token=token())).json["rows"]
+    entered = {row["status"]: row["entered"] for row in steps}
+    for statuses in (["delivered"], ["cancelled"], ["cancelled", "delivered"]):
+        pairs = [*ever.items(), *(("status", status) for status in statuses)]
+        [row] = (await query.get("/v1/reports/punctuality", pairs, token=token())).json["rows"]
+        counted = row["on_time"] + row["late"] + row["without_due_time"]
+        assert counted == sum(entered[status] for status in statuses)
+    refused = await query.get("/v1/reports/punctuality", ever | {"status": "lost"}, token=token())
+    assert refused.json["errors"][0]["pointer"] == "/query/status"
+
+
 @settings(max_examples=40)
 @given(
     asked=requests().map(lambda asked: {name: asked[name] for name in asked if name.startswith(("m", "g"))}),
@@ -440,7 +478,7 @@ async def test_without_a_range_it_is_of_the_last_seven_days(query: QueryClient) 
         ("start", "2026-01-01T00:00:00Z"),
     ],
 )
-@pytest.mark.parametrize("report", ["durations", "status-counts"])
+@pytest.mark.parametrize("report", ["durations", "status-counts", "punctuality"])
 async def test_a_value_that_means_nothing_is_refused(
     query: QueryClient, report: str, name: str, value: str
 ) -> None:

@@ -35,6 +35,7 @@ async def report(query: QueryClient, *arguments: str) -> Result:
         (("durations", *RANGE), "as_of 1970-01-01T00:00:00.000Z"),
         (("status-counts", *RANGE, "--interval", "day", "--by-merchant"), "2026-03-01"),
         (("status-counts", *RANGE, "--merchant", "m-1", "--merchant", "m-2"), "cancelled"),
+        (("punctuality", *RANGE, "--interval", "day", "--status", "cancelled"), "without due time"),
         (("open-orders", "--since", "updated"), "picked_up  30.0 d to …"),
         (("refusals",), "nothing to count"),
     ],

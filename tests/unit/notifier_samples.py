@@ -37,8 +37,8 @@ class History:
     def __post_init__(self) -> None:
         self.log = [[] for _ in range(self.partitions)]
 
-    def apply(self, order_id: str, status: str) -> Event:
-        """Appends one change. The statuses need not follow the workflow: the notifier does not care."""
+    def apply(self, order_id: str, status: str, overdue: bool = False) -> Event:
+        """Appends one change. The states need not follow the rules: the notifier does not care."""
         before = self.orders.get(order_id)
         partition = partition_of(order_id, self.partitions)
         seq = len(self.log[partition]) + 1
@@ -62,6 +62,10 @@ class History:
             metadata={},
             order_metadata={"padding": "x" * self.padding_bytes} if self.padding_bytes else {},
         )
+        if overdue and document["active"]:
+            document |= {"due_at": TIME, "announced_due_at": TIME, "overdue": True}  # type: ignore[typeddict-item]
+        if before and before.get("overdue"):
+            document["previous_overdue"] = True
         self.log[partition].append(document)
         self.orders[order_id] = project(document)
         return event_of(document, DEFAULT_WORKFLOW)
@@ -77,10 +81,12 @@ def is_found(query: dict[str, Any], document: Any) -> bool:
         match wanted:
             case {"$in": values}:
                 held = document[name] in values
+            case {"$ne": other}:
+                held = document.get(name) != other
             case {"$gte": least}:
                 held = document[name] >= least
             case _:
-                held = document[name] == wanted
+                held = document.get(name) == wanted
         if not held:
             return False
     return True
@@ -90,7 +96,7 @@ def some(values: list[str]) -> st.SearchStrategy[frozenset[str] | None]:
     return st.none() | st.frozensets(st.sampled_from(values), min_size=1)
 
 
-changes = st.tuples(st.sampled_from(ORDERS), st.sampled_from(STATUSES))
+changes = st.tuples(st.sampled_from(ORDERS), st.sampled_from(STATUSES), st.booleans())
 
 grants = st.builds(
     Grant,
@@ -103,5 +109,6 @@ filters = st.builds(
     order_ids=some(ORDERS),
     statuses=some(STATUSES),
     active=st.none() | st.booleans(),
+    overdue=st.none() | st.none() | st.none() | st.booleans(),
 )
 audiences = st.builds(Audience, grant=grants, filter=filters)

@@ -64,6 +64,7 @@ from tracking_shared.messaging.topology import (
 )
 from tracking_shared.settings import Settings, check_token_settings
 from tracking_shared.storage.database import INDEXES, OPERATION_TIMEOUT_MS, UPDATES_TTL_SECONDS
+from tracking_shared.storage.embedded_database import ANY_TIME
 from tracking_shared.telemetry import metrics as shared_metrics
 
 SERVICES: dict[str, type[Settings]] = {
@@ -218,7 +219,12 @@ def options_of(document: Any) -> str:
         days = document["expireAfterSeconds"] // 86400
         options.append(f"removed after {days} days" if days else "removed at that time")
     conditions = document.get("partialFilterExpression", {})
-    options += [f"only where {key} = {yaml.dump(value).split()[0]}" for key, value in conditions.items()]
+    options += [
+        f"only where {key} exists"
+        if value == ANY_TIME
+        else f"only where {key} = {yaml.dump(value).split()[0]}"
+        for key, value in conditions.items()
+    ]
     return ", ".join(options)
 
 

@@ -66,8 +66,8 @@ def test_an_order_becomes_a_create_and_its_updates() -> None:
             "price_brl": 21.0,
             "freight_brl": 4.5,
             "approved_at": "2018-01-10T11:00:00-02:00",
-            "due": "2018-01-20T00:00:00-02:00",
         },
+        "due_at": "2018-01-20T00:00:00-02:00",
     }
 
 

@@ -58,12 +58,13 @@ def is_meant(audience: Audience, event: EventDocument) -> bool:
     )
 
 
-def matches(audience: Audience, status: str | None) -> bool:
+def matches(audience: Audience, status: str | None, overdue: bool) -> bool:
     asked = audience.filter
     return (
         status is not None
         and (asked.statuses is None or status in asked.statuses)
         and asked.active in (None, DEFAULT_WORKFLOW.is_active(status))
+        and asked.overdue in (None, overdue)
     )
 
 
@@ -72,7 +73,10 @@ def may_see(audience: Audience, event: EventDocument) -> bool:
     return (
         is_entitled(audience, event["order_id"], event["merchant_id"])
         and is_meant(audience, event)
-        and (matches(audience, event["status"]) or matches(audience, event["previous_status"]))
+        and (
+            matches(audience, event["status"], event.get("overdue", False))
+            or matches(audience, event["previous_status"], event.get("previous_overdue", False))
+        )
     )
 
 
@@ -86,7 +90,7 @@ def orders_at(history: History, audience: Audience, position: Seqs) -> dict[str,
         for order_id, event in newest.items()
         if is_entitled(audience, order_id, event["merchant_id"])
         and is_meant(audience, event)
-        and matches(audience, event["status"])
+        and matches(audience, event["status"], event.get("overdue", False))
     }
 
 
@@ -178,7 +182,7 @@ class Client(Visitor):
             self.counts["older than the snapshot"] += 1
             return
         assert known is None or data["version"] == known + 1, f"a hole before {event['id']}"
-        if matches(self.audience, data["status"]):
+        if matches(self.audience, data["status"], data["overdue"]):
             self.versions[data["order_id"]] = data["version"]
         else:
             self.versions.pop(data["order_id"], None)

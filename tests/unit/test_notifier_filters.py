@@ -29,6 +29,16 @@ def test_the_event_that_enters_the_filter_is_the_first_one() -> None:
     assert statuses_got(delivered, "created", "in_transit", "delivered") == ["delivered"]
 
 
+def test_an_order_enters_and_leaves_the_overdue_ones_with_one_event_each() -> None:
+    changes = [("created", False), ("created", True), ("picked_up", True), ("picked_up", False)]
+    changes += [("in_transit", False), ("in_transit", True), ("delivered", False), ("delivered", False)]
+    for overdue, expected in ((True, [1, 2, 3, 5, 6]), (False, [0, 1, 3, 4, 5])):
+        audience = Audience(EVERYTHING, Filter(active=True, overdue=overdue))
+        history = History()
+        events = [history.apply("o-0", *change) for change in changes]
+        assert [number for number, event in enumerate(events) if audience.matches(event)] == expected
+
+
 def test_the_customer_is_encoded_only_for_those_entitled() -> None:
     event = History().apply("o-0", "created")
     assert b"Jane Roe" in event.encoded(with_customer=True)

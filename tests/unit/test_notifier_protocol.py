@@ -57,6 +57,8 @@ def test_an_optional_member_that_is_null_counts_as_not_given(name: str) -> None:
         ({"status": ["created"]}, Filter(statuses=frozenset({"created"}))),
         ({"order_id": ["o"]}, Filter(order_ids=frozenset("o"))),
         ({"active": False}, Filter(active=False)),
+        ({"overdue": True}, Filter(active=True, overdue=True)),
+        ({"overdue": False, "active": False}, Filter(active=False, overdue=False)),
         ({"order_id": ["o"], "active": True}, Filter(order_ids=frozenset("o"), active=True)),
     ],
 )

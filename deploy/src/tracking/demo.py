@@ -169,6 +169,8 @@ class _Request:
             return cls(f"/v1/orders/{plan.order_id}/corrections", body | told, headers)
         if step.status is None:
             body |= {"order_id": plan.order_id, "merchant_id": plan.merchant, "customer": plan.customer}
+            if plan.due_seconds is not None:
+                body["due_at"] = (occurred + timedelta(seconds=plan.due_seconds)).isoformat()
             return cls("/v1/orders", body, headers)
         return cls(f"/v1/orders/{plan.order_id}/updates", body | {"status": step.status}, headers)
 

@@ -41,6 +41,11 @@ ILLEGAL_SHARE = 0.12
 LATE_SHARE = 0.06
 """Of the steps: sent long after they occurred, as from a phone without coverage."""
 
+DUE_SHARE = 0.9
+"""Of the orders: with a due time."""
+DUE_FACTORS = (0.8, 1.8)
+"""The due time in relation to the time that the order takes: a fifth is late."""
+
 ATTEMPTED_SHARE = 0.12
 """Of the deliveries: an attempt fails before."""
 NOTED_SHARE = 0.15
@@ -92,6 +97,8 @@ class Plan:
     merchant: str
     customer: dict[str, str]
     steps: list[Step]
+    due_seconds: float | None = None
+    """From its creation to its due time; None: it has none."""
 
 
 def plan_order(random: Random) -> Plan:
@@ -101,7 +108,13 @@ def plan_order(random: Random) -> Plan:
     steps = list(_steps(random, merchant))
     if random.random() < ILLEGAL_SHARE:
         steps.insert(random.randint(1, len(steps)), _illegal_step(random, merchant))
-    return Plan(order_id, merchant, _customer(random), steps)
+    return Plan(order_id, merchant, _customer(random), steps, _due_seconds(random, steps))
+
+
+def _due_seconds(random: Random, steps: list[Step]) -> float | None:
+    if random.random() >= DUE_SHARE:
+        return None
+    return sum(step.wait_seconds for step in steps) * random.uniform(*DUE_FACTORS)
 
 
 def _steps(random: Random, merchant: str) -> Iterator[Step]:

@@ -161,7 +161,7 @@ class OrderView:
             self.gaps += 1
             self._notify(Gap(data["order_id"], known["version"] if known else None, data["version"]))
         self._activity[data["status"]] = data["active"]
-        if self._matches(data["status"], active=data["active"]):
+        if self._matches(data["status"], active=data["active"], overdue=data.get("overdue", False)):
             self.orders[data["order_id"]] = order_after(event)
         else:
             self.orders.pop(data["order_id"], None)
@@ -173,10 +173,14 @@ class OrderView:
         previous = data["previous_status"]
         if not self._settled or previous is None:
             return False
-        return self._matches(previous, active=self._activity.get(previous))
+        return self._matches(
+            previous, active=self._activity.get(previous), overdue=data.get("previous_overdue", False)
+        )
 
-    def _matches(self, status: str, *, active: bool | None) -> bool:
+    def _matches(self, status: str, *, active: bool | None, overdue: bool) -> bool:
         if "status" in self._filter and status not in self._filter["status"]:
+            return False
+        if self._filter.get("overdue", overdue) not in (None, overdue):
             return False
         required = self._filter.get("active")
         if required is None and not {"status", "order_id"} & self._filter.keys():

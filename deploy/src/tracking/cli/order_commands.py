@@ -99,6 +99,12 @@ def report(
     whole_way: Annotated[
         bool, typer.Option("--whole-way", help="Durations from creation to the final status.")
     ] = False,
+    status: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A status that means delivered; may be repeated.  [default: delivered]", show_default=False
+        ),
+    ] = None,
     url: Annotated[str, typer.Option(help="Base URL of query; else that of the running stack.")] = "",
     bearer: TokenOption = "",
     data_dir: DataDir = DEFAULT_FOLDER,
@@ -108,6 +114,7 @@ def report(
     \b
     durations      time of orders from status to status, or --whole-way
     status-counts  number of orders that entered and left each status
+    punctuality    number of deliveries on time and late, and how late; takes --status
     open-orders    number of open orders now, by status and age; takes --since, and no time
     refusals       number of refused updates, by reason and source; takes no --clock
     """
@@ -123,6 +130,7 @@ def report(
     }
     parameters: QueryParameters = [(name, value) for name, value in options.items() if value]
     parameters += [("merchant_id", each) for each in merchant or []]
+    parameters += [("status", each) for each in status or []]
     address = checked_url(url, "http") or address_of(data_dir, "query")
     bearer = bearer or own_token(data_dir, "report", "orders:read")
     document = run(fetch_report(address, bearer, name, parameters))

@@ -14,7 +14,7 @@ from tracking.errors import CommandError
 from tracking.terminal import printable
 from tracking_shared.contracts.timestamps import time_zones
 
-Report = Literal["durations", "status-counts", "open-orders", "refusals"]
+Report = Literal["durations", "status-counts", "punctuality", "open-orders", "refusals"]
 
 REQUEST_TIMEOUT = ClientTimeout(total=60)
 """The service times out earlier, with a reason."""
@@ -98,6 +98,7 @@ class Chart:
 _CHARTS = {
     "durations": Chart("█ to p50, ▓ to p90, ░ to p99", ("p50", "p90", "p99"), "█▓░"),
     "status-counts": Chart("█ entered", ("entered",), "█"),
+    "punctuality": Chart("█ late", ("late",), "█"),
     "open-orders": Chart("█ count", ("count",), "█"),
     "refusals": Chart("█ count", ("count",), "█"),
 }

@@ -190,15 +190,16 @@ def _creation(order_id: str, seller: str, part: _Part, row: Row, customer: Row) 
         "price_brl": round(part.price, 2),
         "freight_brl": round(part.freight, 2),
     }
-    for key, column in (("approved_at", "order_approved_at"), ("due", "order_estimated_delivery_date")):
-        if row[column]:
-            metadata[key] = with_offset(row[column])
+    if row["order_approved_at"]:
+        metadata["approved_at"] = with_offset(row["order_approved_at"])
+    due = row["order_estimated_delivery_date"]
     return {
         "op": "create",
         "order_id": order_id,
         "merchant_id": seller,
         "customer": {"name": f"Customer {reference[:8]}", "contact_ref": reference},
         "occurred_at": with_offset(row["order_purchase_timestamp"]),
+        **({"due_at": with_offset(due)} if due else {}),
         "metadata": metadata,
     }
 

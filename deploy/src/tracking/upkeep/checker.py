@@ -11,6 +11,7 @@ from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
+from tracking.upkeep.due_checks import due_faults, unmarked_fault
 from tracking_shared.contracts.documents import (
     AuditDocument,
     EventDocument,
@@ -22,6 +23,7 @@ from tracking_shared.contracts.documents import (
     correction_entry,
     correction_entry_id,
     event_type,
+    horizon_of,
     position_key,
     project,
     update_key,
@@ -118,6 +120,7 @@ class Inspection:
         self._workflow = workflow
         self._outcomes_since = outcomes_since
         self._audited_since = audited_since
+        self._horizons = {partition["_id"]: horizon_of(partition) for partition in partitions}
         self._ends = {partition["_id"]: partition["seq"] for partition in partitions}
         self._tallies: dict[int, _Tally] = defaultdict(_Tally)
         self._highest: dict[int, int] = defaultdict(int)
@@ -129,6 +132,9 @@ class Inspection:
             self._count(event)
             yield from self._position_faults(event)
         yield from _history_faults(records, self._workflow)
+        for order in records.orders:
+            if fault := unmarked_fault(order, self._horizons.get(order["partition"], UNIX_EPOCH)):
+                yield fault
         yield from self._effect_faults(records)
         yield from self._correction_faults(records)
 
@@ -271,6 +277,7 @@ def _history_faults(records: Records, workflow: Workflow) -> Iterator[str]:
         if [event["seq"] for event in history] != sorted(event["seq"] for event in history):
             yield f"order {order_id}: versions and seqs do not rise together"
         yield from _step_faults(order_id, history, workflow)
+        yield from due_faults(order_id, history)
         if orders.get(order_id) != project(history[-1]):
             yield f"order {order_id} is not the fold of its history"
 

@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from fastapi import FastAPI
 
 from tracking_order_state import metrics
+from tracking_order_state.adapters.due_orders import DueOrders
 from tracking_order_state.adapters.migration import OutcomeMigration
 from tracking_order_state.adapters.publisher import ResultPublisher, open_publisher
 from tracking_order_state.adapters.search_index import SearchIndexer
@@ -12,6 +13,7 @@ from tracking_order_state.adapters.store import Store
 from tracking_order_state.domain.order_cache import OrderCache
 from tracking_order_state.processing.batch_processor import BatchProcessor
 from tracking_order_state.processing.consumer import consume_partitions
+from tracking_order_state.processing.overdue_sweep import OverdueSweep
 from tracking_order_state.processing.partition_watch import open_horizon_watch, watch_parked_orders
 from tracking_order_state.processing.silence import SilenceWatch
 from tracking_order_state.processing.worker import Worker
@@ -127,7 +129,9 @@ class _Partitions:
         horizons = await open_horizon_watch(connection, self._store, settings.partitions)
         self._connected = connection.in_service = True
         try:
-            async with background(horizons.run()):
-                await consume_partitions(connection, settings, Worker(processor), self._silence)
+            worker = Worker(processor)
+            sweep = OverdueSweep(worker, DueOrders(self._database))
+            async with background(horizons.run(), sweep.run()):
+                await consume_partitions(connection, settings, worker, self._silence)
         finally:
             self._connected = False

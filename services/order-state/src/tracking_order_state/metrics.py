@@ -49,6 +49,11 @@ HORIZON = Gauge(
     "Time before which nothing can be recorded in the partition any more, in seconds since 1970",
     ["partition"],
 )
+OVERDUE = Counter("tracking_overdue_total", "Orders whose due time has passed, as recorded by this process")
+OVERDUE_SWEEP_AGE = Gauge(
+    "tracking_overdue_sweep_age_seconds",
+    "Time since all orders that were due were recorded as overdue, of the partition where it is longest",
+)
 SEQ = Gauge("tracking_partition_seq", "Newest event committed by this process", ["partition"])
 STALLED_PARTITIONS = Gauge(
     "tracking_stalled_partitions", "Partitions of this process that cannot go on and are tried again"

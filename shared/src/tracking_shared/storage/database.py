@@ -42,6 +42,7 @@ from tracking_shared.contracts.documents import (
 )
 from tracking_shared.contracts.timestamps import UNIX_EPOCH, now
 from tracking_shared.errors import TrackingError
+from tracking_shared.storage.embedded_database import ANY_TIME
 
 log = logging.getLogger(__name__)
 
@@ -110,6 +111,19 @@ INDEXES: dict[str, list[IndexModel]] = {
         # Of final orders with checkpoints since: a few, so other changes do not pay for these.
         IndexModel([("closing.at", ASCENDING)], name="closing", sparse=True),
         IndexModel([("closing.changed_at", ASCENDING)], name="closing_changed", sparse=True),
+        # Those below have no entry for an order without a due time. The first one has one while the event is
+        # still to come, so that its owner finds what is due however many orders there are.
+        IndexModel([("due_key", ASCENDING)], name="awaits_overdue", sparse=True),
+        IndexModel(
+            [("active", ASCENDING), ("due_at", ASCENDING), ("_id", ASCENDING)],
+            name="active_due",
+            partialFilterExpression={"due_at": ANY_TIME},
+        ),
+        IndexModel(
+            [("overdue", ASCENDING), ("due_at", ASCENDING), ("_id", ASCENDING)],
+            name="overdue_due",
+            partialFilterExpression={"overdue": True},
+        ),
     ],
     "order_events": [
         IndexModel([("order_id", ASCENDING), ("version", ASCENDING)], name="order_version", unique=True),

@@ -27,6 +27,8 @@ class Event:
     active: bool
     previous_status: str | None
     previous_active: bool
+    overdue: bool
+    previous_overdue: bool
     full: bytes
     """The CloudEvent with the customer."""
     _without_customer: bytes | None = field(default=None, repr=False)
@@ -81,6 +83,9 @@ def _event(document: CloudEvent, workflow: Workflow) -> Event:
         active=bool(data["active"]),
         previous_status=None if previous_status is None else _text(previous_status),
         previous_active=previous_status is not None and workflow.is_active(previous_status),
+        # An order-state of the release before does not send them.
+        overdue=bool(data.get("overdue")),
+        previous_overdue=bool(data.get("previous_overdue")),
         full=orjson.dumps(document),
     )
 

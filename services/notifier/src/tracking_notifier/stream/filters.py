@@ -21,6 +21,7 @@ class Filter:
     order_ids: Names | None = None
     statuses: Names | None = None
     active: bool | None = None
+    overdue: bool | None = None
 
     def matches_order(self, order_id: str, merchant_id: str) -> bool:
         """True if it accepts this order of this merchant in some status."""
@@ -28,10 +29,12 @@ class Filter:
             self.merchant_ids is None or merchant_id in self.merchant_ids
         )
 
-    def matches_state(self, status: str, *, active: bool) -> bool:
-        """True if it accepts orders in this status."""
-        return (self.active is None or active is self.active) and (
-            self.statuses is None or status in self.statuses
+    def matches_state(self, status: str, *, active: bool, overdue: bool) -> bool:
+        """True if it accepts orders in this state."""
+        return (
+            (self.active is None or active is self.active)
+            and (self.statuses is None or status in self.statuses)
+            and (self.overdue is None or overdue is self.overdue)
         )
 
 
@@ -60,10 +63,10 @@ class Audience:
             return False
         if not self.filter.matches_order(event.order_id, event.merchant_id):
             return False
-        if self.filter.matches_state(event.status, active=event.active):
+        if self.filter.matches_state(event.status, active=event.active, overdue=event.overdue):
             return True
         return event.previous_status is not None and self.filter.matches_state(
-            event.previous_status, active=event.previous_active
+            event.previous_status, active=event.previous_active, overdue=event.previous_overdue
         )
 
     def includes(self, order: OrderDocument) -> bool:
@@ -71,7 +74,9 @@ class Audience:
         return (
             reaches(self.grant, order["_id"], order["merchant_id"])
             and self.filter.matches_order(order["_id"], order["merchant_id"])
-            and self.filter.matches_state(order["status"], active=order["active"])
+            and self.filter.matches_state(
+                order["status"], active=order["active"], overdue=order.get("overdue", False)
+            )
         )
 
 
@@ -95,6 +100,8 @@ def snapshot_query(audience: Audience) -> dict[str, Any]:
         query["status"] = {"$in": sorted(audience.filter.statuses)}
     if audience.filter.active is not None:
         query["active"] = audience.filter.active
+    if audience.filter.overdue is not None:
+        query["overdue"] = True if audience.filter.overdue else {"$ne": True}
     if query.keys() == {"active"}:
         # Always true. The embedded database uses the index `active_recency` for it; without it every order of
         # all time is read.
@@ -106,5 +113,5 @@ def snapshot_order(query: dict[str, Any]) -> KeyOrder:
     """The sort order of `snapshot_query`: that of the index that serves it, newest first, so that an order
     which changes during the read is never read again.
     """
-    by_change = "status" in query or "active" in query
+    by_change = not query.keys().isdisjoint({"status", "active", "overdue"})
     return KeyOrder(("updated_at" if by_change else "created_at", "_id"), direction=-1)

@@ -56,6 +56,8 @@ class FilterRequest(_Message):
     """`true` for orders whose status may still change, `false` for the others. `true` by default if neither
     `status` nor `order_id` is given.
     """
+    overdue: StrictBool | None = None
+    """`true` for open orders whose `due_at` has passed, `false` for the others."""
 
 
 class Subscribe(_Message):
@@ -127,6 +129,7 @@ def filter_of(request: FilterRequest | None, statuses: frozenset[str]) -> Filter
         order_ids=_names(request.order_id),
         statuses=_names(request.status),
         active=True if unspecific else request.active,
+        overdue=request.overdue,
     )
 
 

@@ -216,6 +216,15 @@ class Store:
         follow_session(self._session, self._second_session)
         return orders, refused
 
+    async def read_orders(self, order_ids: Collection[str]) -> dict[str, OrderDocument]:
+        """The documents of orders, by their ids.
+
+        Raises:
+            DatabaseUnavailable: no answer.
+        """
+        with driver_errors():
+            return await read_orders(self._database, self._session, order_ids)
+
     async def load_unknown_orders(self) -> set[str] | None:
         """The order ids under which something was refused that belonged to no order, in all partitions. None:
         they are too many.

@@ -6,6 +6,7 @@ from datetime import datetime
 from tracking_order_state.domain.decisions import (
     Decisions,
     Known,
+    key_reused,
     record_event,
     record_refusal,
     refused,
@@ -17,12 +18,13 @@ from tracking_order_state.domain.lifecycle import (
     exists_elsewhere,
     not_found,
 )
+from tracking_order_state.domain.overdue import is_reserved
 from tracking_order_state.domain.parking import park_behind
 from tracking_order_state.domain.partition import NOTHING_PARKED, ParkedOrders
 from tracking_order_state.domain.repeats import outcome_after_applied, outcome_after_refusal
 from tracking_shared.contracts.access import reaches
 from tracking_shared.contracts.commands import AnyCommand, CreateOrder
-from tracking_shared.contracts.documents import ProblemDocument, update_key
+from tracking_shared.contracts.documents import OrderDocument, ProblemDocument, update_key
 from tracking_shared.contracts.workflow import Workflow
 
 
@@ -44,8 +46,9 @@ def decide_batch(
     events = dict(known.events)
     for command in commands:
         order = decisions.orders.get(command.order_id) or known.orders.get(command.order_id)
-        if order is not None and not reaches(command.grant, order["_id"], order["merchant_id"]):
-            decisions.outcomes.append(refused(command, _hidden(command)))
+        problem = _problem_without_trace(command, order)
+        if problem is not None:
+            decisions.outcomes.append(refused(command, problem))
             continue
         key = update_key(command.order_id, command.update_id)
         event = events.get(key)
@@ -72,9 +75,11 @@ def decide_batch(
     return decisions
 
 
-def _hidden(command: AnyCommand) -> ProblemDocument:
+def _problem_without_trace(command: AnyCommand, order: OrderDocument | None) -> ProblemDocument | None:
     # Nothing is stored for a caller who may not know the order: it must not find a trace of itself
     # there, nor block an update id for the owner of the order.
+    if order is None or reaches(command.grant, order["_id"], order["merchant_id"]):
+        return key_reused(command) if is_reserved(command.update_id) else None
     if isinstance(command, CreateOrder):
         return exists_elsewhere(command.order_id)
     return not_found(command.order_id)

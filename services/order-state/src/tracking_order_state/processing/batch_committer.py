@@ -3,7 +3,7 @@ database does not answer.
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import ParamSpec, TypeVar
@@ -13,6 +13,7 @@ from tracking_order_state.adapters.store import Store
 from tracking_order_state.domain.batch import decide_batch
 from tracking_order_state.domain.decisions import Decisions, Known
 from tracking_order_state.domain.order_cache import OrderCache
+from tracking_order_state.domain.overdue import mark_overdue
 from tracking_order_state.domain.partition import ParkedOrders, PartitionPosition
 from tracking_order_state.errors import Fault, PartitionStalled, Unwritable, fault_of
 from tracking_order_state.processing.batch_reader import BatchReader
@@ -130,6 +131,18 @@ class BatchCommitter:
             for parked in decisions.parked.values():
                 _log_parked(parked)
         return [PartitionResult(one.outcomes, one.events, decided.known_events) for one in decided.decisions]
+
+    async def mark_overdue(
+        self, partition: PartitionState, order_ids: Collection[str], now: datetime
+    ) -> PartitionResult:
+        """Records `order.overdue` for those of these orders that await it and were due at `now` or before."""
+        with self._dropping_on_error([partition]):
+            position = await self.locate(partition)
+            orders = await self.store.read_orders(order_ids)
+            found = [orders[order_id] for order_id in order_ids if order_id in orders]
+            time = position.recording_time(self.clock())
+            decisions = mark_overdue(found, position, now=now, time=time)
+            return await self.commit_alone(partition, position, decisions)
 
     async def locate(self, partition: PartitionState) -> PartitionPosition:
         """The position of a partition; claims it, or finds out whether an uncertain commit was written."""

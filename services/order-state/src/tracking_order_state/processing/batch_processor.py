@@ -5,7 +5,7 @@ all partitions of the worker, and is written in one transaction with one fence f
 """
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from datetime import datetime
 from time import perf_counter
 
@@ -127,6 +127,34 @@ class BatchProcessor:
         if isinstance(committed, Fault):
             raise stalled(received.partitions, committed)
         return committed
+
+    async def mark_overdue(
+        self, partition: PartitionState, order_ids: Collection[str], now: datetime
+    ) -> CommittedBatch | Fault:
+        """Records `order.overdue` for those of these orders that await it and were due at `now` or before, in
+        one transaction. If our own code fails at that, returns its fault.
+
+        Raises:
+            Fenced: another worker owns the partition.
+            DatabaseUnavailable: no answer; some of it may be written.
+        """
+        result = await fault_of(self._committer.mark_overdue(partition, order_ids, now))
+        if isinstance(result, Fault):
+            return result
+        return CommittedBatch(ReceivedBatch([PartitionBatch(partition)]), [result], [False])
+
+    async def publish_overdue(self, committed: CommittedBatch) -> None:
+        """Publishes the events of `mark_overdue`. After a crash before it, nothing is delivered again:
+        notifiers find them in the log.
+
+        Raises:
+            BrokerUnavailable: the connection is gone.
+        """
+        events = committed.events()
+        if events:
+            await self._publisher.publish_events(events)
+            metrics.OVERDUE.inc(len(events))
+            metrics.SEQ.labels(events[-1]["partition"]).set(events[-1]["seq"])
 
     async def publish_results(self, committed: CommittedBatch) -> None:
         """Publishes events, replies outcomes and acknowledges deliveries, in this order.

@@ -70,6 +70,7 @@ async def _consume_partition(
         consumer = await connection.consumer(partition_queue_name(partition), prefetch=PREFETCH_MESSAGES)
         partition_consumer = PartitionConsumer(PartitionState(partition, consumer.check), consumer)
         silence.subscribed(partition_consumer)
+        worker.subscribed(partition_consumer)
         try:
             turn = None if preferred else settings.rebalance_seconds * uniform(0.8, 1.2)
             await _take_turn(partition_consumer, worker, turn)

@@ -6,10 +6,11 @@ from collections import deque
 from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from time import monotonic, perf_counter
 
 from tracking_order_state import metrics
-from tracking_order_state.errors import Fenced, PartitionStalled
+from tracking_order_state.errors import Fault, Fenced, PartitionStalled
 from tracking_order_state.processing.batch_processor import BatchProcessor
 from tracking_order_state.processing.stages import (
     CommittedBatch,
@@ -21,6 +22,7 @@ from tracking_shared.contracts.commands import received_at_in
 from tracking_shared.contracts.timestamps import now
 from tracking_shared.messaging.consumer import Consumer, Delivery
 from tracking_shared.messaging.errors import BrokerUnavailable
+from tracking_shared.storage.database import DatabaseUnavailable
 
 log = logging.getLogger(__name__)
 
@@ -65,6 +67,10 @@ class PartitionConsumer:
                     self._idle.clear()
                     await self._idle.wait()
 
+    def enter_batch(self) -> None:
+        """Notes that a batch begins that holds nothing of its deliveries."""
+        self._batches += 1
+
     def leave_batch(self) -> None:
         """Notes that a batch has ended, in whichever way."""
         self._batches -= 1
@@ -84,6 +90,19 @@ class _Request:
 
 
 @dataclass(slots=True, eq=False)
+class _OverdueRequest:
+    """Orders of a partition that are to be marked as overdue, in a transaction of their own."""
+
+    partition_consumer: PartitionConsumer
+    order_ids: Sequence[str]
+    now: datetime
+    marked: asyncio.Future[int | Fault] = field(
+        default_factory=lambda: asyncio.get_running_loop().create_future()
+    )
+    """The number of those that are."""
+
+
+@dataclass(slots=True, eq=False)
 class Worker:
     """Processes batches while consumers ask for them. First come, first served.
 
@@ -98,6 +117,37 @@ class Worker:
     _publishing: asyncio.Task[None] | None = None
     _in_work: set[_Request] = field(default_factory=set)
     _stalled: set[PartitionConsumer] = field(default_factory=set)
+    _consumers: dict[int, PartitionConsumer] = field(default_factory=dict)
+    _overdue: deque[_OverdueRequest] = field(default_factory=deque)
+    batches: int = 0
+    """The batches of callers so far."""
+
+    def subscribed(self, partition_consumer: PartitionConsumer) -> None:
+        """Notes the newest consumer of a partition."""
+        self._consumers[partition_consumer.partition.number] = partition_consumer
+
+    def owned(self) -> list[PartitionConsumer]:
+        """The consumers of the partitions that this worker has claimed and that go on."""
+        return [
+            one
+            for one in self._consumers.values()
+            if one.partition.position is not None and one not in self._stalled and not one.consumer.is_closed
+        ]
+
+    async def mark_overdue(
+        self, partition_consumer: PartitionConsumer, order_ids: Sequence[str], now: datetime
+    ) -> int | Fault:
+        """Has orders marked as overdue between two batches of callers. Returns how many were, or the fault of
+        our own code if it failed at it.
+
+        Raises:
+            Fenced: another worker owns the partition.
+            DatabaseUnavailable: no answer; some of it may be written.
+        """
+        request = _OverdueRequest(partition_consumer, order_ids, now)
+        self._overdue.append(request)
+        self._wake.set()
+        return await request.marked
 
     async def handle(self, partition_consumer: PartitionConsumer) -> None:
         """Returns when the deliveries of the consumer (or as many as fit a batch) are committed.
@@ -170,17 +220,48 @@ class Worker:
                 self._wake.clear()
                 if self._publishing is not None and self._publishing.done():
                     self._publishing.result()  # raises the error that it ended with
-                while self._queue:
-                    await _finish(self._process_next())
+                while self._queue or self._overdue:
+                    if self._queue:
+                        await _finish(self._process_next())
+                    if self._overdue:
+                        await _finish(self._mark_next())
         finally:
             if self._publishing is not None:
                 await asyncio.wait({self._publishing}, timeout=STOP_SECONDS)
                 _report_failure(self._publishing)
             self._in_work.clear()  # the broker delivers what is left again, to whoever is active then
 
+    async def _mark_next(self) -> None:
+        request = self._overdue.popleft()
+        partition_consumer = request.partition_consumer
+        if partition_consumer not in self.owned():
+            _settle(request.marked, 0)
+            return
+        partition_consumer.enter_batch()
+        committed: CommittedBatch | Fault | None = None
+        try:
+            committed = await self.processor.mark_overdue(
+                partition_consumer.partition, request.order_ids, request.now
+            )
+            if self._publishing is not None:
+                await self._publishing
+        except (Fenced, DatabaseUnavailable, BrokerUnavailable) as error:
+            _settle(request.marked, error)
+            if isinstance(error, BrokerUnavailable):
+                raise
+        else:
+            if isinstance(committed, Fault):
+                _settle(request.marked, committed)
+            else:
+                self._publish_next(self.processor.publish_overdue(committed))
+                _settle(request.marked, len(committed.events()))
+        finally:
+            partition_consumer.leave_batch()
+
     async def _process_next(self) -> None:
         started = perf_counter()
         taken = self._take()
+        self.batches += any(delivered for _, delivered in taken)
         requests = [request for request, _ in taken]
         try:
             parts = [
@@ -233,11 +314,14 @@ class Worker:
             self._start_publishing(requests, committed)
 
     def _start_publishing(self, requests: Sequence[_Request], committed: CommittedBatch) -> None:
-        self._publishing = asyncio.create_task(self._publish(requests, committed))
-        self._publishing.add_done_callback(lambda _: self._wake.set())
+        self._publish_next(self._publish(requests, committed))
         for request in requests:
             if not request.committed.done():
                 request.committed.set_result(None)
+
+    def _publish_next(self, work: Coroutine[None, None, None]) -> None:
+        self._publishing = asyncio.create_task(work)
+        self._publishing.add_done_callback(lambda _: self._wake.set())
 
     async def _publish(self, requests: Sequence[_Request], committed: CommittedBatch) -> None:
         try:
@@ -246,6 +330,15 @@ class Worker:
             for request in requests:
                 request.partition_consumer.leave_batch()
                 self._in_work.discard(request)
+
+
+def _settle(marked: asyncio.Future[int | Fault], outcome: int | Fault | Exception) -> None:
+    if marked.done():  # the sweep was cancelled
+        return
+    if isinstance(outcome, Exception):
+        marked.set_exception(outcome)
+    else:
+        marked.set_result(outcome)
 
 
 def _report_failure(publishing: asyncio.Task[None]) -> None:

@@ -19,10 +19,21 @@ from tracking_shared.storage.keyset import KeyOrder
 
 MAX_ORDERS = 500
 
-SortField = Literal["created_at", "updated_at"]
+SortField = Literal["created_at", "updated_at", "due_at"]
 
-_SELECTIVE = ("_id", "reference", "customer.contact_ref", "merchant_id", "status", "created_at")
+_SELECTIVE = (
+    "_id",
+    "reference",
+    "customer.contact_ref",
+    "merchant_id",
+    "due_at",
+    "status",
+    "created_at",
+)
 """Fields with an index, the one that leaves the fewest orders first."""
+
+_MORE_SELECTIVE_THAN_OVERDUE = frozenset(_SELECTIVE[:3])
+"""What is overdue now, of all merchants, is less than what one of them ever had."""
 
 
 class ListParameters(Parameters):
@@ -48,8 +59,16 @@ class ListParameters(Parameters):
     """Last changed at this time or later."""
     updated_to: Time | None = None
     """Last changed before this time."""
-    sort: Literal["-created_at", "created_at", "-updated_at", "updated_at"] = "-created_at"
-    """By which time; with `-`, the newest first."""
+    overdue: Flag | None = None
+    """Only open orders whose `due_at` has passed, or only the others."""
+    due_from: Time | None = None
+    """Due at this time or later. Orders without a `due_at` are left out."""
+    due_to: Time | None = None
+    """Due before this time. Orders without a `due_at` are left out."""
+    sort: Literal["-created_at", "created_at", "-updated_at", "updated_at", "due_at", "-due_at"] = (
+        "-created_at"
+    )
+    """By which time; with `-`, the newest first. By `due_at`, orders without one are left out."""
     q: Annotated[
         str | None,
         Field(
@@ -78,7 +97,7 @@ class ListParameters(Parameters):
             raise ValueError("must hold a word")
         return text
 
-    @field_validator("created_to", "updated_to")
+    @field_validator("created_to", "updated_to", "due_to")
     @classmethod
     def _not_before_from(cls, to: datetime | None, info: ValidationInfo) -> datetime | None:
         start_name = f"{str(info.field_name).removesuffix('_to')}_from"
@@ -102,7 +121,13 @@ class ListParameters(Parameters):
     def binding(self) -> bytes:
         """The part of the request that a cursor is bound to: all but the page and the form of a file."""
         fields = self.model_dump(mode="json", exclude={"cursor", "limit", "bom"})
-        for name in ("q", "reference"):  # as in the cursors of earlier releases
+        for name in (
+            "q",
+            "reference",
+            "overdue",
+            "due_from",
+            "due_to",
+        ):  # as in the cursors of earlier releases
             if fields[name] is None:
                 del fields[name]
         fields |= {name: sorted(set(fields[name])) for name in ("status", "merchant_id")}
@@ -183,12 +208,23 @@ def _conditions(parameters: ListParameters, readable: ReadableOrders) -> dict[st
         conditions["status"] = {"$in": sorted(set(parameters.status))}
     if parameters.active is not None:
         conditions["active"] = parameters.active
+    if parameters.overdue is not None:
+        conditions["overdue"] = True if parameters.overdue else {"$ne": True}
+    return conditions | _time_conditions(parameters)
+
+
+def _time_conditions(parameters: ListParameters) -> dict[str, Any]:
+    conditions: dict[str, Any] = {}
     for field, start, end in (
         ("created_at", parameters.created_from, parameters.created_to),
         ("updated_at", parameters.updated_from, parameters.updated_to),
+        ("due_at", parameters.due_from, parameters.due_to),
     ):
         if start or end:
             conditions[field] = time_range(start, end)
+    if parameters.due_from is None and (parameters.due_to or parameters.sort_field == "due_at"):
+        # Without a lower bound, the index that holds only orders with a due time does not serve it.
+        conditions["due_at"] = ANY_TIME | conditions.get("due_at", {})
     return conditions
 
 
@@ -199,7 +235,12 @@ def _same_text(text: str) -> dict[str, Any]:
 
 
 def _first_stage(conditions: dict[str, Any], field: SortField, direction: int) -> dict[str, Any]:
+    if conditions.get("overdue") is True and not conditions.keys() & _MORE_SELECTIVE_THAN_OVERDUE:
+        return {"overdue": True}
     for name in _SELECTIVE:
+        if name == "due_at" and name in conditions:
+            # The index on due times begins with it.
+            return {"active": conditions.get("active", {"$in": [False, True]}), name: conditions[name]}
         if name in conditions:
             return {name: conditions[name]}
     if field == "created_at" and not conditions:

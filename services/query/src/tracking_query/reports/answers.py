@@ -10,13 +10,14 @@ from fastapi import Request, Response
 from pydantic import Field, field_validator
 
 from tracking_query.api.negotiation import preferred_type
-from tracking_query.api.parameters import Identifiers, Parameters, Time, invalid_parameter
+from tracking_query.api.parameters import Identifiers, Parameters, Statuses, Time, invalid_parameter
 from tracking_query.log.reading import AS_OF, as_of_header
 from tracking_query.orders.tables import CSV_CONTENT_TYPE, CSV_MEDIA_TYPE, Cell, csv_lines
 from tracking_query.reports.counts import Since
 from tracking_query.reports.figures import MAX_BUCKETS, Buckets, Clock, Interval, Per, TooManyBuckets, cut
 from tracking_shared.contracts.problems import ProblemError
 from tracking_shared.contracts.timestamps import format_time, now, time_zones
+from tracking_shared.contracts.workflow import Workflow
 from tracking_shared.http.service_app import JsonResponse
 
 DEFAULT_RANGE = timedelta(days=7)
@@ -135,6 +136,35 @@ class DurationsParameters(StepsParameters):
             description="`leg`: from each status to the next. `order`: from its creation to its final status."
         ),
     ] = "leg"
+
+
+DELIVERED = "delivered"
+"""The status that means it by default."""
+
+
+class PunctualityParameters(StepsParameters):
+    """Parameters of the report on punctuality."""
+
+    status: Annotated[
+        Statuses,
+        Field(
+            description=(
+                "The statuses that mean that an order was delivered. May be repeated. Default: `delivered`;"
+                " a workflow without that status needs one here."
+            )
+        ),
+    ]
+
+    def delivered(self, workflow: Workflow) -> list[str]:
+        """The statuses that mean that an order was delivered.
+
+        Raises:
+            ProblemError: `validation-failed`: one is not in the workflow.
+        """
+        statuses = sorted(set(self.status)) or [DELIVERED]
+        if not workflow.statuses >= set(statuses):
+            raise invalid_parameter("status", f"must be among {', '.join(sorted(workflow.statuses))}")
+        return statuses
 
 
 class OpenParameters(GroupParameters):

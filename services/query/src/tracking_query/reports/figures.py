@@ -2,8 +2,8 @@
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Generic, Literal, NamedTuple, TypeVar
 from zoneinfo import ZoneInfo
@@ -129,6 +129,8 @@ class Step(NamedTuple):
     """The time in the previous status. Negative where its source told the times so; 0 if created."""
     created_as: str
     seconds_since_creation: float
+    due_at: datetime | None = None
+    """When the order was due as it came into the status."""
 
 
 def time_of(event: EventDocument, clock: Clock) -> datetime:
@@ -153,6 +155,7 @@ def steps(history: Sequence[EventDocument], clock: Clock) -> Iterator[Step]:
             0.0 if previous is None else (at - since).total_seconds(),
             created["status"],
             (at - created_at).total_seconds(),
+            event.get("due_at"),
         )
         since, previous = at, event["status"]
 
@@ -256,6 +259,47 @@ def percentile(ordered: Sequence[float], percent: int) -> float:
 
 
 @dataclass(slots=True)
+class _Deliveries:
+    on_time: int = 0
+    without_due_time: int = 0
+    late: "array[float]" = field(default_factory=_no_durations)
+    """By how many seconds."""
+
+
+class Punctuality:
+    """Counts deliveries by whether they were on time, and by how much the others were late. One is on time up
+    to its due time, including it.
+    """
+
+    columns = ("on_time", "late", "without_due_time", *(f"p{percent}" for percent in PERCENTILES))
+
+    def __init__(self, delivered: Collection[str]) -> None:
+        """`delivered`: the statuses that mean that the order was delivered."""
+        self._delivered = frozenset(delivered)
+        self._rows: Rows[_Deliveries] = Rows(_Deliveries)
+
+    def add(self, bucket: int, merchant: str, step: Step) -> None:
+        """Counts a step that is in a bucket, if it is a delivery."""
+        if step.status not in self._delivered:
+            return
+        row = self._rows.at(bucket, merchant)
+        if step.due_at is None:
+            row.without_due_time += 1
+        elif step.at <= step.due_at:
+            row.on_time += 1
+        else:
+            row.late.append((step.at - step.due_at).total_seconds())
+
+    def rows(self) -> Iterator[tuple[int, str, list[str | int | float | None]]]:
+        """Bucket, merchant and cells of each row. Where none was late, there are no percentiles."""
+        for bucket, merchant in sorted(self._rows.values):
+            row = self._rows.values[bucket, merchant]
+            late = sorted(row.late)
+            figures = [round(percentile(late, percent), 3) if late else None for percent in PERCENTILES]
+            yield int(bucket), str(merchant), [row.on_time, len(late), row.without_due_time, *figures]
+
+
+@dataclass(slots=True)
 class _Flow:
     entered: int = 0
     left: int = 0
@@ -292,7 +336,7 @@ def count_steps(
     history: Sequence[EventDocument],
     clock: Clock,
     buckets: Buckets,
-    figures: Durations | StatusCounts,
+    figures: Durations | StatusCounts | Punctuality,
     *,
     by_merchant: bool,
 ) -> None:

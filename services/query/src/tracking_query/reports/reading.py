@@ -58,6 +58,7 @@ _EVENT_FIELDS = dict.fromkeys(
         "occurred_at",
         "received_at",
         "recorded_at",
+        "due_at",
     ),
     1,
 ) | {"_id": 0}

@@ -17,6 +17,7 @@ from tracking_query.reports.answers import (
     DurationsParameters,
     Frame,
     OpenParameters,
+    PunctualityParameters,
     RangeParameters,
     StepsParameters,
     TotalsParameters,
@@ -28,6 +29,7 @@ from tracking_query.reports.counts import OpenOrders, Refusals
 from tracking_query.reports.figures import (
     MAX_ROWS,
     Durations,
+    Punctuality,
     StatusCounts,
     TooManyRows,
     count_corrections,
@@ -109,6 +111,27 @@ def add_routes(app: FastAPI, context: Context) -> None:
         parameters: Annotated[StepsParameters, Query()],
     ) -> Response:
         figures = StatusCounts(context.workflow)
+        with within(limit, principal), within_bounds():
+            return await _steps_report(request, context, principal.grant, parameters, figures)
+
+    @app.get(
+        "/v1/reports/punctuality",
+        tags=["reports"],
+        summary="How many deliveries were on time, and by how much the others were late",
+        description=(
+            "A delivery is a step into a status that means it (`status`), and belongs to the time of that"
+            " step. It is on time if it was not after the `due_at` that the order had then."
+            " `without_due_time`: the order had none. Percentiles are nearest ranks of how late the late ones"
+            " were, in seconds; `null` where none was. Where nothing was delivered, there is no row."
+        ),
+    )
+    @_described_report(shapes.PunctualityReport, shapes.PUNCTUALITY)
+    async def get_punctuality(
+        request: Request,
+        principal: Annotated[Principal, Depends(context.reader)],
+        parameters: Annotated[PunctualityParameters, Query()],
+    ) -> Response:
+        figures = Punctuality(parameters.delivered(context.workflow))
         with within(limit, principal), within_bounds():
             return await _steps_report(request, context, principal.grant, parameters, figures)
 
@@ -200,7 +223,7 @@ async def _steps_report(
     context: Context,
     grant: Grant,
     parameters: StepsParameters,
-    figures: Durations | StatusCounts,
+    figures: Durations | StatusCounts | Punctuality,
 ) -> Response:
     as_csv = wants_csv(request)
     buckets = parameters.buckets()

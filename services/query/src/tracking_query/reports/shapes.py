@@ -103,6 +103,28 @@ class DurationReport(Range):
     rows: list[DurationRow]
 
 
+@with_config(DESCRIBED)
+class PunctualityRow(RangeRow):
+    """The number of deliveries on time and late, and how late, in seconds."""
+
+    on_time: Count
+    late: Count
+    without_due_time: Count
+    p50: float | None
+    """Of the late ones; `null`: there were none."""
+    p90: float | None
+    p99: float | None
+
+
+class PunctualityReport(Range):
+    """Deliveries on time and late."""
+
+    clock: Clock
+    as_of: NotRequired[TimeText]
+    corrections: Corrections
+    rows: list[PunctualityRow]
+
+
 class StatusReport(Range):
     """The number of orders that came into each status, and left it."""
 
@@ -159,6 +181,17 @@ DURATIONS: Example = _RANGE | {
     "as_of": _AS_OF,
     "corrections": 2,
     "rows": [_BUCKET | _LEG | {"count": 412, "negative": 0} | _PERCENTILES],
+}
+
+PUNCTUALITY: Example = _RANGE | {
+    "clock": "recorded",
+    "as_of": _AS_OF,
+    "corrections": 0,
+    "rows": [
+        _BUCKET
+        | {"on_time": 371, "late": 38, "without_due_time": 3}
+        | {"p50": 9420.0, "p90": 86400.5, "p99": 190800.0}
+    ],
 }
 
 STATUS_COUNTS: Example = _RANGE | {
