@@ -199,6 +199,7 @@ ROUTES: tuple[Route, ...] = (
         "GET /v1/reports/durations",
         "GET /v1/reports/status-counts",
         "GET /v1/reports/open-orders",
+        "GET /v1/reports/open-counts",
         "GET /v1/reports/created-and-closed",
         "GET /v1/reports/refusals",
     ),
