@@ -46,7 +46,8 @@ WATCH = """
 """
 LIVE = "document.querySelector('#connection')?.dataset.state === 'live'"
 COUNTED = "/[0-9]/.test(document.querySelector('[data-testid=count-NAME] .chip-count')?.textContent)"
-FIRST_VIEW = "performance.getEntriesByName('first-useful-view')[0].startTime"
+FIRST_MARK = "first-useful-view"
+FIRST_VIEW = f"performance.getEntriesByName('{FIRST_MARK}')[0].startTime"
 LONGEST = "Math.max(0, ...window.longTasks)"
 
 
@@ -242,9 +243,12 @@ async def today(scene: Scene, page: Page, _session: CDPSession, _: float) -> Res
 
 
 async def shown(scene: Scene, page: Page, _session: CDPSession, _: float) -> Result:
-    """Seconds of the page until it shows the first orders, and until all orders are counted."""
-    seconds = await scene.open(page, "open")
-    orders = int(await page.get_by_test_id("board").get_attribute("aria-rowcount") or 1) - 1
+    """Seconds of the page until it shows the first orders, and until it is live and counts all of them."""
+    await scene.open(page, "open")
+    await _until(page, f"performance.getEntriesByName('{FIRST_MARK}').length")
+    seconds = float(await page.evaluate("performance.now()")) / 1000
+    counted = await page.get_by_test_id("count-open").locator(".chip-count").text_content() or ""
+    orders = int(counted.replace(",", ""))
     row, longest = await page.evaluate(FIRST_VIEW) / 1000, float(await page.evaluate(LONGEST))
     return {"orders": orders, "seconds": seconds, "row_s": row, "shown_s": seconds, "longest_ms": longest}
 

@@ -200,6 +200,7 @@ ROUTES: tuple[Route, ...] = (
         "GET /v1/reports/status-counts",
         "GET /v1/reports/punctuality",
         "GET /v1/reports/open-orders",
+        "GET /v1/reports/open-counts",
         "GET /v1/reports/created-and-closed",
         "GET /v1/reports/refusals",
     ),

@@ -24,7 +24,7 @@ from playwright.async_api import CDPSession, Page, Route, ViewportSize, expect
 
 from callers import eventually, token
 
-MAX_WIRE_BYTES = 160_000
+MAX_WIRE_BYTES = 150_000
 
 View = Callable[[Page, Desk], Awaitable[None]]
 

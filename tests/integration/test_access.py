@@ -527,11 +527,12 @@ class Reader:
         if answer.status == 200:
             entered = sum(row["entered"] for row in answer.json["rows"])
             self.compare("entered", entered, counted)
-        answer = await self.get("/v1/reports/open-orders?group_by=merchant")
         active = [order for order in self.orders if order["active"]]
-        self.compare_list("open", answer, frozenset(order["merchant_id"] for order in active))
-        if answer.status == 200:
-            self.compare("open orders", sum(row["count"] for row in answer.json["rows"]), len(active))
+        for report in ("open-orders", "open-counts"):
+            answer = await self.get(f"/v1/reports/{report}?group_by=merchant")
+            self.compare_list(report, answer, frozenset(order["merchant_id"] for order in active))
+            if answer.status == 200:
+                self.compare(report, sum(row["count"] for row in answer.json["rows"]), len(active))
         legs = [event for event in self.truth.events if event["version"] > 1 and self.owns(event["order_id"])]
         answer = await self.get("/v1/reports/durations?group_by=merchant")
         ended = [leg for leg in legs if not is_progress(leg)]

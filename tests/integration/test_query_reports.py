@@ -329,6 +329,27 @@ async def test_open_orders_are_those_of_all_orders(
     assert row_set(answer.json["rows"]) == row_set([dict(key) | {"count": counts[key]} for key in counts])
 
 
+@settings(max_examples=40)
+@given(
+    asked=requests().map(lambda asked: {name: asked[name] for name in asked if name.startswith(("m", "g"))}),
+    grant=GRANTS,
+)
+async def test_open_counts_are_those_of_all_orders(
+    query: QueryClient, asked: dict[str, Any], grant: Grant
+) -> None:
+    answer = await query.get("/v1/reports/open-counts", pairs_of(asked), token=token_of(grant))
+    assert answer.status == 200, answer.body
+    counts: Counter[tuple[str, str]] = Counter()
+    for order in WORLD.orders.values():
+        if not order["active"] or not reaches(grant, order["_id"], order["merchant_id"]):
+            continue
+        if order["merchant_id"] in asked.get("merchant_id", [order["merchant_id"]]):
+            counts[order["merchant_id"] if "group_by" in asked else "", order["status"]] += 1
+    rows = [(row.get("merchant_id", ""), row["status"], row["count"]) for row in answer.json["rows"]]
+    assert rows == sorted(rows, key=lambda row: (row[0], list(DEFAULT_WORKFLOW.transitions).index(row[1])))
+    assert {(merchant, status): count for merchant, status, count in rows} == counts
+
+
 def refused_world() -> list[dict[str, Any]]:
     random = Random(5)
     return [
@@ -637,7 +658,7 @@ async def test_an_order_that_is_read_twice_is_counted_once() -> None:
 async def test_the_documentation_has_an_example_of_each_report_in_both_forms(query: QueryClient) -> None:
     paths = (await query.get("/openapi.json")).json["paths"]
     described = {path: paths[path]["get"] for path in paths if path.startswith("/v1/reports/")}
-    assert len(described) == 5
+    assert len(described) == 6
     for path, operation in described.items():
         content = operation["responses"]["200"]["content"]
         answer = await query.get(path, token=token())

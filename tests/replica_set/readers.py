@@ -24,6 +24,7 @@ LISTS = (
     ("/v1/orders", {"limit": "50", "status": "in_transit"}, "application/json"),
     ("/v1/orders", {}, "application/x-ndjson"),
     ("/v1/reports/open-orders", {}, "application/json"),
+    ("/v1/reports/open-counts", {}, "application/json"),
     ("/v1/reports/status-counts", {}, "application/json"),
 )
 """Path, parameters and form of what is read in turn."""

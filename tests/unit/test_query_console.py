@@ -111,6 +111,15 @@ async def test_the_policy_allows_scripts_and_styles_of_the_folder_alone() -> Non
     assert directives["require-trusted-types-for"] == "'script'"
 
 
+@pytest.mark.parametrize("name", sorted(path.name for path in CONSOLE.iterdir() if path.suffix != ".json"))
+async def test_what_a_browser_can_open_by_itself_has_the_policy_and_no_file_is_without_one(name: str) -> None:
+    answer = await get(f"/console/{name}", settings())
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'")
+    assert (policy == content_policy(settings())) is name.endswith((".html", ".svg"))
+    assert answer.headers["cross-origin-resource-policy"] == "same-origin"
+
+
 @pytest.mark.parametrize("page", ["index.html", "track.html"])
 def test_no_page_holds_what_the_policy_forbids(page: str) -> None:
     text = (CONSOLE / page).read_text()

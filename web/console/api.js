@@ -44,13 +44,12 @@ export class Api {
   }
 
   /**
-   * Sends a GET to query and returns the answer.
+   * Sends a GET to query and returns the answer. `attempts`: how often, while the service is busy or away.
    * @throws {Refusal|Unreachable}
    */
-  async get(path, parameters = new URLSearchParams(), { signal } = {}) {
+  get(path, parameters = new URLSearchParams(), { signal, attempts = 1 } = {}) {
     const text = parameters.toString();
-    const response = await this.#fetch(`${this.#query}${path}${text && `?${text}`}`, { signal });
-    return response.json();
+    return this.#persist(attempts, `${this.#query}${path}${text && `?${text}`}`, { signal });
   }
 
   /**
@@ -58,15 +57,18 @@ export class Api {
    * @returns {Promise<Object>} The result; `outcome` is `accepted` if it is not decided yet.
    * @throws {Refusal|Unreachable}
    */
-  async send(path, body) {
+  send(path, body) {
     const headers = { "Content-Type": "application/json", "Idempotency-Key": newKey() };
-    const request = { method: "POST", headers, body: JSON.stringify(body) };
+    return this.#persist(SEND_ATTEMPTS, `${this.#ingest}${path}`, { method: "POST", headers, body: JSON.stringify(body) });
+  }
+
+  async #persist(attempts, address, request) {
     for (let attempt = 1; ; attempt += 1) {
       try {
-        return await (await this.#fetch(`${this.#ingest}${path}`, request)).json();
+        return await (await this.#fetch(address, request)).json();
       } catch (error) {
-        const wait = secondsToWait(error, attempt);
-        if (wait === null || attempt === SEND_ATTEMPTS) throw error;
+        const wait = attempt < attempts ? secondsToWait(error, attempt) : null;
+        if (wait === null) throw error;
         await new Promise((resolve) => setTimeout(resolve, wait * 1000));
       }
     }

@@ -52,6 +52,7 @@ class App {
   #session;
   #store;
   #api;
+  #open;
   #board;
   #panel;
   #overview;
@@ -66,31 +67,33 @@ class App {
     const query = new URL(configuration.query, location.href).href.replace(/\/$/, "");
     this.#session = new Session(configuration.token, configuration.claims);
     this.#api = new Api({ query, ingest: configuration.ingest }, this.#session, (problem) => this.#expired(problem));
-    this.#store = new Store(configuration.stream, () => this.#session.token, isSmallDevice());
+    this.#open = new OpenCounts(this.#api);
+    const count = () => this.#open.read();
+    this.#store = new Store(configuration.stream, () => this.#session.token, { isSmall: isSmallDevice(), count });
     this.#known = configuration.statuses ?? KNOWN_STATUSES;
     this.#limits = configuration.late_after_seconds ?? {};
     this.#build();
   }
 
   #build() {
-    const [api, store, session, now] = [this.#api, this.#store, this.#session, () => latency.now()];
+    const [api, store, open, session, now] = [this.#api, this.#store, this.#open, this.#session, () => latency.now()];
     const navigate = (change) => this.#navigate(change);
+    store.addEventListener("events", ({ detail }) => store.isPartial && open.add(detail));
     store.addEventListener("status", ({ detail }) => detail.state === "refused" && this.#expired(detail.problem, detail.reason));
     new Connection(store, session);
     new GapNotice(store);
     new SessionEnd({ session, now, renew: () => this.#askForToken(true, true) });
     const reports = new Reports(api);
     const today = new Today({ api, store });
-    const open = new OpenCounts({ reports, store });
     const openByStatus = () => openCountsOf(store, open);
     const views = new SavedViews(localStorage, () => session.claims);
     const mayAct = () => this.#mayAct;
-    this.#board = new Board({ api, store, today, open, statuses: this.#known, limits: this.#limits, views, now, mayAct, navigate });
+    const merchants = () => this.#merchants();
+    this.#board = new Board({ api, store, today, open, statuses: this.#known, limits: this.#limits, views, now, mayAct, merchants, navigate });
     const pulse = new Pulse(store, openByStatus);
     this.#overview = new Overview({ api, reports, today, openByStatus, store, now, navigate, pulse, latency });
     const close = () => this.#navigate({ order: null });
     this.#panel = new OrderPanel({ api, store, session, now, close, statuses: () => this.#statuses() });
-    const merchants = () => this.#merchants();
     this.#create = new CreateDialog({ api, merchants, created: (order) => this.#navigate({ order }) });
     // After the board, because it measures the drawing of the board.
     store.addEventListener("events", ({ detail }) => store.status.state === "live" && latency.measure(detail));
@@ -192,7 +195,7 @@ class App {
   }
 
   #merchants() {
-    const known = new Set(this.#session.merchants);
+    const known = new Set([...this.#session.merchants, ...this.#open.merchants]);
     for (const { merchant_id } of this.#store.open.values()) known.add(merchant_id);
     return [...known].sort();
   }
@@ -291,8 +294,8 @@ class App {
 
 /** Open orders by status; null while unknown. */
 function openCountsOf(store, open) {
-  if (store.isSmall) return open.of([]).counts;
-  return store.isComplete ? countByStatus(store.open) : null;
+  if (!store.isComplete) return null;
+  return store.isPartial ? open.of([]).counts : countByStatus(store.open);
 }
 
 connectThemeSwitch(byId("theme"));

@@ -28,6 +28,12 @@ import { ViewsMenu } from "./views_menu.js";
 /** The interval of arranging the rows. Statuses change at once. */
 const ARRANGE_MS = 250;
 
+/** A list that could not be read is requested again after this time. */
+const LIST_AGAIN_MS = 5000;
+
+/** More orders are requested when fewer rows than this are left below. */
+const LEAST_LEFT = 50;
+
 /** The time for which an order that left the filter stays on the board with its last status. */
 const LEAVING_MS = 4000;
 
@@ -64,21 +70,23 @@ export class Board {
   #api;
   #limits;
   #mayAct;
+  #merchants;
   #bulk;
   #views;
   #selection = new Selection();
 
   /**
    * @param {{store: Object, api: Object, today: Object, open: Object, statuses: Object, limits: Object<string, number>,
-   *   views: Object, now: () => number, mayAct: () => boolean,
+   *   views: Object, now: () => number, mayAct: () => boolean, merchants: () => string[],
    *   navigate: (change: {filter?: Object, order?: string}) => void}} context  `open`: the `OpenCounts`; `now`: the
    *   server's time, in ms; `limits`: seconds after which an order in a status is late; `views`: the `SavedViews`.
    */
-  constructor({ store, api, today, open, statuses, limits, views, now, mayAct, navigate }) {
+  constructor({ store, api, today, open, statuses, limits, views, now, mayAct, merchants, navigate }) {
     this.#store = store;
     this.#api = api;
     this.#limits = limits;
     this.#mayAct = mayAct;
+    this.#merchants = merchants;
     this.#views = new ViewsMenu({ views, current: () => this.#filter });
     this.#bulk = new BulkUpdate({
       ...{ api, selection: this.#selection, order: (id) => this.#order(id) },
@@ -96,10 +104,10 @@ export class Board {
     });
     this.#counts = new StatusCounts({ store, today, open, statuses, navigate });
     today.addEventListener("change", () => this.#counts.drawToday());
-    open.addEventListener("change", () => this.#arrangeSoon());
     this.element = this.#build();
     store.addEventListener("events", ({ detail }) => this.#changed(detail));
     store.addEventListener("reset", () => this.#reset());
+    store.addEventListener("outdated", () => this.#listAgain());
     store.addEventListener("status", () => this.#drawEmpty());
     setInterval(() => this.#tick(), 1000);
   }
@@ -116,7 +124,7 @@ export class Board {
     this.#drawFilter();
     for (const name of COLUMNS) this.#parts.viewport.classList.toggle(`without-${name}`, filter.columns !== null && !filter.columns.includes(name));
     this.#listed.forget(filter);
-    if (this.#isPaged(filter) || !this.#loaded) this.#listed.askSoon(narrower ? SEARCH_MS : 0);
+    this.#list(narrower ? SEARCH_MS : 0);
     this.#counts.filter = filter;
     this.#heads.sort = filter.sort;
     this.#sortAll({ toTop: true });
@@ -187,13 +195,24 @@ export class Board {
     this.#loaded = true;
     this.#leaving.clear();
     if (this.#filter) {
-      if (this.#store.isSmall) this.#listed.outdate();
-      else this.#listed.forget(this.#filter);
-      if (this.#isPaged(this.#filter)) this.#listed.askSoon(0);
+      if (!this.#store.isPartial || !this.#listed.size) this.#listed.forget(this.#filter);
+      this.#listAgain();
     }
     this.#sortAll();
     this.#rows.each((_, id) => this.#rows.refresh(id));
-    markFirstView();
+    if (!this.#store.isPartial) markFirstView();
+  }
+
+  #listAgain() {
+    if (!this.#filter) return;
+    this.#listed.outdate();
+    this.#list(0);
+  }
+
+  /** Requests the orders that the page does not have, or the first ones if it has none yet. */
+  #list(milliseconds) {
+    if (this.#store.isCounting) return;
+    if (this.#isPaged(this.#filter) || !this.#loaded) this.#listed.askSoon(milliseconds);
   }
 
   #order(id) {
@@ -208,13 +227,19 @@ export class Board {
 
   /** True if the page does not have all orders that may match, so that they are listed in pages. */
   #isPaged(filter) {
-    return this.#store.isSmall || includesClosed(filter);
+    return this.#store.isPartial || includesClosed(filter);
   }
 
   /** True if it is not after the last listed order: after that, other orders may be missing. */
   #isKnown(order) {
     const { lastListed } = this.#listed;
+    if (this.#isUnlisted) return false;
     return !lastListed || this.#compare(order, lastListed) <= 0;
+  }
+
+  /** True if nothing is known of the list yet but what has changed. */
+  get #isUnlisted() {
+    return this.#store.isPartial && this.#listed.isUnknown;
   }
 
   #count(id) {
@@ -270,6 +295,7 @@ export class Board {
       for (const id of sorted.ids()) if (!this.#shown.has(id)) this.#unplaced.add(id);
     }
     this.#arrange();
+    if (this.#loaded && this.#listed.isAnswered) this.#more();
   }
 
   #arrangeSoon() {
@@ -335,21 +361,28 @@ export class Board {
     this.#drawPill(waiting);
   }
 
+  /** `fault`: why the list could not be read; empty: it was. */
   #answered(fault) {
-    setText(this.#parts.fault, fault);
+    const missing = this.#store.isPartial ? "Orders could not be loaded" : this.#filter.q ? "Only open orders were searched" : "Older orders could not be loaded";
+    setText(this.#parts.fault, fault ? `${missing}: ${fault}` : this.#listed.left);
     this.#parts.viewport.removeAttribute("aria-busy");
+    if (fault && this.#store.isPartial) this.#listed.askSoon(LIST_AGAIN_MS);
     this.#sortAll();
     if (this.#rows.size) markFirstView();
   }
 
   #scrolled() {
     if (this.#parts.viewport.scrollTop <= 2) this.#arrangeSoon();
-    if (this.#rows.left <= 50) this.#listed.more();
+    this.#more();
+  }
+
+  #more() {
+    if (this.#rows.left <= LEAST_LEFT) this.#listed.more();
   }
 
   /** Draws the counts: those of this page if it has all orders, else those of the service. */
   #drawCounts() {
-    this.#counts.draw(this.#store.isSmall ? null : this.#totals);
+    this.#counts.draw(this.#store.isPartial ? null : this.#totals);
   }
 
   // --- drawing -------------------------------------------------------------------------------------------------
@@ -389,7 +422,7 @@ export class Board {
     if (!isEmpty) return;
     const waits = !this.#loaded || this.#listed.isAsking || this.#sorting !== null;
     empty.dataset.waiting = String(waits);
-    setText(empty.querySelector("strong"), waits ? "Getting the orders" : "No orders here");
+    setText(empty.querySelector("strong"), waits || this.#isUnlisted ? "Getting the orders" : "No orders here");
     setText(empty.querySelector("span"), waits ? "" : this.#whyEmpty());
   }
 
@@ -406,6 +439,7 @@ export class Board {
 
   #whyEmpty() {
     const { q } = this.#filter ?? {};
+    if (this.#isUnlisted) return "";
     if (!q) return "When one matches, it appears by itself.";
     const places = "order ids, references, names, merchants and reporters";
     if (!this.#listed.isAnswered) return `Searched ${places} of the open orders alone: nothing begins with “${q}”.`;
@@ -457,7 +491,7 @@ export class Board {
 
   #assemble(viewport) {
     const form = new FilterForm({
-      merchants: () => this.#merchants(),
+      merchants: () => [...new Set([...this.#filter.merchant_id, ...this.#merchants()])].sort(),
       suggesting: (valueOf, attributes) =>
         new SuggestingInput({ api: this.#api, orders: () => this.#store.open.values(), valueOf }, attributes).element,
       apply: (filter) => this.#navigate({ filter }),
@@ -496,12 +530,6 @@ export class Board {
       h("div", { class: "list" }, pill, viewport, empty),
       this.#bulk.bar,
     );
-  }
-
-  #merchants() {
-    const found = new Set(this.#filter.merchant_id);
-    for (const order of this.#store.open.values()) found.add(order.merchant_id);
-    return [...found].sort();
   }
 
   #fit(viewport) {

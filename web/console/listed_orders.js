@@ -9,6 +9,9 @@ import { number } from "./format.js";
 
 const PAGE = 200;
 
+/** The largest page of the API, for what is listed again. */
+const MAX_PAGE = 500;
+
 /** The limit of all pages together: closed orders have no end. */
 export const MAX_ORDERS = 5000;
 
@@ -57,6 +60,11 @@ export class ListedOrders {
     return this.#complete ? null : this.#lastListed;
   }
 
+  /** True if orders are listed by pages and none was received yet. */
+  get isUnknown() {
+    return !this.#complete && this.#lastListed === null;
+  }
+
   /** True if the last request succeeded and none is running. */
   get isAnswered() {
     return this.#request === null && this.#fault === "";
@@ -74,6 +82,10 @@ export class ListedOrders {
     const most = complete ? [] : ["More orders match than are looked through: only the newest 2,000 are here. Type more to see others."];
     if (behind > MAX_BEHIND) most.push(`The search is catching up: ${number(behind)} changes are not searched yet.`);
     return most.join(" ");
+  }
+
+  get size() {
+    return this.#orders.size;
   }
 
   get(id) {
@@ -100,7 +112,7 @@ export class ListedOrders {
     this.#complete = !this.#isPaged(filter);
   }
 
-  /** Starts again with the same filter. The orders are kept until the answer arrives. */
+  /** Starts again with the same filter. The orders are kept until as many are listed again. */
   outdate() {
     this.#request?.abort();
     this.#request = null;
@@ -130,22 +142,29 @@ export class ListedOrders {
   }
 
   async #page(signal) {
-    const parameters = apiParameters(this.#filter);
-    parameters.set("limit", String(this.#isFirst() ? FIRST_PAGE : PAGE));
-    if (this.#next) parameters.set("cursor", this.#next);
     await this.#ask(signal, async () => {
-      const { items, next_cursor, search } = await this.#api.get("/v1/orders", parameters, { signal });
-      if (this.#outdated) {
-        this.#orders.clear();
-        this.#lastListed = null;
-      }
+      const again = this.#outdated ? this.#orders.size : 0;
+      const found = [];
+      let answer;
+      do {
+        answer = await this.#get(signal, answer?.next_cursor ?? this.#next, again - found.length);
+        found.push(...answer.items);
+      } while (found.length < again && answer.next_cursor !== null);
+      if (this.#outdated) this.#orders.clear();
       this.#outdated = false;
-      for (const order of items) this.#orders.set(order.order_id, order);
-      this.#search = search ?? null;
-      this.#next = next_cursor;
-      this.#complete = next_cursor === null;
-      this.#lastListed = items.at(-1) ?? this.#lastListed;
+      for (const order of found) this.#orders.set(order.order_id, order);
+      this.#search = answer.search ?? null;
+      this.#next = answer.next_cursor;
+      this.#complete = this.#next === null;
+      this.#lastListed = found.at(-1) ?? this.#lastListed;
     });
+  }
+
+  #get(signal, cursor, number) {
+    const parameters = apiParameters(this.#filter);
+    parameters.set("limit", String(this.#isFirst() ? FIRST_PAGE : Math.max(PAGE, Math.min(MAX_PAGE, number))));
+    if (cursor) parameters.set("cursor", cursor);
+    return this.#api.get("/v1/orders", parameters, { signal });
   }
 
   async #ask(signal, act) {
@@ -154,11 +173,11 @@ export class ListedOrders {
     try {
       await act();
     } catch (error) {
-      fault = this.#filter.q ? `Only open orders were searched: ${error.message}` : `Older orders could not be loaded: ${error.message}`;
+      fault = error.message;
     }
     if (signal.aborted) return;
     this.#request = null;
     this.#fault = fault;
-    this.#answered(fault || this.left);
+    this.#answered(fault);
   }
 }

@@ -1,77 +1,90 @@
 /**
- * The open orders by status, if the page does not have them all: requested from the service, updated by the
- * stream, and requested again from time to time. The report is read in pages while orders change, so it may miss
- * changes of those moments, until the next request.
+ * The open orders by merchant and status as the service counts them, updated by the stream. The answer has the cursor
+ * at which it was counted; the stream goes on after it, so each change is counted once.
  *
  * @module open_counts
  */
 
-const REFRESH_MS = 5 * 60_000;
+import { Refusal } from "./api.js";
 
-/** Cached counts: of all merchants, and of the newest merchant filters. */
-const MAX_KEPT = 4;
+const PATH = "/v1/reports/open-counts";
+const ATTEMPTS = 3;
+const PATIENCE_MS = 10_000;
 
-/** Dispatches `change` after each answer. */
-export class OpenCounts extends EventTarget {
-  #reports;
-  #store;
-  #kept = new Map(); // merchants → their counts
+export class OpenCounts {
+  #api;
+  #counts = null; // merchant → status → number; null: unknown
+  #byMerchant = true; // false: there are too many merchants, and all are counted under one name
+  #why = "Being counted";
 
-  constructor({ reports, store }) {
-    super();
-    this.#reports = reports;
-    this.#store = store;
-    store.addEventListener("events", ({ detail }) => this.#count(detail));
-    store.addEventListener("reset", () => this.#kept.clear());
+  constructor(api) {
+    this.#api = api;
   }
 
   /**
-   * The open orders of these merchants; none: of all. Requests them if that is due.
+   * Requests the numbers anew.
+   * @returns {Promise<{total: number, cursor: string}|null>} Null: they stay unknown.
+   */
+  async read() {
+    this.#counts = null;
+    this.#byMerchant = true;
+    try {
+      return this.#take(await this.#ask([["group_by", "merchant"]]));
+    } catch (error) {
+      this.#why = `Not known: ${error.message}`;
+      return null;
+    }
+  }
+
+  async #ask(parameters) {
+    try {
+      return await this.#api.get(PATH, new URLSearchParams(parameters), { signal: AbortSignal.timeout(PATIENCE_MS), attempts: ATTEMPTS });
+    } catch (error) {
+      const isTooLong = this.#byMerchant && error instanceof Refusal && error.slug === "validation-failed";
+      if (!isTooLong) throw error;
+      this.#byMerchant = false;
+      return this.#ask([]);
+    }
+  }
+
+  #take({ cursor, rows }) {
+    this.#counts = new Map();
+    for (const { merchant_id, status, count } of rows) this.#of(merchant_id).set(status, count);
+    return { cursor, total: rows.reduce((sum, { count }) => sum + count, 0) };
+  }
+
+  /** The merchants that have, or had, open orders. */
+  get merchants() {
+    return this.#byMerchant ? [...(this.#counts?.keys() ?? [])] : [];
+  }
+
+  /** Counts the changes of these events. */
+  add(events) {
+    if (this.#counts === null) return;
+    for (const { data } of events) {
+      const counts = this.#of(data.merchant_id);
+      if (counts.get(data.previous_status) > 0) counts.set(data.previous_status, counts.get(data.previous_status) - 1);
+      if (data.active) counts.set(data.status, (counts.get(data.status) ?? 0) + 1);
+    }
+  }
+
+  #of(merchant) {
+    const key = this.#byMerchant ? merchant : "";
+    if (!this.#counts.has(key)) this.#counts.set(key, new Map());
+    return this.#counts.get(key);
+  }
+
+  /**
+   * The open orders of these merchants by status; none: of all.
    * @returns {{counts: Map<string, number>|null, why: string}} `why`: the reason if they are unknown, for people.
    */
   of(merchants) {
-    const key = [...merchants].sort().join("\n");
-    let kept = this.#kept.get(key);
-    if (!kept) {
-      kept = { merchants, counts: null, why: "Being counted", askedAt: -Infinity, since: "", pending: null };
-      this.#kept.set(key, kept);
-      if (this.#kept.size > MAX_KEPT) this.#kept.delete(this.#kept.keys().next().value);
+    if (this.#counts === null) return { counts: null, why: this.#why };
+    if (merchants.length && !this.#byMerchant) return { counts: null, why: "Not counted by merchant: there are too many" };
+    const counts = new Map();
+    for (const key of merchants.length ? merchants : this.#counts.keys()) {
+      for (const [status, count] of this.#counts.get(key) ?? []) counts.set(status, (counts.get(status) ?? 0) + count);
     }
-    const due = performance.now() - kept.askedAt > REFRESH_MS;
-    if (due && !kept.pending && this.#store.isComplete) this.#ask(kept);
-    return kept;
+    return { counts, why: "" };
   }
-
-  async #ask(kept) {
-    kept.askedAt = performance.now();
-    kept.pending = [];
-    const parameters = new URLSearchParams(kept.merchants.map((merchant) => ["merchant_id", merchant]));
-    try {
-      const { as_of, rows } = await this.#reports.get("open-orders", parameters);
-      kept.counts = new Map();
-      for (const { status, count } of rows) kept.counts.set(status, (kept.counts.get(status) ?? 0) + count);
-      kept.since = as_of ?? "";
-      for (const data of kept.pending) add(kept, data);
-    } catch (error) {
-      if (kept.counts === null) kept.why = `Not known: ${error.message}`;
-    }
-    kept.pending = null;
-    this.dispatchEvent(new CustomEvent("change"));
-  }
-
-  #count(events) {
-    for (const kept of this.#kept.values()) {
-      for (const { data } of events) {
-        if (kept.merchants.length && !kept.merchants.includes(data.merchant_id)) continue;
-        kept.pending?.push(data);
-        add(kept, data);
-      }
-    }
-  }
-}
-
-function add({ counts, since }, { previous_status, status, active, recorded_at }) {
-  if (counts === null || recorded_at < since) return;
-  if (counts.get(previous_status) > 0) counts.set(previous_status, counts.get(previous_status) - 1);
-  if (active) counts.set(status, (counts.get(status) ?? 0) + 1);
 }

@@ -80,7 +80,7 @@ export class Overview {
 
   async #askReports() {
     this.#reportsAt = performance.now();
-    if (this.#use.store.isSmall) this.#askOldest();
+    if (this.#use.store.isPartial) this.#askOldest();
     const day = new Date(Date.now() - 24 * 3600_000).toISOString();
     await this.#part("refusals", new URLSearchParams([["from", day]]), ({ rows }) => this.#drawRefusals(rows));
     await this.#part("durations", new URLSearchParams([["from", day]]), ({ rows }) => this.#drawLegs(rows));
@@ -174,7 +174,9 @@ export class Overview {
   }
 
   #drawOldest() {
-    const oldest = this.#oldest ?? firstOf(this.#use.store.open.values(), comparison("created_at"), OLDEST);
+    const { store } = this.#use;
+    const known = this.#oldest?.map((order) => store.get(order.order_id) ?? order).filter(({ active }) => active);
+    const oldest = known ?? (store.isPartial ? [] : firstOf(store.open.values(), comparison("created_at"), OLDEST));
     const list = this.#parts.oldest;
     while (list.children.length < oldest.length) list.append(oldestRow((order) => this.#use.navigate({ order })));
     while (list.children.length > oldest.length) list.lastChild.remove();

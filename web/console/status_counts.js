@@ -85,8 +85,8 @@ export class StatusCounts {
   /** The service counts by merchant only, as for closed orders. */
   #countedByService() {
     const { q, customer_ref, source_id, times, merchant_id } = this.#filter;
-    if (q || customer_ref || source_id) return { counts: null, why: "Not counted within a search on this device" };
-    if (Object.keys(times).length) return { counts: null, why: "Not counted within a range of time on this device" };
+    if (q || customer_ref || source_id) return { counts: null, why: "Not counted within a search" };
+    if (Object.keys(times).length) return { counts: null, why: "Not counted within a range of time" };
     return this.#open.of(merchant_id);
   }
 

@@ -1,15 +1,19 @@
 /**
- * The orders of this page: the open ones, kept current by the stream, and those that closed since it was opened.
+ * The orders of this page: the open ones, kept current by the stream, and those that closed since it was opened. Of a
+ * large board, or on a small device, it holds only what changes; the rest is listed when needed.
  *
  * @module store
  */
 
 import { LiveOrders, orderAfter } from "./tracking-live.js";
 
-/** Changed orders that a small device keeps in addition to listed ones. */
-const MAX_CHANGED = 2000;
+/** With more open orders than this when the page is opened, they are listed in pages. */
+const MAX_HELD = 20_000;
 
-/** Orders that closed while the page was open; the oldest are dropped. */
+/** After so many changes, what is listed must be listed again, and older changes are dropped. */
+const MAX_CHANGES = 4000;
+
+/** Orders that closed while the page was open; the oldest are dropped, never one of the last `MAX_CHANGES`. */
 const MAX_CLOSED = 5000;
 
 /**
@@ -17,6 +21,7 @@ const MAX_CLOSED = 5000;
  * |---|---|
  * | `events` | the CloudEvents of one message, after the orders were updated |
  * | `reset` | all orders were replaced |
+ * | `outdated` | what was listed before must be listed again soon |
  * | `status` | the `Status` of the stream |
  * | `gap` | `{order_id, after, version}`: the server left out changes of this order, which is a fault of it |
  */
@@ -27,63 +32,84 @@ export class Store extends EventTarget {
   caughtUp = 0;
   /** The last time when the page was current; null: never. */
   currentAt = null;
-  /** True if the orders are complete; before, they cannot be counted. */
+  /** True if the orders are complete, or every change to what is listed and counted follows; before, they cannot be counted. */
   isComplete = false;
   /** True if it keeps only open orders that have changed; the others must be listed when needed. */
-  isSmall;
+  isPartial;
+  /** True while the open orders are being counted: what is listed now would be from before the stream. */
+  isCounting = false;
 
   #stream;
   #token;
-  #live;
-  #changed = new Map(); // of a small device: open orders that changed, the oldest change first
-  #isListable = false; // of a small device: lists from now on are complete
+  #count;
+  #isSmall;
+  #live = null; // null before the open orders were counted
+  #start = 0; // increases with each start, so that an earlier one is given up
+  #changed = new Map(); // if partial: open orders that changed
+  #recent = new Set(); // ids that changed since `outdated`
+  #changes = 0; // since `outdated`
 
   /**
    * @param {string} stream  The address of the notifier's stream.
    * @param {() => string|null} token
-   * @param {boolean} isSmall  True if the device is too small for all open orders.
+   * @param {{isSmall: boolean, count: () => Promise<{total: number, cursor: string}|null>}} use  `isSmall`: the device
+   *   is too small for all open orders; `count`: their number and where the stream goes on; null: unknown.
    */
-  constructor(stream, token, isSmall = false) {
+  constructor(stream, token, { isSmall, count }) {
     super();
-    this.isSmall = isSmall;
     this.#stream = stream;
     this.#token = () => {
       const text = token();
       if (text === null) throw new Error("signed out");
       return text;
     };
-    this.#connect();
-  }
-
-  #connect() {
-    const live = new LiveOrders(this.#stream, this.#token, { filter: { active: true }, snapshot: !this.isSmall });
-    this.#live = live;
-    live.addEventListener("events", ({ detail }) => this.#onEvents(detail));
-    live.addEventListener("snapshot", () => {
-      this.isComplete = true;
-      this.#dispatch("reset");
-    });
-    live.addEventListener("status", ({ detail }) => live === this.#live && this.#onStatus(detail));
-    live.addEventListener("gap", ({ detail }) => live === this.#live && this.#dispatch("gap", detail));
+    this.#count = count;
+    this.isPartial = this.#isSmall = isSmall;
   }
 
   /** Starts with a new connection, and all orders are loaded again. */
-  #restart() {
+  async #begin() {
+    const start = (this.#start += 1);
     const before = this.#live;
-    this.#changed.clear();
-    this.#isListable = false;
-    this.#connect();
-    before.stop();
-    this.#live.start();
+    this.#live = null;
+    before?.stop();
+    this.isComplete = false;
+    this.isCounting = true;
+    this.#dispatch("status", this.status);
+    const counted = await this.#count();
+    if (start !== this.#start) return;
+    this.isCounting = false;
+    this.isPartial = this.#isSmall || counted?.total > MAX_HELD;
+    for (const each of [this.#changed, this.#recent]) each.clear();
+    this.#changes = 0;
+    this.#connect(this.isPartial ? { after: counted?.cursor, snapshot: false } : {});
+    // The stream brings what happens after the count, so that what is listed from now on becomes current with it.
+    if (this.isPartial && counted) this.#complete();
+    else this.#dispatch("outdated");
+  }
+
+  #complete() {
+    this.isComplete = true;
+    this.#dispatch("reset");
+  }
+
+  #connect(from) {
+    const live = new LiveOrders(this.#stream, this.#token, { filter: { active: true }, ...from });
+    this.#live = live;
+    live.addEventListener("events", ({ detail }) => this.#onEvents(detail));
+    live.addEventListener("snapshot", () => this.#complete());
+    live.addEventListener("status", ({ detail }) => live === this.#live && this.#onStatus(detail));
+    live.addEventListener("gap", ({ detail }) => live === this.#live && this.#dispatch("gap", detail));
+    live.start();
   }
 
   get status() {
-    return this.#live.status;
+    return this.#live?.status ?? { state: this.isCounting ? "connecting" : "stopped", reason: "" };
   }
 
-  /** @returns {Map<string, Object>} The open orders; on a small device those that changed. */
+  /** @returns {Map<string, Object>} The open orders; if partial, those that changed. */
   get open() {
-    return this.isSmall ? this.#changed : this.#live.orders;
+    return this.isPartial || !this.#live ? this.#changed : this.#live.orders;
   }
 
   /** The newest known state of the order, or undefined. */
@@ -91,22 +117,25 @@ export class Store extends EventTarget {
     return this.open.get(id) ?? this.closed.get(id);
   }
 
+  /** Starts, or goes on where it was stopped. */
   start() {
-    this.#live.start();
+    if (this.#live) this.#live.start();
+    else this.#begin();
   }
 
   stop() {
-    this.#live.stop();
+    this.#start += 1;
+    this.isCounting = false;
+    this.#live?.stop();
   }
 
   reconnect() {
-    this.#live.reconnect();
+    this.#live?.reconnect();
   }
 
   /** Replaces all orders by a new snapshot. */
   loadAgain() {
-    this.isComplete = this.isSmall && this.isComplete;
-    this.#restart();
+    this.#begin();
   }
 
   #onEvents(events) {
@@ -114,7 +143,7 @@ export class Store extends EventTarget {
       const { order_id, active } = event.data;
       if (active) this.closed.delete(order_id);
       else this.#addClosed(orderAfter(event));
-      if (this.isSmall) this.#keep(event);
+      if (this.isPartial) this.#keep(event);
     }
     if (this.status.state === "live") this.currentAt = Date.now();
     else {
@@ -122,18 +151,28 @@ export class Store extends EventTarget {
       this.#dispatch("status", this.status);
     }
     this.#dispatch("events", events);
+    if (this.#changes >= MAX_CHANGES) this.#forget();
   }
 
-  /** Limits the memory: the client alone would keep every changed order. Dropped orders must be listed again. */
+  /** Keeps a changed order. The client alone would keep every one. */
   #keep(event) {
     const { order_id, active } = event.data;
     this.#live.orders.delete(order_id);
-    this.#changed.delete(order_id);
-    if (active) this.#changed.set(order_id, orderAfter(event));
-    if (this.#changed.size > MAX_CHANGED) {
-      this.#changed.clear();
-      queueMicrotask(() => this.#dispatch("reset"));
+    this.#changes += 1;
+    if (!active) {
+      this.#changed.delete(order_id);
+      return;
     }
+    this.#changed.set(order_id, orderAfter(event));
+    this.#recent.add(order_id);
+  }
+
+  /** Drops what was listed again since it changed, and has the rest listed. */
+  #forget() {
+    for (const id of this.#changed.keys()) if (!this.#recent.has(id)) this.#changed.delete(id);
+    this.#recent.clear();
+    this.#changes = 0;
+    this.#dispatch("outdated");
   }
 
   #addClosed(order) {
@@ -145,12 +184,10 @@ export class Store extends EventTarget {
   #onStatus(status) {
     if (status.state === "connecting") this.caughtUp = 0;
     if (status.state === "live") this.currentAt = Date.now();
-    const isLost = this.isSmall && status.state === "catching-up" && status.reason;
-    if (isLost) queueMicrotask(() => this.#restart());
+    const isLost = this.isPartial && status.state === "catching-up" && status.reason;
+    if (isLost) queueMicrotask(() => this.#begin());
     this.#dispatch("status", status);
-    if (!this.isSmall || status.state !== "live" || this.#isListable) return;
-    this.isComplete = this.#isListable = true;
-    this.#dispatch("reset");
+    if (this.isPartial && status.state === "live" && !this.isComplete) this.#complete();
   }
 
   #dispatch(name, detail = null) {

@@ -29,6 +29,8 @@ MEDIA_TYPES = {
 }
 """Kinds of files of a console; others in its folder are not served."""
 
+_PARTS = (MEDIA_TYPES[".js"], MEDIA_TYPES[".css"])
+
 FIRST_PAGE = "index.html"
 
 MAX_FILE_BYTES = 1024 * 1024
@@ -43,6 +45,13 @@ class ConsoleFile:
     media_type: str
     tag: str
 
+    @property
+    def is_document(self) -> bool:
+        """True if a browser can open it by itself. On a script or a style the policies of documents have no
+        effect, and on fifty files they weigh a tenth of the console.
+        """
+        return self.media_type not in _PARTS
+
 
 def add_console(app: FastAPI, settings: QuerySettings, folder: Path, workflow: Workflow) -> None:
     """Adds `/console/`, its files, and its `config.json`. Not part of the API, so not in its description.
@@ -52,13 +61,18 @@ def add_console(app: FastAPI, settings: QuerySettings, folder: Path, workflow: W
     """
     files = load_files(folder)
     headers = {
-        "Content-Security-Policy": content_policy(settings),
-        "Cross-Origin-Opener-Policy": "same-origin",
         "Cross-Origin-Resource-Policy": "same-origin",
-        "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=()",
         "Vary": "Accept-Encoding",
         "Cache-Control": "no-cache",
     }
+    of_documents = {
+        "Content-Security-Policy": content_policy(settings),
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Permissions-Policy": "camera=(), geolocation=(), microphone=(), payment=()",
+    }
+
+    def answer(request: Request, file: ConsoleFile) -> Response:
+        return _answer(request, file, headers | (of_documents if file.is_document else {}))
 
     @app.get("/console", include_in_schema=False)
     async def to_folder(request: Request) -> Response:
@@ -77,11 +91,11 @@ def add_console(app: FastAPI, settings: QuerySettings, folder: Path, workflow: W
         found = files.get(name)
         if found is None:
             raise ProblemError("not-found", "There is no such file.")
-        return _answer(request, found, headers)
+        return answer(request, found)
 
     @app.get("/console/", include_in_schema=False)
     async def first_page(request: Request) -> Response:
-        return _answer(request, files[FIRST_PAGE], headers)
+        return answer(request, files[FIRST_PAGE])
 
 
 def load_files(folder: Path) -> dict[str, ConsoleFile]:

@@ -16,6 +16,7 @@ from tracking_query.reports import shapes
 from tracking_query.reports.answers import (
     DurationsParameters,
     Frame,
+    GroupParameters,
     OpenParameters,
     PunctualityParameters,
     RangeParameters,
@@ -35,6 +36,7 @@ from tracking_query.reports.figures import (
     count_corrections,
     count_steps,
 )
+from tracking_query.reports.open_counts import OPEN_COUNTS_COLUMNS, read_open_counts
 from tracking_query.reports.reading import (
     REPORT_SECONDS,
     TOTALS_COLUMNS,
@@ -55,6 +57,7 @@ from tracking_shared.http.access import may_see
 from tracking_shared.http.http_limits import within
 from tracking_shared.http.routes import Answer, Content, Endpoint
 from tracking_shared.storage.database import UPDATES_TTL_SECONDS
+from tracking_shared.storage.reads import bounded_read
 
 
 def _described_report(shape: Any, example: dict[str, Any]) -> Callable[[Endpoint], Endpoint]:
@@ -152,6 +155,24 @@ def add_routes(app: FastAPI, context: Context) -> None:
     ) -> Response:
         with within(limit, principal), within_bounds():
             return await _open_orders(request, context, principal.grant, parameters)
+
+    @app.get(
+        "/v1/reports/open-counts",
+        tags=["reports"],
+        summary="How many orders are open, by status, at a position of the log",
+        description=(
+            "The numbers and `cursor` are of one moment: a stream or `GET /v1/events` that goes on after the"
+            " cursor brings exactly the changes that are not counted. Takes no place among the reports that"
+            " compute."
+        ),
+    )
+    @_described_report(shapes.OpenCountsReport, shapes.OPEN_COUNTS)
+    async def get_open_counts(
+        request: Request,
+        principal: Annotated[Principal, Depends(context.reader)],
+        parameters: Annotated[GroupParameters, Query()],
+    ) -> Response:
+        return await _open_counts(request, context, principal.grant, parameters)
 
     @app.get(
         "/v1/reports/created-and-closed",
@@ -268,6 +289,25 @@ async def _open_orders(
     async with reading_as_of(context.database) as as_of:
         await read_open_orders(context.database, query, Deadline(), take)
     return await to_thread(report_answer, frame, figures.columns, figures.rows(), as_csv=as_csv, as_of=as_of)
+
+
+async def _open_counts(
+    request: Request, context: Context, grant: Grant, parameters: GroupParameters
+) -> Response:
+    as_csv = wants_csv(request)
+    readable = readable_orders(grant, parameters.merchant_id or None)
+    by_merchant = parameters.group_by is not None
+    try:
+        found = await read_open_counts(
+            context.database, context.partitions, readable, by_merchant=by_merchant
+        )
+    except TooManyRows:
+        raise invalid_parameter("group_by", f"more than {MAX_ROWS:,} rows; ask without it") from None
+    with bounded_read():
+        await context.cursors.look_for(found.position.epoch)
+    frame = Frame({"cursor": context.cursors.encode(found.position)}, None, by_merchant)
+    rows = found.rows(context.workflow)
+    return await to_thread(report_answer, frame, OPEN_COUNTS_COLUMNS, rows, as_csv=as_csv, as_of=None)
 
 
 async def _refusals(

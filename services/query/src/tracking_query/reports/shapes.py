@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 from tracking_query.reports.counts import Since
 from tracking_query.reports.figures import Clock, Interval, Per
 from tracking_shared.contracts.access import SourceType
-from tracking_shared.contracts.messages import DESCRIBED, StatusText, TimeText
+from tracking_shared.contracts.messages import DESCRIBED, CursorText, StatusText, TimeText
 
 Count = Annotated[int, Field(ge=0)]
 Corrections = Annotated[
@@ -79,6 +79,14 @@ class OpenRow(GroupRow):
     age_from: Count
     age_to: Count | None
     """`null`: the last class has no end."""
+    count: Count
+
+
+@with_config(DESCRIBED)
+class OpenCountRow(GroupRow):
+    """The number of open orders of one status."""
+
+    status: StatusText
     count: Count
 
 
@@ -162,6 +170,15 @@ class OpenReport(TypedDict):
     rows: list[OpenRow]
 
 
+@with_config(DESCRIBED)
+class OpenCountsReport(TypedDict):
+    """The numbers of open orders at a position of the log."""
+
+    cursor: CursorText
+    """Where to go on: the changes after it are not counted."""
+    rows: list[OpenCountRow]
+
+
 Example = dict[str, Any]
 
 _RANGE: Example = {
@@ -211,6 +228,14 @@ OPEN_ORDERS: Example = {
     "rows": [
         {"status": "created", "age_from": 0, "age_to": 3600, "count": 31},
         {"status": "in_transit", "age_from": 2592000, "age_to": None, "count": 2},
+    ],
+}
+
+OPEN_COUNTS: Example = {
+    "cursor": "eyJlIjoiMDE5ZiIsInMiOlsxNywyMSwxOSwyNF19",
+    "rows": [
+        {"status": "created", "count": 31},
+        {"status": "in_transit", "count": 212},
     ],
 }
 
