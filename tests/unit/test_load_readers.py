@@ -4,6 +4,7 @@ import gzip
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
@@ -292,6 +293,28 @@ def test_of_an_exported_order_is_loaded_what_was_said_of_it(tmp_path: Path) -> N
     )
     records, _ = _read(tmp_path / "orders.ndjson", line)
     assert _operations(records) == [CREATE | {"metadata": {}, "occurred_at": "2026-01-31T08:15:00.000Z"}]
+
+
+def test_a_due_time_is_loaded_with_a_new_order_and_null_is_as_if_it_were_not_there(tmp_path: Path) -> None:
+    order = (
+        '{"order_id":"o-1","merchant_id":"acme","customer":{"name":"Ada","contact_ref":"crm-1"},'
+        '"status":"created","version":1,"allowed_next":["picked_up"]%s}'
+    )
+    lines = [order % "", order % ',"due_at":null,"eta":null,"overdue":false']
+    lines.append(order % ',"due_at":"2026-02-01T08:00:00.000Z","overdue":true')
+    records, _ = _read(tmp_path / "orders.ndjson", "\n".join(lines))
+    due = {"due_at": "2026-02-01T08:00:00.000Z"}
+    assert _operations(records) == [CREATE, CREATE, CREATE | due]
+    assert records[0].operation["update_id"] == records[1].operation["update_id"]
+    records, _ = _read(
+        tmp_path / "orders.csv",
+        "order_id,merchant_id,customer_name,customer_contact_ref,status,due_at\n"
+        "o-1,acme,Ada,crm-1,created,01.02.2026 9:00\n"
+        "o-1,,,,picked_up,01.02.2026 9:00\n",
+        options=ReadOptions(ZoneInfo("Europe/Berlin")),
+    )
+    step = {"op": "update", "order_id": "o-1", "status": "picked_up"}
+    assert _operations(records) == [CREATE | {"due_at": "2026-02-01T09:00:00+01:00"}, step]
 
 
 def test_a_json_array_is_told_from_lines(tmp_path: Path) -> None:

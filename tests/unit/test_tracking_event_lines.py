@@ -45,6 +45,13 @@ def test_a_checkpoint_and_a_correction_are_told_with_their_texts() -> None:
     assert "created → picked_up  corrected: wrong parcel  v2" in correction
 
 
+def test_an_order_that_is_overdue_is_told_with_its_due_time() -> None:
+    due = EVENT["data"] | {"due_at": "2026-01-31T08:00:00.000Z"}
+    text = event_line({"type": "order.overdue", "data": due}).plain
+    assert "picked_up  overdue: was due at 2026-01-31T08:00:00.000Z  v2" in text
+    assert "→" not in text
+
+
 @pytest.mark.parametrize(
     ("occurred_at", "said"),
     [

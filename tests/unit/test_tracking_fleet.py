@@ -69,5 +69,13 @@ def test_there_are_failed_attempts_notes_proofs_and_corrections_by_the_desk() ->
     assert {step.sender.subject for step in corrections} == {"desk"}
 
 
+def test_most_orders_have_a_due_time_and_some_miss_it() -> None:
+    plans = _plans()
+    due = [plan for plan in plans if plan.due_seconds is not None]
+    assert 0.85 < len(due) / len(plans) < 0.95
+    late = [plan for plan in due if sum(step.wait_seconds for step in plan.steps) > (plan.due_seconds or 0)]
+    assert 0.15 < len(late) / len(due) < 0.35
+
+
 def test_order_ids_differ() -> None:
     assert len({plan.order_id for plan in _plans()}) == 500

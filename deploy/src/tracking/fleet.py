@@ -43,8 +43,9 @@ LATE_SHARE = 0.06
 
 DUE_SHARE = 0.9
 """Of the orders: with a due time."""
-DUE_FACTORS = (0.8, 1.8)
-"""The due time in relation to the time that the order takes: a fifth is late."""
+DUE_FACTORS = (0.5, 2.5)
+"""The due time in relation to the time that the order takes: a quarter is late, most of them long enough to
+be overdue before they are delivered."""
 
 ATTEMPTED_SHARE = 0.12
 """Of the deliveries: an attempt fails before."""

@@ -92,7 +92,8 @@ def event_line(event: dict[str, Any]) -> Text:
     """A CloudEvent in one line: time, order (its reference, or else its id), merchant, statuses, version,
     source, and delay if it is late.
 
-    A checkpoint has its kind and message in place of the statuses, a correction its reason beside them.
+    A checkpoint has its kind and message in place of the statuses, a correction its reason beside them, and
+    an order that becomes overdue its due time.
     """
     data = event["data"]
     recorded = datetime.fromisoformat(data["recorded_at"]).astimezone()
@@ -100,6 +101,9 @@ def event_line(event: dict[str, Any]) -> Text:
     line.append(f"{printable(data['merchant_id']):<14}  ", "magenta")
     if "kind" in data:
         line.append(printable(data["kind"]), "bold")
+    elif event.get("type") == "order.overdue":
+        line.append(printable(data["status"]), _STYLES.get(data["status"], "bold"))
+        line.append(f"  overdue: was due at {data['due_at']}", "bold red")
     else:
         if data["previous_status"] is not None:
             line.append(f"{printable(data['previous_status'])} → ", "dim")
