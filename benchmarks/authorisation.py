@@ -6,7 +6,6 @@ travels: the figure is less than the noise of a network, even of this machine's.
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from secrets import token_hex
@@ -42,58 +41,51 @@ _KEYS: dict[str, Callable[[], Any]] = {
 }
 
 Authorise = Callable[[Request], Awaitable[None]]
-NewRequests = Callable[[str, int], list[Request]]
-"""Requests whose tokens were never made before: of an algorithm, so many."""
 
 
 async def tokens(site: Site, algorithms: Sequence[str], *, are_known: bool) -> AsyncIterator[Run]:
     """Microseconds a request, by the algorithm of its token; `request_us` is that of HS256."""
     number = CALLERS if are_known else CALLERS // 10
-    async with _parts(site) as (new_policy, new_requests):
-
-        async def run() -> Result:
-            values: Result = {}
-            for algorithm in algorithms:
-                authorise, fresh = new_policy(), partial(new_requests, algorithm, number)
-                if are_known:
-                    known = fresh()
-                    await _round(authorise, known)
-                    fresh = partial(list, known)
-                values[f"{algorithm}_us"] = await _rounds(authorise, fresh)
-            return values | {"request_us": values["HS256_us"], "requests": number * ROUNDS}
-
-        yield run
-
-
-@asynccontextmanager
-async def _parts(site: Site) -> AsyncIterator[tuple[Callable[[], Authorise], NewRequests]]:
-    """Makers of policies that know no token yet, with revocations as anywhere, and of requests."""
     keys = {name: make() for name, make in _KEYS.items()}
-    public = [_public(name, key) for name, key in keys.items() if name != "HS256"]
     with TemporaryDirectory(prefix="tracking-keys-") as folder:
-        path = Path(folder) / "keys.json"
-        path.write_text(json.dumps({"keys": public}))
-        settings = Settings(
-            amqp_url="amqp://unused", mongodb_url="mongodb://unused", jwt_secret=keys["HS256"], jwks_file=path
-        )
+        settings = _settings(Path(folder) / "keys.json", keys)
         app = FastAPI(openapi_url=None)
         app.state.limits = http_limits_of(settings)  # the rate limit is part of the figure
+
+        def new_requests(algorithm: str) -> list[Request]:
+            return [_request(app, _token(algorithm, keys[algorithm])) for _ in range(number)]
+
         async with open_database(site.mongodb_url, f"authorisation_{token_hex(4)}") as database:
             revocations = RevocationList(database)
-            for number in range(100):
-                await revoke_token(database, f"stolen-{number}")
-            yield (
-                lambda: partial(_authorise, TokenVerifier(settings), revocations),
-                lambda algorithm, number: [
-                    _request(app, _token(algorithm, keys[algorithm])) for _ in range(number)
-                ],
-            )
+            for stolen in range(100):  # as an installation may have them
+                await revoke_token(database, f"stolen-{stolen}")
+
+            async def run() -> Result:
+                values: Result = {}
+                for algorithm in algorithms:
+                    authorise = partial(_authorise, TokenVerifier(settings), revocations)
+                    fresh = partial(new_requests, algorithm)
+                    if are_known:
+                        known = fresh()
+                        await _round(authorise, known)
+                        fresh = partial(list, known)
+                    values[f"{algorithm}_us"] = await _rounds(authorise, fresh)
+                return values | {"request_us": values["HS256_us"], "requests": number * ROUNDS}
+
+            yield run
             await database.client.drop_database(database.raw.name)
 
 
-def _public(algorithm: str, key: Any) -> dict[str, Any]:
-    public: dict[str, Any] = json.loads(jwt.get_algorithm_by_name(algorithm).to_jwk(key.public_key()))
-    return public | {"kid": algorithm, "use": "sig"}
+def _settings(path: Path, keys: dict[str, Any]) -> Settings:
+    public = [
+        json.loads(jwt.get_algorithm_by_name(name).to_jwk(key.public_key())) | {"kid": name, "use": "sig"}
+        for name, key in keys.items()
+        if name != "HS256"
+    ]
+    path.write_text(json.dumps({"keys": public}))
+    return Settings(
+        amqp_url="amqp://unused", mongodb_url="mongodb://unused", jwt_secret=keys["HS256"], jwks_file=path
+    )
 
 
 async def _authorise(verifier: TokenVerifier, revocations: RevocationList, request: Request) -> None:

@@ -59,7 +59,6 @@ class Scene:
     client: HttpClient
     changes: Conveyor
     batch: int
-    sent: int = 0
 
     async def fill(self) -> None:
         """Creates the open orders, as many in each status as a steady stream leaves there."""
@@ -72,16 +71,15 @@ class Scene:
     async def send(self, number: int) -> None:
         """So many changes, as fast as possible."""
         await self.client.send_batch(self.changes.next_batch(number))
-        self.sent += number
 
     async def flow(self, seconds: float) -> Result:
         """Changes at the steady pace for so long: their number, and the time that they took."""
-        started, sent = perf_counter(), self.sent
-        for turn in range(int(seconds * BATCHES_PER_SECOND)):
+        started, turns = perf_counter(), int(seconds * BATCHES_PER_SECOND)
+        for turn in range(turns):
             await self.send(self.batch)
             due = started + (turn + 1) / BATCHES_PER_SECOND
             await asyncio.sleep(max(0.0, due - perf_counter()))
-        return {"events": self.sent - sent, "seconds": perf_counter() - started}
+        return {"events": turns * self.batch, "seconds": perf_counter() - started}
 
     async def open(self, page: Page, name: str = "") -> float:
         """Loads the console; returns the seconds of the page until it shows the count of `name`."""

@@ -310,7 +310,7 @@ def due_key(partition: int, due_at: datetime) -> int:
 
 
 def event_type(event: EventDocument) -> EventType:
-    """What an event tells."""
+    """The type of an event, by what it changed."""
     return event.get("type") or ("order.created" if event["version"] == 1 else "order.status_changed")
 
 

@@ -37,7 +37,7 @@ again."""
 
 
 class FindsDueOrders(Protocol):
-    """Where orders are found, and the clock that judges due times."""
+    """The store that finds due orders, and the clock that judges due times."""
 
     def time(self) -> Awaitable[datetime]:
         """The time by which an order is due or not."""
