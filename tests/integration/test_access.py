@@ -23,6 +23,7 @@ from websockets.exceptions import InvalidStatus
 from access_scene import PARQUET, REFERRED, Marks, Scene, Truth, Viewer, marks, running_scene
 from answers import Answer
 from callers import JWT_SECRET, eventually
+from corrected_histories import corrected_steps
 from plain_policy import Claims, is_operator, is_shown_people, may, owns
 from servers import Broker, new_environment
 from tracking_ingest.api.routes import Ingest
@@ -520,23 +521,21 @@ class Reader:
 
     async def read_reports(self) -> None:
         mine = {order["merchant_id"] for order in self.orders}
-        counted = sum(self.owns(event["order_id"]) for event in self.truth.events)
-        counted -= sum(is_progress(event) and self.owns(event["order_id"]) for event in self.truth.events)
+        steps = [step for step in corrected_steps(self.truth.events) if self.owns(step["order_id"])]
         answer = await self.get("/v1/reports/status-counts?group_by=merchant")
         self.compare_list("status counts", answer, frozenset(mine))
         if answer.status == 200:
             entered = sum(row["entered"] for row in answer.json["rows"])
-            self.compare("entered", entered, counted)
+            self.compare("entered", entered, len(steps))
         active = [order for order in self.orders if order["active"]]
         for report in ("open-orders", "open-counts"):
             answer = await self.get(f"/v1/reports/{report}?group_by=merchant")
             self.compare_list(report, answer, frozenset(order["merchant_id"] for order in active))
             if answer.status == 200:
                 self.compare(report, sum(row["count"] for row in answer.json["rows"]), len(active))
-        legs = [event for event in self.truth.events if event["version"] > 1 and self.owns(event["order_id"])]
         answer = await self.get("/v1/reports/durations?group_by=merchant")
-        ended = [leg for leg in legs if not is_progress(leg)]
-        self.compare_list("durations", answer, frozenset(leg["merchant_id"] for leg in ended))
+        ended = frozenset(step["merchant_id"] for step in steps if step["version"] > 1)
+        self.compare_list("durations", answer, ended)
         await self.read_refusals()
 
     async def read_refusals(self) -> None:
@@ -600,11 +599,6 @@ def asked(path: str) -> Marks:
     return marks(path.encode())
 
 
-def is_progress(event: EventDocument) -> bool:
-    """Whether it left the order in its status."""
-    return event["previous_status"] == event["status"]
-
-
 async def test_nobody_of_a_crowd_receives_anything_that_the_policy_does_not_give(scene: Scene) -> None:
     random = Random(20)
     lives = (
@@ -657,6 +651,14 @@ async def write_all(
             wanted = {403} if not may(claims, "orders:write") else {200, 409} if exists else {404}
             if answer.status not in wanted:
                 differences.append(f"{claims}: update of {order_id}: {answer.status}, not {wanted}")
+            path = f"/v1/orders/{order_id}"
+            noted = await scene.checkpoint(f"{path}/checkpoints", token)
+            if noted.status not in wanted:
+                differences.append(f"{claims}: checkpoint of {order_id}: {noted.status}, not {wanted}")
+            corrected = await scene.correct(f"{path}/corrections", "picked_up", token)
+            wanted = {403} if not may(claims, "orders:correct") else {200, 409} if exists else {404}
+            if corrected.status not in wanted:
+                differences.append(f"{claims}: correction of {order_id}: {corrected.status}, not {wanted}")
         merchant = random.choice(MERCHANTS)
         answer = await scene.create(f"by{number}", merchant, token)
         has_merchants = is_operator(claims) or claims.get("merchants")

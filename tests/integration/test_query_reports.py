@@ -29,6 +29,7 @@ from query_stack import (
 )
 
 from answers import Answer
+from corrected_histories import as_corrected
 from tracking_query.log.reading import MAX_DISORDER, positions_between
 from tracking_query.reports import figures as report_figures
 from tracking_query.reports import routes as reports
@@ -134,25 +135,6 @@ def pairs_of(asked: dict[str, Any]) -> list[tuple[str, str]]:
         for name, values in asked.items()
         for value in (values if isinstance(values, list) else [values])
     ]
-
-
-def as_corrected(history: list[EventDocument]) -> list[EventDocument]:
-    """The changes of status that were right, in plain words: where a correction leads back to a status that
-    the order had, all since was wrong; else what it leaves was wrong if that was the end.
-    """
-    right: list[EventDocument] = []
-    for event in history:
-        if event["status"] == event["previous_status"]:
-            continue
-        if "reason" in event:
-            statuses = [earlier["status"] for earlier in right]
-            if event["status"] in statuses:
-                right = right[: statuses.index(event["status"]) + 1]
-                continue
-            if statuses[-1] in ("delivered", "cancelled"):
-                right.pop()
-        right.append(event)
-    return right
 
 
 def time_of(asked: dict[str, Any], event: EventDocument) -> datetime:
