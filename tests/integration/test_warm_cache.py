@@ -52,9 +52,10 @@ async def step(caller: Caller, environment: dict[str, str], orders: Sequence[str
 async def test_frozen_while_another_one_changed_its_orders_it_decides_nothing_from_memory(
     service_environment: dict[str, str], start_service: StartService
 ) -> None:
-    service_environment["AMQP_URL"] += "?heartbeat=1"
+    broker_url = service_environment["AMQP_URL"]
     service_environment |= {"PARTITIONS": str(PARTITIONS), "REBALANCE_SECONDS": "2"}
-    async with listening(service_environment["AMQP_URL"], PARTITIONS) as announced:
+    service_environment["AMQP_URL"] = f"{broker_url}?heartbeat=1"  # of the services: the test may be busy
+    async with listening(broker_url, PARTITIONS) as announced:
         ingest = await start_service("ingest")
         frozen = await start_service("order_state")
         orders = [uuid4().hex for _ in range(8)]
