@@ -93,7 +93,8 @@ def request_for(wanted: Filter) -> Document:
     """The filter as a client writes it."""
     names = {"merchant_id": wanted.merchant_ids, "order_id": wanted.order_ids, "status": wanted.statuses}
     request: Document = {name: sorted(values) for name, values in names.items() if values is not None}
-    return request if wanted.active is None else request | {"active": wanted.active}
+    states = {"active": wanted.active, "overdue": wanted.overdue}
+    return request | {name: value for name, value in states.items() if value is not None}
 
 
 def as_written(wanted: Filter) -> Filter:
