@@ -3,8 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from typing import Any
 
 import pytest
+from pymongo import AsyncMongoClient
+from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 from query_stack import PARTITIONS, START, World
 
 from replica_set.draws import Draws, Fault, kind_of
@@ -138,3 +141,45 @@ async def test_a_write_that_fails_again_and_again_ends_before_the_lease_does(
         members.draws = FailingCommits()
         with pytest.raises(DatabaseUnavailable):
             await asyncio.wait_for(SearchIndexer(database).follow(), 15)
+
+
+class Asked(CommandListener):
+    """Notes what the database is asked."""
+
+    def __init__(self) -> None:
+        self.commands: list[str] = []
+
+    def started(self, event: CommandStartedEvent) -> None:
+        self.commands.append(event.command_name)
+
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        pass
+
+    def failed(self, event: CommandFailedEvent) -> None:
+        pass
+
+
+async def test_while_nothing_changes_it_writes_nothing_and_asks_one_thing(
+    recorded: Log, mongodb_url: str
+) -> None:
+    await recorded.record("dora")
+    asked = Asked()
+    async with AsyncMongoClient[Any](mongodb_url, event_listeners=[asked]) as client:
+        indexer = SearchIndexer(Database(client, recorded.database.raw.name))
+        assert await indexer.follow() == 1
+        asked.commands.clear()
+        assert await indexer.follow() == 0
+        assert asked.commands == ["find"]
+        await recorded.record("emil")
+        assert await indexer.follow() == 1
+    assert "emil" in await recorded.indexed()
+
+
+async def test_an_index_that_was_removed_is_built_again_though_nothing_changes(recorded: Log) -> None:
+    await recorded.record("dora")
+    indexer = SearchIndexer(recorded.database, renewal_seconds=0)
+    assert await indexer.follow() == 1
+    await recorded.database.order_search.delete_many({})
+    await recorded.database.search_progress.delete_many({})
+    await indexer.follow()
+    assert "dora" in await recorded.indexed()

@@ -234,6 +234,7 @@ async def serve_http(
         log_config=None,
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # nobody asks for the address of the caller, and its layer looks at each request
         timeout_graceful_shutdown=GRACEFUL_SECONDS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         lifespan="off",  # the parts live around the application, and one message says what ends them

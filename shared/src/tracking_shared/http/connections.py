@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from email.utils import formatdate
-from typing import Any
+from typing import Any, cast
 from urllib.parse import unquote
 
 import orjson
@@ -20,8 +20,9 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 
 from tracking_shared.contracts.problems import PROBLEM_MEDIA_TYPE, Problem
 from tracking_shared.http.headers import RawHeaders, always_sent
-from tracking_shared.http.http_limits import HEAD_BYTES, STALL_SECONDS, HttpLimits
+from tracking_shared.http.http_limits import ARRIVED_KEY, HEAD_BYTES, STALL_SECONDS, HttpLimits
 from tracking_shared.http.request_parser import UpgradeIgnoringParser
+from tracking_shared.joined_writes import JoinedWrites
 from tracking_shared.telemetry.logs import PacedLog
 from tracking_shared.telemetry.spans import trace_id_of
 
@@ -105,7 +106,7 @@ class BoundedProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as its parent
         """Called by the transport."""
-        super().connection_made(transport)
+        super().connection_made(cast(asyncio.Transport, JoinedWrites(transport, self.loop)))
         if len(self.connections) > self.max_connections:
             problem = Problem("overloaded", "There are too many connections.")
             _refusals.warning(problem.slug, problem.detail)
@@ -158,6 +159,7 @@ class BoundedProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """Called by the parser."""
         self.begun_at = None
+        cast(dict[str, Any], self.scope)[ARRIVED_KEY] = True
         super().on_message_complete()
 
     def on_response_complete(self) -> None:

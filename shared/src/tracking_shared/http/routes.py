@@ -6,9 +6,11 @@ from inspect import get_annotations, signature
 from typing import Any, TypeVar, get_args, get_origin
 
 from fastapi import Request, Response
+from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from fastapi.params import Depends, Query
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
+from starlette.types import Receive, Scope, Send
 
 from tracking_shared.contracts.problems import ProblemError, validation_problem
 
@@ -112,6 +114,8 @@ class FastRoute(APIRoute):
             {name: mark.dependency for name, _, mark in marks if isinstance(mark, Depends)},
             {name: model() for name, model in models.items()},
         )
+        self._plain = plain
+        self._has_parameters = bool(models)
         if not models:
             return plain
         validating = super().get_route_handler()
@@ -124,6 +128,14 @@ class FastRoute(APIRoute):
             return await validating(request)
 
         return handle
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Called by the router, for a request to this path."""
+        if (self._has_parameters and scope["query_string"]) or scope["method"] not in (self.methods or ()):
+            await AsyncExitStackMiddleware(super().handle)(scope, receive, send)
+            return
+        request = Request(scope, receive, send)
+        await (await self._plain(request))(scope, receive, send)
 
 
 def _plain_handler(

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from struct import error as StructError
 from struct import unpack_from
-from typing import Any
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import aio_pika
@@ -17,6 +17,7 @@ import aiormq.connection
 from aiormq.exceptions import InvalidFrameError
 
 from tracking_shared.errors import TrackingError
+from tracking_shared.joined_writes import JoinedWrites
 from tracking_shared.messaging.errors import DRIVER_ERRORS, fault_of, refusal_of
 
 DEFAULT_PORTS = {"amqp": 5672, "amqps": 5671}
@@ -164,7 +165,9 @@ class _Transports(aiormq.connection.TransportFactory):
             ssl=context,
             server_hostname=url.host if context else None,
         )
-        return reader, asyncio.StreamWriter(transport, protocol, reader, loop)
+        # The driver writes each frame by itself: those of a batch are an event, a reply and acknowledgements.
+        joined = cast(asyncio.WriteTransport, JoinedWrites(transport, loop))
+        return reader, asyncio.StreamWriter(joined, protocol, reader, loop)
 
     def closed_by_broker(self) -> tuple[int, str] | None:
         """Code and text of the close with which the broker answered; None: it was something else.

@@ -1,6 +1,7 @@
 """Batches: sends the operations to order-state, and makes a line of the answer for each."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,6 +49,8 @@ async def send_batch(
         for index, operation in enumerate(operations)
     ]
     lines = [await _line(index, one, deadline, instance) for index, one in enumerate(sent)]
+    for outcome, number in Counter(line["outcome"] for line in lines).items():
+        metrics.ANSWERS.labels(outcome).inc(number)
     if all(_is_outage(line) for line in lines):
         raise BrokerUnavailable("no operation of the batch reached the broker")
     return lines
@@ -87,7 +90,7 @@ async def _line(index: int, operation: _SentOperation, deadline: float, instance
         except BrokerUnavailable as error:
             log_failure("broker-unavailable", error)
             result = unavailable(command)
-    line = batch_line(
+    return batch_line(
         index,
         operation.update_id,
         operation.order_id,
@@ -95,8 +98,6 @@ async def _line(index: int, operation: _SentOperation, deadline: float, instance
         instance=instance,
         trace_id=trace_id_var.get(),
     )
-    metrics.ANSWERS.labels(line["outcome"]).inc()
-    return line
 
 
 def _is_outage(line: dict[str, Any]) -> bool:

@@ -25,6 +25,7 @@ from tracking_shared.contracts.commands import (
     Source,
     UpdateOrder,
     fingerprint_of,
+    unchecked,
 )
 from tracking_shared.contracts.identifiers import (
     MAX_IDENTIFIER_CHARACTERS,
@@ -148,7 +149,7 @@ class CommandFactory:
         """The sender of the request."""
         self._workflow = workflow
         self._common: dict[str, Any] = {
-            "source": Source.model_construct(type=principal.source_type, id=principal.subject),
+            "source": unchecked(Source, type=principal.source_type, id=principal.subject),
             "grant": principal.grant,
             "received_at": now(),
             "traceparent": traceparent or traceparent_of(trace_id),
@@ -168,14 +169,15 @@ class CommandFactory:
             detail = f"The token may not create this order for merchant {body.merchant_id}."
             raise ProblemError.of(insufficient_scope(detail, "orders:write"))
         name, contact_ref = body.customer.name, body.customer.contact_ref
-        customer = Customer.model_construct(name=name, contact_ref=canonical_form(contact_ref))
+        customer = unchecked(Customer, name=name, contact_ref=canonical_form(contact_ref))
         # As it was sent: earlier releases store it so, and must agree on what a repeat is.
         content: dict[str, Any] = {"merchant_id": body.merchant_id, "customer": [name, contact_ref]}
         if body.reference is not None:
             content["reference"] = body.reference
         if body.due_at is not None:
             content["due_at"] = body.due_at
-        return CreateOrder.model_construct(
+        return unchecked(
+            CreateOrder,
             op="create",
             update_id=update_id,
             order_id=order_id,
@@ -201,7 +203,8 @@ class CommandFactory:
         refuse_without_writing(self.principal)
         self._refuse_unknown("status", body.status, self._workflow.statuses)
         self._refuse_unlisted(order_id)
-        return UpdateOrder.model_construct(
+        return unchecked(
+            UpdateOrder,
             op="update",
             update_id=update_id,
             order_id=order_id,
@@ -224,7 +227,8 @@ class CommandFactory:
         self._refuse_unknown("kind", body.kind, self._workflow.checkpoints)
         self._refuse_unlisted(order_id)
         asked = {name: getattr(body, name) for name in _CHECKPOINT_FIELDS}
-        return AddCheckpoint.model_construct(
+        return unchecked(
+            AddCheckpoint,
             op="checkpoint",
             update_id=update_id,
             order_id=order_id,
@@ -241,7 +245,8 @@ class CommandFactory:
         self._refuse_unknown("status", body.status, self._workflow.statuses)
         self._refuse_unlisted(order_id)
         asked = {name: getattr(body, name) for name in _CORRECTION_FIELDS}
-        return CorrectOrder.model_construct(
+        return unchecked(
+            CorrectOrder,
             op="correct",
             update_id=update_id,
             order_id=order_id,

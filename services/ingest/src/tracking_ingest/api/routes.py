@@ -246,7 +246,8 @@ class Ingest:
                 raise ProblemError("order-not-found", "There is no order with such an id.")
             body = parse_body(kind, await _json_body(request))
             version = version_asked_for(request.headers, body.expected_version)
-            body = body.model_copy(update={"expected_version": version})
+            if version != body.expected_version:
+                body = body.model_copy(update={"expected_version": version})
             command = make(self._factory(principal), order_id, body, update_id)
         return await self._answer(request, command, 200, {})
 

@@ -11,7 +11,7 @@ from time import time_ns
 from typing import Any
 
 from tracking_ingest import metrics
-from tracking_ingest.submission.pipeline import Pipeline, Submission
+from tracking_ingest.submission.pipeline import Late, Pipeline, Result, Submission
 from tracking_shared.contracts.commands import (
     COMMANDS_MEDIA_TYPE,
     AnyCommand,
@@ -226,11 +226,9 @@ async def settle(submission: Submission, deadline: float) -> Outcome | None:
         BrokerUnavailable: it is unknown whether the broker has it. Repeating with the same id is safe.
     """
     if submission.wants_outcome:
-        try:
-            async with asyncio.timeout_at(deadline):
-                return _known(await submission.outcome)
-        except TimeoutError:
-            pass
+        result = await _outcome_by(submission.outcome, deadline)
+        if result is not Late.LATE:
+            return _known(result)
     try:
         async with asyncio.timeout(2 * CONFIRM_PATIENCE_SECONDS):
             error = await submission.confirmed
@@ -239,6 +237,24 @@ async def settle(submission: Submission, deadline: float) -> Outcome | None:
     if error is not None:
         raise error
     return None
+
+
+async def _outcome_by(
+    outcome: asyncio.Future[Result | Late], deadline: float
+) -> Outcome | BrokerUnavailable | Late | None:
+    if not outcome.done():
+        # One timer: a time-out of asyncio costs eight times as much, for each operation of a batch.
+        timer = asyncio.get_running_loop().call_at(deadline, _end_wait, outcome)
+        try:
+            return await outcome
+        finally:
+            timer.cancel()
+    return outcome.result()
+
+
+def _end_wait(outcome: asyncio.Future[Result | Late]) -> None:
+    if not outcome.done():
+        outcome.set_result(Late.LATE)
 
 
 def _known(result: Outcome | BrokerUnavailable | None) -> Outcome | None:

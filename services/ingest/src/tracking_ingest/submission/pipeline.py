@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from enum import Enum, auto
 
 from tracking_ingest import metrics
 from tracking_shared.contracts.commands import (
@@ -26,16 +27,24 @@ MAX_WAITING_BYTES = 8 * 1024 * 1024
 503 with `Retry-After`."""
 
 
+Result = Outcome | BrokerUnavailable | None
+"""None: the command is parked."""
+
+
+class Late(Enum):
+    """The outcome has not come in the time that its caller waits."""
+
+    LATE = auto()
+
+
 @dataclass(slots=True, eq=False)
 class Submission:
-    """A command that is being sent. The value of `confirmed` is None once the broker has it; that of
-    `outcome` is None if the command is parked.
-    """
+    """A command that is being sent. The value of `confirmed` is None once the broker has it."""
 
     encoded: bytes
     wants_outcome: bool
     confirmed: asyncio.Future[BrokerUnavailable | None]
-    outcome: asyncio.Future[Outcome | BrokerUnavailable | None]
+    outcome: asyncio.Future[Result | Late]
     request_span: SpanContext | None = None
     """That of its request, if that is sampled."""
     submitted_ns: int = 0

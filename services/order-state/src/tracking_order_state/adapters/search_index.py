@@ -10,6 +10,7 @@ import logging
 from collections import OrderedDict
 from contextlib import suppress
 from datetime import timedelta
+from math import inf
 from time import monotonic
 from typing import Any
 
@@ -45,6 +46,10 @@ MAX_REST_SECONDS = 10.0
 LEASE = timedelta(seconds=30)
 """One replica follows the log. Another one takes over when its lease has not been renewed for this long."""
 
+RENEWAL_SECONDS = 10.0
+"""How often the lease is renewed, and the progress looked at while nothing changes: a renewal is a flush to
+the disk, behind which commits wait."""
+
 WRITE_SECONDS = 8.0
 """The time limit of a write, with everything that the driver repeats of it; without it, 120 s."""
 
@@ -68,13 +73,17 @@ class SearchIndexer:
     replica that lost its lease without noticing cannot put older words over newer ones.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, renewal_seconds: float = RENEWAL_SECONDS) -> None:
         self._database = database
+        self._renewal_seconds = renewal_seconds
         self._name = uuid4().hex
         self._written: OrderedDict[str, tuple[str, ...]] = OrderedDict()
         self._looked_at: tuple[float, int] | None = None
         """The time of the last look at the log, and the number of changes in it."""
         self._rest_factor = BUSY_FACTOR
+        self._renewed_at = -inf
+        self._complete: tuple[float, int] | None = None
+        """When it was last seen that the index has all changes, and their number."""
 
     async def run(self) -> None:
         """Follows the log without end, from the stored progress. A fault of our own stops the index alone."""
@@ -99,17 +108,18 @@ class SearchIndexer:
         try:
             return await self._follow()
         except _Overtaken:
-            self._written.clear()
+            self._forget()
             return 0
         except DatabaseUnavailable:
-            self._written.clear()  # what was written is unknown
+            self._forget()  # what was written is unknown
             raise
 
     async def _follow(self) -> int:
         with driver_errors():
             partitions = await self._database.partitions.find({}, {"seq": 1}).to_list()
-            self._choose_pace(sum(partition["seq"] for partition in partitions))
-            if not partitions or not await self._is_ours():
+            changes = sum(partition["seq"] for partition in partitions)
+            self._choose_pace(changes)
+            if not partitions or self._is_complete(changes) or not await self._is_ours():
                 return 0
             progress = await self._database.search_progress.find({}).to_list()
             reached = {document["_id"]: document["seq"] for document in progress if "seq" in document}
@@ -118,7 +128,22 @@ class SearchIndexer:
                 number, seq = partition["_id"], reached.get(partition["_id"], 0)
                 if seq < partition["seq"]:
                     taken += await self._take(number, seq)
+            if taken + sum(reached.values()) == changes:
+                self._complete = monotonic(), changes
             return taken
+
+    def _is_complete(self, changes: int) -> bool:
+        """True if nothing has changed since the index had all, and that was seen a short time ago: somebody
+        may have removed the index, to have it built again.
+        """
+        if self._complete is None:
+            return False
+        seen_at, number = self._complete
+        return number == changes and monotonic() - seen_at < self._renewal_seconds
+
+    def _forget(self) -> None:
+        self._written.clear()
+        self._complete, self._renewed_at = None, -inf
 
     def _choose_pace(self, changes: int) -> None:
         looked_at, self._looked_at = self._looked_at, (monotonic(), changes)
@@ -127,6 +152,9 @@ class SearchIndexer:
             self._rest_factor = BUSY_FACTOR if a_second > BUSY_CHANGES_A_SECOND else QUIET_FACTOR
 
     async def _is_ours(self) -> bool:
+        started = monotonic()
+        if started - self._renewed_at < self._renewal_seconds:
+            return True
         time = now()
         free = {"_id": "lease", "$or": [{"holder": self._name}, {"until": {"$lt": time}}]}
         try:
@@ -134,11 +162,14 @@ class SearchIndexer:
                 free, {"$set": {"holder": self._name, "until": time + LEASE}}, upsert=True
             )
         except DuplicateKeyError:  # another one has it
-            self._written.clear()
+            self._forget()
             return False
+        self._renewed_at = started
         return True
 
     async def _take(self, partition: int, seq: int) -> int:
+        if seq == 0:
+            self._written.clear()  # perhaps the index was removed, to have it built again
         # Keys rather than a sort: there are no holes.
         keys = [position_key(partition, number) for number in range(seq + 1, seq + 1 + CHUNK_EVENTS)]
         found = await self._database.order_events.find({"_id": {"$in": keys}}, _FIELDS).to_list()
