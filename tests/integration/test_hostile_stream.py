@@ -143,9 +143,13 @@ CLASSICS = {
 """By the code that they are closed with: unmasked, no UTF-8, no JSON, forged, without the scope, too big."""
 
 
-def made(number: int) -> list[tuple[bytes, list[bytes]]]:
+Talk = tuple[bytes, list[bytes]]
+"""A handshake, and what is sent after it."""
+
+
+def made(number: int) -> list[Talk]:
     """So many conversations, the same ones each time."""
-    found: list[tuple[bytes, list[bytes]]] = []
+    found: list[Talk] = []
 
     @settings(
         max_examples=number,
@@ -160,6 +164,14 @@ def made(number: int) -> list[tuple[bytes, list[bytes]]]:
 
     collect()
     return found
+
+
+@pytest.fixture
+def talks() -> list[Talk]:
+    """What is said. It is made before the stage is set: that takes seconds, in which the broker would hear no
+    heartbeats of the test.
+    """
+    return [*made(CONVERSATIONS), *CLASSICS.values()]
 
 
 @pytest.fixture
@@ -199,10 +211,9 @@ async def heard(reader: asyncio.StreamReader, end: bytes | None = None) -> bytes
     return answer
 
 
-async def test_hundreds_of_hostile_conversations_disturb_nobody(stage: Stage) -> None:
+async def test_hundreds_of_hostile_conversations_disturb_nobody(talks: list[Talk], stage: Stage) -> None:
     order = new_order()
     statuses = ["created", "picked_up", "in_transit", "in_transit", "delivered"]
-    talks = [*made(CONVERSATIONS), *CLASSICS.values()]
     assert len(talks) > CONVERSATIONS // 2
     gate = asyncio.Semaphore(AT_ONCE)
     async with subscribed(stage.url, stage.token(sub="good")) as good:
