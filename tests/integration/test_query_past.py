@@ -28,15 +28,19 @@ async def query(mongodb_url: str) -> AsyncIterator[QueryClient]:
 
 
 @st.composite
-def steps(draw: st.DrawFn) -> list[tuple[str, int]]:
-    """A life: statuses that may follow each other, and the time between them."""
-    status, life = "created", [("created", 0)]
+def steps(draw: st.DrawFn) -> list[tuple[str, str, int]]:
+    """A life: steps, checkpoints and corrections with their statuses, and the time between them."""
+    status, life = "created", [("step", "created", 0)]
     for _ in range(draw(st.integers(0, 12))):
-        following = DEFAULT_WORKFLOW.allowed_next(status)
-        if not following:
-            break
-        status = draw(st.sampled_from(following))
-        life.append((status, draw(GAPS)))
+        kind = draw(st.sampled_from(["step", "step", "checkpoint", "correction"]))
+        if kind == "correction":
+            status = draw(st.sampled_from(sorted(DEFAULT_WORKFLOW.statuses - {status})))
+        elif kind == "step":
+            following = DEFAULT_WORKFLOW.allowed_next(status)
+            if not following:
+                break
+            status = draw(st.sampled_from(following))
+        life.append((kind, status, draw(GAPS)))
     return life
 
 
@@ -55,7 +59,7 @@ def folded(history: list[EventDocument], at: datetime) -> dict[str, Any] | None:
             "eta": format_optional_time(event.get("eta")),
             "overdue": event.get("overdue", False),
             "source": event["source"],
-            "metadata": order["metadata"] | event["metadata"],
+            "metadata": order["metadata"] | ({} if "kind" in event else event["metadata"]),
             "active": DEFAULT_WORKFLOW.is_active(event["status"]),
             "allowed_next": list(DEFAULT_WORKFLOW.allowed_next(event["status"])),
         }
@@ -65,12 +69,17 @@ def folded(history: list[EventDocument], at: datetime) -> dict[str, Any] | None:
 @settings(max_examples=60)
 @given(life=steps(), others=st.lists(st.integers(-2, 2), min_size=1, max_size=2))
 async def test_an_order_at_a_time_is_the_fold_of_its_history_up_to_then(
-    query: QueryClient, life: list[tuple[str, int]], others: list[int]
+    query: QueryClient, life: list[tuple[str, str, int]], others: list[int]
 ) -> None:
     world, order_id, now = World(seqs=[next(ORDERS) * 100] * 4), f"o-{next(ORDERS)}", START
-    for status, gap in life:
+    for kind, status, gap in life:
         now += timedelta(milliseconds=gap)
-        world.apply(order_id, status, now, CREATED)
+        if kind == "checkpoint":
+            world.checkpoint(order_id, now)
+        elif kind == "correction":
+            world.correct(order_id, status, now)
+        else:
+            world.apply(order_id, status, now, CREATED)
     await query.database.order_events.insert_many(world.events)
     times = {event["recorded_at"] for event in world.events}
     for at in times | {time + timedelta(milliseconds=other) for time in times for other in others}:
@@ -82,5 +91,6 @@ async def test_an_order_at_a_time_is_the_fold_of_its_history_up_to_then(
             assert answer.json == wanted | {
                 "order_id": order_id,
                 "merchant_id": "m-1",
+                "reference": None,
                 "customer": CREATED["customer"],
             }

@@ -156,7 +156,10 @@ def _time(option: str, text: str) -> datetime | None:
 def token(
     *,
     sub: Annotated[str, typer.Option(help="The subject of the token.")],
-    scope: Annotated[str, typer.Option(help="orders:write, orders:read, orders:admin; with spaces between.")],
+    scope: Annotated[
+        str,
+        typer.Option(help="orders:write, orders:read, orders:correct, orders:admin; with spaces between."),
+    ],
     merchants: Annotated[str, typer.Option(help="Merchant ids with commas between, or *.")] = "",
     source_type: Annotated[SourceType, typer.Option(help="The kind of the subject.")] = "system",
     orders: Annotated[str, typer.Option(help="Narrow to these order ids, with commas between.")] = "",

@@ -250,11 +250,12 @@ CATALOGUE: dict[str, ProblemType] = {
         title="The order cannot go to this status from where it stands",
         meaning=(
             "The order stands in a status that this one cannot follow. Delivered and cancelled orders are"
-            " at their end."
+            " at their end. Or a correction asks for the status that the order has."
         ),
         advice=(
             "Show `current_status` and `allowed_next` to a person, or report a step that was left out"
-            " first. The refusal is stored: after that, send the update with a new `Idempotency-Key`."
+            " first; a status that was reported wrongly is put right by a correction. The refusal is stored:"
+            " after that, send the update with a new `Idempotency-Key`."
         ),
         always=("current_status", "requested_status", "allowed_next", "version"),
         sometimes=("update_id",),
