@@ -51,9 +51,23 @@ def common_document(urls: Mapping[Service, str]) -> dict[str, Any]:
             common["components"].setdefault(kind, {}).update(parts)
     batches = common["paths"]["/v1/batch"]["post"]["requestBody"]["content"]
     batches[NDJSON] = batches["application/json"]  # what the lines hold; `fuzz_hooks` makes lines of them
+    for path, methods in common["paths"].items():
+        if "{reference}" in path:
+            for operation in methods.values():
+                _name_an_order(operation["parameters"])
     for path, status in (("/v1/orders", "201"), ("/v1/orders/{order_id}/updates", "200")):
         _link(common["paths"][path]["post"]["responses"][status])
     return common
+
+
+REFERENCED = {"merchant_id": "acme", "reference": "WH/OUT/00012"}
+"""The order that is there before, for operations that name one by its reference: made-up ones meet none."""
+
+
+def _name_an_order(parameters: list[dict[str, Any]]) -> None:
+    for parameter in parameters:
+        if parameter["in"] == "path":
+            parameter["example"] = REFERENCED[parameter["name"]]
 
 
 def _link(answer: dict[str, Any]) -> None:

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from callers import token
+from callers import Caller, token
 from fixtures import Spine, StartService
 from openapi_checks import SERVICES, Service, document_of
-from openapi_fuzz import fuzz
+from openapi_fuzz import REFERENCED, fuzz
 
 EVERYTHING = "orders:read orders:write orders:admin"
 SEED = "20260302"
@@ -24,6 +24,9 @@ Urls = Mapping[Service, str]
 async def urls(spine: Spine, start_service: StartService) -> Urls:
     """Ingest and query of one installation."""
     query = await start_service("query")
+    order = REFERENCED | {"customer": {"name": "Ada Example", "contact_ref": "crm:17"}}
+    async with Caller([spine.ingest.url]) as caller:
+        assert (await caller.post("/v1/orders", order)).status in (201, 409)  # 409: of the test before
     return {"ingest": spine.ingest.url, "query": query.url}
 
 
