@@ -65,7 +65,11 @@ def as_row(order: dict[str, Any]) -> dict[str, str]:
     def safe(text: str) -> str:
         return f"'{text}" if text.startswith("+") else text
 
-    row = {"order_id": order["order_id"], "merchant_id": order["merchant_id"]}
+    row = {
+        "order_id": order["order_id"],
+        "merchant_id": order["merchant_id"],
+        "reference": order["reference"] or "",
+    }
     if "customer" in order:
         customer = order["customer"]
         row |= {
