@@ -277,11 +277,14 @@ async def walk_list(scene: Scene, route: Route, holder: Holder, order_id: str) -
 async def walk_report(scene: Scene, route: Route, holder: Holder, order_id: str) -> str:
     # A report names no order: whether one is counted shows in the rows of its merchant alone.
     merchant = "mrc-own" if order_id in ("ord-own", "ord-unlisted") else "mrc-other"
-    path = f"{route.path}?merchant_id={merchant}"
+    # The orders of the scene are on their way: what is punctual here is that they were picked up.
+    status = "&status=picked_up" if route.path.endswith("punctuality") else ""
+    path = f"{route.path}?merchant_id={merchant}{status}"
     answer = await scene.call("query", "GET", path, holder.token)
     if refusal := refusal_of(answer):
         return refusal
-    counted = sum(row.get("count", row.get("entered", 0)) for row in answer.json["rows"])
+    numbers = ("count", "entered", "on_time", "late", "without_due_time")
+    counted = sum(row.get(name, 0) for row in answer.json["rows"] for name in numbers)
     of_others = order_id not in claims_of(holder).get("orders", [order_id])
     if not counted or of_others:
         return "left out"

@@ -153,7 +153,7 @@ _COMMAND: TypeAdapter[AnyCommand] = TypeAdapter(Annotated[AnyCommand, Field(disc
 M = TypeVar("M", bound=BaseModel)
 
 
-def unchecked(kind: type[M], **fields: Any) -> M:
+def unchecked(kind: type[M], /, **fields: Any) -> M:
     """A model of values that are known to be valid: as `kind.model_construct`, at half of its cost (16 µs for
     an update). A field without a default must be given.
     """
