@@ -26,7 +26,7 @@ _BEYOND_SCHEMAS = {
     "/customer/contact_ref": "must have (a character that can be seen|at most 128 characters in NFC)",
     "": ".* is a number that cannot be kept as it is written; send it as a text",  # it knows no digits
     "/metadata": "must have at most (32 keys|4096 bytes)",  # in all levels together
-    "/query/(created_|updated_)?to": "must not be before (created_|updated_)?from",  # two values
+    "/query/(created_|updated_|due_)?to": "must not be before (created_|updated_|due_)?from",  # two values
     "/query/interval": "the range has more than .* of them; ask for a shorter one",  # three values
     "/query/time_zone": "must be an IANA time zone, like Europe/Berlin",  # the machine has the list
     "/query/(limit|cursor)": "is for pages; this media type always holds the whole list",  # and a header

@@ -640,7 +640,7 @@ async def test_an_order_that_is_read_twice_is_counted_once() -> None:
 async def test_the_documentation_has_an_example_of_each_report_in_both_forms(query: QueryClient) -> None:
     paths = (await query.get("/openapi.json")).json["paths"]
     described = {path: paths[path]["get"] for path in paths if path.startswith("/v1/reports/")}
-    assert len(described) == 6
+    assert len(described) == 7
     for path, operation in described.items():
         content = operation["responses"]["200"]["content"]
         answer = await query.get(path, token=token())
