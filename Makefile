@@ -7,7 +7,7 @@ RABBITMQ4 ?= .rabbitmq4
 PROMETHEUS ?= .prometheus
 
 # Each of the workers starts a broker and a database of its own; the tests of one file stay together. Files are taken
-# in the order of their folders: the many short ones of the last, tests/unit, keep all workers busy to the end.
+# in the order of tests/conftest.py: the many short ones of tests/unit, the last, keep all workers busy to the end.
 PARALLEL = --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 PYTHON_FILES := shared services clients deploy tests benchmarks docs

@@ -8,6 +8,7 @@ virtual host (`fresh_vhost_url`, `start_service`) instead of sharing the default
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
+from hashlib import blake2b
 from itertools import count
 from pathlib import Path
 
@@ -36,6 +37,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--fuzz-seconds", type=int, default=120, help="how long to make up requests")
     parser.addoption("--fuzz-seed", help="make up the same requests as the run with this seed")
     parser.addoption("--statements", action="store_true", help="fail over those that nobody has reviewed")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mixes the files of all folders, whose tests stay together, and takes the short unit tests last.
+
+    In the order of the folders, all processes would start browsers at once, and wait for each other.
+    """
+    items.sort(key=lambda item: ("unit" in item.path.parts, blake2b(item.path.name.encode()).digest()))
 
 
 def pytest_report_header() -> str:
