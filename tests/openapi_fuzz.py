@@ -68,6 +68,8 @@ def _name_an_order(parameters: list[dict[str, Any]]) -> None:
     for parameter in parameters:
         if parameter["in"] == "path":
             parameter["example"] = REFERENCED[parameter["name"]]
+        elif parameter["name"] == "at":
+            parameter["example"] = "2100-01-01T00:00:00Z"  # at most other times there was no such order
 
 
 def _link(answer: dict[str, Any]) -> None:

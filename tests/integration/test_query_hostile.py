@@ -133,7 +133,7 @@ HEADERS = [
     b'{"$gt":""}',
     b"/" * 8000,
 ]
-FREE = {"q", "customer_ref", "merchant_id", "order_id"}
+FREE = {"q", "customer_ref", "merchant_id", "order_id", "reference"}
 """Parameters in which some of the values above are lawful. They match nothing then."""
 
 

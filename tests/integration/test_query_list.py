@@ -191,7 +191,7 @@ async def test_orders_that_no_other_page_holds_are_found_at_equal_times(mongodb_
             f"o-{number}",
             "created",
             START,
-            {"merchant_id": "m", "customer": {"name": "n", "contact_ref": "c"}},
+            {"merchant_id": "m", "customer": {"name": "n", "contact_ref": "c"}, "due_at": START},
         )
     async with running_query(mongodb_url) as query:
         await store(query.database, world)

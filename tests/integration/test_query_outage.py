@@ -5,13 +5,14 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import nullcontext
 
 import pytest
-from query_stack import QueryClient, random_world, running_query, store, store_update, token
+from query_stack import START, QueryClient, random_world, running_query, store, store_update, token
 from query_surface import routes_of
 
 from answers import Answer
 from callers import eventually
 from tracking.devstack.database_node import DatabaseNode
 from tracking_query.orders.export_forms import EXPORTED_TYPES
+from tracking_shared.contracts.references import referenced_order_id
 
 Request = tuple[str, Mapping[str, str]]
 
@@ -33,7 +34,11 @@ async def node(start_database: Callable[[], Awaitable[DatabaseNode]]) -> Databas
 @pytest.fixture
 async def query(node: DatabaseNode) -> AsyncIterator[QueryClient]:
     async with running_query(node.url, keep=True) as client:
-        await store(client.database, random_world(orders=20, steps=2))
+        world = random_world(orders=20, steps=2)
+        customer = {"name": "n", "contact_ref": "c"}
+        referenced = {"merchant_id": "o-1", "reference": "o-1", "customer": customer}  # as the routes name it
+        world.apply(referenced_order_id("o-1", "o-1"), "created", START, referenced)
+        await store(client.database, world)
         await store_update(client.database, "o-1", "u-1")
         yield client
 

@@ -40,13 +40,15 @@ class Writers:
         self.merchant = f"m-paged-{next(MERCHANTS)}"
         self.world = World()
 
+    def created(self) -> dict[str, Any]:
+        """Merchant, customer and due time of a new order."""
+        customer = {"name": "n", "contact_ref": "c"}
+        return {"merchant_id": self.merchant, "customer": customer, "due_at": self.now}
+
     async def create(self, number: int) -> None:
         for _ in range(number):
             order_id = f"{self.merchant}-{self._random.getrandbits(64):x}"
-            customer = {"name": "n", "contact_ref": "c"}
-            self.world.apply(
-                order_id, "created", self.now, {"merchant_id": self.merchant, "customer": customer}
-            )
+            self.world.apply(order_id, "created", self.now, self.created())
             await self._database.orders.insert_one(self.world.orders[order_id])
             self.now += timedelta(seconds=self._random.choice([0, 1]))
 
@@ -143,8 +145,7 @@ class Crowd:
         """Stores the orders; some share their times."""
         writers = self.writers
         for number in range(self.orders):
-            created = {"merchant_id": writers.merchant, "customer": {"name": "n", "contact_ref": "c"}}
-            writers.world.apply(f"{writers.merchant}-{number}", "created", writers.now, created)
+            writers.world.apply(f"{writers.merchant}-{number}", "created", writers.now, writers.created())
             writers.now += timedelta(seconds=number % 3 == 0)
         orders = list(writers.world.orders.values())
         for start in range(0, self.orders, 5000):

@@ -31,7 +31,7 @@ async def query(mongodb_url: str) -> AsyncIterator[QueryClient]:
 
 def as_row(order: dict[str, Any]) -> dict[str, Any]:
     """An order of NDJSON under the columns of the table."""
-    row = {name: order[name] for name in ("order_id", "merchant_id")}
+    row = {name: order[name] for name in ("order_id", "merchant_id", "reference")}
     if "customer" in order:
         customer = order["customer"]
         row |= {"customer_name": customer["name"], "customer_contact_ref": customer["contact_ref"]}
@@ -73,7 +73,7 @@ async def test_a_parquet_file_says_what_it_is(query: QueryClient) -> None:
     assert {schema.field(name).type for name in ("order_id", "status", "metadata")} == {pa.string()}
     assert schema.field("due_at").type == schema.field("eta").type == pa.timestamp("ms", tz="UTC")
     assert schema.field("overdue").type == pa.bool_()
-    assert [field.name for field in schema if field.nullable] == ["due_at", "eta"]
+    assert [field.name for field in schema if field.nullable] == ["reference", "due_at", "eta"]
 
 
 async def test_an_empty_list_is_a_file_with_columns(query: QueryClient) -> None:
