@@ -53,8 +53,8 @@ def common_document(urls: Mapping[Service, str]) -> dict[str, Any]:
     batches[NDJSON] = batches["application/json"]  # what the lines hold; `fuzz_hooks` makes lines of them
     for path, methods in common["paths"].items():
         if "{reference}" in path:
-            for operation in methods.values():
-                _name_an_order(operation["parameters"])
+            for method, operation in methods.items():
+                _name_an_order(operation["parameters"], is_read=method == "get")
     for path, status in (("/v1/orders", "201"), ("/v1/orders/{order_id}/updates", "200")):
         _link(common["paths"][path]["post"]["responses"][status])
     return common
@@ -64,12 +64,12 @@ REFERENCED = {"merchant_id": "acme", "reference": "WH/OUT/00012"}
 """The order that is there before, for operations that name one by its reference: made-up ones meet none."""
 
 
-def _name_an_order(parameters: list[dict[str, Any]]) -> None:
+def _name_an_order(parameters: list[dict[str, Any]], *, is_read: bool) -> None:
     for parameter in parameters:
         if parameter["in"] == "path":
             parameter["example"] = REFERENCED[parameter["name"]]
-        elif parameter["name"] == "at":
-            parameter["example"] = "2100-01-01T00:00:00Z"  # at most other times there was no such order
+        elif is_read:
+            parameter.pop("example", None)  # that of `If-Match` is of another order
 
 
 def _link(answer: dict[str, Any]) -> None:

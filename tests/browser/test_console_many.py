@@ -142,5 +142,6 @@ async def test_a_list_that_cannot_be_read_says_so_and_is_read_again(desk: Desk) 
         await expect(row_of(page, ids[0])).to_have_count(0)  # it would stand for the whole list
         refusing = False
         await expect(row_of(page, ids[-1])).to_be_visible()
+        await scroll_to(page, 1_000_000)
         await expect(row_of(page, ids[0])).to_have_attribute("data-status", "picked_up")
         await expect(page.get_by_text("Orders could not be loaded")).to_have_count(0)
