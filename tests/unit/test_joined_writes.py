@@ -16,6 +16,9 @@ class Transport:
     def write(self, data: bytes) -> None:
         self.calls.append(bytes(data))
 
+    def writelines(self, parts: list[bytes]) -> None:
+        self.calls.append(b"".join(parts))
+
     def write_eof(self) -> None:
         self.calls.append("eof")
 
@@ -54,6 +57,14 @@ async def test_what_is_written_in_one_step_leaves_in_one_call_and_in_its_order()
     writes.write(b"next")
     await asyncio.sleep(0)
     assert transport.calls == [b"head body", b"next"]
+
+
+async def test_lines_stay_behind_what_was_written_before_them() -> None:
+    transport, writes = joined()
+    writes.write(b"head ")
+    writes.writelines([b"one ", b"two"])
+    await asyncio.sleep(0)
+    assert transport.calls == [b"head one two"]
 
 
 async def test_much_leaves_at_once_so_that_its_writer_can_be_held_back() -> None:

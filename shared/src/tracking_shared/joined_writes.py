@@ -5,6 +5,7 @@ client of the broker each frame; and each call costs 10 µs here and wakes the o
 """
 
 import asyncio
+from collections.abc import Iterable
 from typing import Any
 
 JOINED_BYTES = 64 * 1024
@@ -28,6 +29,10 @@ class JoinedWrites:
         self._size += len(data)
         if self._size > JOINED_BYTES:
             self._flush()
+
+    def writelines(self, parts: Iterable[bytes]) -> None:
+        """Writes all of them behind what was written before."""
+        self.write(b"".join(parts))
 
     def close(self) -> None:
         """Closes, behind what was written."""
