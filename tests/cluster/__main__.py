@@ -92,6 +92,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--write", action="store_true", help="write the rows into docs/reliability.md")
     parser.add_argument("--list", action="store_true", help="name the scenarios, and run nothing")
     parser.add_argument("--rabbitmq4", type=_folder, default=ROOT / ".rabbitmq4", help="its folder")
+    parser.add_argument(
+        "--mnesia", action="store_true", help="keep the nodes' metadata in Mnesia, not in Khepri"
+    )
     parser.add_argument("--keep", type=_folder, help="a new folder for data and logs, which stays")
     parser.add_argument(INSIDE, type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -139,10 +142,13 @@ async def _run(plan: Plan, made: Network, options: argparse.Namespace, say: Say)
         for number, (scenario, mode) in enumerate(plan):
             if cluster is None:
                 say("starting three nodes")
-                cluster = await _fresh_cluster(made, options.rabbitmq4, folder / f"cluster-{number}")
+                data = folder / f"cluster-{number}"
+                cluster = await _fresh_cluster(made, options.rabbitmq4, data, mnesia=options.mnesia)
             outcome = await _row(cluster, scenario, mode, folder / f"{number}-{scenario.name}-{mode}", say)
             if outcome:
-                rows.append(row(outcome, f"{datetime.now(UTC):%Y-%m-%d}, RabbitMQ {cluster.release}"))
+                store = "Mnesia" if options.mnesia else "Khepri"
+                on = f"RabbitMQ {cluster.release}, {store}"
+                rows.append(row(outcome, f"{datetime.now(UTC):%Y-%m-%d}, {on}"))
                 if options.write:
                     _write(rows)
             missed += outcome is None or any(misses(outcome))
@@ -174,10 +180,12 @@ async def _row(cluster: Cluster, scenario: Scenario, mode: str, folder: Path, sa
     return outcome
 
 
-async def _fresh_cluster(made: Network, programs: Path, folder: Path) -> Cluster:
+async def _fresh_cluster(made: Network, programs: Path, folder: Path, *, mnesia: bool) -> Cluster:
     cluster = Cluster(made, programs, folder)
     await cluster.start(*ADDRESSES)
     await cluster.make_user()
+    if not mnesia:
+        await cluster.keep_metadata_in_khepri()
     assert await _whole(cluster), "the nodes did not find each other"
     return cluster
 

@@ -36,7 +36,7 @@ LIVES = 3000
 
 MERCHANTS = 40
 FROZEN_SECONDS = 20
-"""The broker gives a silent peer up after three heartbeats of 4 seconds."""
+"""The broker gives a silent peer up after two to three heartbeats of 3 seconds."""
 
 
 @dataclass(frozen=True, slots=True)

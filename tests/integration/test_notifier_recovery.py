@@ -298,7 +298,7 @@ async def test_clients_survive_a_notifier_that_is_frozen_for_longer_than_the_bro
 
 
 FROZEN_SECONDS = 20
-"""The broker gives a silent peer up after three heartbeats of 4 seconds."""
+"""The broker gives a silent peer up after two to three heartbeats of 3 seconds."""
 
 
 async def test_a_stop_sends_clients_away_within_its_time(stage: Stage) -> None:

@@ -54,7 +54,6 @@ from tracking_shared.contracts.documents import (
     UnknownOrdersDocument,
     UpdateDocument,
 )
-from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
 from tracking_shared.errors import SettingsError
 from tracking_shared.messaging.topology import (
     DEAD_MAX_MESSAGES,
@@ -94,7 +93,7 @@ def only_table(page: str, heading: str) -> list[dict[str, str]]:
     return tables(section(read(page), heading))[0]
 
 
-def test_the_lifecycle_page_is_generated_from_the_table() -> None:
+def test_the_lifecycle_page_is_generated_from_the_tables() -> None:
     path = ROOT / "docs/lifecycle_diagram.py"
     spec = importlib.util.spec_from_file_location(path.stem, path)
     assert spec is not None
@@ -102,7 +101,7 @@ def test_the_lifecycle_page_is_generated_from_the_table() -> None:
     generator = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(generator)
     page = read("docs/lifecycle.md")
-    assert page == generator.with_workflow(page, DEFAULT_WORKFLOW)
+    assert page == generator.with_workflows(page)
 
 
 def test_every_variable_is_in_the_configuration_table() -> None:

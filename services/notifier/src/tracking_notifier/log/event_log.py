@@ -27,6 +27,7 @@ from tracking_shared.storage.reads import (
     read_log_end_to_resume,
     read_newest_log_end,
 )
+from tracking_shared.storage.shared_reads import SharedReads
 
 log = logging.getLogger(__name__)
 
@@ -170,7 +171,7 @@ class SharedPages:
         self._limit_bytes = limit_bytes
         self._bytes = 0
         self._cache: OrderedDict[_Page, list[Event]] = OrderedDict()
-        self._reads: dict[_Page, asyncio.Task[list[Event]]] = {}
+        self._reads: SharedReads[_Page, list[Event]] = SharedReads()
 
     async def read_after(self, generation: int, partition: int, seq: int, last: int) -> list[Event]:
         """The events that follow `seq`, up to `last` and to the end of the page.
@@ -183,35 +184,19 @@ class SharedPages:
         page = _Page(generation, partition, first, min(first + self._page_events - 1, last))
         events = self._cache.get(page)
         if events is None:
-            events = await self._read(page)
+            events = await self._reads.read(page, partial(self._fetch, page))
         else:
             self._cache.move_to_end(page)
         return events[seq + 1 - first :]
 
-    async def _read(self, page: _Page) -> list[Event]:
-        task = self._reads.get(page)
-        if task is None:
-            task = self._reads[page] = asyncio.create_task(self._fetch(page))
-            task.add_done_callback(_retrieve_exception)
-        return await asyncio.shield(task)  # the first reader may be cancelled while others wait
-
     async def _fetch(self, page: _Page) -> list[Event]:
-        try:
-            events = await self._log.read_page(page.partition, page.first - 1, page.last)
-        finally:
-            del self._reads[page]
+        events = await self._log.read_page(page.partition, page.first - 1, page.last)
         self._cache[page] = events
         self._bytes += sum(event.memory_bytes for event in events)
         while self._bytes > self._limit_bytes:
             _, oldest = self._cache.popitem(last=False)
             self._bytes -= sum(event.memory_bytes for event in oldest)
         return events
-
-
-def _retrieve_exception(task: asyncio.Task[list[Event]]) -> None:
-    # Otherwise asyncio would log a failure that no reader waits for any more.
-    if not task.cancelled():
-        task.exception()
 
 
 class LogCheck:

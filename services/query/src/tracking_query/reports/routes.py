@@ -36,7 +36,7 @@ from tracking_query.reports.figures import (
     count_corrections,
     count_steps,
 )
-from tracking_query.reports.open_counts import OPEN_COUNTS_COLUMNS, read_open_counts
+from tracking_query.reports.open_counts import OPEN_COUNTS_COLUMNS, OpenCounts, read_open_counts
 from tracking_query.reports.reading import (
     REPORT_SECONDS,
     TOTALS_COLUMNS,
@@ -50,7 +50,13 @@ from tracking_query.reports.reading import (
     read_refused_updates,
     read_totals,
 )
-from tracking_shared.contracts.access import Grant, Principal, readable_orders, sees_customer
+from tracking_shared.contracts.access import (
+    Grant,
+    Principal,
+    ReadableOrders,
+    readable_orders,
+    sees_customer,
+)
 from tracking_shared.contracts.documents import EventDocument, OrderDocument, UpdateDocument
 from tracking_shared.contracts.timestamps import format_time, now
 from tracking_shared.http.access import may_see
@@ -58,6 +64,10 @@ from tracking_shared.http.http_limits import within
 from tracking_shared.http.routes import Answer, Content, Endpoint
 from tracking_shared.storage.database import UPDATES_TTL_SECONDS
 from tracking_shared.storage.reads import bounded_read
+from tracking_shared.storage.shared_reads import SharedReads
+
+SharedOpenCounts = SharedReads[tuple[ReadableOrders, bool], OpenCounts]
+"""Boards that open together count the same orders. The answer says of which position of the log it is."""
 
 
 def _described_report(shape: Any, example: dict[str, Any]) -> Callable[[Endpoint], Endpoint]:
@@ -73,6 +83,7 @@ def _described_report(shape: Any, example: dict[str, Any]) -> Callable[[Endpoint
 def add_routes(app: FastAPI, context: Context) -> None:
     """Adds `GET /v1/reports/…`."""
     limit = context.limits.reports
+    shared_counts: SharedOpenCounts = SharedReads()
 
     @app.get(
         "/v1/reports/durations",
@@ -172,7 +183,7 @@ def add_routes(app: FastAPI, context: Context) -> None:
         principal: Annotated[Principal, Depends(context.reader)],
         parameters: Annotated[GroupParameters, Query()],
     ) -> Response:
-        return await _open_counts(request, context, principal.grant, parameters)
+        return await _open_counts(request, context, principal.grant, parameters, shared_counts)
 
     @app.get(
         "/v1/reports/created-and-closed",
@@ -292,15 +303,17 @@ async def _open_orders(
 
 
 async def _open_counts(
-    request: Request, context: Context, grant: Grant, parameters: GroupParameters
+    request: Request, context: Context, grant: Grant, parameters: GroupParameters, shared: SharedOpenCounts
 ) -> Response:
     as_csv = wants_csv(request)
     readable = readable_orders(grant, parameters.merchant_id or None)
     by_merchant = parameters.group_by is not None
+
+    async def count() -> OpenCounts:
+        return await read_open_counts(context.database, context.partitions, readable, by_merchant=by_merchant)
+
     try:
-        found = await read_open_counts(
-            context.database, context.partitions, readable, by_merchant=by_merchant
-        )
+        found = await shared.read((readable, by_merchant), count)
     except TooManyRows:
         raise invalid_parameter("group_by", f"more than {MAX_ROWS:,} rows; ask without it") from None
     with bounded_read():
