@@ -85,18 +85,19 @@ async def _fill(database: Database, events: Iterable[EventDocument]) -> int:
     current: dict[str, OrderDocument] = {}
     seqs = dict.fromkeys(range(PARTITIONS), 0)
     with driver_errors():
-        for batch in _batches(events):
+        for batch in batches(events):
             await database.order_events.insert_many(batch, ordered=False)
             current.update((event["order_id"], project(event)) for event in batch)
             seqs.update((event["partition"], event["seq"]) for event in batch)
-        for rows in _batches(current.values()):
+        for rows in batches(current.values()):
             await database.orders.insert_many(rows, ordered=False)
         for partition, seq in seqs.items():
             await database.partitions.update_one({"_id": partition}, {"$set": {"seq": seq}})
     return sum(seqs.values())
 
 
-def _batches(documents: Iterable[T]) -> Iterator[list[T]]:
+def batches(documents: Iterable[T]) -> Iterator[list[T]]:
+    """The documents, as many at a time as are written at once."""
     rest = iter(documents)
     while batch := list(islice(rest, BATCH_DOCUMENTS)):
         yield batch

@@ -7,6 +7,9 @@ its POST to its event at a dashboard, hop by hop, by the spans that the services
 order-state, with so many stored orders, each of which was touched once.
 
 `python -m benchmarks.write_path idle [SECONDS]`: the processor time of a system without updates.
+
+`python -m benchmarks.write_path due [ORDERS]`: the same, without orders and with so many open ones that have
+a due time: what it costs to look for those that are overdue.
 """
 
 import asyncio
@@ -14,6 +17,7 @@ import os
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from datetime import timedelta
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -29,20 +33,27 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 
 from benchmarks.__main__ import say
 from benchmarks.crowd import open_crowd
+from benchmarks.data import PARTITIONS, batches
+from benchmarks.documents import event_document
 from benchmarks.http_client import MAX_BATCH, HttpClient, connect_http
 from benchmarks.load import Site, closed_loops, percentile
 from benchmarks.processes import read_usage, usage_between
+from benchmarks.query_shape import board_order
 from benchmarks.stack import site_of
-from benchmarks.workload import Step, lifecycles, orders
+from benchmarks.workload import STATUSES, Step, lifecycles, orders
 from tracking.devstack.processes import free_port
 from tracking.devstack.stack import StackOptions, run_stack
+from tracking_shared.contracts.documents import OrderDocument, project
+from tracking_shared.contracts.identifiers import partition_of
 from tracking_shared.contracts.timestamps import format_time, now
+from tracking_shared.storage.database import driver_errors, open_database
 
 WARM_UPS = 20
 PAUSE_SECONDS = 0.01
 EXPORT_SECONDS = 30
 CALLERS, CONNECTIONS = 64, 8
 GROWTH_SECONDS, SETTLE_SECONDS = 10.0, 5.0
+IDLE_SECONDS = 30
 
 SPANS = {
     "POST /v1/orders": "request",
@@ -159,6 +170,29 @@ async def idle(seconds: int, site: Site) -> None:
     print(f"| {_cost(usage_between(before, read_usage(site.pids)), seconds)} |")
 
 
+async def due(number: int, site: Site) -> None:
+    """Prints the processor time of a second before and after it stores so many orders that are due later."""
+    async with open_database(site.mongodb_url, "tracking") as database:
+        for stored in (0, number):
+            with driver_errors():
+                for rows in batches(_due_later(order) for order in range(stored)):
+                    await database.orders.insert_many(rows, ordered=False)
+            print(f"{stored:,} open orders with a due time:")
+            await idle(IDLE_SECONDS, site)
+
+
+def _due_later(number: int) -> OrderDocument:
+    planned = board_order(number)
+    order, due_at = (f"due-{number}", planned.merchant_id), now() + timedelta(days=1, seconds=number)
+    place, created = (partition_of(order[0], PARTITIONS), 0), planned.changes[0].at
+    source, metadata = ("system", "benchmark"), planned.metadata
+    event = event_document(
+        order, planned.customer, STATUSES[:1], place, (created, created), source, metadata, metadata
+    )
+    event["due_at"] = due_at
+    return project(event)
+
+
 async def _create(client: HttpClient, steps: Iterator[Step]) -> None:
     while batch := list(islice(steps, MAX_BATCH)):
         await client.send_batch(batch)
@@ -191,7 +225,8 @@ def main() -> None:
     numbers = [int(argument) for argument in arguments]
     looks = {
         "growth": partial(growth, numbers or [1000, 100_000]),
-        "idle": partial(idle, (numbers or [30])[0]),
+        "idle": partial(idle, (numbers or [IDLE_SECONDS])[0]),
+        "due": partial(due, (numbers or [1_000_000])[0]),
     }
     uvloop.run(_trace(*numbers or [300]) if kind == "trace" else _on_stack(looks[kind]))
 
