@@ -62,6 +62,12 @@ def test_the_log_lines_to_look_for_are_written(line: str) -> None:
     assert line in sources()
 
 
+@pytest.mark.parametrize("page", ["docs/runbook.md", "docs/operations.md"])
+def test_the_log_line_of_a_silent_broker_is_the_one_that_is_written(page: str) -> None:
+    assert "`it delivers nothing, though the log grows`" in " ".join(read(page).split())
+    assert "it delivers nothing, though the log grows" in sources()
+
+
 def test_every_problem_that_is_named_exists() -> None:
     assert {span for span in code(PAGE) if span in CATALOGUE} == {
         "update-not-found",

@@ -39,15 +39,15 @@ def test_a_line_has_the_facts_and_no_name() -> None:
     grant = Grant(merchants=frozenset({"secret-merchant", "beta"}))
     chosen = Filter(merchant_ids=frozenset({"secret-merchant"}), active=True)
     record = record_of(Subscription(Audience(grant, chosen), Position("abc", (17, 21)), snapshot=False))
-    record.add_subscription(Subscription(Audience(grant, Filter()), None, snapshot=True))
+    record.add_subscription(Subscription(Audience(grant, Filter(overdue=True)), None, snapshot=True))
     record.counts = StreamCounts(events=312, resyncs=1)
     record.end = Position("abc", (40, 21))
     line = session_line(principal(grant), record, END)
     subject = hashlib.sha256(b"ada@acme").hexdigest()[:16]
     assert line == (
-        f"stream session ended: subject={subject} token_merchants=2 token_orders=any merchants=1 orders=any"
-        " statuses=any active=true from=cursor:17,21 to=40,21 subscriptions=2 resyncs=1 events=312"
-        " seconds=62.4 close_code=1000"
+        f"stream session ended: subject={subject} token_merchants=2 token_orders=any merchants=any orders=any"
+        " statuses=any active=any overdue=true from=cursor:17,21 to=40,21 subscriptions=2 resyncs=1"
+        " events=312 seconds=62.4 close_code=1000"
     )
 
 

@@ -25,6 +25,12 @@ def tail(
     status: Annotated[
         list[str] | None, typer.Option(help="Only changes into or out of this status; may be repeated.")
     ] = None,
+    active: Annotated[
+        bool | None, typer.Option("--active/--final", help="Only changes of active, or of final orders.")
+    ] = None,
+    overdue: Annotated[
+        bool | None, typer.Option("--overdue/--in-time", help="Only changes of overdue, or of other orders.")
+    ] = None,
     after: Annotated[str | None, typer.Option(help="Resume after this cursor; else from now on.")] = None,
     json_lines: Annotated[bool, typer.Option("--json", help="Each event as one line of JSON.")] = False,
     url: Annotated[str, typer.Option(help="The stream; else that of the running stack.")] = "",
@@ -33,10 +39,12 @@ def tail(
 ) -> None:
     """Follows the live events, one line each, and reconnects by itself."""
     filters = {"merchant_id": merchant, "order_id": order, "status": status}
+    flags = {"active": active, "overdue": overdue}
     live = LiveOrders(
         checked_url(url, "ws") or address_of(data_dir, "notifier"),
         bearer or partial(own_token, data_dir, "tail", "orders:read"),
-        {name: values for name, values in filters.items() if values},
+        {name: values for name, values in filters.items() if values}
+        | {name: wanted for name, wanted in flags.items() if wanted is not None},
         after=after,
         snapshot=False,
     )

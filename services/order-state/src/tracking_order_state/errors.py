@@ -33,8 +33,8 @@ class Unwritable(OrderStateError):
 
 
 class PartitionStalled(OrderStateError):
-    """A failing command cannot be parked either, so the partition waits. Other commands of it may have been
-    written.
+    """A failing command cannot be parked either, or the database keeps failing for it, so the partition
+    waits. Other commands of it may have been written.
     """
 
 

@@ -22,7 +22,7 @@ class Death:
     """The reason for which a message was dead-lettered, as the broker states it."""
 
     queue: str
-    """Its position before."""
+    """The one that it came from."""
     reason: str
     """`rejected`, or `delivery_limit`: returned too often."""
     time: datetime

@@ -209,32 +209,32 @@ class LogCheck:
         self._log = event_log
         self._partitions = partitions
         self._latest: Position | None = None
-        self._overdue: Position | None = None
+        self._end_before: Position | None = None
         self._newest: Position | None = None
         self.is_replaced = False
         """True if the hub cannot continue in this log: it was replaced, or set back."""
         self.checked_at = monotonic()
         """The time of the last check that succeeded."""
 
-    def take_overdue(self) -> Position | None:
-        """The end of the log at the check before the last one; None if it was taken already. The hub has
-        missed what it does not have of that. Newer events are most likely on their way.
+    def take_end_before(self) -> Position | None:
+        """The end of the log at the check before the last one; None if it was taken already. Events up to it
+        that the hub lacks were missed. Newer ones are most likely on their way.
         """
-        overdue, self._overdue = self._overdue, None
-        return overdue
+        end, self._end_before = self._end_before, None
+        return end
 
     def take_latest(self) -> Position | None:
         """The end of the log at the last check; None if it was taken already. For a feed without a broker."""
-        latest, self._latest, self._overdue = self._latest, None, None
+        latest, self._latest, self._end_before = self._latest, None, None
         return latest
 
     def reset(self) -> None:
         """Drops the results of a log that was replaced."""
-        self.is_replaced, self._overdue, self._latest = False, None, None
+        self.is_replaced, self._end_before, self._latest = False, None, None
 
     def record(self, end: Position) -> None:
         """Records the result of a check."""
-        self._overdue, self._latest, self._newest = self._latest, end, end
+        self._end_before, self._latest, self._newest = self._latest, end, end
 
     def lag_events(self, partition: int) -> int:
         """The events that the log had at the last check and that the hub has not published by now."""

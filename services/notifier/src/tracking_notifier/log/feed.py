@@ -302,8 +302,8 @@ class Feed:
                 await self._publish_missed(latest)
                 if source is not None:
                     source.is_aligned = True
-        elif (overdue := self._log_check.take_overdue()) is not None:
-            source.record_check(found_missed=await self._publish_missed(overdue))
+        elif (end := self._log_check.take_end_before()) is not None:
+            source.record_check(found_missed=await self._publish_missed(end))
 
     async def _publish_missed(self, end: Position) -> bool:
         """Publishes the events up to `end` that the hub does not have. Returns True if there were any."""

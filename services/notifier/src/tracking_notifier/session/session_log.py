@@ -30,12 +30,14 @@ MAX_PARTITIONS_SHOWN = 64
 class SessionRecord:
     """The facts about one session that its line contains."""
 
-    __slots__ = ("began_at", "counts", "end", "first", "subscriptions")
+    __slots__ = ("began_at", "counts", "end", "first", "newest", "subscriptions")
 
     def __init__(self, now: float) -> None:
         self.began_at = now
         self.first: Subscription | None = None
         """The first subscription."""
+        self.newest: Subscription | None = None
+        """The one that the session ended with."""
         self.subscriptions = 0
         """Those that the client asked for."""
         self.counts = StreamCounts()
@@ -45,6 +47,7 @@ class SessionRecord:
     def add_subscription(self, subscription: Subscription) -> None:
         """Counts a subscription that the client asked for."""
         self.subscriptions += 1
+        self.newest = subscription
         if self.first is None:
             self.first = subscription
 
@@ -77,13 +80,13 @@ class SessionLog:
 
 def session_line(principal: Principal, record: SessionRecord, end: SessionEnd) -> str:
     """The line of a session that has subscribed."""
-    if record.first is None:
+    if record.first is None or record.newest is None:
         raise ValueError("a session without a subscription has no line")
     facts = {
         "subject": subject_hash(principal.subject),
         "token_merchants": "all" if principal.grant.every_merchant else len(principal.grant.merchants),
         "token_orders": _count(principal.grant.orders),
-        **_filter_facts(record.first.audience),
+        **_filter_facts(record.newest.audience),
         "from": _start_of(record.first),
         "to": "not-live" if record.end is None else _position_text(record.end),
         "subscriptions": record.subscriptions,
@@ -106,8 +109,13 @@ def _filter_facts(audience: Audience) -> dict[str, object]:
         "merchants": _count(chosen.merchant_ids),
         "orders": _count(chosen.order_ids),
         "statuses": _count(chosen.statuses),
-        "active": "any" if chosen.active is None else str(chosen.active).lower(),
+        "active": _flag(chosen.active),
+        "overdue": _flag(chosen.overdue),
     }
+
+
+def _flag(wanted: bool | None) -> str:
+    return "any" if wanted is None else str(wanted).lower()
 
 
 def _count(names: Collection[str] | None) -> int | str:

@@ -34,7 +34,7 @@ class OrderUpdatesParameters(Parameters):
 
 
 class UpdateParameters(Parameters):
-    """Adds `GET /v1/updates/{order_id}/{update_id}` has none."""
+    """`GET /v1/updates/{order_id}/{update_id}` takes no parameters."""
 
 
 def add_routes(app: FastAPI, context: Context) -> None:
