@@ -2,6 +2,7 @@
 
 import asyncio
 
+import aiormq.connection
 import pytest
 
 from broker_tap import tap_broker
@@ -75,4 +76,20 @@ async def test_a_node_that_answers_no_declaration_is_given_up_before_its_heartbe
         with pytest.raises(BrokerUnavailable):
             async with asyncio.timeout(12):
                 await connection.private_consumer(None, limit=10)
+        await tap.cut()
+
+
+async def test_a_lost_connection_is_not_waited_for(
+    broker_node: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(aiormq.connection.Connection, "READER_CLOSE_TIMEOUT", 600)
+
+    async def lose() -> None:
+        async with connect(tap.url, "test"):
+            tap.silent = True
+            await fall()
+
+    async with tap_broker(broker_node.url) as tap:
+        with pytest.raises(BrokerUnavailable):
+            await asyncio.wait_for(lose(), 30)
         await tap.cut()

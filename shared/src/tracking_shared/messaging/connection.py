@@ -22,6 +22,7 @@ from tracking_shared.messaging.errors import (
     BrokerUnavailable,
     NotDeclared,
     bounded,
+    is_broker_loss,
 )
 from tracking_shared.messaging.opening import Address, NotResolved, addresses, close_quietly, open_address
 from tracking_shared.messaging.publisher import ALARM, Publisher
@@ -224,9 +225,9 @@ class Connection:
         if self.is_blocked:  # which it says before it confirms
             raise BrokerBlocked(ALARM)
 
-    async def close(self) -> None:
-        """Closes it, whatever state it is in."""
-        await close_quietly(self._connection)
+    async def close(self, *, is_lost: bool = False) -> None:
+        """Closes it, whatever state it is in; at once, if it is lost."""
+        await close_quietly(self._connection, is_lost=is_lost)
 
 
 PRIVATE_PREFETCH = 100
@@ -248,8 +249,10 @@ async def connect(url: str, name: str, *, lost: Address | None = None) -> AsyncI
     connection = await _open_first(url, name, lost)
     try:
         yield connection
-    finally:
-        await connection.close()
+    except BaseException as error:
+        await connection.close(is_lost=is_broker_loss(error))
+        raise
+    await connection.close()
 
 
 async def _open_first(url: str, name: str, lost: Address | None) -> Connection:

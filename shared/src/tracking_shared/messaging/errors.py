@@ -105,7 +105,7 @@ def is_broker_loss(error: BaseException) -> bool:
     return isinstance(error, BrokerUnavailable)
 
 
-SETUP_TIMEOUT_SECONDS = 5
+SETUP_TIMEOUT_SECONDS = 4
 """For opening a channel, declaring a queue, subscribing. Milliseconds, but a node that lost its peers may
 never answer, and the next connection may reach another one."""
 
