@@ -26,6 +26,7 @@ from cluster.scenarios import SCENARIOS, Scenario
 from cluster.scene import BALANCER_PORT
 from cluster.table import row, table, with_rows
 from cluster.verdict import Outcome, misses
+from forked_services import end_fork_servers
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs/reliability.md"
@@ -158,6 +159,7 @@ async def _run(plan: Plan, made: Network, options: argparse.Namespace, say: Say)
                 await _kill(cluster)
                 cluster = None
     finally:
+        end_fork_servers()
         if cluster:
             await _kill(cluster)
     return rows, missed

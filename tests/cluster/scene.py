@@ -14,6 +14,7 @@ from cluster.network import ADDRESSES
 from cluster.nodes import PASSWORD, PORT, USER, Cluster
 from cluster.probes import Probes
 from crowd import Crowd, crowd_of
+from forked_services import ForkedService
 from positions import cursor_opener
 from tracking.devstack.database_node import DatabaseNode
 from tracking.devstack.service_process import ServiceProcess
@@ -132,7 +133,7 @@ def _services(
                 "REPLICA_ORDINAL": str(ordinal),
                 "REPLICA_COUNT": str(REPLICAS),
             }
-            services[name] = ServiceProcess(module, environment=environment, logs=folder, name=name)
+            services[name] = ForkedService(module, environment=environment, logs=folder, name=name)
     return services
 
 
