@@ -49,7 +49,7 @@ test-rabbitmq4: setup ## run the tests that need a broker on RabbitMQ 4 (fetched
 		.venv/bin/pytest tests/integration tests/stack tests/conformance -m "not slow" \
 		$(PARALLEL) $(ARGS)
 
-test-cluster: setup ## disturb a cluster of three RabbitMQ 4 nodes; root, 25 min; ARGS="--list" lists the faults
+test-cluster: setup ## disturb a cluster of three RabbitMQ 4 nodes; root, 20 min; ARGS="--list" lists the faults
 	@deploy/setup --cluster
 	@deploy/setup_rabbitmq4 "$(RABBITMQ4)"
 	@PYTHONPATH=tests:. .venv/bin/python -m cluster --rabbitmq4 "$(RABBITMQ4)" $(ARGS)
