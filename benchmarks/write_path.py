@@ -139,13 +139,13 @@ async def growth(numbers: Sequence[int], site: Site) -> None:
     """Creates orders up to each of `numbers`, and measures updates of orders that lie far apart."""
     prefix, created, walked = token_hex(6), 0, dict[int, int]()
     steps = orders(prefix)
-    clients = [await connect_http(site.ingest, site.token()) for _ in range(CALLERS)]
     print("| stored orders | updates/s | CPU of an update | of which, ms | memory of order-state |")
     print("|---|---|---|---|---|")
     for number in numbers:
         missing = islice(steps, number - created)
-        await asyncio.gather(*(_create(client, missing) for client in clients[:CONNECTIONS]))
+        await asyncio.gather(*(_create(site, missing) for _ in range(CONNECTIONS)))
         created = number
+        clients = [await connect_http(site.ingest, site.token()) for _ in range(CALLERS)]
         walks = [_walk(prefix, range(lane, number, CALLERS), walked) for lane in range(CALLERS)]
         calls = [partial(_send_next, client, walk) for client, walk in zip(clients, walks, strict=True)]
         before = read_usage(site.pids)
@@ -193,7 +193,8 @@ def _due_later(number: int) -> OrderDocument:
     return project(event)
 
 
-async def _create(client: HttpClient, steps: Iterator[Step]) -> None:
+async def _create(site: Site, steps: Iterator[Step]) -> None:
+    client = await connect_http(site.ingest, site.token())
     while batch := list(islice(steps, MAX_BATCH)):
         await client.send_batch(batch)
 
