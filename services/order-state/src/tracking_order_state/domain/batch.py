@@ -11,6 +11,7 @@ from tracking_order_state.domain.decisions import (
     record_refusal,
     refused,
 )
+from tracking_order_state.domain.holding import Holding
 from tracking_order_state.domain.lifecycle import (
     Refusal,
     Slot,
@@ -44,6 +45,12 @@ def decide_batch(
     """
     decisions = Decisions(time=time)
     events = dict(known.events)
+    # Without it, whoever does not hold updates pays nothing for it.
+    holding = (
+        Holding.begin(decisions, events, known, partition, seq, workflow)
+        if workflow.hold_early_seconds or known.held
+        else None
+    )
     for command in commands:
         order = decisions.orders.get(command.order_id) or known.orders.get(command.order_id)
         problem = _problem_without_trace(command, order)
@@ -54,6 +61,9 @@ def decide_batch(
         event = events.get(key)
         if event is not None:
             decisions.outcomes.append(outcome_after_applied(command, event, workflow))
+            continue
+        if holding is not None and (outcome := holding.outcome_of(command, order)) is not None:
+            decisions.outcomes.append(outcome)
             continue
         refusal = decisions.refusals.get(key) or known.refusals.get(key)
         if refusal is not None:
@@ -67,11 +77,13 @@ def decide_batch(
             park_behind(decisions, command, known, parked_orders, slot)
             continue
         made = decide(order, command, slot, workflow)
-        if isinstance(made, Refusal):
-            record_refusal(decisions, command, order, made.problem, time)
-        else:
+        if not isinstance(made, Refusal):
             record_event(decisions, command, made, workflow)
             events[key] = made
+            if holding is not None:
+                holding.release(command.order_id)
+        elif holding is None or not holding.hold(command, order):
+            record_refusal(decisions, command, order, made.problem, time)
     return decisions
 
 
