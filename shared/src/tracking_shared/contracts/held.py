@@ -1,5 +1,7 @@
 """Held updates: those that came too early and wait for what comes before them (collection `held`)."""
 
+from collections.abc import Iterable
+
 from tracking_shared.contracts.access import reaches
 from tracking_shared.contracts.commands import AnyCommand, decode_command
 from tracking_shared.contracts.documents import HeldDocument, OrderDocument, UpdateDocument, update_key
@@ -28,6 +30,11 @@ def command_of(held: HeldDocument) -> AnyCommand:
 def is_of_order(held: HeldDocument, order: OrderDocument) -> bool:
     """True if the sender reaches the order. Anybody may send an update for an order that is not there yet."""
     return reaches(command_of(held).grant, order["_id"], order["merchant_id"])
+
+
+def held_outcomes(held: Iterable[HeldDocument], order: OrderDocument | None) -> list[UpdateDocument]:
+    """The outcomes of updates while they are held. Those of strangers belong to no merchant."""
+    return [held_outcome(one, order if order and is_of_order(one, order) else None) for one in held]
 
 
 def held_outcome(held: HeldDocument, order: OrderDocument | None = None) -> UpdateDocument:
