@@ -218,8 +218,8 @@ LINES = [f"s{n}" for n in range(7)]
 
 @st.composite
 def histories(draw: st.DrawFn) -> tuple[Workflow, list[AnyCommand]]:
-    """A table of statuses, and a legal history in which each step can follow only the one before it: otherwise
-    a later one that overtakes it is applied at once, and it is refused.
+    """A table of statuses, and a legal history in which each step can follow only the one before it. Otherwise
+    one that overtakes another is applied at once, and the other is refused.
     """
     length = draw(st.integers(2, len(LINES)))
     line = LINES[:length]
@@ -257,7 +257,8 @@ def cuts(draw: st.DrawFn, commands: list[Any]) -> list[list[Any]]:
 def test_in_whichever_order_a_history_comes_the_order_ends_the_same(data: st.DataObject) -> None:
     workflow, history = data.draw(histories())
     notes: list[AnyCommand] = [
-        checkpoint_command(update_id=f"note-{n}", occurred_at=at(n)) for n in range(data.draw(st.integers(0, 3)))
+        checkpoint_command(update_id=f"note-{n}", occurred_at=at(n))
+        for n in range(data.draw(st.integers(0, 3)))
     ]
     repeats = data.draw(st.lists(st.sampled_from([*history, *notes]), max_size=4))
     shelf, expected = Shelf(workflow), Shelf(workflow)
@@ -276,7 +277,9 @@ def test_in_whichever_order_a_history_comes_the_order_ends_the_same(data: st.Dat
 @pytest.mark.parametrize("scans", [1, 2, 4])
 @settings(max_examples=50, deadline=None)
 @given(data=st.data())
-def test_repeated_scans_are_all_recorded_in_whichever_order_they_come(scans: int, data: st.DataObject) -> None:
+def test_repeated_scans_are_all_recorded_in_whichever_order_they_come(
+    scans: int, data: st.DataObject
+) -> None:
     history = [create(), update("picked_up", 0)]
     history += [update("in_transit", n, update_id=f"scan-{n}") for n in range(1, scans + 1)]
     shelf = Shelf()
@@ -319,7 +322,9 @@ def test_whatever_comes_nothing_that_could_follow_is_held_and_every_update_is_de
         for one in shelf.held.values():
             order = shelf.orders.get(one["order_id"])
             entitled = order is not None and "m-1" in one["command"]
-            assert not entitled or one["requested_status"] not in DEFAULT_WORKFLOW.allowed_next(order["status"])
+            assert not entitled or one["requested_status"] not in DEFAULT_WORKFLOW.allowed_next(
+                order["status"]
+            )
     shelf.pass_time()
     assert not shelf.held
     decided = shelf.events.keys() | shelf.refusals.keys()

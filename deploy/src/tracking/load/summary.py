@@ -37,7 +37,7 @@ Entry = tuple[int, int, str]
 
 @dataclass(slots=True)
 class Summary:
-    """Counts of all records by result: applied, duplicate, existing, held, rejected, not sent or undecided."""
+    """Counts of all records by result: applied, duplicate, existing, held, rejected, not sent, undecided."""
 
     orders: int = 0
     """Decided creates."""

@@ -211,7 +211,7 @@ class HeldDocument(TypedDict):
     held_key: int
     """`due_key` of partition and `until`: the index by which the owner finds those whose time is over."""
     sender_key: NotRequired[str]
-    """Partition and `source.id`, where there was no order: the index by which those of a sender are counted."""
+    """Partition and `source.id`, where there was no order: the index by which a sender's are counted."""
 
 
 class ParkedDocument(TypedDict):

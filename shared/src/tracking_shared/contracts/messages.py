@@ -205,8 +205,8 @@ class UpdateOutcome(TypedDict):
     outcome: Literal["applied", "rejected", "held"]
     """`held`: it came too early, and waits for what comes before it. It is decided later."""
     version: Version | None
-    """Of the order after it; of a rejected one, that at which it was refused, if there was an order; of a held
-    one `null`.
+    """Of the order after it; of a rejected one, that at which it was refused, if there was an order. `null`
+    while it is held.
     """
     problem: NotRequired[ProblemDetails]
     """Why it was rejected."""

@@ -94,7 +94,7 @@ _ACCEPTED = Answer(
 
 _ACCEPTED_OR_HELD = replace(
     _ACCEPTED,
-    description="It is taken and safe, and will be decided: soon, or, if it came too early and is `held`, later",
+    description="It is taken and safe, and will be decided: now, or later if it came too early (`held`)",
     sometimes=["Preference-Applied", "Idempotent-Replayed"],
 )
 
@@ -339,10 +339,7 @@ class Ingest:
             response.headers["Idempotent-Replayed"] = "true"
         return response
 
-
-    def _accepted(
-        self, command: AnyCommand, headers: dict[str, str], *, is_held: bool = False
-    ) -> Response:
+    def _accepted(self, command: AnyCommand, headers: dict[str, str], *, is_held: bool = False) -> Response:
         location = {"Location": self.public_query_url + outcome_location(command)}
         return JsonResponse(accepted(command, is_held=is_held), 202, location | headers)
 

@@ -258,9 +258,7 @@ class Store:
             held = await read_held(self._database, self._session, order_ids)
             keys = [held_update_key(one) for some in held.values() for one in some]
             events = await self._events_of(keys, []) if keys else {}
-            waiting = (
-                await count_waiting(self._database, self._session, sender_keys) if sender_keys else {}
-            )
+            waiting = await count_waiting(self._database, self._session, sender_keys) if sender_keys else {}
         return held, events, waiting
 
     async def load_held_by_id(self, ids: Collection[str]) -> dict[str, list[HeldDocument]]:

@@ -72,9 +72,7 @@ class Decisions:
     @property
     def is_empty(self) -> bool:
         """True if there is nothing to write."""
-        return not (
-            self.events or self.refusals or self.parked or self.released or self.held or self.unheld
-        )
+        return not (self.events or self.refusals or self.parked or self.released or self.held or self.unheld)
 
     def is_written_at(self, position: PartitionPosition) -> bool:
         """True if these decisions need a transaction at `position`, if only to move its horizon on."""

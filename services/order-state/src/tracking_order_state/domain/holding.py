@@ -1,9 +1,9 @@
 """Holding: an update that came too early waits for what comes before it, if the workflow says so. Pure.
 
-Held is an update of a step, or a checkpoint, whose order does not exist yet; and an update whose status cannot
-follow now, but can be reached along the table. After each event of the order, those that may follow now are
-applied, the one that happened first before the others, until none may. So no held update of an order could be
-applied as the order stands. When its time is over, an update is decided like one that comes then.
+Held is an update or a checkpoint whose order does not exist yet; and an update whose status cannot follow now,
+but can be reached along the table. After each event of the order, those that may follow now are applied, the
+one that happened first before the others, until none may. So no held update of an order could be applied as the
+order stands. When its time is over, an update is decided like one that comes then.
 
 Who may send an update for an order that does not exist is only known once it does. What a stranger has sent
 stays held until its time is over, as if there were no order.
@@ -30,7 +30,6 @@ from tracking_shared.contracts.access import reaches
 from tracking_shared.contracts.commands import (
     AddCheckpoint,
     AnyCommand,
-    CreateOrder,
     Outcome,
     UpdateOrder,
     encode_command,
@@ -41,7 +40,6 @@ from tracking_shared.contracts.documents import (
     HeldDocument,
     OrderDocument,
     due_key,
-    update_key,
 )
 from tracking_shared.contracts.held import command_of, held_id, held_update_key, is_of_order, sender_key
 from tracking_shared.contracts.workflow import Workflow
@@ -254,9 +252,7 @@ def end_held(
     `now` is by the clock that judges their time, and `time` the one that is recorded.
     """
     decisions = Decisions(time=time)
-    holding = Holding.begin(
-        decisions, dict(known.events), known, position.partition, position.seq, workflow
-    )
+    holding = Holding.begin(decisions, dict(known.events), known, position.partition, position.seq, workflow)
     held = {one["_id"]: one for some in known.held.values() for one in some}
     for name in ids:
         one = held.get(name)
