@@ -218,8 +218,8 @@ LINES = [f"s{n}" for n in range(7)]
 
 @st.composite
 def histories(draw: st.DrawFn) -> tuple[Workflow, list[AnyCommand]]:
-    """A table of statuses, and a legal history in which each step can follow only the one before it. Otherwise
-    one that overtakes another is applied at once, and the other is refused.
+    """A table of statuses, and a legal history in which each step can follow only the one before it.
+    Otherwise one that overtakes another is applied at once, and the other is refused.
     """
     length = draw(st.integers(2, len(LINES)))
     line = LINES[:length]

@@ -1,9 +1,9 @@
 """Holding: an update that came too early waits for what comes before it, if the workflow says so. Pure.
 
-Held is an update or a checkpoint whose order does not exist yet; and an update whose status cannot follow now,
-but can be reached along the table. After each event of the order, those that may follow now are applied, the
-one that happened first before the others, until none may. So no held update of an order could be applied as the
-order stands. When its time is over, an update is decided like one that comes then.
+Held is an update or a checkpoint whose order does not exist yet; and an update whose status cannot follow
+now, but can be reached along the table. After each event of the order, those that may follow now are applied,
+the one that happened first before the others, until none may. So no held update of an order could be applied
+as the order stands. When its time is over, an update is decided like one that comes then.
 
 Who may send an update for an order that does not exist is only known once it does. What a stranger has sent
 stays held until its time is over, as if there were no order.
