@@ -88,15 +88,18 @@ class Documents:
         if any(one["place"] in self._places(one) for one in decisions.parked.values()):
             raise Broken("two parked commands in one place")
         self.parked |= decisions.parked
+        after = decisions.position_after(position)
+        self._write_held(decisions, after.held)
+        self.partition |= {"seq": after.seq, "commits": after.commits, "horizon": after.horizon}
+        self.partition["parked"] = encode_parked_orders(after.parked_orders)
+
+    def _write_held(self, decisions: Decisions, number: int) -> None:
         for name in decisions.unheld:
             self.held.pop(name)
         self.held |= decisions.held
-        after = decisions.position_after(position)
-        if after.held != len(self.held):
+        if number != len(self.held):
             raise Broken("another number of held updates")
-        self.partition["held"] = after.held
-        self.partition |= {"seq": after.seq, "commits": after.commits, "horizon": after.horizon}
-        self.partition["parked"] = encode_parked_orders(after.parked_orders)
+        self.partition["held"] = number
 
     def _places(self, parked: ParkedDocument) -> set[int]:
         others = (one for key, one in self.parked.items() if key != parked["_id"])
