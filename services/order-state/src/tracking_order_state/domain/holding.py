@@ -24,7 +24,7 @@ from tracking_order_state.domain.decisions import (
     record_refusal,
     refused,
 )
-from tracking_order_state.domain.lifecycle import Refusal, Slot, decide, not_found, objection
+from tracking_order_state.domain.lifecycle import Refusal, Slot, decide, not_found
 from tracking_order_state.domain.partition import PartitionPosition
 from tracking_shared.contracts.access import reaches
 from tracking_shared.contracts.commands import (
@@ -160,19 +160,18 @@ class Holding:
         them.
         """
         while (ready := self._first_ready(order_id)) is not None:
-            held, command = ready
+            held, event = ready
             self._remove(held, "applied")
             if held_update_key(held) not in self.events:  # by now another sender's
-                made = decide(self.decisions.orders[order_id], command, self._slot(), self.workflow)
-                assert not isinstance(made, Refusal)  # noqa: S101 - there was no objection
-                self._record(held, made)
+                self._record(held, event)
 
-    def _first_ready(self, order_id: str) -> tuple[HeldDocument, AnyCommand] | None:
+    def _first_ready(self, order_id: str) -> tuple[HeldDocument, EventDocument] | None:
         order = self.decisions.orders[order_id]
         for held, command in self._by_time(order_id):
-            is_entitled = reaches(command.grant, order_id, order["merchant_id"])
-            if is_entitled and objection(order, command, self.workflow) is None:
-                return held, command
+            if reaches(command.grant, order_id, order["merchant_id"]):
+                made = decide(order, command, self._slot(), self.workflow)
+                if not isinstance(made, Refusal):
+                    return held, made
         return None
 
     def _by_time(self, order_id: str) -> Iterator[tuple[HeldDocument, UpdateOrder | AddCheckpoint]]:

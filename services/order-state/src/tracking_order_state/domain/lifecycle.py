@@ -68,7 +68,7 @@ def decide(
         return Refusal(_exists(order)) if order else _created(command, slot, workflow)
     if order is None:
         return Refusal(not_found(command.order_id))
-    problem = objection(order, command, workflow)
+    problem = _objection(order, command, workflow)
     return Refusal(problem) if problem else _changed(order, command, slot, workflow)
 
 
@@ -94,8 +94,7 @@ Change = UpdateOrder | AddCheckpoint | CorrectOrder
 """A command for an order that exists."""
 
 
-def objection(order: OrderDocument, command: Change, workflow: Workflow) -> ProblemDocument | None:
-    """The reason why a command cannot be applied to the order as it stands, if there is one."""
+def _objection(order: OrderDocument, command: Change, workflow: Workflow) -> ProblemDocument | None:
     if command.expected_version is not None and command.expected_version != order["version"]:
         return {
             "slug": "version-conflict",
