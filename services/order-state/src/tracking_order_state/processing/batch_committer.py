@@ -123,9 +123,8 @@ class BatchCommitter:
             parked_orders=parked_orders,
         )
 
-    async def load_alone(self, command: AnyCommand, position: PartitionPosition) -> Known:
-        """The known documents that one command names."""
-        known = await self.store.load([command])
+    async def with_held(self, known: Known, command: AnyCommand, position: PartitionPosition) -> Known:
+        """Adds the held updates of the order of one command."""
         return await self._reader.with_held(known, [([command], position)])
 
     async def _commit(self, decided: DecidedBatch) -> list[PartitionResult]:
