@@ -28,7 +28,7 @@ from tracking_order_state.processing.stages import (
     ReceivedBatch,
 )
 from tracking_order_state.processing.worker import PartitionConsumer
-from tracking_shared.contracts.commands import AnyCommand
+from tracking_shared.contracts.commands import AnyCommand, Source
 from tracking_shared.contracts.identifiers import content_update_id
 from tracking_shared.contracts.timestamps import now
 from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW, Workflow
@@ -190,6 +190,22 @@ async def test_of_two_owners_who_found_that_its_time_is_over_one_decides_it(data
         await old.end_held(old.consumer, found, await clock.time())
     assert await new.end_held(new.consumer, found, await clock.time()) == 1
     assert await new.end_held(new.consumer, found, await clock.time()) == 0
+
+
+async def test_an_update_that_our_own_code_fails_on_holds_up_no_other_and_its_sender_is_not_logged(
+    database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    owner = Owner(database)
+    sender = Source(type="driver", id="dora@example.com")
+    await owner.decide(*(update("picked_up", f"o-{number}", source=sender) for number in range(3)))
+    await database.held.update_one({"order_id": "o-1"}, {"$set": {"command": "not a command"}})
+    sweep = sweep_of(owner, Clock(database))
+    for _ in range(2):
+        await sweep.look()
+    assert [one["order_id"] async for one in database.held.find({})] == ["o-1"]
+    assert await held_count(database) == 1
+    assert "o-1/picked_up is due, and it cannot be recorded" in caplog.text
+    assert "example.com" not in caplog.text
 
 
 async def test_where_nothing_is_held_nothing_is_asked(database: Database) -> None:

@@ -151,7 +151,7 @@ class DueSweep:
             marked = await self._record(partition_consumer, [order_id], now)
             if isinstance(marked, Fault):
                 self._skip(order_id)
-                log.error("%s is due, and it cannot be recorded: %s", order_id, marked)
+                log.error("%s is due, and it cannot be recorded: %s", _loggable(order_id), marked)
             else:
                 total += marked
         return total
@@ -160,6 +160,11 @@ class DueSweep:
         self._skipped[order_id] = None
         if len(self._skipped) > MAX_SKIPPED_ORDERS:
             del self._skipped[next(iter(self._skipped))]
+
+
+def _loggable(name: str) -> str:
+    """An order id; of a held update that and its update id. Its sender, the rest, may be a mail address."""
+    return "/".join(name.split("/")[:2])
 
 
 def _chunks(order_ids: Sequence[str]) -> Iterator[Sequence[str]]:
