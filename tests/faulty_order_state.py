@@ -58,7 +58,7 @@ PERSONAL = "Ada Lovelace"
 
 def decides(decisions: Iterable[Decisions]) -> bool:
     """Returns True if commands were decided: a commit may also be there for the horizon alone."""
-    return any(one.events or one.refusals for one in decisions)
+    return any(one.events or one.refusals or one.unheld for one in decisions)
 
 
 def is_poisoned(update_id: str) -> bool:

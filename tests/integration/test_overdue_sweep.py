@@ -13,13 +13,14 @@ from builders import create_command, update_command
 from callers import Caller, eventually
 from fixtures import StartService
 from listeners import examine, listening
+from tracking_order_state import metrics
 from tracking_order_state.adapters.due_orders import DueOrders
 from tracking_order_state.adapters.store import Store
 from tracking_order_state.domain.order_cache import OrderCache
 from tracking_order_state.errors import Fault, Fenced
-from tracking_order_state.processing import overdue_sweep
+from tracking_order_state.processing import due_sweep
 from tracking_order_state.processing.batch_processor import BatchProcessor
-from tracking_order_state.processing.overdue_sweep import OverdueSweep
+from tracking_order_state.processing.due_sweep import DueSweep
 from tracking_order_state.processing.stages import (
     CommittedBatch,
     PartitionBatch,
@@ -95,8 +96,8 @@ class Clock(DueOrders):
         return await super().time() + self.ahead
 
 
-def sweep_of(owner: Owner, due_orders: DueOrders) -> OverdueSweep:
-    return OverdueSweep(owner, due_orders)  # type: ignore[arg-type]
+def sweep_of(owner: Owner, due_orders: DueOrders) -> DueSweep:
+    return DueSweep(owner, due_orders, owner.mark_overdue, metrics.OVERDUE_SWEEP_AGE)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -214,8 +215,8 @@ async def test_an_order_that_our_own_code_fails_on_holds_up_no_other(
 async def test_a_backlog_is_worked_off_in_small_transactions(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(overdue_sweep, "LOOK_ORDERS", 30)
-    monkeypatch.setattr(overdue_sweep, "MARKED_ORDERS", 10)
+    monkeypatch.setattr(due_sweep, "LOOK_ORDERS", 30)
+    monkeypatch.setattr(due_sweep, "MARKED_ORDERS", 10)
     owner = Owner(database)
     sweep = sweep_of(owner, DueOrders(database))
     await owner.decide(*(create_command(uuid4().hex, due_at=now() - HOUR) for _ in range(65)))

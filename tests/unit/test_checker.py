@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from copy import deepcopy
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -193,6 +194,50 @@ def test_a_fault_of_what_is_parked_is_noticed(seed: Seed) -> None:
     records = with_parked()
     seed(records)
     assert find_faults(records)
+
+
+def with_held() -> Records:
+    """Sound records, and an update that is held."""
+    records = sound()
+    early = update_command("c", update_id="6")
+    holding = replace(DEFAULT_WORKFLOW, hold_early_seconds=60)
+    decided = decide_batch([early], Known({}, {}, {}), partition=0, seq=5, time=TIME, workflow=holding)
+    records.held.extend(decided.held.values())
+    records.partitions[0] |= {"held": 1, "horizon": TIME + timedelta(seconds=120)}
+    return records
+
+
+def test_a_held_update_is_not_lost() -> None:
+    for outcome in ("held", "accepted"):
+        assert find_faults(with_held(), [*ACKNOWLEDGED, Acknowledged("c", "6", outcome)]) == []
+        assert find_faults(sound(), [Acknowledged("c", "6", outcome)])
+    assert find_faults(with_held(), [Acknowledged("c", "6", "applied", 2)])
+    assert find_faults(sound(), [Acknowledged("a", "3", "held"), Acknowledged("a", "4", "held")]) == []
+
+
+def hold_a_decided_one(records: Records) -> None:
+    records.held[0] |= {"order_id": "a", "update_id": "3"}
+
+
+def hold_a_refused_one(records: Records) -> None:
+    records.held[0] |= {"order_id": "a", "update_id": "4"}
+
+
+def lose_a_held_one(records: Records) -> None:
+    records.held.clear()
+
+
+def let_its_time_be_over(records: Records) -> None:
+    records.partitions[0]["horizon"] = TIME + timedelta(seconds=400)
+
+
+@pytest.mark.parametrize(
+    "seed", [hold_a_decided_one, hold_a_refused_one, lose_a_held_one, let_its_time_be_over]
+)
+def test_a_fault_of_what_is_held_is_noticed(seed: Seed) -> None:
+    records = with_held()
+    seed(records)
+    assert len(find_faults(records)) == 1
 
 
 def with_corrections() -> Records:

@@ -29,6 +29,7 @@ from tracking_notifier.stream import messages as protocol
 from tracking_order_state import metrics as order_state_metrics
 from tracking_order_state.adapters.outcomes import MAX_UNKNOWN_PER_SENDER, UNKNOWN_LIFE
 from tracking_order_state.adapters.ownership import FIRST_CLAIM_SECONDS
+from tracking_order_state.domain.holding import MAX_HELD_PER_ORDER, MAX_WAITING_PER_SENDER
 from tracking_order_state.domain.parking import MAX_PARKED_PER_ORDER
 from tracking_order_state.processing.batch_committer import MAX_FAILURES
 from tracking_order_state.processing.consumer import PREFETCH_MESSAGES
@@ -45,6 +46,7 @@ from tracking_shared.contracts.commands import MAX_COMMANDS_PER_MESSAGE, MAX_MES
 from tracking_shared.contracts.documents import (
     AuditDocument,
     EventDocument,
+    HeldDocument,
     Metadata,
     OrderDocument,
     ParkedDocument,
@@ -54,6 +56,7 @@ from tracking_shared.contracts.documents import (
     UnknownOrdersDocument,
     UpdateDocument,
 )
+from tracking_shared.contracts.workflow import MAX_HOLD_EARLY_SECONDS
 from tracking_shared.errors import SettingsError
 from tracking_shared.messaging.topology import (
     DEAD_MAX_MESSAGES,
@@ -80,6 +83,7 @@ DOCUMENTS = {
     "updates": UpdateDocument,
     "unknown_orders": UnknownOrdersDocument,
     "parked": ParkedDocument,
+    "held": HeldDocument,
     "partitions": PartitionDocument,
     "revocations": RevocationDocument,
     "audit": AuditDocument,
@@ -257,6 +261,13 @@ def test_every_close_code_is_in_its_table() -> None:
         ("concurrency", f"| `orders.dead` | {DEAD_MAX_MESSAGES:,} messages |"),
         ("concurrency", f"returned {DELIVERY_LIMIT} times"),
         ("concurrency", f"| parked updates of one order | {MAX_PARKED_PER_ORDER:,}, "),
+        ("concurrency", f"| held updates of an order | {MAX_HELD_PER_ORDER} |"),
+        ("concurrency", f"for orders that do not exist | {MAX_WAITING_PER_SENDER} |"),
+        (
+            "lifecycle",
+            f"At most {MAX_HELD_PER_ORDER} updates of an order are held, and {MAX_WAITING_PER_SENDER}",
+        ),
+        ("lifecycle", f"1 to {MAX_HOLD_EARLY_SECONDS:,} seconds"),
         ("concurrency", f"tries again after {STALLED_RETRY_SECONDS:.0f} s, then twice as long each time"),
         (
             "concurrency",

@@ -2,6 +2,7 @@
 
 import tracemalloc
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -23,6 +24,8 @@ from builders import (
     update_command,
 )
 from hasty_loop import run_hastily
+from shelf import HOLDING
+from tracking_order_state.adapters.held_updates import by_order
 from tracking_order_state.domain import order_cache, remembered_orders
 from tracking_order_state.domain.decisions import Decisions, Known
 from tracking_order_state.domain.order_cache import OrderCache
@@ -34,13 +37,14 @@ from tracking_shared.contracts.access import Grant
 from tracking_shared.contracts.commands import AnyCommand, ReleaseOrder, Source
 from tracking_shared.contracts.documents import (
     EventDocument,
+    HeldDocument,
     OrderDocument,
     ParkedDocument,
     UpdateDocument,
     update_key,
 )
 from tracking_shared.contracts.identifiers import content_update_id
-from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
+from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW, Workflow
 from tracking_shared.storage.database import DatabaseUnavailable
 
 LARGE = 10**9
@@ -59,6 +63,7 @@ class Documents:
     events: list[EventDocument] = field(default_factory=list)
     refusals: dict[str, UpdateDocument] = field(default_factory=dict)
     parked: dict[str, ParkedDocument] = field(default_factory=dict)
+    held: dict[str, HeldDocument] = field(default_factory=dict)
 
     @classmethod
     def empty(cls) -> "Documents":
@@ -84,8 +89,17 @@ class Documents:
             raise Broken("two parked commands in one place")
         self.parked |= decisions.parked
         after = decisions.position_after(position)
+        self._write_held(decisions, after.held)
         self.partition |= {"seq": after.seq, "commits": after.commits, "horizon": after.horizon}
         self.partition["parked"] = encode_parked_orders(after.parked_orders)
+
+    def _write_held(self, decisions: Decisions, number: int) -> None:
+        for name in decisions.unheld:
+            self.held.pop(name)
+        self.held |= decisions.held
+        if number != len(self.held):
+            raise Broken("another number of held updates")
+        self.partition["held"] = number
 
     def _places(self, parked: ParkedDocument) -> set[int]:
         others = (one for key, one in self.parked.items() if key != parked["_id"])
@@ -149,6 +163,25 @@ class Store:
                 refused[refusal["order_id"]].append(refusal["update_id"])
         return deepcopy((orders, refused))
 
+    async def load_held(
+        self, order_ids: Collection[str], sender_keys: Collection[str]
+    ) -> tuple[dict[str, list[HeldDocument]], dict[str, EventDocument], dict[str, int]]:
+        found = by_order(one for one in self.documents.held.values() if one["order_id"] in order_ids)
+        ids = {(one["order_id"], one["update_id"]) for some in found.values() for one in some}
+        events = {
+            update_key(event["order_id"], event["update_id"]): event
+            for event in self.documents.events
+            if (event["order_id"], event["update_id"]) in ids
+        }
+        senders = [one.get("sender_key") for one in self.documents.held.values()]
+        return deepcopy((found, events, {key: senders.count(key) for key in sender_keys}))
+
+    async def load_held_by_id(self, ids: Collection[str]) -> dict[str, list[HeldDocument]]:
+        return deepcopy(by_order(one for one in self.documents.held.values() if one["_id"] in ids))
+
+    async def time(self) -> datetime:
+        return TIME
+
     async def load_unknown_orders(self) -> set[str] | None:
         self.reads += 1
         refusals = self.documents.refusals.values()
@@ -203,14 +236,20 @@ async def nothing() -> None:
 class OrderState:
     """A worker on a partition, which claims it again when it was fenced."""
 
-    def __init__(self, cache: OrderCache, documents: Documents | None = None, worker: str = "one") -> None:
+    def __init__(
+        self,
+        cache: OrderCache,
+        documents: Documents | None = None,
+        worker: str = "one",
+        workflow: Workflow = DEFAULT_WORKFLOW,
+    ) -> None:
         self.store = Store(documents or Documents.empty(), worker)
         self.cache = cache
         self.time = TIME
         self.processor = BatchProcessor(
             self.store,  # type: ignore[arg-type]
             None,  # type: ignore[arg-type]
-            DEFAULT_WORKFLOW,
+            workflow,
             1,
             100,
             clock=self._clock,
@@ -234,6 +273,14 @@ class OrderState:
                 self.partition = PartitionState(0, nothing)
             else:
                 return list(committed.results[0].outcomes)
+
+    async def end_held(self) -> None:
+        """Lets the time of all held updates be over."""
+        if self.partition.position is None:
+            return
+        over = TIME + timedelta(days=1)
+        with suppress(Fenced, DatabaseUnavailable):
+            await self.processor.end_held(self.partition, sorted(self.store.documents.held), over)
 
     def run(self, *messages: AnyCommand | ReleaseOrder) -> list[Any]:
         """`decide`, from outside of a loop."""
@@ -460,15 +507,18 @@ _steps = st.builds(
     fault=st.sampled_from(["", "", "", "lost", "unanswered", "stolen"]),
     by_rival=st.lists(_commands, max_size=3),
     released=st.sets(_orders, max_size=1),
-    event=st.sampled_from(["", "", "", "expired", "saved", "restored", "sound", "poisoned", "evicted"]),
+    event=st.sampled_from(
+        ["", "", "", "expired", "saved", "restored", "sound", "poisoned", "evicted", "time is over"]
+    ),
 )
 
 
 class Life:
     """An order-state that goes through steps."""
 
-    def __init__(self, cache: OrderCache) -> None:
-        self.order_state = OrderState(cache)
+    def __init__(self, cache: OrderCache, workflow: Workflow) -> None:
+        self.workflow = workflow
+        self.order_state = OrderState(cache, workflow=workflow)
         self.saved = deepcopy(self.order_state.store.documents)
 
     async def take(self, number: int, step: Step) -> list[Any]:
@@ -477,9 +527,11 @@ class Life:
         store = own.store
         own.time = TIME + timedelta(seconds=number / 4)
         self._happen(step.event)
+        if step.event == "time is over":
+            await own.end_held()
 
         async def rival() -> None:
-            other = OrderState(OrderCache(0), store.documents, "rival")
+            other = OrderState(OrderCache(0), store.documents, "rival", self.workflow)
             other.time, other.store.is_poisoned = own.time, store.is_poisoned
             await other.decide(*step.by_rival)
 
@@ -510,10 +562,14 @@ class Life:
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.lists(_steps, max_size=12), st.sampled_from([1, 2_500, 5_000, LARGE]))
-def test_it_decides_like_one_that_always_reads(steps: list[Step], max_bytes: int) -> None:
+@given(
+    st.lists(_steps, max_size=12),
+    st.sampled_from([1, 2_500, 5_000, LARGE]),
+    st.sampled_from([DEFAULT_WORKFLOW, HOLDING]),
+)
+def test_it_decides_like_one_that_always_reads(steps: list[Step], max_bytes: int, workflow: Workflow) -> None:
     async def compare() -> None:
-        remembering, reading = Life(OrderCache(max_bytes)), Life(OrderCache(0))
+        remembering, reading = Life(OrderCache(max_bytes), workflow), Life(OrderCache(0), workflow)
         for number, step in enumerate(steps):
             outcomes = await remembering.take(number, step)
             assert outcomes == await reading.take(number, step)

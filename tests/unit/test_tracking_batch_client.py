@@ -98,3 +98,9 @@ async def test_an_update_that_an_operator_gave_up_is_decided(server: Server) -> 
     results = [{"update_id": f"u-{n}", "outcome": "rejected", "problem": problem} for n in range(3)]
     decided = await _decide(server, lambda _: web.json_response({"results": results}))
     assert [outcome for _, outcome in decided] == ["rejected"] * 3
+
+
+async def test_a_held_update_is_not_sent_again(server: Server) -> None:
+    decided = await _decide(server, _outcomes("applied", "held", "accepted"), _outcomes("applied"))
+    assert [outcome for _, outcome in decided] == ["applied", "held", "applied"]
+    assert server.sent == [["u-0", "u-1", "u-2"], ["u-2"]]

@@ -28,7 +28,7 @@ def test_replicas_that_make_no_sense(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "command", ["up", "demo", "token", "revoke", "tail", "load", "check", "parked", "dead"]
+    "command", ["up", "demo", "token", "revoke", "tail", "load", "check", "parked", "held", "dead"]
 )
 def test_every_command_has_help(command: str) -> None:
     result = CliRunner().invoke(app, [command, "--help"])

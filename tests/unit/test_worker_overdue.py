@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from builders import TIME
+from tracking_order_state import metrics
 from tracking_order_state.domain.partition import NOTHING_PARKED, PartitionPosition
 from tracking_order_state.errors import Fault, Fenced
-from tracking_order_state.processing import overdue_sweep
-from tracking_order_state.processing.overdue_sweep import OverdueSweep
+from tracking_order_state.processing import due_sweep
+from tracking_order_state.processing.due_sweep import DueSweep
 from tracking_order_state.processing.stages import (
     CommittedBatch,
     PartitionBatch,
@@ -179,17 +180,21 @@ class DueOrders:
         return found
 
 
+def sweep_of(worker: Worker, due_orders: DueOrders) -> DueSweep:
+    return DueSweep(worker, due_orders, worker.mark_overdue, metrics.OVERDUE_SWEEP_AGE)
+
+
 async def test_of_a_chunk_with_one_that_our_own_code_fails_on_the_others_are_marked_alone(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(overdue_sweep, "MARKED_ORDERS", 3)
+    monkeypatch.setattr(due_sweep, "MARKED_ORDERS", 3)
     processor = Processor()
     processor.outcome = Fault("ours")
     async with running(processor) as worker:
         owned(worker, 0)
-        sweep = OverdueSweep(worker, DueOrders("o-1", "bad", "o-2", "o-3"))
+        sweep = sweep_of(worker, DueOrders("o-1", "bad", "o-2", "o-3"))
         assert not await sweep.look()
         marked = [one for one in processor.said if "marked" in one]
         assert marked == ["marked ['o-1']", "marked ['o-2']", "marked ['o-3']"]
-        again = OverdueSweep(worker, DueOrders())
+        again = sweep_of(worker, DueOrders())
         assert not await again.look()

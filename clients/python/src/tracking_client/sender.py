@@ -62,7 +62,8 @@ class BatchClient:
     async def decide(self, operations: list[bytes]) -> list[Result]:
         """Sends operations, each an encoded JSON object, and returns their results in the same order.
 
-        The outcome of each is `applied`, `duplicate` or `rejected`.
+        The outcome of each is `applied`, `duplicate`, `rejected` or `held`: held ones came too early, and the
+        server decides them when what comes before them has come, or their time is over.
 
         Raises:
             BatchRefused: the server refuses the batch (token, size, …).
@@ -103,7 +104,7 @@ class BatchClient:
 
 
 def is_decided(result: Result) -> bool:
-    """True if a repeat of the operation would not change its outcome."""
+    """True if there is no reason to repeat the operation at once."""
     if result["outcome"] == "rejected":
         status: int = result["problem"]["status"]
         return status == 500 or status not in _TRANSIENT_STATUSES  # 500: an operator skipped it

@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, str] = {
     "audit": "token_commands:audit",
     "report": "order_commands:report",
     "parked": "upkeep_commands:parked_app",
+    "held": "upkeep_commands:held",
     "dead": "upkeep_commands:dead_app",
 }
 """Command → the module and the function that runs it, or the `typer.Typer` of a group of commands."""

@@ -1,4 +1,6 @@
-"""The commands of an operator: `check` (consistency check), `parked` (orders) and `dead` (dead letters)."""
+"""The commands of an operator: `check` (consistency check), `parked` (orders), `held` (early updates) and
+`dead` (dead letters).
+"""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +14,7 @@ from tracking.terminal import echo
 from tracking.upkeep.audit import actor_of, audit_days
 from tracking.upkeep.check import Target, check_installation, describe
 from tracking.upkeep.failed_updates import MAX_LETTERS, list_dead, list_parked, move, release
+from tracking.upkeep.held_updates import MAX_LISTED, list_held
 from tracking_shared.storage.audit_trail import Actor
 
 
@@ -93,6 +96,25 @@ def skip(order: OrderId, *, acting: AsOption = "", data_dir: DataDir = DEFAULT_F
 def _release(data_dir: Path, order_id: str, actor: Actor, *, skip: bool) -> None:
     amqp_url, mongodb_url = server_url(data_dir, "AMQP_URL"), server_url(data_dir, "MONGODB_URL")
     echo(run(release(amqp_url, mongodb_url, database_name(), order_id, skip=skip, actor=actor)))
+
+
+HeldLimit = Annotated[int, typer.Option(min=1, max=MAX_LISTED, help="The number to list.")]
+
+
+def held(*, limit: HeldLimit = 20, data_dir: DataDir = DEFAULT_FOLDER) -> None:
+    """Counts the updates that came too early and are held, and lists those whose time is over first.
+
+    For each one: its order and update, the status that it asks for (or the kind of its checkpoint), its
+    sender, since when it is held, and until when it waits. Nothing is changed.
+
+    It reads the database of the running stack, or the one that MONGODB_URL and MONGODB_DATABASE name.
+    """
+    run(_print_held(server_url(data_dir, "MONGODB_URL"), limit))
+
+
+async def _print_held(mongodb_url: str, limit: int) -> None:
+    async for line in list_held(mongodb_url, database_name(), limit):
+        echo(line)
 
 
 dead_app = typer.Typer(

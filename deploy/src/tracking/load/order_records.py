@@ -164,6 +164,11 @@ class OrderQueue:
         if result["outcome"] == "rejected":
             self._take_refusal(record, result, summary)
             return
+        # A held update does not tell where the order stands: the steps from the beginning lead to it.
+        is_way_missing = result["outcome"] == "held" and record.kind == "current_status"
+        if is_way_missing and self._insert_path(record, self._workflow.initial):
+            self._status = None
+            return
         summary.add_result(record, result)
         # A duplicate does not return the current status.
         is_applied = result["outcome"] == "applied"

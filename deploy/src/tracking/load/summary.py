@@ -37,7 +37,7 @@ Entry = tuple[int, int, str]
 
 @dataclass(slots=True)
 class Summary:
-    """Counts of all records by result: applied, duplicate, existing, rejected, not sent or undecided."""
+    """Counts of all records by result: applied, duplicate, existing, held, rejected, not sent, undecided."""
 
     orders: int = 0
     """Decided creates."""
@@ -47,6 +47,8 @@ class Summary:
     duplicate: int = 0
     existing: int = 0
     """Orders and statuses of flat rows that existed before."""
+    held: int = 0
+    """Updates that came too early and wait for what comes before them."""
     inferred: int = 0
     """Inferred transitions that were applied."""
     rejected: Counter[str] = field(default_factory=Counter)
@@ -69,7 +71,7 @@ class Summary:
 
     @property
     def decided(self) -> int:
-        """Records with a final outcome."""
+        """Records with an outcome."""
         return self.orders + self.updates
 
     @property
@@ -79,7 +81,7 @@ class Summary:
 
     @property
     def is_complete(self) -> bool:
-        """True if every record has its effect."""
+        """True if every record has its effect, or will have it once what it waits for has come."""
         return not (self.rejected or self.not_sent or self.undecided)
 
     def add_fault(self, record: Record) -> None:
@@ -110,6 +112,8 @@ class Summary:
             self.applied += 1
         elif result["outcome"] == "duplicate":
             self.duplicate += 1
+        elif result["outcome"] == "held":
+            self.held += 1
         else:
             self._add_refusal(record, result)
 
@@ -144,6 +148,7 @@ def describe(summary: Summary) -> str:
         f"orders {summary.orders:,}, updates {summary.updates:,}:"
         f" applied {summary.applied:,}, duplicate {summary.duplicate:,},"
         + (f" there already {summary.existing:,}," if summary.existing else "")
+        + (f" held {summary.held:,}," if summary.held else "")
         + f" rejected {summary.rejected.total():,}{_by_reason(summary.rejected)}"
     ]
     if summary.inferred:

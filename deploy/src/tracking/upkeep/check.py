@@ -13,11 +13,13 @@ from time import monotonic
 from tracking.errors import CommandError
 from tracking.terminal import progress_bar
 from tracking.upkeep.checker import Inspection, entry_faults, outcome_faults
+from tracking.upkeep.held_checks import count_fault
 from tracking.upkeep.recheck import Recheck, RecheckResult
 from tracking.upkeep.record_reader import (
     applied_so_far,
     correction_slices,
     count_outcomes,
+    held_slices,
     order_slices,
     outcome_slices,
     parked_slices,
@@ -72,6 +74,8 @@ class Findings:
     partitions: int = 0
     parked: int = 0
     """Parked updates."""
+    held: int = 0
+    """Held updates."""
     applied_meanwhile: int = 0
     """Updates that were applied during the check."""
     unsettled: int = 0
@@ -173,6 +177,7 @@ async def check_records(
         later = await read_partitions(database)
         findings.add_faults(inspection.log_faults(later))
         await _check_parked(database, page, inspection, recheck, findings)
+        await _check_held(database, page, inspection, recheck, findings)
         async for records in outcome_slices(database, page):
             findings.outcomes += len(records.updates) - stored_in_events(records)
             if any(outcome_faults(records.updates, records.events)):
@@ -194,6 +199,18 @@ async def _check_parked(
     findings.add(await recheck.parked_ranges(list(inspection.mismatched_ranges())))
 
 
+async def _check_held(
+    database: Database, page: int, inspection: Inspection, recheck: Recheck, findings: Findings
+) -> None:
+    async for records in held_slices(database, page):
+        findings.held += len(records.held)
+        if any([*inspection.held_faults(records)]):
+            findings.add(await recheck.held(records))
+    partitions = await read_partitions(database)
+    wrong = [one["_id"] for one in partitions if count_fault(one, inspection.held[one["_id"]])]
+    findings.add(await recheck.held_counts(wrong))
+
+
 def describe(report: Report) -> str:
     """The report in a few lines: checked records, waiting messages, faults, and the limits of the check."""
     found, dead = report.findings, report.waiting.get(DEAD_QUEUE, 0)
@@ -209,6 +226,7 @@ def describe(report: Report) -> str:
             else []
         ),
         *([f"parked: {found.parked:,}, see `tracking parked`"] if found.parked else []),
+        *([f"held: {found.held:,}, see `tracking held`"] if found.held else []),
         *found.examples,
     ]
     if found.faults > len(found.examples):

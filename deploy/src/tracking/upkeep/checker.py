@@ -12,9 +12,11 @@ from itertools import pairwise
 from typing import Any
 
 from tracking.upkeep.due_checks import due_faults, unmarked_fault
+from tracking.upkeep.held_checks import count_fault, held_faults
 from tracking_shared.contracts.documents import (
     AuditDocument,
     EventDocument,
+    HeldDocument,
     OrderDocument,
     ParkedDocument,
     PartitionDocument,
@@ -28,6 +30,7 @@ from tracking_shared.contracts.documents import (
     project,
     update_key,
 )
+from tracking_shared.contracts.held import held_update_key
 from tracking_shared.contracts.identifiers import partition_of
 from tracking_shared.contracts.messages import cloud_event
 from tracking_shared.contracts.timestamps import UNIX_EPOCH
@@ -36,7 +39,7 @@ from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW, Workflow
 
 @dataclass(frozen=True, slots=True)
 class Acknowledged:
-    """An answer to a caller: `applied`, `duplicate`, `rejected` or `accepted`."""
+    """An answer to a caller: `applied`, `duplicate`, `rejected`, `accepted` or `held`."""
 
     order_id: str
     update_id: str
@@ -55,6 +58,7 @@ class Records:
     updates: list[UpdateDocument] = field(default_factory=list)
     partitions: list[PartitionDocument] = field(default_factory=list)
     parked: list[ParkedDocument] = field(default_factory=list)
+    held: list[HeldDocument] = field(default_factory=list)
     audit: list[AuditDocument] | None = None
     """The entries of corrections in the audit trail; None: not read."""
 
@@ -79,7 +83,9 @@ def find_faults(
         *outcome_faults(records.updates, records.events),
         *entry_faults(records),
         *inspection.parked_faults(records),
+        *inspection.held_faults(records),
         *inspection.partition_faults(),
+        *filter(None, (count_fault(one, inspection.held[one["_id"]]) for one in records.partitions)),
         *_acknowledgement_faults(records, acknowledged),
         *(_announcement_faults(records, announced, workflow) if announced is not None else ()),
     ]
@@ -125,6 +131,8 @@ class Inspection:
         self._tallies: dict[int, _Tally] = defaultdict(_Tally)
         self._highest: dict[int, int] = defaultdict(int)
         self._parked: dict[tuple[int, str], _Tally] = defaultdict(_Tally)
+        self.held: Counter[int] = Counter()
+        """The held updates that were checked, by partition."""
 
     def order_faults(self, records: Records) -> Iterator[str]:
         """The faults of some orders. `records` has all events of each, and their stored outcomes."""
@@ -169,6 +177,11 @@ class Inspection:
             self._parked[command["partition"], command["order_id"]].add(command["place"])
             if command["_id"] in decided:
                 yield f"update {command['_id']} is parked, and has an outcome"
+
+    def held_faults(self, records: Records) -> Iterator[str]:
+        """The faults of some held updates. `records` has these, and any outcomes and events of them."""
+        self.held.update(one["partition"] for one in records.held)
+        yield from held_faults(records.held, records.updates, records.events, self._horizons)
 
     def _count(self, event: EventDocument) -> None:
         number, seq = event["partition"], event["seq"]
@@ -328,13 +341,13 @@ def _closed_at(earlier: EventDocument, later: EventDocument) -> datetime | None:
 def _acknowledgement_faults(records: Records, acknowledged: Iterable[Acknowledged]) -> Iterator[str]:
     updates = {update["_id"]: update for update in records.updates}
     updates |= {_effect(event): applied_outcome(event) for event in records.events if "update_key" in event}
-    parked = {command["_id"] for command in records.parked}
+    waiting = {command["_id"] for command in records.parked} | set(map(held_update_key, records.held))
     for answer in acknowledged:
         key = update_key(answer.order_id, answer.update_id)
         if answer.problem in NEVER_STORED:
             continue
         update = updates.get(key)
-        if answer.outcome == "accepted" and key in parked:
+        if answer.outcome in ("accepted", "held") and key in waiting:
             continue
         if update is None:
             yield f"update {key} was answered {answer.outcome}, and is lost"
@@ -343,7 +356,7 @@ def _acknowledgement_faults(records: Records, acknowledged: Iterable[Acknowledge
 
 
 def _agrees(answer: Acknowledged, update: UpdateDocument) -> bool:
-    if answer.outcome == "accepted":
+    if answer.outcome in ("accepted", "held"):
         return True
     if answer.outcome == "rejected":
         problem = update["problem"]

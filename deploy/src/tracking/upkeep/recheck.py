@@ -13,8 +13,16 @@ from datetime import datetime
 from typing import Any
 
 from tracking.upkeep.checker import Inspection, Records, outcome_faults, range_fault
-from tracking.upkeep.record_reader import BY_ORDER, PARKED_FIELDS, correction_entries
-from tracking_shared.contracts.documents import EventDocument, PartitionDocument, update_key
+from tracking.upkeep.held_checks import count_fault
+from tracking.upkeep.record_reader import (
+    BY_ORDER,
+    HELD_FIELDS,
+    PARKED_FIELDS,
+    correction_entries,
+    with_decided,
+)
+from tracking_shared.contracts.documents import EventDocument, PartitionDocument, due_key, update_key
+from tracking_shared.contracts.timestamps import UNIX_EPOCH
 from tracking_shared.contracts.workflow import Workflow
 from tracking_shared.storage.database import Database
 from tracking_shared.storage.keyset import read_pages
@@ -76,6 +84,40 @@ class Recheck:
     async def parked_ranges(self, order_ids: Sequence[str]) -> RecheckResult:
         """Rechecks orders whose parked updates seem to differ from the range in their partition."""
         return await _until_unchanged(order_ids, self._read_ranges)
+
+    async def held(self, records: Records) -> RecheckResult:
+        """Rechecks held updates, some of which seem to have an outcome, or to be held for too long."""
+        return await _until_unchanged([one["_id"] for one in records.held], self._read_held)
+
+    async def held_counts(self, partitions: Sequence[int]) -> RecheckResult:
+        """Rechecks partitions that seem to have another number of held updates than they say."""
+        return await _until_unchanged(list(map(str, partitions)), self._read_held_counts)
+
+    async def _read_held(self, ids: Sequence[str]) -> _Reading:
+        before = await self._held(ids)
+        records = await with_decided(self._database, list(before.values()))
+        partitions = await self._database.partitions.find({}).to_list()
+        found: dict[str, list[str]] = {}
+        for one in records.held:
+            part = Records(held=[one], updates=records.updates, events=records.events)
+            if faults := list(Inspection(partitions).held_faults(part)):
+                found[one["_id"]] = faults
+        return _Reading(found, before, await self._held(ids))
+
+    async def _read_held_counts(self, names: Sequence[str]) -> _Reading:
+        before = {str(one["_id"]): one for one in await self._database.partitions.find({}).to_list()}
+        found: dict[str, list[str]] = {}
+        for name in names:
+            keys = {"$gte": due_key(int(name), UNIX_EPOCH), "$lt": due_key(int(name) + 1, UNIX_EPOCH)}
+            counted = len(await self._database.held.find({"held_key": keys}, {"_id": 1}).to_list())
+            if fault := count_fault(before[name], counted):
+                found[name] = [fault]
+        after = {str(one["_id"]): one for one in await self._database.partitions.find({}).to_list()}
+        return _Reading(found, _commits(before), _commits(after))
+
+    async def _held(self, ids: Sequence[str]) -> dict[str, Any]:
+        found = await self._database.held.find({"_id": {"$in": ids}}, HELD_FIELDS).to_list()
+        return {one["_id"]: one for one in found}
 
     async def _read_orders(self, order_ids: Sequence[str]) -> _Reading:
         before = await self._orders(order_ids)
@@ -198,6 +240,10 @@ def _by_order(records: Records) -> Iterator[tuple[str, Records]]:
                 audit=records.audit,
             ),
         )
+
+
+def _commits(partitions: Mapping[str, PartitionDocument]) -> dict[str, int]:
+    return {name: partition["commits"] for name, partition in partitions.items()}
 
 
 def _ranges_of(partitions: Sequence[PartitionDocument]) -> dict[str, Any]:

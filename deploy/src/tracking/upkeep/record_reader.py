@@ -11,10 +11,12 @@ from tracking.upkeep.checker import Records, corrections_in
 from tracking_shared.contracts.documents import (
     AuditDocument,
     EventDocument,
+    HeldDocument,
     PartitionDocument,
     correction_entry_id,
     update_key,
 )
+from tracking_shared.contracts.held import held_update_key
 from tracking_shared.messaging.connection import connect
 from tracking_shared.messaging.errors import AccessRefused, BrokerUnavailable
 from tracking_shared.messaging.topology import DEAD_QUEUE, partition_queue_name
@@ -35,6 +37,10 @@ OF_CORRECTIONS = {"_id": {"$gt": "correction/", "$lt": "correction0"}}
 
 PARKED_FIELDS = {"order_id": 1, "partition": 1, "place": 1}
 """The fields of parked updates that the checker reads; never their content."""
+
+
+HELD_FIELDS = {"order_id": 1, "update_id": 1, "source": 1, "partition": 1, "until": 1}
+"""The fields of held updates that the checker reads; never their content."""
 
 
 class NoInstallation(CommandError):
@@ -61,6 +67,7 @@ async def read_records(database: Database) -> Records:
             updates=await _all(database.updates),
             partitions=await _all(database.partitions),
             parked=await _all(database.parked),
+            held=await _all(database.held),
             audit=await _all(database.audit, OF_CORRECTIONS),
         )
 
@@ -149,6 +156,22 @@ async def correction_slices(database: Database, page: int) -> AsyncGenerator[Rec
         # After the entries, with which they were committed.
         events = await database.order_events.find({"update_key": {"$in": keys}}).to_list()
         yield Records(audit=entries, events=events)
+
+
+async def held_slices(database: Database, page: int) -> AsyncGenerator[Records]:
+    """Held updates, and the outcomes and events that have their update ids."""
+    async for held in read_pages(
+        database.held, {}, _BY_ID, batch=SLICE_UPDATES, page=page, fields=HELD_FIELDS
+    ):
+        yield await with_decided(database, held)
+
+
+async def with_decided(database: Database, held: list[HeldDocument]) -> Records:
+    """Held updates with the outcomes and events that have their update ids."""
+    keys = list({held_update_key(one) for one in held})
+    updates = await database.updates.find({"_id": {"$in": keys}}).to_list()
+    events = await database.order_events.find({"update_key": {"$in": keys}}).to_list()
+    return Records(held=held, updates=updates, events=events)
 
 
 async def _whole_histories(database: Database, page: int) -> AsyncGenerator[list[EventDocument]]:

@@ -6,6 +6,7 @@ from fastapi import FastAPI
 
 from tracking_order_state import metrics
 from tracking_order_state.adapters.due_orders import DueOrders
+from tracking_order_state.adapters.held_updates import EndedHolds
 from tracking_order_state.adapters.migration import OutcomeMigration
 from tracking_order_state.adapters.publisher import ResultPublisher, open_publisher
 from tracking_order_state.adapters.search_index import SearchIndexer
@@ -13,8 +14,8 @@ from tracking_order_state.adapters.store import Store
 from tracking_order_state.domain.order_cache import OrderCache
 from tracking_order_state.processing.batch_processor import BatchProcessor
 from tracking_order_state.processing.consumer import consume_partitions
-from tracking_order_state.processing.overdue_sweep import OverdueSweep
-from tracking_order_state.processing.partition_watch import open_horizon_watch, watch_parked_orders
+from tracking_order_state.processing.due_sweep import DueSweep, holds_any
+from tracking_order_state.processing.partition_watch import open_horizon_watch, watch_waiting
 from tracking_order_state.processing.silence import SilenceWatch
 from tracking_order_state.processing.worker import Worker
 from tracking_order_state.settings import OrderStateSettings
@@ -58,7 +59,7 @@ async def _serve(
         install_plumbing(
             app, settings, lambda: {"database": partitions.check_database, "broker": partitions.check_broker}
         )
-        async with background(partitions.run(), watch_parked_orders(store)):
+        async with background(partitions.run(), watch_waiting(store)):
             await serve_http(app, settings, settings.order_state_port)
 
 
@@ -130,8 +131,13 @@ class _Partitions:
         self._connected = connection.in_service = True
         try:
             worker = Worker(processor)
-            sweep = OverdueSweep(worker, DueOrders(self._database))
-            async with background(horizons.run(), sweep.run()):
+            overdue = DueSweep(
+                worker, DueOrders(self._database), worker.mark_overdue, metrics.OVERDUE_SWEEP_AGE
+            )
+            held = DueSweep(
+                worker, EndedHolds(self._database), worker.end_held, metrics.HELD_SWEEP_AGE, holds_any
+            )
+            async with background(horizons.run(), overdue.run(), held.run()):
                 await consume_partitions(connection, settings, worker, self._silence)
         finally:
             self._connected = False

@@ -32,6 +32,12 @@ class Unwritable(OrderStateError):
     """
 
 
+class TooManyHeld(OrderStateError):
+    """More updates are held of the orders of a batch than one transaction should apply: the batch is to be
+    divided.
+    """
+
+
 class PartitionStalled(OrderStateError):
     """A failing command cannot be parked either, or the database keeps failing for it, so the partition
     waits. Other commands of it may have been written.

@@ -44,6 +44,16 @@ ORDER_CACHE_REFUTED = Counter(
 )
 ORDER_CACHE_BYTES = Gauge("tracking_order_cache_bytes", "Estimated size of the cache of orders")
 PARKED_ORDERS = Gauge("tracking_parked_orders", "Orders that wait for an operator", ["partition"])
+HELD_UPDATES = Gauge(
+    "tracking_held_updates", "Updates that came too early and wait for what comes before them", ["partition"]
+)
+HELD_DECIDED = Counter(
+    "tracking_held_decided_total", "Held updates that were decided by this process", ["outcome"]
+)
+HELD_SWEEP_AGE = Gauge(
+    "tracking_held_sweep_age_seconds",
+    "Time since all held updates whose time was over were decided, of the partition where it is longest",
+)
 HORIZON = Gauge(
     "tracking_horizon_timestamp_seconds",
     "Time before which nothing can be recorded in the partition any more, in seconds since 1970",

@@ -267,7 +267,8 @@ class Outcome(TypedDict):
 
     update_id: Identifier
     order_id: Identifier
-    outcome: Literal["applied", "rejected"]
+    outcome: Literal["applied", "rejected", "held"]
+    """`held`: it came too early, and is decided later."""
     replayed: bool
     """True if it was decided before, and this is the stored outcome."""
     version: Version | None

@@ -158,7 +158,8 @@ class UpdateDocument(TypedDict):
     order_id: str
     update_id: str
     fingerprint: str
-    outcome: Literal["applied", "rejected"]
+    outcome: Literal["applied", "rejected", "held"]
+    """`held` is never stored here: `tracking_shared.contracts.held` makes it of a `HeldDocument`."""
     version: int | None
     position: int | None
     problem: ProblemDocument | None
@@ -182,6 +183,35 @@ class UnknownOrdersDocument(TypedDict):
     keys: list[str]
     """Of the refusals, the newest one last. Some may have been removed."""
     expires_at: datetime
+
+
+class HeldDocument(TypedDict):
+    """An update that came too early and waits for what comes before it (collection `held`).
+
+    `_id` = order id, update id and `source.id`: so nobody who sends updates for orders that are not there
+    yet takes an update id from somebody else.
+    """
+
+    _id: str
+    order_id: str
+    update_id: str
+    fingerprint: str
+    partition: int
+    command: str
+    source: SourceDocument
+    requested_status: str
+    kind: NotRequired[str]
+    """Of the checkpoint that was asked for."""
+    merchant_id: str | None
+    """Of its order when it was held; None: there was none."""
+    occurred_at: datetime | None
+    held_at: datetime
+    until: datetime
+    """When its time is over, by the clock of the database."""
+    held_key: int
+    """`due_key` of partition and `until`: the index by which the owner finds those whose time is over."""
+    sender_key: NotRequired[str]
+    """Partition and `source.id`, where there was no order: the index by which a sender's are counted."""
 
 
 class ParkedDocument(TypedDict):
@@ -218,7 +248,8 @@ class PartitionDocument(TypedDict):
     decided on an older state cannot write. `epoch` names this log: a cursor of another one (a
     restored or replaced database) is recognised by it. `parked` names the orders that wait for an operator.
     `horizon`: nothing with an earlier `recorded_at` can be committed in the partition any more. Not there
-    until `Database.prepare` of a release that knows it has run.
+    until `Database.prepare` of a release that knows it has run. `held` is the number of held updates; not
+    there until there was one.
     """
 
     _id: int
@@ -228,6 +259,7 @@ class PartitionDocument(TypedDict):
     epoch: str
     parked: list[ParkedLineDocument]
     horizon: NotRequired[datetime]
+    held: NotRequired[int]
 
 
 class RevocationDocument(TypedDict):

@@ -202,12 +202,16 @@ class UpdateOutcome(TypedDict):
 
     update_id: Identifier
     order_id: Identifier
-    outcome: Literal["applied", "rejected"]
+    outcome: Literal["applied", "rejected", "held"]
+    """`held`: it came too early, and waits for what comes before it. It is decided later."""
     version: Version | None
-    """Of the order after it; of a rejected one, that at which it was refused, if there was an order."""
+    """Of the order after it; of a rejected one, that at which it was refused, if there was an order. `null`
+    while it is held.
+    """
     problem: NotRequired[ProblemDetails]
     """Why it was rejected."""
     recorded_at: TimeText
+    """When it was decided, or held."""
 
 
 def order_view(order: OrderDocument, workflow: Workflow, *, with_customer: bool) -> OrderView:

@@ -255,7 +255,8 @@ CATALOGUE: dict[str, ProblemType] = {
         advice=(
             "Show `current_status` and `allowed_next` to a person, or report a step that was left out"
             " first; a status that was reported wrongly is put right by a correction. The refusal is stored:"
-            " after that, send the update with a new `Idempotency-Key`."
+            " after that, send the update with a new `Idempotency-Key`. Where the workflow holds early"
+            " updates, one whose step before it never came is refused when its time is over."
         ),
         always=("current_status", "requested_status", "allowed_next", "version"),
         sometimes=("update_id",),

@@ -19,6 +19,7 @@ _STATUS = re.compile(STATUS_PATTERN[1:-1])
 MAX_STATUSES = 64
 MAX_CHECKPOINTS = 64
 MAX_LATE_AFTER_SECONDS = 366 * 24 * 3600
+MAX_HOLD_EARLY_SECONDS = 24 * 3600
 
 
 DEFAULT_CHECKPOINTS = ("note", "delivery_attempted", "delayed", "eta_changed", "proof_added")
@@ -26,7 +27,9 @@ DEFAULT_CHECKPOINTS = ("note", "delivery_attempted", "delayed", "eta_changed", "
 
 @dataclass(frozen=True)
 class Workflow:
-    """A transition table: one row per status, the final rows visibly empty; and the kinds of checkpoints."""
+    """A transition table: one row per status, the final rows visibly empty; the kinds of checkpoints; and
+    the time for which early updates are held.
+    """
 
     initial: str
     transitions: Mapping[str, tuple[str, ...]]
@@ -35,6 +38,8 @@ class Workflow:
     shown."""
     checkpoints: tuple[str, ...] = DEFAULT_CHECKPOINTS
     """The kinds of checkpoints, at any status."""
+    hold_early_seconds: int = 0
+    """The time for which an update that came too early waits for what comes before it. 0: it is refused."""
 
     def allowed_next(self, status: str) -> tuple[str, ...]:
         """The statuses that may follow `status`, in the order of the table. Empty if it is final."""
@@ -44,10 +49,27 @@ class Workflow:
         """True if anything can still happen to an order in this status."""
         return bool(self.allowed_next(status))
 
+    def can_reach(self, current: str, status: str) -> bool:
+        """True if steps along the table lead from `current` to `status`, one or more."""
+        return status in self._reachable.get(current, ())
+
     @cached_property
     def statuses(self) -> frozenset[str]:
         """Every status of the table."""
         return frozenset(self.transitions)
+
+    @cached_property
+    def _reachable(self) -> Mapping[str, frozenset[str]]:
+        return {status: frozenset(self._steps_from(status)) for status in self.transitions}
+
+    def _steps_from(self, status: str) -> set[str]:
+        found: set[str] = set()
+        open_ends = [status]
+        while open_ends:
+            new = set(self.allowed_next(open_ends.pop())) - found
+            found |= new
+            open_ends += new
+        return found
 
 
 DEFAULT_WORKFLOW = Workflow(
@@ -67,8 +89,9 @@ DEFAULT_WORKFLOW = Workflow(
 
 def load_workflow(path: Path | None) -> Workflow:
     """The workflow of a JSON file ``{"initial": …, "transitions": {status: [status, …]}}``,
-    with ``"late_after_seconds": {status: seconds, …}`` where there are limits, and
-    ``"checkpoints": [kind, …]`` where they are not the default ones; without a path, the default.
+    with ``"late_after_seconds": {status: seconds, …}`` where there are limits,
+    ``"checkpoints": [kind, …]`` where they are not the default ones, and ``"hold_early_seconds": seconds``
+    where early updates are held; without a path, the default.
 
     Raises:
         SettingsError: the file cannot be read, or is not a table that closes on itself.
@@ -80,7 +103,13 @@ def load_workflow(path: Path | None) -> Workflow:
         table = {status: tuple(followers) for status, followers in document["transitions"].items()}
         limits = dict(document.get("late_after_seconds") or {})
         kinds = _kinds_in(document.get("checkpoints"))
-        workflow = Workflow(document["initial"], MappingProxyType(table), MappingProxyType(limits), kinds)
+        workflow = Workflow(
+            document["initial"],
+            MappingProxyType(table),
+            MappingProxyType(limits),
+            kinds,
+            document.get("hold_early_seconds", 0),
+        )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SettingsError(f"WORKFLOW_FILE {path}: cannot be read as a workflow: {error!r}") from error
     fault = _fault_of(workflow)
@@ -108,7 +137,14 @@ def _fault_of(workflow: Workflow) -> str | None:
         for follower in followers:
             if follower not in workflow.statuses:
                 return f"{status!r} leads to {follower!r}, which has no row"
-    return _fault_of_limits(workflow) or _fault_of_checkpoints(workflow)
+    return _fault_of_limits(workflow) or _fault_of_checkpoints(workflow) or _fault_of_holding(workflow)
+
+
+def _fault_of_holding(workflow: Workflow) -> str | None:
+    seconds = workflow.hold_early_seconds
+    if type(seconds) is not int or not 0 <= seconds <= MAX_HOLD_EARLY_SECONDS:
+        return f"hold_early_seconds: must be a whole number from 0 to {MAX_HOLD_EARLY_SECONDS}"
+    return None
 
 
 def _fault_of_checkpoints(workflow: Workflow) -> str | None:

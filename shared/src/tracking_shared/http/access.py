@@ -12,6 +12,7 @@ from tracking_shared.auth.revocations import Revocations
 from tracking_shared.auth.tokens import NoToken, TokenError, TokenVerifier, bearer_token
 from tracking_shared.contracts.access import Principal, may_ask_for_outcomes, may_read, reaches, sees_outcome
 from tracking_shared.contracts.documents import OrderDocument, UpdateDocument, applied_outcome, update_key
+from tracking_shared.contracts.held import held_outcomes
 from tracking_shared.contracts.identifiers import is_identifier
 from tracking_shared.contracts.problems import CHALLENGE, Problem, ProblemError
 from tracking_shared.contracts.timestamps import format_time
@@ -87,6 +88,9 @@ def refuse_revoked(principal: Principal, revocations: Revocations) -> None:
 
 
 _ENTITY_TAG = re.compile(r'(?:W/)?("[^"]*")')
+
+MAX_SENDERS = 64
+"""As many updates of one order as may be held: 32, and 32 of strangers from before it existed."""
 
 _ONE = {"limit": 1, "singleBatch": True, "readConcern": MAJORITY.document}
 
@@ -175,21 +179,46 @@ async def outcome_answer(database: Database, principal: Principal, order_id: str
         ProblemError: `update-not-found`, also where it does not exist for the caller.
         DatabaseUnavailable: no answer, or not in time.
     """
-    update = await _find(database, order_id, update_id)
+    update = await _find(database, principal, order_id, update_id)
     if update is None or not may_see(principal, update):
         raise ProblemError("update-not-found", "It is not known, or not decided yet.")
     return JsonResponse(outcome_view(update, trace_id_var.get()))
 
 
-async def _find(database: Database, order_id: str, update_id: str) -> UpdateDocument | None:
+async def _find(
+    database: Database, principal: Principal, order_id: str, update_id: str
+) -> UpdateDocument | None:
     if not (is_identifier(order_id) and is_identifier(update_id)):
         return None
     key = update_key(order_id, update_id)
     with bounded_read():
-        # The event last: one that takes the place of a refusal meanwhile is found.
-        stored = await database.updates.find_one({"_id": key})
-        event = await database.order_events.find_one({"update_key": key})
+        decided = await _find_decided(database, key)
+        if decided is not None and may_see(principal, decided):
+            return decided
+        held = await _find_held(database, principal, order_id, update_id)
+        # One that was held until a moment ago is decided by now.
+        return held or await _find_decided(database, key)
+
+
+async def _find_decided(database: Database, key: str) -> UpdateDocument | None:
+    # The event last: one that takes the place of a refusal meanwhile is found.
+    stored = await database.updates.find_one({"_id": key})
+    event = await database.order_events.find_one({"update_key": key})
     return applied_outcome(event) if event else stored
+
+
+async def _find_held(
+    database: Database, principal: Principal, order_id: str, update_id: str
+) -> UpdateDocument | None:
+    # Several senders may have used the update id while there was no order.
+    ids = {"$gt": f"{order_id}/{update_id}/", "$lt": f"{order_id}/{update_id}0"}
+    held = await database.held.find({"_id": ids}).limit(MAX_SENDERS).to_list()
+    if not held:
+        return None
+    order = await order_by_id(database, order_id)
+    seen = [one for one in held_outcomes(held, order) if may_see(principal, one)]
+    own = [one for one in seen if one["source"]["id"] == principal.subject]
+    return next(iter([*own, *seen]), None)
 
 
 def may_see(principal: Principal, update: UpdateDocument) -> bool:

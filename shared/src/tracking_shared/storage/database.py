@@ -30,6 +30,7 @@ from tracking_shared.contracts.documents import (
     OUTCOMES_ID,
     AuditDocument,
     EventDocument,
+    HeldDocument,
     OrderDocument,
     OutcomesDocument,
     ParkedDocument,
@@ -147,6 +148,11 @@ INDEXES: dict[str, list[IndexModel]] = {
     "parked": [
         IndexModel([("order_id", ASCENDING), ("place", ASCENDING)], name="order_place", unique=True),
     ],
+    "held": [
+        IndexModel([("order_id", ASCENDING)], name="order"),
+        IndexModel([("held_key", ASCENDING)], name="time_over"),
+        IndexModel([("sender_key", ASCENDING)], name="sender", sparse=True),
+    ],
     "partitions": [],
     "settings": [],
     "revocations": [
@@ -213,6 +219,7 @@ class Database:
         self.search_progress: AsyncCollection[Any] = self.raw["search_progress"]
         self.updates = cast(AsyncCollection[UpdateDocument], self.raw["updates"])
         self.unknown_orders = cast(AsyncCollection[UnknownOrdersDocument], self.raw["unknown_orders"])
+        self.held = cast(AsyncCollection[HeldDocument], self.raw["held"])
         self.parked = cast(AsyncCollection[ParkedDocument], self.raw["parked"])
         self.partitions = cast(AsyncCollection[PartitionDocument], self.raw["partitions"])
         self.revocations = cast(AsyncCollection[RevocationDocument], self.raw["revocations"])

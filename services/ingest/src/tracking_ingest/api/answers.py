@@ -36,7 +36,8 @@ class Accepted(TypedDict):
 
     update_id: Identifier
     order_id: Identifier
-    outcome: Literal["accepted"]
+    outcome: Literal["accepted", "held"]
+    """`held`: it came too early, and is decided when what comes before it has come, or its time is over."""
 
 
 @with_config(DESCRIBED)
@@ -48,14 +49,16 @@ class Line(TypedDict):
     update_id: Identifier | None
     """`null`: the operation cannot be read so far."""
     order_id: Identifier | None
-    outcome: Literal["applied", "duplicate", "rejected", "accepted"]
-    """`accepted`: taken and safe, not decided yet."""
+    outcome: Literal["applied", "duplicate", "rejected", "accepted", "held"]
+    """`accepted`: taken and safe, not decided yet. `held`: it came too early, and is decided when what comes
+    before it has come, or its time is over.
+    """
     version: NotRequired[Version]
     """Of the order after an applied update."""
     problem: NotRequired[ProblemDetails]
     """Why it was rejected."""
     replayed: NotRequired[Literal[True]]
-    """It was rejected before, under this update id, and was not decided again."""
+    """It was rejected, or held, before under this update id, and was not decided again."""
 
 
 @with_config(DESCRIBED)
@@ -66,9 +69,9 @@ class Results(TypedDict):
 
 
 def outcome_name(outcome: Outcome) -> str:
-    """The public name of an outcome: `applied`, `duplicate` or `rejected`."""
-    if outcome["outcome"] == "rejected":
-        return "rejected"
+    """The public name of an outcome: `applied`, `duplicate`, `rejected` or `held`."""
+    if outcome["outcome"] != "applied":
+        return outcome["outcome"]
     return "duplicate" if outcome["replayed"] else "applied"
 
 
@@ -93,9 +96,10 @@ def problem_of(outcome: Outcome) -> Problem:
     )
 
 
-def accepted(command: AnyCommand) -> dict[str, Any]:
+def accepted(command: AnyCommand, *, is_held: bool = False) -> dict[str, Any]:
     """The `Accepted` answer; the outcome can be read at `outcome_location`."""
-    return {"update_id": command.update_id, "order_id": command.order_id, "outcome": "accepted"}
+    outcome = "held" if is_held else "accepted"
+    return {"update_id": command.update_id, "order_id": command.order_id, "outcome": outcome}
 
 
 def unavailable(command: AnyCommand) -> Problem:
@@ -130,7 +134,10 @@ def batch_line(
     if isinstance(result, Problem):
         named = {} if update_id is None else {"update_id": update_id}
         return line | {"outcome": "rejected", "problem": result.document(instance, trace_id) | named}
+    again = {"replayed": True} if result["replayed"] else {}
+    if result["outcome"] == "held":
+        return line | {"outcome": "held"} | again
     if result["outcome"] == "rejected":
         rejected = {"outcome": "rejected", "problem": problem_of(result).document(instance, trace_id)}
-        return line | rejected | ({"replayed": True} if result["replayed"] else {})
+        return line | rejected | again
     return line | {"outcome": outcome_name(result), "version": result["version"]}

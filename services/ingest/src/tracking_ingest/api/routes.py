@@ -92,6 +92,12 @@ _ACCEPTED = Answer(
     sometimes=["Preference-Applied"],
 )
 
+_ACCEPTED_OR_HELD = replace(
+    _ACCEPTED,
+    description="It is taken and safe, and will be decided: now, or later if it came too early (`held`)",
+    sometimes=["Preference-Applied", "Idempotent-Replayed"],
+)
+
 _RECORDED = Answer(
     200,
     "The change is recorded, now or before",
@@ -140,7 +146,9 @@ class Ingest:
 
     @described(
         Answer(
-            200, "It was applied, or rejected with this problem", [Content(UpdateOutcome, examples.OUTCOME)]
+            200,
+            "It was applied, or rejected with this problem, or is held",
+            [Content(UpdateOutcome, examples.OUTCOME)],
         ),
         name="get_update",
         problems=["validation-failed", "database-unavailable", "update-not-found"],
@@ -186,7 +194,7 @@ class Ingest:
 
     @described(
         _RECORDED,
-        _ACCEPTED,
+        _ACCEPTED_OR_HELD,
         name="update_order",
         problems=[*_PROBLEMS, *_CONFLICTS, "invalid-transition"],
         headers=["Idempotency-Key", "If-Match", "Prefer"],
@@ -201,7 +209,7 @@ class Ingest:
 
     @described(
         replace(_RECORDED, contents=[Content(Result, examples.CHECKPOINT_ADDED)]),
-        _ACCEPTED,
+        _ACCEPTED_OR_HELD,
         name="add_checkpoint",
         problems=[*_PROBLEMS, *_CONFLICTS],
         headers=["Idempotency-Key", "If-Match", "Prefer"],
@@ -316,19 +324,24 @@ class Ingest:
             return problem_response(request, unavailable(command), error)
         if outcome is None:
             metrics.ANSWERS.labels("accepted").inc()
-            location = {"Location": self.public_query_url + outcome_location(command)}
-            return JsonResponse(accepted(command), 202, location | _applied_preference(preferences))
+            return self._accepted(command, _applied_preference(preferences))
         metrics.ANSWERS.labels(outcome_name(outcome)).inc()
         if outcome["outcome"] == "rejected":
             problem = problem_of(outcome)
             if "if-match" in request.headers:
                 problem = as_failed_condition(problem)
             response = problem_response(request, problem)
+        elif outcome["outcome"] == "held":
+            response = self._accepted(command, {}, is_held=True)
         else:
             response = JsonResponse(result_of(outcome), status, headers)
         if outcome["replayed"]:
             response.headers["Idempotent-Replayed"] = "true"
         return response
+
+    def _accepted(self, command: AnyCommand, headers: dict[str, str], *, is_held: bool = False) -> Response:
+        location = {"Location": self.public_query_url + outcome_location(command)}
+        return JsonResponse(accepted(command, is_held=is_held), 202, location | headers)
 
 
 @contextmanager

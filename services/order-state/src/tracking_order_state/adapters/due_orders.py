@@ -8,6 +8,17 @@ from tracking_shared.storage.database import Database
 from tracking_shared.storage.reads import bounded_read
 
 
+async def database_time(database: Database) -> datetime:
+    """The time by the clock of the database, which is one for all workers.
+
+    Raises:
+        DatabaseUnavailable: no answer.
+    """
+    with bounded_read():
+        told: datetime = (await database.raw.command("hello"))["localTime"]
+    return to_milliseconds(told.replace(tzinfo=UTC))
+
+
 class DueOrders:
     """Looks for orders that await their `order.overdue`. What it finds is a hint: whoever records the event
     reads the orders again.
@@ -17,14 +28,12 @@ class DueOrders:
         self._database = database
 
     async def time(self) -> datetime:
-        """The time by the clock of the database, which is one for all workers.
+        """The time by which an order is due or not: that of the database.
 
         Raises:
             DatabaseUnavailable: no answer.
         """
-        with bounded_read():
-            told: datetime = (await self._database.raw.command("hello"))["localTime"]
-        return to_milliseconds(told.replace(tzinfo=UTC))
+        return await database_time(self._database)
 
     async def find(self, partition: int, now: datetime, limit: int) -> list[str]:
         """The ids of at most `limit` orders of a partition that were due at `now` or before, the earliest

@@ -15,6 +15,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from tracking_order_state.domain.decisions import Decisions
 from tracking_order_state.domain.parking import GIVEN_UP
 from tracking_shared.contracts.documents import UnknownOrdersDocument, UpdateDocument, applied_outcome
+from tracking_shared.contracts.held import held_update_key
 from tracking_shared.storage.database import Database
 
 MAX_UNKNOWN_PER_SENDER = 256
@@ -32,7 +33,7 @@ async def write_outcomes(
     *,
     with_copies: bool,
 ) -> None:
-    """Writes the refusals of these partitions, and removes those whose place an event takes.
+    """Writes the refusals of these partitions, and removes those whose place an event or a held update takes.
 
     `with_copies`: writes the outcomes of events, too, where an order-state of an earlier release looks.
     """
@@ -56,6 +57,8 @@ async def write_outcomes(
         kept += made
     else:
         operations += [DeleteOne({"_id": one["_id"]}) for one in made if one["_id"] in replaced]
+    held = {held_update_key(one) for _, decisions in writes for one in decisions.held.values()}
+    operations += [DeleteOne({"_id": key}) for key in held & replaced]
     operations += [_store(outcome, is_new=outcome["_id"] not in replaced) for outcome in kept]
     if operations:
         await database.updates.bulk_write(operations, ordered=True, session=session)

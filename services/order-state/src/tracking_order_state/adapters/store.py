@@ -12,6 +12,13 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import BulkWriteError
 from pymongo.read_concern import ReadConcern
 
+from tracking_order_state.adapters.due_orders import database_time
+from tracking_order_state.adapters.held_updates import (
+    count_waiting,
+    holding_operations,
+    read_held,
+    read_held_by_id,
+)
 from tracking_order_state.adapters.order_reads import both, list_refused, list_unknown_orders, read_orders
 from tracking_order_state.adapters.outcomes import write_outcomes
 from tracking_order_state.adapters.ownership import Ownership
@@ -21,6 +28,7 @@ from tracking_order_state.errors import Unwritable
 from tracking_shared.contracts.commands import AnyCommand
 from tracking_shared.contracts.documents import (
     EventDocument,
+    HeldDocument,
     OrderDocument,
     ParkedDocument,
     UpdateDocument,
@@ -29,6 +37,7 @@ from tracking_shared.contracts.documents import (
     horizon_of,
     update_key,
 )
+from tracking_shared.contracts.held import held_update_key
 from tracking_shared.contracts.timestamps import now
 from tracking_shared.storage.audit_trail import KEPT_DAYS
 from tracking_shared.storage.database import (
@@ -235,6 +244,40 @@ class Store:
         with driver_errors():
             return await list_unknown_orders(self._database, self._session)
 
+    async def load_held(
+        self, order_ids: Collection[str], sender_keys: Collection[str]
+    ) -> tuple[dict[str, list[HeldDocument]], dict[str, EventDocument], dict[str, int]]:
+        """The held updates of orders; the events that their update ids have made; and how many are held of
+        these senders for orders that did not exist.
+
+        Raises:
+            TooManyHeld: they are more than one transaction should apply.
+            DatabaseUnavailable: no answer.
+        """
+        with driver_errors():
+            held = await read_held(self._database, self._session, order_ids)
+            keys = [held_update_key(one) for some in held.values() for one in some]
+            events = await self._events_of(keys, []) if keys else {}
+            waiting = await count_waiting(self._database, self._session, sender_keys) if sender_keys else {}
+        return held, events, waiting
+
+    async def load_held_by_id(self, ids: Collection[str]) -> dict[str, list[HeldDocument]]:
+        """Those of these updates that are held, by order id.
+
+        Raises:
+            DatabaseUnavailable: no answer.
+        """
+        with driver_errors():
+            return await read_held_by_id(self._database, self._session, ids)
+
+    async def time(self) -> datetime:
+        """The time by the clock of the database.
+
+        Raises:
+            DatabaseUnavailable: no answer.
+        """
+        return await database_time(self._database)
+
     async def _parked_among(self, commands: Sequence[AnyCommand]) -> dict[str, ParkedDocument]:
         keys = list({update_key(command.order_id, command.update_id) for command in commands})
         with driver_errors():
@@ -276,15 +319,15 @@ class Store:
             found = self._database.order_events.find({"order_id": order_id}, session=self._session)
             return await found.sort("version", pymongo.DESCENDING).limit(limit).to_list()
 
-    async def parked_orders(self) -> dict[int, int]:
-        """The number of parked orders of each partition.
+    async def waiting(self) -> dict[int, tuple[int, int]]:
+        """The numbers of parked orders and of held updates of each partition.
 
         Raises:
             DatabaseUnavailable: no answer.
         """
         with driver_errors():
-            partitions = await self._database.partitions.find({}, {"parked": 1}).to_list()
-        return {partition["_id"]: len(partition["parked"]) for partition in partitions}
+            partitions = await self._database.partitions.find({}, {"parked": 1, "held": 1}).to_list()
+        return {one["_id"]: (len(one["parked"]), one.get("held", 0)) for one in partitions}
 
     async def horizons(self) -> dict[int, datetime]:
         """The horizon of each partition.
@@ -370,6 +413,9 @@ class Store:
         parking = [operation for _, decisions in writes for operation in _parking(decisions)]
         if parking:
             await database.parked.bulk_write(parking, ordered=True, session=session)
+        holding = [operation for _, decisions in writes for operation in holding_operations(decisions)]
+        if holding:
+            await database.held.bulk_write(holding, ordered=True, session=session)
 
 
 def _parking(decisions: Decisions) -> list[Any]:
@@ -384,7 +430,10 @@ def _fence(position: PartitionPosition, worker: str, decisions: Decisions) -> Up
     fields: dict[str, Any] = {"horizon": after.horizon}
     if decisions.parked_ranges:
         fields["parked"] = encode_parked_orders(after.parked_orders)
-    change = {"$inc": {"commits": 1, "seq": len(decisions.events)}, "$set": fields}
+    counted = {"commits": 1, "seq": len(decisions.events)}
+    if decisions.held or decisions.unheld:
+        counted["held"] = after.held - position.held
+    change = {"$inc": counted, "$set": fields}
     # The worker, too: in a database that was restored to an earlier state, others may have brought the number
     # of commits to where this worker remembers it.
     return UpdateOne({"_id": position.partition, "commits": position.commits, "worker": worker}, change)

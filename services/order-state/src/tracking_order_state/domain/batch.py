@@ -1,6 +1,7 @@
 """Decides a batch: every command in its order, against the documents that the store has loaded. Pure."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime
 
 from tracking_order_state.domain.decisions import (
@@ -11,6 +12,7 @@ from tracking_order_state.domain.decisions import (
     record_refusal,
     refused,
 )
+from tracking_order_state.domain.holding import Holding
 from tracking_order_state.domain.lifecycle import (
     Refusal,
     Slot,
@@ -23,8 +25,8 @@ from tracking_order_state.domain.parking import park_behind
 from tracking_order_state.domain.partition import NOTHING_PARKED, ParkedOrders
 from tracking_order_state.domain.repeats import outcome_after_applied, outcome_after_refusal
 from tracking_shared.contracts.access import reaches
-from tracking_shared.contracts.commands import AnyCommand, CreateOrder
-from tracking_shared.contracts.documents import OrderDocument, ProblemDocument, update_key
+from tracking_shared.contracts.commands import AnyCommand, CreateOrder, Outcome
+from tracking_shared.contracts.documents import EventDocument, OrderDocument, ProblemDocument, update_key
 from tracking_shared.contracts.workflow import Workflow
 
 
@@ -44,35 +46,69 @@ def decide_batch(
     """
     decisions = Decisions(time=time)
     events = dict(known.events)
+    # Without it, whoever does not hold updates pays nothing for it.
+    holding = (
+        Holding.begin(decisions, events, known, partition, seq, workflow)
+        if workflow.hold_early_seconds or known.held
+        else None
+    )
+    batch = _Batch(decisions, events, known, workflow, holding)
     for command in commands:
         order = decisions.orders.get(command.order_id) or known.orders.get(command.order_id)
-        problem = _problem_without_trace(command, order)
-        if problem is not None:
-            decisions.outcomes.append(refused(command, problem))
+        outcome = batch.outcome_before(command, order)
+        if outcome is not None:
+            decisions.outcomes.append(outcome)
             continue
-        key = update_key(command.order_id, command.update_id)
-        event = events.get(key)
-        if event is not None:
-            decisions.outcomes.append(outcome_after_applied(command, event, workflow))
-            continue
-        refusal = decisions.refusals.get(key) or known.refusals.get(key)
-        if refusal is not None:
-            outcome = outcome_after_refusal(command, refusal)
-            if outcome is not None:
-                decisions.outcomes.append(outcome)
-                continue
-            decisions.replaced.add(key)
         slot = Slot(partition, seq + len(decisions.events) + 1, time)
         if command.order_id in parked_orders:
             park_behind(decisions, command, known, parked_orders, slot)
-            continue
-        made = decide(order, command, slot, workflow)
-        if isinstance(made, Refusal):
-            record_refusal(decisions, command, order, made.problem, time)
         else:
-            record_event(decisions, command, made, workflow)
-            events[key] = made
+            batch.decide(command, order, slot)
     return decisions
+
+
+@dataclass(slots=True)
+class _Batch:
+    """The decisions so far, and what they rest on."""
+
+    decisions: Decisions
+    events: dict[str, EventDocument]
+    """The events that known updates have made, those of this batch included, by update key."""
+    known: Known
+    workflow: Workflow
+    holding: Holding | None
+
+    def outcome_before(self, command: AnyCommand, order: OrderDocument | None) -> Outcome | None:
+        """The outcome of a command that does not reach its order, or whose update id has one. None: it is to
+        be decided.
+        """
+        problem = _problem_without_trace(command, order)
+        if problem is not None:
+            return refused(command, problem)
+        key = update_key(command.order_id, command.update_id)
+        event = self.events.get(key)
+        if event is not None:
+            return outcome_after_applied(command, event, self.workflow)
+        if self.holding is not None and (outcome := self.holding.outcome_of(command, order)) is not None:
+            return outcome
+        refusal = self.decisions.refusals.get(key) or self.known.refusals.get(key)
+        if refusal is None:
+            return None
+        outcome = outcome_after_refusal(command, refusal)
+        if outcome is None:
+            self.decisions.replaced.add(key)
+        return outcome
+
+    def decide(self, command: AnyCommand, order: OrderDocument | None, slot: Slot) -> None:
+        """Decides a command, and what was held until now."""
+        made = decide(order, command, slot, self.workflow)
+        if not isinstance(made, Refusal):
+            record_event(self.decisions, command, made, self.workflow)
+            self.events[update_key(command.order_id, command.update_id)] = made
+            if self.holding is not None:
+                self.holding.release(command.order_id)
+        elif self.holding is None or not self.holding.hold(command, order):
+            record_refusal(self.decisions, command, order, made.problem, slot.time)
 
 
 def _problem_without_trace(command: AnyCommand, order: OrderDocument | None) -> ProblemDocument | None:

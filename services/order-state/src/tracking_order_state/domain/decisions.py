@@ -1,5 +1,6 @@
 """The input and the output of decisions: known documents; outcomes and documents to write. Pure."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -8,6 +9,7 @@ from tracking_shared.contracts.access import sees_customer
 from tracking_shared.contracts.commands import AddCheckpoint, AnyCommand, Outcome, requested_status
 from tracking_shared.contracts.documents import (
     EventDocument,
+    HeldDocument,
     OrderDocument,
     ParkedDocument,
     ProblemDocument,
@@ -31,6 +33,10 @@ class Known:
     """The outcomes of those that were refused, by update key. No key is in both."""
     parked: dict[str, ParkedDocument] = field(default_factory=dict)
     """The commands of the batch that are parked, by update key."""
+    held: Mapping[str, Sequence[HeldDocument]] = field(default_factory=dict)
+    """The held updates of the orders, by order id."""
+    waiting: Mapping[str, int] = field(default_factory=dict)
+    """How many updates of each sender are held for orders that did not exist, by sender key."""
 
 
 NOTHING_KNOWN = Known({}, {}, {})
@@ -49,20 +55,24 @@ class Decisions:
     refusals: dict[str, UpdateDocument] = field(default_factory=dict)
     """Outcomes to store, by key."""
     replaced: set[str] = field(default_factory=set)
-    """Keys of stored refusals that another refusal or an event may take the place of."""
+    """Keys of stored refusals that another refusal, an event or a held update may take the place of."""
     parked: dict[str, ParkedDocument] = field(default_factory=dict)
     """Commands to park."""
     released: list[str] = field(default_factory=list)
     """Keys of parked commands that are decided now."""
     parked_ranges: dict[str, ParkedRange] = field(default_factory=dict)
     """The changed ranges of parked orders, as they are after the batch."""
+    held: dict[str, HeldDocument] = field(default_factory=dict)
+    """Updates to hold, by `_id`."""
+    unheld: dict[str, str] = field(default_factory=dict)
+    """Held updates that are decided now, by `_id`: applied or rejected."""
     time: datetime = UNIX_EPOCH
     """Nothing in it was recorded earlier, and once it is written nothing can be. 1970: it records nothing."""
 
     @property
     def is_empty(self) -> bool:
         """True if there is nothing to write."""
-        return not (self.events or self.refusals or self.parked or self.released)
+        return not (self.events or self.refusals or self.parked or self.released or self.held or self.unheld)
 
     def is_written_at(self, position: PartitionPosition) -> bool:
         """True if these decisions need a transaction at `position`, if only to move its horizon on."""
@@ -78,15 +88,21 @@ class Decisions:
             position.commits + 1,
             position.with_parked(self.parked_ranges) if self.parked_ranges else position.parked_orders,
             max(position.horizon, self.time),
+            position.held + len(self.held) - len(self.unheld),
         )
 
 
 def record_event(decisions: Decisions, command: AnyCommand, event: EventDocument, workflow: Workflow) -> None:
     """Adds the outcome and the documents of a command that made `event`."""
+    add_event(decisions, event)
+    decisions.outcomes.append(applied(command, event, workflow, replayed=False))
+
+
+def add_event(decisions: Decisions, event: EventDocument) -> None:
+    """Adds the documents of a command that made `event`."""
     decisions.events.append(event)
     decisions.orders[event["order_id"]] = project(event)
     decisions.refusals.pop(update_key(event["order_id"], event["update_id"]), None)
-    decisions.outcomes.append(applied(command, event, workflow, replayed=False))
 
 
 def record_refusal(
@@ -141,6 +157,19 @@ def refused(command: AnyCommand, problem: ProblemDocument | None, *, replayed: b
         "version": None,
         "order": None,
         "problem": problem,
+    }
+
+
+def held_outcome_of(command: AnyCommand, *, replayed: bool) -> Outcome:
+    """The outcome of a command that is held."""
+    return {
+        "update_id": command.update_id,
+        "order_id": command.order_id,
+        "outcome": "held",
+        "replayed": replayed,
+        "version": None,
+        "order": None,
+        "problem": None,
     }
 
 

@@ -1,4 +1,4 @@
-"""The state of a partition between two transactions: position, horizon, parked orders. Pure.
+"""The state of a partition between two transactions: position, horizon, parked orders, held updates. Pure.
 
 Nothing recorded before the horizon of a partition can be committed there any more. Its owner records at no
 earlier time, and each commit moves the horizon on to the time of what it writes, behind the fence. So a later
@@ -59,12 +59,21 @@ class PartitionPosition:
     """Claims and commits so far: the fence compares this number."""
     parked_orders: ParkedOrders
     horizon: datetime = UNIX_EPOCH
+    held: int = 0
+    """The number of held updates."""
 
     @classmethod
     def decode(cls, document: PartitionDocument) -> "PartitionPosition":
         """The position that is stored in a partition's document."""
         parked = {one["order_id"]: ParkedRange(one["first"], one["last"]) for one in document["parked"]}
-        return cls(document["_id"], document["seq"], document["commits"], parked, horizon_of(document))
+        return cls(
+            document["_id"],
+            document["seq"],
+            document["commits"],
+            parked,
+            horizon_of(document),
+            document.get("held", 0),
+        )
 
     def recording_time(self, clock: datetime) -> datetime:
         """The time of what is decided at `clock`. While the clock is behind the horizon, as after a take-over

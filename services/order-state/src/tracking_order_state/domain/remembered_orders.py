@@ -130,7 +130,8 @@ class RememberedPartition:
 
 def _orders_in(decisions: Decisions) -> set[str]:
     refused = {refusal["order_id"] for refusal in decisions.refusals.values()}
-    return refused | decisions.orders.keys() | decisions.parked_ranges.keys()
+    held = {held["order_id"] for held in decisions.held.values()}
+    return refused | held | decisions.orders.keys() | decisions.parked_ranges.keys()
 
 
 def _deep_size(value: Any) -> int:

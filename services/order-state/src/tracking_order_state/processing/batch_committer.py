@@ -3,15 +3,18 @@ database does not answer.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from typing import ParamSpec, TypeVar
 
 from tracking_order_state import metrics
 from tracking_order_state.adapters.store import Store
 from tracking_order_state.domain.batch import decide_batch
-from tracking_order_state.domain.decisions import Decisions, Known
+from tracking_order_state.domain.decisions import NOTHING_KNOWN, Decisions, Known
+from tracking_order_state.domain.holding import end_held, hold_from
 from tracking_order_state.domain.order_cache import OrderCache
 from tracking_order_state.domain.overdue import mark_overdue
 from tracking_order_state.domain.partition import ParkedOrders, PartitionPosition
@@ -25,6 +28,7 @@ from tracking_order_state.processing.stages import (
 )
 from tracking_shared.contracts.commands import AnyCommand
 from tracking_shared.contracts.documents import ParkedDocument
+from tracking_shared.contracts.held import command_of
 from tracking_shared.contracts.workflow import Workflow
 from tracking_shared.storage.database import DatabaseUnavailable, retrying_database
 from tracking_shared.telemetry.spans import traces_in
@@ -119,7 +123,16 @@ class BatchCommitter:
             parked_orders=parked_orders,
         )
 
+    async def with_held(self, known: Known, command: AnyCommand, position: PartitionPosition) -> Known:
+        """Adds the held updates of the order of one command."""
+        return await self._reader.with_held(known, [([command], position)])
+
     async def _commit(self, decided: DecidedBatch) -> list[PartitionResult]:
+        if any(one.held for one in decided.decisions):
+            # Their time is judged by the clock of the database, so it begins by it, too.
+            now = await self.store.time()
+            for one in decided.decisions:
+                hold_from(one, now, self._workflow)
         for partition, position in zip(decided.partitions, decided.positions, strict=True):
             partition.is_uncertain = True
             self._cache.suspend(position)
@@ -130,6 +143,8 @@ class BatchCommitter:
         for decisions in decided.decisions:
             for parked in decisions.parked.values():
                 _log_parked(parked)
+            for became, number in Counter(decisions.unheld.values()).items():
+                metrics.HELD_DECIDED.labels(became).inc(number)
         return [PartitionResult(one.outcomes, one.events, decided.known_events) for one in decided.decisions]
 
     async def mark_overdue(
@@ -142,6 +157,19 @@ class BatchCommitter:
             found = [orders[order_id] for order_id in order_ids if order_id in orders]
             time = position.recording_time(self.clock())
             decisions = mark_overdue(found, position, now=now, time=time)
+            return await self.commit_alone(partition, position, decisions)
+
+    async def end_held(
+        self, partition: PartitionState, ids: Collection[str], now: datetime
+    ) -> PartitionResult:
+        """Decides those of these held updates whose time was over at `now` or before."""
+        with self._dropping_on_error([partition]):
+            position = await self.locate(partition)
+            held = await self.store.load_held_by_id(ids)
+            commands = [command_of(one) for some in held.values() for one in some]
+            known = replace(await self.store.load(commands), held=held) if commands else NOTHING_KNOWN
+            time = position.recording_time(self.clock())
+            decisions = end_held(ids, known, position, now=now, time=time, workflow=self._workflow)
             return await self.commit_alone(partition, position, decisions)
 
     async def locate(self, partition: PartitionState) -> PartitionPosition:

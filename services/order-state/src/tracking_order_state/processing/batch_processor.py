@@ -130,6 +130,21 @@ class BatchProcessor:
             raise stalled(received.partitions, committed)
         return committed
 
+    async def end_held(
+        self, partition: PartitionState, ids: Collection[str], now: datetime
+    ) -> CommittedBatch | Fault:
+        """Decides those of these held updates whose time was over at `now` or before, in one transaction. If
+        our own code fails at that, returns its fault.
+
+        Raises:
+            Fenced: another worker owns the partition.
+            DatabaseUnavailable: no answer; some of it may be written.
+        """
+        result = await fault_of(self._committer.end_held(partition, ids, now))
+        if isinstance(result, Fault):
+            return result
+        return CommittedBatch(ReceivedBatch([PartitionBatch(partition)]), [result], [False])
+
     async def mark_overdue(
         self, partition: PartitionState, order_ids: Collection[str], now: datetime
     ) -> CommittedBatch | Fault:
@@ -152,10 +167,18 @@ class BatchProcessor:
         Raises:
             BrokerUnavailable: the connection is gone.
         """
+        await self.publish_events(committed)
+        metrics.OVERDUE.inc(len(committed.events()))
+
+    async def publish_events(self, committed: CommittedBatch) -> None:
+        """Publishes the events of what no delivery asked for.
+
+        Raises:
+            BrokerUnavailable: the connection is gone.
+        """
         events = committed.events()
         if events:
             await self._publisher.publish_events(events)
-            metrics.OVERDUE.inc(len(events))
             metrics.SEQ.labels(events[-1]["partition"]).set(events[-1]["seq"])
 
     async def publish_results(self, committed: CommittedBatch) -> None:

@@ -13,6 +13,7 @@ from tracking_order_state.domain.partition import PartitionPosition
 from tracking_order_state.processing.stages import PartitionBatch
 from tracking_shared.contracts.commands import AnyCommand
 from tracking_shared.contracts.documents import update_key
+from tracking_shared.contracts.held import sender_key
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +64,31 @@ class BatchReader:
         known = await self._load(unread, parked_orders)
         orders = {key: order for one in recalled for key, order in one.orders.items()}
         assumed = frozenset().union(*(one.assumed for one in recalled))
-        return BatchKnowledge(replace(known, orders=orders | known.orders), assumed)
+        known = replace(known, orders=orders | known.orders)
+        commands = [(part.commands, position) for part, position in zip(parts, positions, strict=True)]
+        return BatchKnowledge(await self.with_held(known, commands), assumed)
+
+    async def with_held(
+        self, known: Known, commands: Sequence[tuple[Sequence[AnyCommand], PartitionPosition]]
+    ) -> Known:
+        """Adds the held updates of the orders of these commands. Where none is held, nothing is read.
+
+        Raises:
+            TooManyHeld: they are more than one transaction should apply.
+            DatabaseUnavailable: no answer.
+        """
+        concerned = [(some, position) for some, position in commands if position.held and some]
+        if not concerned:
+            return known
+        order_ids = {command.order_id for some, _ in concerned for command in some}
+        senders = {
+            sender_key(position.partition, command.source.id)
+            for some, position in concerned
+            for command in some
+            if command.order_id not in known.orders
+        }
+        held, events, waiting = await self._store.load_held(order_ids, senders)
+        return replace(known, events=events | known.events, held=held, waiting=waiting)
 
     async def _list_unknown_orders(
         self,
@@ -119,11 +144,12 @@ class BatchReader:
         metrics.ORDER_CACHE_COMMANDS.labels("doubt").inc(len(commands))
         found = await self._load(commands)
         before = knowledge.known
-        known = Known(
-            before.orders | found.orders,
-            before.events | found.events,
-            before.refusals | found.refusals,
-            before.parked | found.parked,
+        known = replace(
+            before,
+            orders=before.orders | found.orders,
+            events=before.events | found.events,
+            refusals=before.refusals | found.refusals,
+            parked=before.parked | found.parked,
         )
         read = {update_key(command.order_id, command.update_id) for command in commands}
         return BatchKnowledge(known, knowledge.assumed - read)

@@ -101,6 +101,7 @@ class Parking:
             decisions = give_up(command, position.recording_time(self.committer.clock()))
         else:
             known = await self.committer.store.load([command])
+            known = await self.committer.with_held(known, command, position)
             decisions = self.committer.decide_part([command], known, position, NOTHING_PARKED)
         release_first(decisions, parked, parked_range)
         return await self.committer.commit_alone(partition, position, decisions)

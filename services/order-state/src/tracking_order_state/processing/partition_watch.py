@@ -30,8 +30,8 @@ from tracking_shared.storage.database import DatabaseUnavailable
 
 log = logging.getLogger(__name__)
 
-PARKED_SECONDS = 5
-"""The interval at which parked orders are counted."""
+WAITING_SECONDS = 5
+"""The interval at which parked orders and held updates are counted."""
 
 HORIZON_SECONDS = 1
 """The interval at which horizons are read."""
@@ -43,20 +43,21 @@ REPEAT_SECONDS = 30
 """A queue whose owner is away gets two messages a minute from each replica, and may hold 20,000."""
 
 
-async def watch_parked_orders(store: Store) -> None:
-    """Keeps the gauge of parked orders current until cancelled; while the database is away it stays as it
-    was.
+async def watch_waiting(store: Store) -> None:
+    """Keeps the gauges of parked orders and held updates current until cancelled; while the database is away
+    they stay as they were.
 
     Every replica exports it: an alarm must neither end with the replica that raised it, nor wait for the next
     command of the partition.
     """
     while True:
         try:
-            for partition, orders in (await store.parked_orders()).items():
-                metrics.PARKED_ORDERS.labels(partition).set(orders)
+            for partition, (parked, held) in (await store.waiting()).items():
+                metrics.PARKED_ORDERS.labels(partition).set(parked)
+                metrics.HELD_UPDATES.labels(partition).set(held)
         except DatabaseUnavailable as error:
-            log.debug("cannot count parked orders: %s", error)
-        await asyncio.sleep(PARKED_SECONDS)
+            log.debug("cannot count parked orders and held updates: %s", error)
+        await asyncio.sleep(WAITING_SECONDS)
 
 
 class StalledHorizons:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -90,16 +90,17 @@ class _Request:
 
 
 @dataclass(slots=True, eq=False)
-class _OverdueRequest:
-    """Orders of a partition that are to be marked as overdue, in a transaction of their own."""
+class _DueRequest:
+    """What is due in a partition, to be recorded in a transaction of its own."""
 
     partition_consumer: PartitionConsumer
-    order_ids: Sequence[str]
-    now: datetime
+    record: Callable[[PartitionState], Awaitable[CommittedBatch | Fault]]
+    publish: Callable[[CommittedBatch], Coroutine[None, None, None]]
+    count: Callable[[CommittedBatch], int]
     marked: asyncio.Future[int | Fault] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
-    """The number of those that are."""
+    """The number of those that are recorded."""
 
 
 @dataclass(slots=True, eq=False)
@@ -118,7 +119,7 @@ class Worker:
     _in_work: set[_Request] = field(default_factory=set)
     _stalled: set[PartitionConsumer] = field(default_factory=set)
     _consumers: dict[int, PartitionConsumer] = field(default_factory=dict)
-    _overdue: deque[_OverdueRequest] = field(default_factory=deque)
+    _due: deque[_DueRequest] = field(default_factory=deque)
     batches: int = 0
     """The batches of callers so far."""
 
@@ -144,8 +145,36 @@ class Worker:
             Fenced: another worker owns the partition.
             DatabaseUnavailable: no answer; some of it may be written.
         """
-        request = _OverdueRequest(partition_consumer, order_ids, now)
-        self._overdue.append(request)
+        return await self._record_due(
+            _DueRequest(
+                partition_consumer,
+                lambda partition: self.processor.mark_overdue(partition, order_ids, now),
+                self.processor.publish_overdue,
+                lambda committed: len(committed.events()),
+            )
+        )
+
+    async def end_held(
+        self, partition_consumer: PartitionConsumer, ids: Sequence[str], now: datetime
+    ) -> int | Fault:
+        """Has held updates decided whose time is over, between two batches of callers. Returns how many were,
+        or the fault of our own code if it failed at it.
+
+        Raises:
+            Fenced: another worker owns the partition.
+            DatabaseUnavailable: no answer; some of it may be written.
+        """
+        return await self._record_due(
+            _DueRequest(
+                partition_consumer,
+                lambda partition: self.processor.end_held(partition, ids, now),
+                self.processor.publish_events,
+                lambda committed: sum(len(result.outcomes) for result in committed.results),
+            )
+        )
+
+    async def _record_due(self, request: _DueRequest) -> int | Fault:
+        self._due.append(request)
         self._wake.set()
         return await request.marked
 
@@ -220,19 +249,19 @@ class Worker:
                 self._wake.clear()
                 if self._publishing is not None and self._publishing.done():
                     self._publishing.result()  # raises the error that it ended with
-                while self._queue or self._overdue:
+                while self._queue or self._due:
                     if self._queue:
                         await _finish(self._process_next())
-                    if self._overdue:
-                        await _finish(self._mark_next())
+                    if self._due:
+                        await _finish(self._record_next())
         finally:
             if self._publishing is not None:
                 await asyncio.wait({self._publishing}, timeout=STOP_SECONDS)
                 _report_failure(self._publishing)
             self._in_work.clear()  # the broker delivers what is left again, to whoever is active then
 
-    async def _mark_next(self) -> None:
-        request = self._overdue.popleft()
+    async def _record_next(self) -> None:
+        request = self._due.popleft()
         partition_consumer = request.partition_consumer
         if partition_consumer not in self.owned():
             _settle(request.marked, 0)
@@ -240,9 +269,7 @@ class Worker:
         partition_consumer.enter_batch()
         committed: CommittedBatch | Fault | None = None
         try:
-            committed = await self.processor.mark_overdue(
-                partition_consumer.partition, request.order_ids, request.now
-            )
+            committed = await request.record(partition_consumer.partition)
             if self._publishing is not None:
                 await self._publishing
         except (Fenced, DatabaseUnavailable, BrokerUnavailable) as error:
@@ -253,8 +280,8 @@ class Worker:
             if isinstance(committed, Fault):
                 _settle(request.marked, committed)
             else:
-                self._publish_next(self.processor.publish_overdue(committed))
-                _settle(request.marked, len(committed.events()))
+                self._publish_next(request.publish(committed))
+                _settle(request.marked, request.count(committed))
         finally:
             partition_consumer.leave_batch()
 

@@ -12,8 +12,9 @@ from tracking_query.api.parameters import Parameters, WholeNumber
 from tracking_query.orders.shapes import ORDER_UPDATES, OUTCOME, OrderUpdates
 from tracking_shared.contracts.access import Principal, reaches_all, sees_customer
 from tracking_shared.contracts.documents import OrderDocument, UpdateDocument, applied_outcome
+from tracking_shared.contracts.held import held_outcomes
 from tracking_shared.contracts.messages import UpdateOutcome, source_view
-from tracking_shared.http.access import outcome_answer, outcome_view
+from tracking_shared.http.access import MAX_SENDERS, may_see, outcome_answer, outcome_view
 from tracking_shared.http.routes import WRITE, Answer, Content
 from tracking_shared.http.service_app import JsonResponse
 from tracking_shared.storage.database import Database
@@ -27,7 +28,7 @@ MAX_OUTCOMES = 500
 class OrderUpdatesParameters(Parameters):
     """The parameters of `GET /v1/orders/{order_id}/updates`."""
 
-    outcome: Literal["applied", "rejected"] | None = None
+    outcome: Literal["applied", "rejected", "held"] | None = None
     """Only these outcomes."""
     limit: Annotated[WholeNumber, Field(ge=1, le=MAX_OUTCOMES)] = 100
     """The newest so many."""
@@ -50,7 +51,11 @@ def add_routes(app: FastAPI, context: Context) -> None:
         ),
     )
     @described_read(
-        Answer(200, "It was applied, or rejected with this problem", [Content(UpdateOutcome, OUTCOME)]),
+        Answer(
+            200,
+            "It was applied, or rejected with this problem, or is held",
+            [Content(UpdateOutcome, OUTCOME)],
+        ),
         problems=["update-not-found"],
         other_scope=WRITE,
     )
@@ -67,8 +72,8 @@ def add_routes(app: FastAPI, context: Context) -> None:
         tags=["updates"],
         summary="The outcomes of an order's updates, newest first",
         description=(
-            "What was tried with an order, refusals included: the history holds only what was applied."
-            " Refusals are kept for 30 days. `more`: there are older ones beyond `limit`."
+            "What was tried with an order, refusals and held updates included: the history holds only what"
+            " was applied. Refusals are kept for 30 days. `more`: there are older ones beyond `limit`."
         ),
     )
     @described_read(
@@ -109,14 +114,16 @@ async def _read(
 ) -> list[UpdateDocument]:
     """The newest outcomes, one more than are asked for if there are more."""
     with bounded_read():
-        # Events last: one that takes the place of a refusal meanwhile is found.
+        # Held ones first and events last: one that is decided meanwhile is found.
+        held = await database.held.find({"order_id": order["_id"]}).limit(MAX_SENDERS).to_list()
+        waiting = [one for one in held_outcomes(held, order) if may_see(principal, one)]
         stages = _stages(order, principal, parameters)
         stored: list[UpdateDocument] = await (await database.updates.aggregate(stages)).to_list()
         # By numbers: versions have no gaps, and the database need not sort.
         newest = {"order_id": order["_id"], "version": {"$gt": order["version"] - parameters.limit - 1}}
         events = await database.order_events.find(newest).to_list()
     made = [applied_outcome(event) for event in events if "update_key" in event]
-    found = {outcome["_id"]: outcome for outcome in [*stored, *made]}
+    found = {outcome["_id"]: outcome for outcome in [*waiting, *stored, *made]}
     wanted = [one for one in found.values() if parameters.outcome in (None, one["outcome"])]
     wanted.sort(key=itemgetter("recorded_at", "_id"), reverse=True)
     return wanted[: parameters.limit + 1]

@@ -1,15 +1,16 @@
-"""The sweep: finds the orders of this worker's partitions whose due time has passed, and has the worker
-record it, in small transactions between the batches of callers.
+"""Sweeps: find what has come due in this worker's partitions (orders whose due time has passed, held updates
+whose time is over), and have the worker record it, in small transactions between the batches of callers.
 """
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import datetime
 from time import monotonic
 from typing import Protocol
 
-from tracking_order_state import metrics
+from prometheus_client import Gauge
+
 from tracking_order_state.errors import Fault, Fenced
 from tracking_order_state.processing.worker import PartitionConsumer, Worker
 from tracking_shared.storage.database import DatabaseUnavailable
@@ -17,60 +18,82 @@ from tracking_shared.storage.database import DatabaseUnavailable
 log = logging.getLogger(__name__)
 
 LOOK_SECONDS = 5.0
-"""Between two looks while nothing is due. Orders are promised to be overdue within 60 s, take-overs included;
-a look is one small query for each partition."""
+"""Between two looks while nothing is due. Orders are promised to be overdue, and held updates to be decided,
+within 60 s, take-overs included; a look is one small query for each partition."""
 
 LOOK_ORDERS = 1_000
 """Ids that one look reads. The embedded database reads the index to the end of the range each time, so many
 small looks at a long backlog would cost more."""
 
 MARKED_ORDERS = 100
-"""Orders of one transaction, about 20 ms: callers wait so long for it at most."""
+"""Orders (or held updates) of one transaction, about 20 ms: callers wait so long for it at most."""
 
 REST_FACTOR = 4
 """While callers send, the pause after a transaction is so many times as long as it took: a backlog leaves
 them four fifths of the worker's time."""
 
 MAX_SKIPPED_ORDERS = 1_000
-"""Orders that our own code fails on, and that this process tries no more. Beyond it, the oldest is tried
-again."""
+"""Orders (or held updates) that our own code fails on, and that this process tries no more. Beyond it, the
+oldest is tried again."""
 
 
-class FindsDueOrders(Protocol):
-    """The store that finds due orders, and the clock that judges due times."""
+class FindsDue(Protocol):
+    """The store that finds what is due, and the clock that judges it."""
 
     def time(self) -> Awaitable[datetime]:
-        """The time by which an order is due or not."""
+        """The time by which something is due or not."""
         ...
 
     def find(self, partition: int, now: datetime, limit: int, /) -> Awaitable[list[str]]:
-        """The ids of orders of a partition that were due at `now` or before and await their event."""
+        """The ids of what in a partition was due at `now` or before and awaits it."""
         ...
 
 
-class OverdueSweep:
+Mark = Callable[[PartitionConsumer, Sequence[str], datetime], Awaitable[int | Fault]]
+"""Has the worker record of these ids that they are due. Returns of how many it did, or the fault of our code.
+
+Raises:
+    Fenced: another worker owns the partition.
+    DatabaseUnavailable: no answer; some of it may be written.
+"""
+
+
+class DueSweep:
     """Sweeps the partitions that the worker owns, one after the other, a part of each in turn."""
 
-    def __init__(self, worker: Worker, due_orders: FindsDueOrders) -> None:
+    def __init__(
+        self,
+        worker: Worker,
+        finder: FindsDue,
+        mark: Mark,
+        age: Gauge,
+        has_any: Callable[[PartitionConsumer], bool] = lambda _: True,
+    ) -> None:
+        """`age` shows the time since nothing was left to do. Where `has_any` says that there is nothing that
+        could be due, the database is not asked.
+        """
         self._worker = worker
-        self._due_orders = due_orders
+        self._finder = finder
+        self._record = mark
+        self._age = age
+        self._has_any = has_any
         self._skipped: dict[str, None] = {}
         self._swept_at: dict[PartitionConsumer, float] = {}
 
     async def run(self) -> None:
         """Sweeps until cancelled. While the database is away, it waits for it."""
-        metrics.OVERDUE_SWEEP_AGE.set_function(self.age_seconds)
+        self._age.set_function(self.age_seconds)
         while True:
             has_more = False
             try:
                 has_more = await self.look()
             except DatabaseUnavailable as error:
-                log.debug("cannot look for overdue orders: %s", error)
+                log.debug("cannot look for what is due: %s", error)
             if not has_more:
                 await asyncio.sleep(LOOK_SECONDS)
 
     def age_seconds(self) -> float:
-        """The time since everything that was due in a partition of this worker had its event; the longest."""
+        """The time since everything that was due in a partition of this worker was recorded; the longest."""
         owned = self._worker.owned()
         return max((monotonic() - self._swept_at[one] for one in owned if one in self._swept_at), default=0.0)
 
@@ -83,12 +106,11 @@ class OverdueSweep:
         owned = self._worker.owned()
         begun = monotonic()
         self._swept_at = {one: self._swept_at.get(one, begun) for one in owned}
-        if not owned:
-            return False
-        now = await self._due_orders.time()
+        concerned = {one for one in owned if self._has_any(one)}
+        now = await self._finder.time() if concerned else None
         has_more = False
         for partition_consumer in owned:
-            if await self._sweep(partition_consumer, now):
+            if now and partition_consumer in concerned and await self._sweep(partition_consumer, now):
                 has_more = True
             else:
                 self._swept_at[partition_consumer] = begun
@@ -96,7 +118,7 @@ class OverdueSweep:
 
     async def _sweep(self, partition_consumer: PartitionConsumer, now: datetime) -> bool:
         limit = LOOK_ORDERS + len(self._skipped)
-        found = await self._due_orders.find(partition_consumer.partition.number, now, limit)
+        found = await self._finder.find(partition_consumer.partition.number, now, limit)
         due = [order_id for order_id in found if order_id not in self._skipped]
         marked = 0
         try:
@@ -113,7 +135,7 @@ class OverdueSweep:
         self, partition_consumer: PartitionConsumer, order_ids: Sequence[str], now: datetime
     ) -> int:
         started, batches = monotonic(), self._worker.batches
-        marked = await self._worker.mark_overdue(partition_consumer, order_ids, now)
+        marked = await self._record(partition_consumer, order_ids, now)
         if isinstance(marked, Fault):
             return await self._mark_alone(partition_consumer, order_ids, now)
         if self._worker.batches != batches:
@@ -126,10 +148,10 @@ class OverdueSweep:
         """Marks each order alone, after our own code failed on one of them; skips that one from now on."""
         total = 0
         for order_id in order_ids:
-            marked = await self._worker.mark_overdue(partition_consumer, [order_id], now)
+            marked = await self._record(partition_consumer, [order_id], now)
             if isinstance(marked, Fault):
                 self._skip(order_id)
-                log.error("order %s cannot be marked as overdue: %s", order_id, marked)
+                log.error("%s is due, and it cannot be recorded: %s", _loggable(order_id), marked)
             else:
                 total += marked
         return total
@@ -140,6 +162,17 @@ class OverdueSweep:
             del self._skipped[next(iter(self._skipped))]
 
 
+def _loggable(name: str) -> str:
+    """An order id; of a held update that and its update id. Its sender, the rest, may be a mail address."""
+    return "/".join(name.split("/")[:2])
+
+
 def _chunks(order_ids: Sequence[str]) -> Iterator[Sequence[str]]:
     for start in range(0, len(order_ids), MARKED_ORDERS):
         yield order_ids[start : start + MARKED_ORDERS]
+
+
+def holds_any(partition_consumer: PartitionConsumer) -> bool:
+    """True if updates are held in the partition, as far as this worker knows."""
+    position = partition_consumer.partition.position
+    return position is not None and position.held > 0
