@@ -123,11 +123,23 @@ async def test_parcels_pass_customs_fail_to_be_delivered_and_return(
     assert checked.exit_code == 0, checked
 
 
+async def test_a_scan_that_comes_before_the_one_it_follows_waits_for_it(carrier: Carrier) -> None:
+    order_id = await carrier.create(SOON)
+    updates = f"/v1/orders/{order_id}/updates"
+    early = await carrier.post(updates, {"status": "customs_hold"}, 202)
+    assert early["outcome"] == "held"
+    await carrier.report(order_id, ("picked_up", "in_transit"))
+    assert await carrier.history(order_id) == ["created", "picked_up", "in_transit", "customs_hold"]
+    outcome = await carrier.get(f"/v1/updates/{order_id}/{early['update_id']}")
+    assert outcome["outcome"] == "applied"
+
+
 async def test_what_this_workflow_does_not_allow_is_refused(carrier: Carrier) -> None:
     order_id = await carrier.create(SOON)
     await carrier.report(order_id, ("picked_up", "in_transit"))
     path = f"/v1/orders/{order_id}"
-    refused = await carrier.post(f"{path}/updates", {"status": "delivered"}, 409)
+    final = {"status": "delivered", "expected_version": 3}
+    refused = await carrier.post(f"{path}/updates", final, 409)
     assert refused["allowed_next"] == ["in_transit", "customs_hold", "out_for_delivery", "lost"]
     unknown = await carrier.post(f"{path}/updates", {"status": "held_at_customs"}, 422)
     assert unknown["errors"][0]["pointer"] == "/status"
