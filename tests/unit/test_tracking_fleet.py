@@ -58,12 +58,16 @@ def test_there_are_repeats_late_reports_and_cancellations() -> None:
     assert counts["delivered"] > 350
 
 
-def test_there_are_failed_attempts_notes_proofs_and_corrections_by_the_desk() -> None:
+def test_there_are_failed_attempts_notes_estimates_proofs_and_corrections_by_the_desk() -> None:
     steps = [step for plan in _plans() for step in plan.steps]
     kinds = Counter(step.kind for step in steps)
     assert 20 < kinds["delivery_attempted"] < 120
     assert 20 < kinds["note"] < 150
     assert 80 < kinds["proof_added"] < 250
+    assert 80 < kinds["eta_changed"] < 300
+    assert 40 < kinds["delayed"] < 250
+    estimated = {step.kind for step in steps if step.eta_seconds is not None}
+    assert estimated == {"eta_changed", "delayed"}
     corrections = [step for step in steps if step.reason]
     assert 3 < len(corrections) < 40
     assert {step.sender.subject for step in corrections} == {"desk"}

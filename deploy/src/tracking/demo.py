@@ -163,6 +163,8 @@ class _Request:
         headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": new_update_id()}
         if step.kind is not None:
             told = {"kind": step.kind} | ({"message": step.message} if step.message else {})
+            if step.eta_seconds is not None:
+                told["eta"] = (occurred + timedelta(seconds=step.eta_seconds)).isoformat()
             return cls(f"/v1/orders/{plan.order_id}/checkpoints", body | told, headers)
         if step.reason is not None:
             told = {"status": str(step.status), "reason": step.reason}

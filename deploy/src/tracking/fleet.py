@@ -4,7 +4,7 @@ Pure, except for the random numbers that it is given. Times are relative; `demo`
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
@@ -30,6 +30,7 @@ _FIRST_NAMES = [
 _LAST_NAMES = ["Abel", "Brandt", "Costa", "Diaz", "Eriksen", "Fofana", "Gupta", "Horvat", "Ito", "Jansen"]
 _ATTEMPTS = ("Nobody at home", "The address was not found", "The shop was closed", "Refused at the door")
 _NOTES = ("Ring twice", "Leave it with the neighbour", "The lift is out of order", "Fragile: keep it upright")
+_DELAYS = ("Heavy traffic", "The van broke down", "The depot is short of drivers")
 _REASONS = ("The wrong parcel was scanned", "The parcel is still in the van")
 _DEPOTS = ("north", "east", "south", "west", "harbour")
 
@@ -49,6 +50,11 @@ be overdue before they are delivered."""
 
 ATTEMPTED_SHARE = 0.12
 """Of the deliveries: an attempt fails before."""
+DELAYED_SHARE = 0.15
+"""Of the orders on their way: the driver reports a delay, with a new estimate."""
+ESTIMATED_SHARE = 0.4
+"""Of the orders that are picked up: the shop gives an estimate of the arrival."""
+ESTIMATE_SECONDS = (8.0, 40.0)
 NOTED_SHARE = 0.15
 """Of the orders: the desk adds a note on the way."""
 PROVED_SHARE = 0.3
@@ -88,6 +94,8 @@ class Step:
     kind: str | None = None
     message: str | None = None
     reason: str | None = None
+    eta_seconds: float | None = None
+    """From the event to the estimated arrival; None: it tells nothing about that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,8 +139,16 @@ def _steps(random: Random, merchant: str) -> Iterator[Step]:
             yield from _delivery(random, driver, _desk(merchant))
         else:
             yield _step(random, driver, status, _metadata(random, status))
-        if status == "picked_up" and random.random() < NOTED_SHARE:
-            yield _checkpoint(random, _desk(merchant), "note", random.choice(_NOTES))
+        yield from _between(random, status, driver, merchant)
+
+
+def _between(random: Random, status: str, driver: Sender, merchant: str) -> Iterator[Step]:
+    if status == "picked_up" and random.random() < NOTED_SHARE:
+        yield _checkpoint(random, _desk(merchant), "note", random.choice(_NOTES))
+    if status == "picked_up" and random.random() < ESTIMATED_SHARE:
+        yield _estimate(random, _shop(merchant), "eta_changed", None)
+    if status == "in_transit" and random.random() < DELAYED_SHARE:
+        yield _estimate(random, driver, "delayed", random.choice(_DELAYS))
 
 
 def _delivery(random: Random, driver: Sender, desk: Sender) -> Iterator[Step]:
@@ -148,6 +164,11 @@ def _delivery(random: Random, driver: Sender, desk: Sender) -> Iterator[Step]:
 
 def _checkpoint(random: Random, sender: Sender, kind: str, message: str | None) -> Step:
     return Step(sender, random.uniform(1.5, 6.0), kind=kind, message=message)
+
+
+def _estimate(random: Random, sender: Sender, kind: str, message: str | None) -> Step:
+    checkpoint = _checkpoint(random, sender, kind, message)
+    return replace(checkpoint, eta_seconds=random.uniform(*ESTIMATE_SECONDS))
 
 
 def _step(random: Random, sender: Sender, status: str | None, metadata: dict[str, Any]) -> Step:
