@@ -77,12 +77,17 @@ def test_each_step_is_told_with_what_it_brought() -> None:
 
     assert told({"status": "created", "due_at": DUE}) == ["Ordered", "Due by 13:00."]
     assert told({"status": "in_transit"}, {"status": "in_transit"}) == ["Passed another station"]
-    assert told({"status": "in_transit", "kind": "eta_changed", "eta": LATER, "due_at": DUE}, {"due_at": DUE}) == [
+    assert told(
+        {"status": "in_transit", "kind": "eta_changed", "eta": LATER, "due_at": DUE}, {"due_at": DUE}
+    ) == [
         "New estimate",
         "Expected at 15:00.",
     ]
     assert told({"status": "delivered", "kind": "weighed", "message": "2 kg"}) == ["Weighed", "2 kg"]
-    assert told({"status": "in_transit", "reason": "Wrong parcel"}) == ["Corrected: on its way", "Wrong parcel"]
+    assert told({"status": "in_transit", "reason": "Wrong parcel"}) == [
+        "Corrected: on its way",
+        "Wrong parcel",
+    ]
     assert told({"status": "in_transit", "type": "order.overdue", "due_at": PAST}) == [
         "Later than promised",
         "It was due by 11:00.",

@@ -426,15 +426,20 @@ export class Board {
     setText(empty.querySelector("span"), waits ? "" : this.#whyEmpty());
   }
 
-  /** Shows how much of the list is loaded, if not all. */
+  /** Shows how much of the list is loaded, if not all, and where it differs from what is counted. */
   #drawPart() {
     const { part } = this.#parts;
-    const isPart = this.#listed.lastListed !== null && this.#rows.size > 0;
-    part.hidden = !isPart;
-    if (!isPart) return;
+    const texts = [];
+    if (this.#listed.lastListed !== null && this.#rows.size > 0) texts.push(this.#shownPart());
+    if (this.#counts.isClosedToday) texts.push("Listed by the newest change: with orders that closed earlier and had a checkpoint today, which are not counted.");
+    part.hidden = !texts.length;
+    setText(part, texts.join(" "));
+  }
+
+  #shownPart() {
     const total = this.#counts.total;
     const shown = `Showing the first ${number(this.#rows.size)}${total === null ? "" : ` of ${number(total)}`}`;
-    setText(part, this.#listed.isFull ? `${shown}. No more are kept here: filter or sort to see others.` : `${shown}; more come as you scroll.`);
+    return this.#listed.isFull ? `${shown}. No more are kept here: filter or sort to see others.` : `${shown}; more come as you scroll.`;
   }
 
   #whyEmpty() {

@@ -8,7 +8,7 @@
 import { newKey } from "./api.js";
 import { announce, h, icon, setText } from "./dom.js";
 import { field } from "./filter_form.js";
-import { actName, heldWords, timeField, timeOf } from "./form_parts.js";
+import { HELD, actName, timeField, timeOf } from "./form_parts.js";
 import { byProgress, number, orderName, statusName } from "./format.js";
 import { problemView } from "./problem.js";
 
@@ -225,9 +225,8 @@ export class BulkUpdate {
     done.focus();
   }
 
-  #goodView(result, status) {
-    const { order_id, outcome } = result;
-    const more = { accepted: "taken, and not decided yet", held: heldWords(result) }[outcome];
+  #goodView({ order_id, outcome }, status) {
+    const more = { accepted: "taken, and not decided yet", held: HELD }[outcome];
     return outcomeView(order_id, this.#nameOf(order_id), outcome, more ? `${statusName(status)}: ${more}` : statusName(status));
   }
 

@@ -6,7 +6,7 @@
 
 import { byId, h, icon, toast } from "./dom.js";
 import { field } from "./filter_form.js";
-import { Notes, heldWords, submit, timeField, timeOf } from "./form_parts.js";
+import { HELD, Notes, submit, timeField, timeOf } from "./form_parts.js";
 
 export class CreateDialog {
   #use;
@@ -73,7 +73,7 @@ export class CreateDialog {
     const result = await submit(form, this.#use.api, "/v1/orders", body);
     if (!result) return;
     this.#dialog.close();
-    toast(`${body.reference ?? result.order_id} is ${result.outcome === "held" ? heldWords(result) : "created"}`);
+    toast(`${body.reference ?? result.order_id} is ${result.outcome === "held" ? HELD : "created"}`);
     this.#use.created(result.order_id);
   }
 }

@@ -8,7 +8,7 @@
 import { Refusal, Unreachable, newKey } from "./api.js";
 import { h, icon, toast } from "./dom.js";
 import { field } from "./filter_form.js";
-import { statusName, toMinute } from "./format.js";
+import { statusName } from "./format.js";
 import { problemView } from "./problem.js";
 
 /** Requests for the outcome of an accepted change, one a second. */
@@ -69,10 +69,8 @@ async function decided(api, result) {
   return result;
 }
 
-/** The meaning of the outcome `held`. */
-export function heldWords({ held_until }) {
-  return `held until ${held_until ? `${toMinute(held_until)}, or until ` : ""}the steps before it arrive`;
-}
+/** The meaning of the outcome `held`, for people. */
+export const HELD = "held until the steps before it arrive, because it came too early";
 
 /** Input rows for metadata: a name and a value each. */
 export class Notes {

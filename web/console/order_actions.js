@@ -5,7 +5,7 @@
  */
 
 import { h, icon, toast } from "./dom.js";
-import { heldWords, submit } from "./form_parts.js";
+import { HELD, submit } from "./form_parts.js";
 import { orderName, statusIcon, statusName } from "./format.js";
 import { checkpointForm, correctionForm, updateForm } from "./order_forms.js";
 
@@ -94,7 +94,7 @@ export class OrderActions {
     const told = body(new FormData(form));
     const result = await submit(form, this.#use.api, `/v1/orders/${encodeURIComponent(order.order_id)}${path}`, told);
     if (result) {
-      const words = result.outcome === "held" ? `${done(told)}, ${heldWords(result)}` : done(told);
+      const words = result.outcome === "held" ? `${done(told)}, ${HELD}` : done(told);
       toast(`${orderName(order)}: ${words}`);
       if (form.isConnected) this.close();
     }

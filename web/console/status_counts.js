@@ -112,6 +112,11 @@ export class StatusCounts {
     return this.#today.of(merchant_id);
   }
 
+  /** True if it shows what closed today: the API lists that by the newest change. */
+  get isClosedToday() {
+    return this.#isToday && this.#filter.status.some((status) => this.#statuses.final.includes(status));
+  }
+
   get #isToday() {
     return this.#filter.times.updated_from === midnight();
   }
