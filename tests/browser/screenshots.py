@@ -291,8 +291,8 @@ async def find_scene(browser: Browser, document: dict[str, Any]) -> Scene:
         open_orders = [order for order in orders if order["status"] == "picked_up"]
     finally:
         await request.close()
-    links = [customer_link(document, order_id) for order_id in (moving, STAGED_ORDER)]
-    return Scene(document["console"], token, STAGED_ORDER, *links, open_orders)
+    link, late_link = (customer_link(document, order_id) for order_id in (moving, STAGED_ORDER))
+    return Scene(document["console"], token, STAGED_ORDER, link, late_link, open_orders)
 
 
 def customer_link(document: dict[str, Any], order_id: str) -> str:

@@ -142,7 +142,7 @@ export class OrderPanel {
       this.#eventsBeforeHistory.push(...own);
       return;
     }
-    if (own.some((event) => this.#take(event))) {
+    if (own.filter((event) => this.#take(event)).length) {
       this.#draw();
       this.#refresh();
     }

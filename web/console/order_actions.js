@@ -34,7 +34,7 @@ export class OrderActions {
     const { write, correct } = this.#use.may();
     const mayAdd = write && this.#use.checkpoints.length > 0;
     this.element.replaceChildren(
-      ...(write && this.#use.order().active ? this.#steps() : [h("h3", {}, "Closed")]),
+      ...(write ? this.#steps() : []),
       h(
         "div",
         { class: "choices" },
@@ -52,6 +52,7 @@ export class OrderActions {
 
   #steps() {
     const { order, statuses } = this.#use;
+    if (!order().active) return [h("h3", {}, "Closed: no step follows")];
     const buttons = order().allowed_next.map((status) => {
       const make = () => updateForm(order(), statuses(), status);
       const name = `action-${status}`;

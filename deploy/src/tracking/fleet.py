@@ -9,9 +9,12 @@ from random import Random
 from typing import Any
 
 from tracking.devstack.tokens import SourceType
+from tracking_shared.contracts.references import referenced_order_id
 
 MERCHANTS = ("acme-foods", "bolt-books", "cedar-home", "delta-parts", "elm-flowers", "fjord-fish")
 DRIVERS_PER_MERCHANT = 4
+REFERENCES = {"acme-foods": "WH/OUT/{:06}", "bolt-books": "#{:06}"}
+"""The numbers that these merchants give their orders. Those of the others have none."""
 
 _FIRST_NAMES = [
     "Ada",
@@ -103,6 +106,8 @@ class Plan:
     """All requests of one order."""
 
     order_id: str
+    reference: str | None
+    """The merchant's number, from which the order id is derived."""
     merchant: str
     customer: dict[str, str]
     steps: list[Step]
@@ -113,11 +118,18 @@ class Plan:
 def plan_order(random: Random) -> Plan:
     """Plans a new order and all its requests."""
     merchant = random.choice(MERCHANTS)
-    order_id = f"{merchant.partition('-')[0]}-{random.getrandbits(40):010x}"
+    order_id, reference = _names(random, merchant)
     steps = list(_steps(random, merchant))
     if random.random() < ILLEGAL_SHARE:
         steps.insert(random.randint(1, len(steps)), _illegal_step(random, merchant))
-    return Plan(order_id, merchant, _customer(random), steps, _due_seconds(random, steps))
+    return Plan(order_id, reference, merchant, _customer(random), steps, _due_seconds(random, steps))
+
+
+def _names(random: Random, merchant: str) -> tuple[str, str | None]:
+    if merchant not in REFERENCES:
+        return f"{merchant.partition('-')[0]}-{random.getrandbits(40):010x}", None
+    reference = REFERENCES[merchant].format(random.randrange(1_000_000))
+    return referenced_order_id(merchant, reference), reference
 
 
 def _due_seconds(random: Random, steps: list[Step]) -> float | None:
