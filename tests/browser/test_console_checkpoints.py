@@ -234,7 +234,7 @@ async def test_the_forms_need_nothing_but_the_keyboard(desk: Desk) -> None:
         press, focused = page.keyboard.press, page.locator(":focus")
 
         async def tab_to(test_id: str) -> None:
-            for _ in range(12):
+            for _ in range(40):
                 await press("Tab")
                 if await page.evaluate("document.activeElement?.dataset.testid") == test_id:
                     return

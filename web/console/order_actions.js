@@ -28,9 +28,16 @@ export class OrderActions {
     return this.element.querySelector("form") !== null;
   }
 
-  /** Shows the buttons. An open form is kept. */
+  /** Shows the buttons. An open form is kept, and so is the focus on a button. */
   show() {
     if (this.isOpen) return;
+    const { activeElement } = document;
+    const inUse = this.element.contains(activeElement) ? activeElement.dataset.testid : null;
+    this.#drawButtons();
+    if (inUse) this.#focus(inUse);
+  }
+
+  #drawButtons() {
     const { write, correct } = this.#use.may();
     const mayAdd = write && this.#use.checkpoints.length > 0;
     this.element.replaceChildren(
@@ -47,7 +54,11 @@ export class OrderActions {
   close() {
     this.element.replaceChildren();
     this.show();
-    (this.element.querySelector(`[data-testid="${this.#pressed}"]`) ?? this.element.querySelector("button"))?.focus();
+    this.#focus(this.#pressed);
+  }
+
+  #focus(testId) {
+    (this.element.querySelector(`[data-testid="${testId}"]`) ?? this.element.querySelector("button"))?.focus({ preventScroll: true });
   }
 
   #steps() {
