@@ -58,6 +58,7 @@ class App {
   #overview;
   #create;
   #route = { view: "board", filter: null, order: null };
+  #opened = null; // id and name of the newest order that was shown
   #running = false;
   #mustSignIn = false;
   #known; // the statuses of the workflow: `open` and `final`
@@ -96,7 +97,11 @@ class App {
     const pulse = new Pulse(store, openByStatus);
     this.#overview = new Overview({ api, reports, today, openByStatus, overdue, store, now, navigate, pulse, latency });
     const close = () => this.#navigate({ order: null });
-    this.#panel = new OrderPanel({ api, store, session, now, close, statuses: () => this.#statuses(), checkpoints: this.#checkpoints, final: this.#known.final });
+    const drawn = (order_id, name) => {
+      this.#opened = { id: order_id, name };
+      this.#drawTitle();
+    };
+    this.#panel = new OrderPanel({ api, store, session, now, close, drawn, statuses: () => this.#statuses(), checkpoints: this.#checkpoints, final: this.#known.final });
     this.#create = new CreateDialog({ api, merchants, created: (order) => this.#navigate({ order }) });
     // After the board, because it measures the drawing of the board.
     store.addEventListener("events", ({ detail }) => store.status.state === "live" && latency.measure(detail));
@@ -233,7 +238,7 @@ class App {
     const { filter, order } = this.#route;
     document.documentElement.dataset.view = view;
     document.documentElement.dataset.order = String(order !== null);
-    document.title = `${order ?? (view === "overview" ? "Overview" : "Live board")} · Tracking`;
+    this.#drawTitle();
     for (const name of ["board", "overview"]) byId(name).hidden = name !== view;
     for (const link of document.querySelectorAll("a[data-view]")) {
       if (link.dataset.view === view) link.setAttribute("aria-current", "page");
@@ -250,6 +255,13 @@ class App {
     this.#board.opened = order;
     this.#overview.shown = view === "overview";
     this.#panel.show(order);
+  }
+
+  /** Until an order is there, its id is its name. */
+  #drawTitle() {
+    const { view, order } = this.#route;
+    const name = order === this.#opened?.id ? this.#opened.name : order;
+    document.title = `${name ?? (view === "overview" ? "Overview" : "Live board")} · Tracking`;
   }
 
   #addressOf(view) {

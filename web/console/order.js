@@ -38,8 +38,8 @@ export class OrderPanel {
 
   /**
    * @param {{api: Object, store: Object, session: Object, now: () => number, close: () => void,
-   *   statuses: () => Set<string>, checkpoints: string[], final: string[]}} use  `final`: the statuses in which nothing
-   *   follows.
+   *   drawn: (order_id: string, name: string) => void, statuses: () => Set<string>, checkpoints: string[],
+   *   final: string[]}} use  `drawn`: is told what was drawn; `final`: the statuses in which nothing follows.
    */
   constructor(use) {
     this.#use = use;
@@ -205,6 +205,7 @@ export class OrderPanel {
     this.#drawForm();
     this.#drawTimeline();
     this.#tick();
+    this.#use.drawn(order.order_id, orderName(order));
   }
 
   /** Changes only rows that differ: the reader may have scrolled. */
