@@ -36,6 +36,7 @@ def ran(expression: str, *given: object) -> Any:
         ({"eta": DUE}, "Expected at 13:00.", False),
         ({"eta": DUE, "due_at": LATER}, "Expected at 13:00.", False),
         ({"eta": LATER, "due_at": DUE}, "Late: expected at 15:00 instead of 13:00.", True),
+        ({"eta": DUE.replace("00.000", "59.999"), "due_at": DUE}, "Expected at 13:00.", False),
         ({"eta": PAST, "due_at": DUE}, "Expected by 13:00.", False),
         ({"eta": PAST}, "It was expected at 11:00.", False),
         ({"overdue": True, "due_at": PAST}, "Late: it was due by 11:00.", True),

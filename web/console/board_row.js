@@ -5,7 +5,7 @@
  */
 
 import { h, icon, setAttribute, setIcon, setText } from "./dom.js";
-import { age, fullTime, orderName, statusIcon, statusName, toMinute, when } from "./format.js";
+import { age, fullTime, isExpectedLate, orderName, statusIcon, statusName, toMinute, when } from "./format.js";
 
 /** A changed row is marked for this time, and up to a second more. */
 const CHANGED_MS = 500;
@@ -103,8 +103,8 @@ export function tickRow(row, order, now, limits) {
 }
 
 function drawDue({ dataset, parts }, order, now) {
-  const { due_at, eta, overdue, active } = order;
-  const isAtRisk = active && !overdue && eta && due_at && eta > due_at;
+  const { due_at, overdue, active } = order;
+  const isAtRisk = active && !overdue && isExpectedLate(order);
   const due = overdue ? "overdue" : isAtRisk ? "at-risk" : due_at ? "due" : "";
   if (dataset.due !== due) {
     dataset.due = due;

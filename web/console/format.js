@@ -55,6 +55,9 @@ export function toMinute(time) {
   return date.toDateString() === new Date().toDateString() ? shortClock.format(date) : dayAndClock.format(date);
 }
 
+/** True if an order is expected after its due time, by more than the minutes that are shown. */
+export const isExpectedLate = ({ due_at, eta }) => Boolean(due_at && eta) && eta.slice(0, 16) > due_at.slice(0, 16);
+
 /** A duration in at most two units: `12s`, `3m 20s`, `2h 5m`, `4d 2h`; below a second in milliseconds. */
 export function duration(seconds) {
   const size = Math.abs(seconds);

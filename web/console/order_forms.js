@@ -94,7 +94,7 @@ export function checkpointForm(order, kinds) {
     fields: [
       h("h3", {}, "Add a checkpoint"),
       field("What happened", kind),
-      field("Message", message, "Everybody who sees the order can read it, the customer too."),
+      field("Message", message, "Everybody who sees the order can read it, the customer too. Write no personal data."),
       h("div", { class: "pair" }, timeField("ETA", "eta", now(order.eta)), timeField("Due", "due_at", now(order.due_at))),
       timeField("Happened at", "occurred_at", "Leave it empty if it happened now."),
     ],

@@ -4,7 +4,7 @@
  * @module track_words
  */
 
-import { kindName, statusName, toMinute } from "./format.js";
+import { isExpectedLate, kindName, statusName, toMinute } from "./format.js";
 
 const WORDS = {
   created: ["We have your order", "It is being made ready."],
@@ -49,12 +49,13 @@ function newestOf(steps) {
  * @param {number} now  In ms.
  * @returns {{text: string, isLate: boolean}}
  */
-export function promise({ active, due_at, eta, overdue }, now) {
+export function promise(order, now) {
+  const { active, due_at, eta, overdue } = order;
   if (!active || !(due_at || eta)) return { text: "", isLate: false };
   const isExpected = eta && Date.parse(eta) > now;
   const due = due_at && toMinute(due_at);
   if (overdue) return { text: `Late: it was due by ${due}.${isExpected ? ` It is now expected at ${toMinute(eta)}.` : ""}`, isLate: true };
-  if (isExpected && due_at && eta > due_at) return { text: `Late: expected at ${toMinute(eta)} instead of ${due}.`, isLate: true };
+  if (isExpected && isExpectedLate(order)) return { text: `Late: expected at ${toMinute(eta)} instead of ${due}.`, isLate: true };
   if (isExpected) return { text: `Expected at ${toMinute(eta)}.`, isLate: false };
   return { text: due ? `Expected by ${due}.` : `It was expected at ${toMinute(eta)}.`, isLate: false };
 }
