@@ -280,7 +280,8 @@ LISTING = """
   const items = (from, number, version) =>
     Array.from({ length: number }, (_, index) => ({ order_id: `o-${from + index}`, version }));
   const api = { get: async (_, parameters) => (asked.push(Object.fromEntries(parameters)), pages.shift()()) };
-  const filter = { status: [], merchant_id: [], times: {}, active: true, overdue: null, sort: "-created_at", q: "" };
+  const asksFor = { status: [], merchant_id: [], times: {}, active: true, overdue: null };
+  const filter = { ...asksFor, sort: "-created_at", q: "" };
   const answered = (fault) => told.push(fault);
   const use = { isPaged: () => true, isFirst: () => false, asked: () => {}, answered };
   const listed = new ListedOrders(api, use);
