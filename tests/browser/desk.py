@@ -208,6 +208,16 @@ def update(order_id: str, status: str, **more: Any) -> Document:
     return {"op": "update", "order_id": order_id, "status": status} | more
 
 
+def checkpoint(order_id: str, kind: str, **more: Any) -> Document:
+    """Something besides the steps of an order, as an operation of a batch."""
+    return {"op": "checkpoint", "order_id": order_id, "kind": kind} | more
+
+
+def correction(order_id: str, status: str, reason: str) -> Document:
+    """A correction of an order, as an operation of a batch."""
+    return {"op": "correct", "order_id": order_id, "status": status, "reason": reason}
+
+
 def new_merchant() -> str:
     """A merchant of a test's own: with a token for it alone, the rest of the stack is not there."""
     return f"m-{secrets.token_hex(4)}"

@@ -9,12 +9,14 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
 from io import BytesIO
 from pathlib import Path
 from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
+from aiohttp import ClientSession
 from PIL import Image
 from playwright.async_api import Browser, Page, async_playwright
 from rich.text import Text
@@ -23,6 +25,7 @@ from tracking.demo import Demo, Totals
 from tracking.devstack.stack import StackOptions, run_stack
 from tracking.devstack.tokens import mint_token
 from tracking.tasks import first_of
+from tracking_shared.contracts.references import referenced_order_id
 
 CHROMIUM = "/usr/bin/chromium"
 ARGUMENTS = ["--no-sandbox"]
@@ -50,9 +53,11 @@ class Scene:
 
     console: str
     token: str
-    busy_order: str
-    """One with a refused attempt in its timeline."""
+    eventful_order: str
+    """One with everything in its timeline."""
     customer_link: str
+    late_link: str
+    """Of the eventful order's customer."""
     orders: list[dict[str, Any]]
 
 
@@ -74,8 +79,33 @@ async def board(page: Page, scene: Scene) -> None:
 
 async def order(page: Page, scene: Scene) -> None:
     """One order beside the board."""
-    await page.goto(f"{scene.console}?order={scene.busy_order}")
+    await page.goto(f"{scene.console}?order={scene.eventful_order}")
     await page.get_by_test_id("refusal").first.wait_for()
+
+
+async def overdue(page: Page, scene: Scene) -> None:
+    """The board by due time: what is overdue first."""
+    await page.goto(f"{scene.console}?sort=due_at")
+    await page.get_by_test_id("board-row").nth(5).wait_for()
+    await page.locator("[data-due=overdue]").first.wait_for()
+
+
+async def correction(page: Page, scene: Scene) -> None:
+    """The form of a correction."""
+    await order(page, scene)
+    await page.get_by_test_id("action-correct").click()
+    form = page.get_by_test_id("correction-form")
+    await form.locator("select").select_option("picked_up")
+    await form.locator("[name=reason]").fill("It is still in the depot")
+
+
+async def checkpoint(page: Page, scene: Scene) -> None:
+    """The form of a checkpoint."""
+    await order(page, scene)
+    await page.get_by_test_id("action-checkpoint").click()
+    form = page.get_by_test_id("checkpoint-form")
+    await form.locator("[name=kind]").select_option("delayed")
+    await form.locator("[name=message]").fill("The road to the island is closed until the afternoon")
 
 
 async def overview(page: Page, scene: Scene) -> None:
@@ -112,6 +142,12 @@ async def customer(page: Page, scene: Scene) -> None:
     await page.get_by_test_id("track-step").first.wait_for()
 
 
+async def customer_late(page: Page, scene: Scene) -> None:
+    """The customer's page of an order that nobody took, and that is late."""
+    await page.goto(scene.late_link)
+    await page.get_by_test_id("track-step").nth(5).wait_for()
+
+
 async def filters(page: Page, scene: Scene) -> None:
     """The board's filters."""
     await page.goto(f"{scene.console}?active=any&merchant_id=acme-foods&merchant_id=elm-flowers")
@@ -136,23 +172,30 @@ def shots() -> list[Shot]:
     """Every picture of the documentation."""
     schemes: tuple[Scheme, ...] = ("light", "dark")
     both = [
-        Shot(f"{steps.__name__}-{size}-{scheme}", steps, WIDE if size == "wide" else PHONE, scheme)
+        _shot(steps, size, scheme)
         for scheme in schemes
         for steps, sizes in (
             (board, ("wide", "phone")),
             (order, ("wide", "phone")),
+            (overdue, ("wide", "phone")),
             (overview, ("wide", "phone")),
         )
         for size in sizes
     ]
     return [
         *both,
-        *(Shot(f"customer-phone-{scheme}", customer, PHONE, scheme) for scheme in schemes),
-        Shot("refused-wide-light", refused, WIDE, "light"),
-        Shot("filters-wide-light", filters, WIDE, "light"),
-        Shot("several-wide-light", several, WIDE, "light"),
-        Shot("reconnecting-wide-light", reconnecting, WIDE, "light"),
+        *(_shot(steps, "phone", scheme) for steps in (customer, customer_late) for scheme in schemes),
+        _shot(correction, "wide", "light"),
+        _shot(correction, "phone", "dark"),
+        _shot(checkpoint, "wide", "dark"),
+        _shot(checkpoint, "phone", "light"),
+        *(_shot(steps, "wide", "light") for steps in (refused, filters, several, reconnecting)),
     ]
+
+
+def _shot(steps: Steps, size: str, scheme: Scheme) -> Shot:
+    name = steps.__name__.replace("_", "-")
+    return Shot(f"{name}-{size}-{scheme}", steps, WIDE if size == "wide" else PHONE, scheme)
 
 
 @asynccontextmanager
@@ -189,36 +232,80 @@ async def take(browser: Browser, shot: Shot, scene: Scene, folder: Path) -> None
         small.save(folder / f"{shot.name}.png", optimize=True)
 
 
+STAGED_MERCHANT = "acme-foods"
+STAGED_REFERENCE = "WH/OUT/00012"
+STAGED_ORDER = referenced_order_id(STAGED_MERCHANT, STAGED_REFERENCE)
+
+
+def staged_requests() -> list[tuple[float, str, dict[str, Any]]]:
+    """A day with everything, as minutes before now, sender and operation."""
+    driver, desk = "driver-a2", "desk"
+    customer = {"name": "Ada Abel", "contact_ref": "crm-0117"}
+    created = {"op": "create", "merchant_id": STAGED_MERCHANT, "reference": STAGED_REFERENCE}
+    attempted = {"op": "checkpoint", "kind": "delivery_attempted", "message": "Nobody at home"}
+    delayed = {"op": "checkpoint", "kind": "delayed", "message": "Heavy traffic in the harbour", "eta": 35}
+    corrected = {"op": "correct", "status": "in_transit", "reason": "The wrong parcel was scanned"}
+    return [
+        (190, "shop.acme-foods", created | {"customer": customer, "due_at": -20, "metadata": {"parcels": 2}}),
+        (150, driver, {"op": "update", "status": "picked_up"}),
+        (96, driver, {"op": "update", "status": "in_transit", "metadata": {"depot": "harbour"}}),
+        (64, driver, delayed),
+        (52, driver, {"op": "update", "status": "delivered"}),
+        (48, driver, {"op": "update", "status": "picked_up"}),
+        (41, desk, corrected),
+        (12, driver, attempted),
+    ]
+
+
+async def stage(document: dict[str, Any]) -> None:
+    """Sends the requests of the staged order."""
+    now = datetime.now(UTC)
+    async with ClientSession(document["ingest"]) as session:
+        for minutes_ago, sender, operation in staged_requests():
+            body: dict[str, Any] = {"merchant_id": STAGED_MERCHANT, "reference": STAGED_REFERENCE} | operation
+            body["occurred_at"] = (now - timedelta(minutes=minutes_ago)).isoformat()
+            for name in {"due_at", "eta"} & body.keys():
+                body[name] = (now + timedelta(minutes=body[name])).isoformat()
+            token = mint_token(
+                document["jwt_secret"],
+                subject=sender,
+                source_type="driver" if sender.startswith("driver") else "operator",
+                scope="orders:write orders:correct",
+                merchants=[STAGED_MERCHANT],
+            )
+            headers = {"Authorization": f"Bearer {token}"}
+            async with session.post("/v1/batch", json=[body], headers=headers) as answer:
+                assert answer.status == 200, await answer.text()
+
+
 async def find_scene(browser: Browser, document: dict[str, Any]) -> Scene:
     """Looks for orders that are worth a picture."""
     secret = document["jwt_secret"]
-    token = mint_token(
-        secret, subject="ada", source_type="operator", scope="orders:read orders:write", merchants=["*"]
-    )
+    scope = "orders:read orders:write orders:correct"
+    token = mint_token(secret, subject="ada", source_type="operator", scope=scope, merchants=["*"])
     request = await browser.new_context(extra_http_headers={"Authorization": f"Bearer {token}"})
     try:
         answer = await request.request.get(f"{document['query']}/v1/orders?limit=500")
         orders = (await answer.json())["items"]
-        busy = orders[0]["order_id"]
-        for candidate in (order for order in orders if order["version"] >= 4):
-            path = f"{document['query']}/v1/orders/{candidate['order_id']}/updates?outcome=rejected"
-            if (await (await request.request.get(path)).json())["items"]:
-                busy = candidate["order_id"]
-                break
         moving = next(order["order_id"] for order in orders if order["status"] == "in_transit")
         open_orders = [order for order in orders if order["status"] == "picked_up"]
     finally:
         await request.close()
-    customer_token = mint_token(
-        secret,
+    link, late_link = (customer_link(document, order_id) for order_id in (moving, STAGED_ORDER))
+    return Scene(document["console"], token, STAGED_ORDER, link, late_link, open_orders)
+
+
+def customer_link(document: dict[str, Any], order_id: str) -> str:
+    """The page that the customer of an order gets."""
+    token = mint_token(
+        document["jwt_secret"],
         subject="a-customer",
         source_type="customer",
         scope="orders:read",
         merchants=[],
-        orders=[moving],
+        orders=[order_id],
     )
-    link = f"{document['console']}track.html#order={moving}&token={customer_token}"
-    return Scene(document["console"], token, busy, link, open_orders)
+    return f"{document['console']}track.html#order={order_id}&token={token}"
 
 
 class Silent:
@@ -246,6 +333,7 @@ async def work(document: dict[str, Any]) -> None:
     """The fleet at work, and after a while the pictures."""
 
     async def after_a_while() -> None:
+        await stage(document)
         await asyncio.sleep(LIVELY_SECONDS)
         await photograph(document, IMAGES, sys.argv[1:])
 

@@ -140,6 +140,22 @@ async def test_a_row_changes_in_place_and_an_order_that_closes_leaves(desk: Desk
         await counts_are(page, {"open": 149, "created": 149, "picked_up": 0, "cancelled": 1})
 
 
+async def test_an_order_that_closes_keeps_its_place_as_long_as_a_reader_is_in_the_list(desk: Desk) -> None:
+    _, bearer, _ = await screenful(desk)
+    async with desk.page(bearer=bearer) as page:
+        await is_live(page)
+        await scroll_to(page, 400)
+        before = await in_view(page)
+        closing, _ = before[5]
+        await desk.report([update(closing, "cancelled")])
+        await expect(row_of(page, closing)).to_have_attribute("data-leaving", "true")
+        await counts_are(page, {"open": 149, "cancelled": 1})
+        assert await in_view(page) == before
+        await scroll_to(page, 0)
+        await expect(page.get_by_test_id("board")).to_have_attribute("aria-rowcount", "150")
+        await expect(row_of(page, closing)).to_have_count(0)
+
+
 async def test_what_closes_while_the_figures_of_today_are_on_their_way_is_counted_once(desk: Desk) -> None:
     """A busy service answers late: until then they are a dash, and board and overview wait for one answer."""
     _, bearer, ids = await screenful(desk)

@@ -12,6 +12,8 @@ from desk import (
     Desk,
     Scheme,
     Traffic,
+    checkpoint,
+    correction,
     creation,
     first_row,
     is_live,
@@ -38,8 +40,20 @@ async def lively(desk: Desk) -> tuple[str, str, list[str]]:
     await desk.report([update(order_id, "delivered") for order_id in ids[:4]])
     await desk.report([update(order_id, "cancelled") for order_id in ids[10:12]])
     await desk.caller.post("/v1/batch", [update(ids[5], "created")], bearer=token(sub="driver-5"))
+    told = [
+        checkpoint(ids[6], "delivery_attempted", message="Nobody at home"),
+        correction(ids[4], "delivered", "It is there"),
+        correction(ids[4], "in_transit", "It is still in the van"),
+        checkpoint(ids[4], "delayed", due_at="2026-03-01T08:00:00Z", eta="2026-03-01T09:00:00Z"),
+    ]
+    await desk.report(told, scope="orders:write orders:correct")
     # A name of its own, too: callers see their own refusals, whatever the merchant.
-    return merchant, token(merchants=[merchant], sub=f"ada-{merchant}", source_type="operator"), ids
+    scope = "orders:read orders:write orders:correct"
+    return (
+        merchant,
+        token(merchants=[merchant], sub=f"ada-{merchant}", source_type="operator", scope=scope),
+        ids,
+    )
 
 
 # Honesty
@@ -199,6 +213,29 @@ async def refused(page: Page, desk: Desk) -> None:
     await expect(page.get_by_test_id("problem")).to_be_visible()
 
 
+async def overdue(page: Page, desk: Desk) -> None:
+    await page.get_by_test_id("count-is-overdue").click()
+    await first_row(page).click()
+    await expect(page.get_by_test_id("order-overdue")).to_be_visible()
+    await expect(page.locator("[data-testid=step][data-kind=correction]")).to_have_count(2)
+
+
+async def adding_a_checkpoint(page: Page, desk: Desk) -> None:
+    await order(page, desk)
+    await page.get_by_test_id("action-checkpoint").click()
+    form = page.get_by_test_id("checkpoint-form")
+    await form.locator("[name=message]").fill("Ring twice")
+    await form.locator("[name=occurred_at]").fill("2099-01-01T00:00:00")
+    await page.get_by_test_id("checkpoint-send").click()
+    await expect(page.get_by_test_id("problem")).to_be_visible()
+
+
+async def correcting(page: Page, desk: Desk) -> None:
+    await order(page, desk)
+    await page.get_by_test_id("action-correct").click()
+    await expect(page.get_by_test_id("correction-warning")).to_be_visible()
+
+
 async def nothing_found(page: Page, desk: Desk) -> None:
     await page.get_by_test_id("search").fill("nobody-has-this")
     await expect(page.get_by_test_id("board-empty")).to_contain_text("No orders here")
@@ -231,6 +268,9 @@ VIEWS = (
     creating,
     order,
     refused,
+    overdue,
+    adding_a_checkpoint,
+    correcting,
     nothing_found,
     overview,
     cut_off,
@@ -267,7 +307,7 @@ async def test_no_view_has_a_barrier_that_can_be_found(
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 async def test_the_customers_page_has_no_barrier_that_can_be_found(desk: Desk, scheme: Scheme) -> None:
     _, _, ids = await lively(desk)
-    for number in (0, 5, 10):  # delivered, under way, cancelled
+    for number in (0, 4, 5, 6, 10):  # delivered, overdue, under way, attempted, cancelled
         narrowed = token(scope="orders:read", merchants=[], orders=[ids[number]], source_type="customer")
         async with desk.page(f"track.html#order={ids[number]}&token={narrowed}", None, PHONE, scheme) as page:
             await expect(page.get_by_test_id("track-step").nth(1)).to_be_visible()

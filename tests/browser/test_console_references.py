@@ -30,6 +30,7 @@ async def test_an_order_is_shown_by_its_reference_wherever_it_is_named(desk: Des
         await expect(row_of(page, f"{merchant}-2")).to_have_count(0)
         await row_of(page, order_id).click()
         await expect(page.get_by_test_id("order-title")).to_have_text("WH/OUT/00012")
+        await expect(page).to_have_title("WH/OUT/00012 · Tracking")
         await expect(page.get_by_test_id("order-panel")).to_contain_text(order_id)
         await page.get_by_test_id("action-picked_up").click()
         await page.get_by_test_id("update-send").click()

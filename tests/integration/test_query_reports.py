@@ -322,12 +322,16 @@ async def test_open_counts_are_those_of_all_orders(
     answer = await query.get("/v1/reports/open-counts", pairs_of(asked), token=token_of(grant))
     assert answer.status == 200, answer.body
     counts: Counter[tuple[str, str]] = Counter()
+    overdue: Counter[tuple[str, str]] = Counter()
     for order in WORLD.orders.values():
         if not order["active"] or not reaches(grant, order["_id"], order["merchant_id"]):
             continue
         if order["merchant_id"] in asked.get("merchant_id", [order["merchant_id"]]):
-            counts[order["merchant_id"] if "group_by" in asked else "", order["status"]] += 1
+            key = order["merchant_id"] if "group_by" in asked else "", order["status"]
+            counts[key] += 1
+            overdue[key] += order.get("overdue", False)
     rows = [(row.get("merchant_id", ""), row["status"], row["count"]) for row in answer.json["rows"]]
+    assert [row["overdue"] for row in answer.json["rows"]] == [overdue[row[:2]] for row in rows]
     assert rows == sorted(rows, key=lambda row: (row[0], list(DEFAULT_WORKFLOW.transitions).index(row[1])))
     assert {(merchant, status): count for merchant, status, count in rows} == counts
 

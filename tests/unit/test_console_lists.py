@@ -66,6 +66,23 @@ def test_a_tally_counts_each_order_once_where_it_stands_now() -> None:
     assert answer_of(script, [*changes, ["c", None]]) == [1, {"created": 0, "picked_up": 1}]
 
 
+def test_overdue_orders_are_a_part_of_the_open_ones() -> None:
+    script = """
+      import { OpenTotals } from "./status_totals.js";
+      const totals = new OpenTotals();
+      for (const [id, order] of given) totals.set(id, order);
+      const told = ({ counts, all }) => [all, Object.fromEntries(counts)];
+      console.log(JSON.stringify([told(totals.open), told(totals.overdue)]));
+    """
+    late = {"status": "created", "overdue": True}
+    changes: list[list[Any]] = [["a", late], ["b", late], ["c", {"status": "created", "overdue": False}]]
+    changes += [["a", {"status": "picked_up", "overdue": True}], ["b", None], ["c", late]]
+    assert answer_of(script, changes) == [
+        [2, {"created": 1, "picked_up": 1}],
+        [2, {"created": 1, "picked_up": 1}],
+    ]
+
+
 def test_short_work_is_done_at_once_and_long_work_lets_others_in() -> None:
     script = """
       import { inSlices } from "./slices.js";

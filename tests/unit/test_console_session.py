@@ -19,28 +19,39 @@ const { Session } = await import(address);
 const seen = JSON.parse(cases).map((one) => {
   token = one.token;
   const session = new Session(undefined, one.names);
-  return [session.canWrite, session.merchants];
+  return [session.canWrite, session.canCorrect, session.merchants];
 });
 console.log(JSON.stringify(seen));
 """
 
-NAMES = {"scope": ["scope", "scp"], "merchants": "merchants", "writing": ["orders:admin", "orders:write"]}
+NAMES = {
+    "scope": ["scope", "scp"],
+    "merchants": "merchants",
+    "writing": ["orders:admin", "orders:write"],
+    "correcting": ["orders:admin", "orders:correct"],
+}
 RENAMED = {
     "scope": ["realm_access/roles"],
     "merchants": "custom:merchants",
     "writing": ["orders:write", "dispatcher"],
+    "correcting": ["orders:correct", "head"],
 }
+EARLIER = {name: value for name, value in NAMES.items() if name != "correcting"}
+"""As an earlier release of query sends them."""
 
 CASES: list[tuple[dict[str, Any], dict[str, Any], list[Any]]] = [
-    ({"scope": "orders:read orders:write", "merchants": ["acme"]}, NAMES, [True, ["acme"]]),
-    ({"scp": ["orders:read"], "merchants": ["*"]}, NAMES, [False, []]),
-    ({}, NAMES, [False, []]),
+    ({"scope": "orders:read orders:write", "merchants": ["acme"]}, NAMES, [True, False, ["acme"]]),
+    ({"scp": ["orders:read"], "merchants": ["*"]}, NAMES, [False, False, []]),
+    ({"scope": "orders:correct"}, NAMES, [False, True, []]),
+    ({"scope": "orders:admin"}, NAMES, [True, True, []]),
+    ({"scope": "orders:admin"}, EARLIER, [True, False, []]),
+    ({}, NAMES, [False, False, []]),
     (
-        {"realm_access": {"roles": ["dispatcher"]}, "custom:merchants": "acme, bravo"},
+        {"realm_access": {"roles": ["dispatcher", "head"]}, "custom:merchants": "acme, bravo"},
         RENAMED,
-        [True, ["acme", "bravo"]],
+        [True, True, ["acme", "bravo"]],
     ),
-    ({"realm_access": "roles", "scope": "orders:write"}, RENAMED, [False, []]),
+    ({"realm_access": "roles", "scope": "orders:write orders:correct"}, RENAMED, [False, False, []]),
 ]
 
 

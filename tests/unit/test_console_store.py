@@ -184,17 +184,17 @@ COUNTING = """
   const asked = [];
   let answer = async () => ({ cursor: "c", rows: given });
   const open = new OpenCounts({ get: (path, parameters) => (asked.push(`${path}?${parameters}`), answer()) });
-  const change = (merchant_id, previous_status, status, active) =>
-    open.add([{ data: { merchant_id, previous_status, status, active } }]);
+  const change = (merchant_id, previous_status, status, active, more = {}) =>
+    open.add([{ data: { merchant_id, previous_status, status, active, overdue: false, ...more } }]);
   const shown = (...merchants) => {
     const { counts, why } = open.of(merchants);
     return counts === null ? why : Object.fromEntries(counts);
   };
 """
 ROWS = [
-    {"merchant_id": "m", "status": "created", "count": 5},
-    {"merchant_id": "m", "status": "picked_up", "count": 1},
-    {"merchant_id": "n", "status": "created", "count": 2},
+    {"merchant_id": "m", "status": "created", "count": 5, "overdue": 2},
+    {"merchant_id": "m", "status": "picked_up", "count": 1, "overdue": 0},
+    {"merchant_id": "n", "status": "created", "count": 2, "overdue": 2},
 ]
 
 
@@ -219,10 +219,31 @@ def test_open_orders_that_are_not_held_are_counted_by_the_service_and_on_by_the_
     ]
 
 
+def test_overdue_orders_are_counted_on_by_the_stream_as_they_become_and_cease_to_be() -> None:
+    script = """
+      const overdue = (...merchants) => Object.fromEntries(open.of(merchants).overdue);
+      const unknown = open.of([]).overdue;
+      await open.read();
+      change("m", "created", "picked_up", true, { previous_overdue: true, overdue: true });
+      change("m", "created", "created", true, { overdue: true });
+      change("n", "created", "cancelled", false, { previous_overdue: true });
+      change("n", "created", "created", true, { previous_overdue: true });
+      change("n", "created", "created", true, { previous_overdue: false });
+      console.log(JSON.stringify([unknown, overdue("m"), overdue("n"), overdue(), shown("m", "n")]));
+    """
+    assert ran(COUNTING + script, ROWS) == [
+        None,
+        {"created": 2, "picked_up": 1},
+        {"created": 0},
+        {"created": 2, "picked_up": 1},
+        {"created": 5, "picked_up": 2},
+    ]
+
+
 def test_of_too_many_merchants_all_are_counted_together() -> None:
     script = """
       const problem = { type: "/problems/validation-failed", status: 422, detail: "too many" };
-      const together = async () => ({ cursor: "c", rows: [{ status: "created", count: 9 }] });
+      const together = async () => ({ cursor: "c", rows: [{ status: "created", count: 9, overdue: 0 }] });
       answer = async () => {
         answer = together;
         throw new Refusal(problem);
@@ -259,7 +280,8 @@ LISTING = """
   const items = (from, number, version) =>
     Array.from({ length: number }, (_, index) => ({ order_id: `o-${from + index}`, version }));
   const api = { get: async (_, parameters) => (asked.push(Object.fromEntries(parameters)), pages.shift()()) };
-  const filter = { status: [], merchant_id: [], times: {}, active: true, sort: "-created_at", q: "" };
+  const asksFor = { status: [], merchant_id: [], times: {}, active: true, overdue: null };
+  const filter = { ...asksFor, sort: "-created_at", q: "" };
   const answered = (fault) => told.push(fault);
   const use = { isPaged: () => true, isFirst: () => false, asked: () => {}, answered };
   const listed = new ListedOrders(api, use);

@@ -2,13 +2,15 @@
 
 from typing import Any
 
+import pytest
 from console_scripts import answer_of
 
 ADDRESSES = [
     "",
     "status=created&merchant_id=a&merchant_id=b&source_id=driver-7",
     "active=any&customer_ref=%2B49+30&columns=merchant%2Cage&sort=updated_at&q=zo%C3%AB",
-    "active=false&source_id=auth0%7C5f7c&columns=none",
+    "overdue=true&due_from=2026-03-01T08%3A00%3A00.000Z&sort=due_at",
+    "active=false&overdue=false&source_id=auth0%7C5f7c&columns=none",
     "created_from=2026-03-01T08%3A00%3A00.000Z",
 ]
 
@@ -30,7 +32,7 @@ def test_columns_that_are_not_there_are_named_and_left_out() -> None:
     """
     assert answer_of(script, "age,weight") == [["age"], 1]
     assert answer_of(script, "weight") == [None, 1]
-    assert answer_of(script, "age,created,source,customer,merchant") == [None, 0]
+    assert answer_of(script, "age,due,created,source,customer,merchant") == [None, 0]
 
 
 def test_the_reporter_of_a_filter_is_compared_exactly_and_searched_by_its_beginning() -> None:
@@ -45,6 +47,45 @@ def test_the_reporter_of_a_filter_is_compared_exactly_and_searched_by_its_beginn
       console.log(JSON.stringify([apiParameters(filter).get("q"), ...matches]));
     """
     assert answer_of(script, ["driver-1", "driver-17"]) == ["zoe driver-1", True, False]
+
+
+DUE = "2026-03-01T08:00:00.000Z"
+
+
+@pytest.mark.parametrize(
+    ("filtered", "order", "matches"),
+    [
+        ("", {"overdue": True}, True),
+        ("overdue=true", {"overdue": True}, True),
+        ("overdue=true", {"overdue": False}, False),
+        ("overdue=false", {}, True),  # of an earlier release
+        ("due_to=2026-03-01T08:00:00Z", {"due_at": DUE}, False),
+        ("due_from=2026-03-01T08:00:00Z", {"due_at": DUE}, True),
+        ("due_from=2026-03-01T08:00:00Z", {"due_at": None}, False),
+        ("sort=due_at", {"due_at": None}, False),
+        ("sort=-due_at", {"due_at": DUE}, True),
+    ],
+)
+def test_orders_are_filtered_by_their_due_times(
+    filtered: str, order: dict[str, Any], *, matches: bool
+) -> None:
+    script = """
+      import { matchesScope, matchesState, readFilter } from "./filters.js";
+      const filter = readFilter(new URLSearchParams(given.filtered), []);
+      const order = { status: "created", active: true, merchant_id: "m", ...given.order };
+      console.log(JSON.stringify(matchesScope(filter, order) && matchesState(filter, order)));
+    """
+    assert answer_of(script, {"filtered": filtered, "order": order}) is matches
+
+
+def test_what_an_overdue_flag_cannot_be_is_named_and_left_out() -> None:
+    script = """
+      import { faultsOf, readFilter } from "./filters.js";
+      const parameters = new URLSearchParams("overdue=" + given);
+      console.log(JSON.stringify([readFilter(parameters, []).overdue, faultsOf(parameters, []).length]));
+    """
+    assert answer_of(script, "constructor") == [None, 1]
+    assert answer_of(script, "false") == [False, 0]
 
 
 def test_views_belong_to_one_person_and_are_bounded() -> None:
@@ -127,3 +168,37 @@ def test_checkpoints_and_corrections_are_no_repeated_scans() -> None:
     assert grouped(entries, []) == [7, 6, 5, [4, 1, False]]
     entries[3]["item"]["reason"] = "wrong parcel"
     assert grouped(entries, []) == [7, 6, 5, 4, [3, 1, False]]
+    for entry in entries[4:]:
+        entry["item"]["type"] = "order.overdue"
+    assert grouped(entries, []) == [7, 6, 5, 4, 3, 2, 1]
+
+
+@pytest.mark.parametrize(
+    ("history", "taken_back"),
+    [
+        (["created", "picked_up"], []),
+        (["created", "picked_up", "in_transit", "delivered", "!in_transit"], [4]),
+        (["created", "in_transit", "in_transit", "delivered", "?delivered", "!in_transit", "delivered"], [4]),
+        (["created", "picked_up", "delivered", "!created"], [2, 3]),
+        (["created", "cancelled", "!delivered"], [2]),
+        (["created", "cancelled", "!delivered", "!cancelled"], [2, 3]),
+        (["created", "!delivered"], []),
+        (["created", "!delivered", "!created"], [2]),
+        (["created", "overdue", "picked_up", "!created"], [3]),
+    ],
+)
+def test_corrections_take_back_steps_as_the_reports_count(history: list[str], taken_back: list[int]) -> None:
+    """`!` is a correction, `?` a checkpoint; `overdue` keeps the status."""
+    items = []
+    for version, told in enumerate(history, 1):
+        item: dict[str, Any] = {"version": version, "status": told.lstrip("!?")}
+        if told == "overdue":
+            item |= {"type": "order.overdue", "status": "created"}
+        item |= {"!": {"reason": "wrong"}, "?": {"kind": "note"}}.get(told[0], {})
+        items.append(item)
+    script = """
+      import { takenBackIn } from "./timeline.js";
+      const found = takenBackIn(given.reverse(), ["delivered", "cancelled"]);
+      console.log(JSON.stringify([...found].sort((a, b) => a - b)));
+    """
+    assert answer_of(script, items) == taken_back

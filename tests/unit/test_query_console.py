@@ -160,21 +160,24 @@ async def test_the_page_is_told_where_everything_is() -> None:
         "stream": "wss://stream.example/v1/stream",
         "statuses": {"open": ["created", "picked_up", "in_transit"], "final": ["delivered", "cancelled"]},
         "late_after_seconds": {},
+        "checkpoints": ["note", "delivery_attempted", "delayed", "eta_changed", "proof_added"],
         "claims": {
             "scope": ["scope", "scp"],
             "merchants": "merchants",
             "writing": ["orders:admin", "orders:write"],
+            "correcting": ["orders:admin", "orders:correct"],
         },
     }
 
 
 async def test_the_page_is_told_where_tokens_have_their_claims() -> None:
-    roles = '{"dispatcher": "orders:read orders:write", "viewer": "orders:read"}'
+    roles = '{"dispatcher": "orders:read orders:write", "head": "orders:correct", "viewer": "orders:read"}'
     names = {"claim_scope": "realm_access/roles", "claim_merchants": "m", "role_scopes": roles}
     assert (await get("/console/config.json", settings(**names))).json["claims"] == {
         "scope": ["realm_access/roles"],
         "merchants": "m",
         "writing": ["orders:admin", "orders:write", "dispatcher"],
+        "correcting": ["orders:admin", "orders:correct", "head"],
     }
 
 

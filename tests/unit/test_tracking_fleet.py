@@ -3,8 +3,9 @@
 from collections import Counter
 from random import Random
 
-from tracking.fleet import MERCHANTS, Plan, plan_order
+from tracking.fleet import MERCHANTS, REFERENCES, Plan, plan_order
 from tracking_shared.contracts.identifiers import is_identifier
+from tracking_shared.contracts.references import referenced_order_id
 from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
 
 
@@ -58,12 +59,16 @@ def test_there_are_repeats_late_reports_and_cancellations() -> None:
     assert counts["delivered"] > 350
 
 
-def test_there_are_failed_attempts_notes_proofs_and_corrections_by_the_desk() -> None:
+def test_there_are_failed_attempts_notes_estimates_proofs_and_corrections_by_the_desk() -> None:
     steps = [step for plan in _plans() for step in plan.steps]
     kinds = Counter(step.kind for step in steps)
     assert 20 < kinds["delivery_attempted"] < 120
     assert 20 < kinds["note"] < 150
     assert 80 < kinds["proof_added"] < 250
+    assert 80 < kinds["eta_changed"] < 300
+    assert 40 < kinds["delayed"] < 250
+    estimated = {step.kind for step in steps if step.eta_seconds is not None}
+    assert estimated == {"eta_changed", "delayed"}
     corrections = [step for step in steps if step.reason]
     assert 3 < len(corrections) < 40
     assert {step.sender.subject for step in corrections} == {"desk"}
@@ -75,6 +80,13 @@ def test_most_orders_have_a_due_time_and_some_miss_it() -> None:
     assert 0.85 < len(due) / len(plans) < 0.95
     late = [plan for plan in due if sum(step.wait_seconds for step in plan.steps) > (plan.due_seconds or 0)]
     assert 0.15 < len(late) / len(due) < 0.35
+
+
+def test_some_merchants_have_numbers_of_their_own() -> None:
+    for plan in _plans():
+        assert (plan.reference is not None) == (plan.merchant in REFERENCES)
+        if plan.reference is not None:
+            assert plan.order_id == referenced_order_id(plan.merchant, plan.reference)
 
 
 def test_order_ids_differ() -> None:

@@ -53,12 +53,13 @@ export class Api {
   }
 
   /**
-   * Sends a create or an update. Retries use the same idempotency key.
-   * @returns {Promise<Object>} The result; `outcome` is `accepted` if it is not decided yet.
+   * Sends a change. Retries use the same idempotency key.
+   * @param {string} [key]  That of an earlier attempt of the same change, if its outcome is unknown.
+   * @returns {Promise<Object>} The result; `outcome` is `accepted` or `held` if it is not decided yet.
    * @throws {Refusal|Unreachable}
    */
-  send(path, body) {
-    const headers = { "Content-Type": "application/json", "Idempotency-Key": newKey() };
+  send(path, body, key = newKey()) {
+    const headers = { "Content-Type": "application/json", "Idempotency-Key": key };
     return this.#persist(SEND_ATTEMPTS, `${this.#ingest}${path}`, { method: "POST", headers, body: JSON.stringify(body) });
   }
 

@@ -4,11 +4,11 @@
  * @module app
  */
 
-import { CreateDialog } from "./actions.js";
 import { Api, Refusal } from "./api.js";
 import { Board, connectSearch } from "./board.js";
 import { awaitConfiguration, readConfiguration } from "./configuration.js";
 import { Connection } from "./connection.js";
+import { CreateDialog } from "./create_dialog.js";
 import { isSmallDevice } from "./device.js";
 import { byId, closeMenus, h, setText, toast } from "./dom.js";
 import { faultsOf, readFilter, writeFilter } from "./filters.js";
@@ -58,9 +58,11 @@ class App {
   #overview;
   #create;
   #route = { view: "board", filter: null, order: null };
+  #opened = null; // id and name of the newest order that was shown
   #running = false;
   #mustSignIn = false;
   #known; // the statuses of the workflow: `open` and `final`
+  #checkpoints; // the kinds of the workflow
   #limits; // seconds after which an order in a status is late, if the workflow defines it
 
   constructor(configuration) {
@@ -71,6 +73,7 @@ class App {
     const count = () => this.#open.read();
     this.#store = new Store(configuration.stream, () => this.#session.token, { isSmall: isSmallDevice(), count });
     this.#known = configuration.statuses ?? KNOWN_STATUSES;
+    this.#checkpoints = configuration.checkpoints ?? []; // an earlier release of query sends none
     this.#limits = configuration.late_after_seconds ?? {};
     this.#build();
   }
@@ -86,14 +89,19 @@ class App {
     const reports = new Reports(api);
     const today = new Today({ api, store });
     const openByStatus = () => openCountsOf(store, open);
+    const overdue = () => overdueIn(store, open);
     const views = new SavedViews(localStorage, () => session.claims);
     const mayAct = () => this.#mayAct;
     const merchants = () => this.#merchants();
     this.#board = new Board({ api, store, today, open, statuses: this.#known, limits: this.#limits, views, now, mayAct, merchants, navigate });
     const pulse = new Pulse(store, openByStatus);
-    this.#overview = new Overview({ api, reports, today, openByStatus, store, now, navigate, pulse, latency });
+    this.#overview = new Overview({ api, reports, today, openByStatus, overdue, store, now, navigate, pulse, latency });
     const close = () => this.#navigate({ order: null });
-    this.#panel = new OrderPanel({ api, store, session, now, close, statuses: () => this.#statuses() });
+    const drawn = (order_id, name) => {
+      this.#opened = { id: order_id, name };
+      this.#drawTitle();
+    };
+    this.#panel = new OrderPanel({ api, store, session, now, close, drawn, statuses: () => this.#statuses(), checkpoints: this.#checkpoints, final: this.#known.final });
     this.#create = new CreateDialog({ api, merchants, created: (order) => this.#navigate({ order }) });
     // After the board, because it measures the drawing of the board.
     store.addEventListener("events", ({ detail }) => store.status.state === "live" && latency.measure(detail));
@@ -230,7 +238,7 @@ class App {
     const { filter, order } = this.#route;
     document.documentElement.dataset.view = view;
     document.documentElement.dataset.order = String(order !== null);
-    document.title = `${order ?? (view === "overview" ? "Overview" : "Live board")} · Tracking`;
+    this.#drawTitle();
     for (const name of ["board", "overview"]) byId(name).hidden = name !== view;
     for (const link of document.querySelectorAll("a[data-view]")) {
       if (link.dataset.view === view) link.setAttribute("aria-current", "page");
@@ -247,6 +255,13 @@ class App {
     this.#board.opened = order;
     this.#overview.shown = view === "overview";
     this.#panel.show(order);
+  }
+
+  /** Until an order is there, its id is its name. */
+  #drawTitle() {
+    const { view, order } = this.#route;
+    const name = order === this.#opened?.id ? this.#opened.name : order;
+    document.title = `${name ?? (view === "overview" ? "Overview" : "Live board")} · Tracking`;
   }
 
   #addressOf(view) {
@@ -296,6 +311,17 @@ class App {
 function openCountsOf(store, open) {
   if (!store.isComplete) return null;
   return store.isPartial ? open.of([]).counts : countByStatus(store.open);
+}
+
+/** The number of overdue orders; null while unknown. */
+function overdueIn(store, open) {
+  if (!store.isComplete) return null;
+  const counts = store.isPartial ? open.of([]).overdue : null;
+  if (counts) return [...counts.values()].reduce((sum, count) => sum + count, 0);
+  if (store.isPartial) return null;
+  let number = 0;
+  for (const { overdue } of store.open.values()) if (overdue) number += 1;
+  return number;
 }
 
 connectThemeSwitch(byId("theme"));

@@ -18,7 +18,7 @@ import { Reader } from "./reader.js";
 import { Rows } from "./rows.js";
 import { Selection, connectSelection } from "./selection.js";
 import { inSlices } from "./slices.js";
-import { StatusTotals } from "./status_totals.js";
+import { OpenTotals } from "./status_totals.js";
 import { SortHeads } from "./sort_heads.js";
 import { SortedEntries } from "./sorted_entries.js";
 import { StatusCounts } from "./status_counts.js";
@@ -58,7 +58,7 @@ export class Board {
   #arrangedAt = 0;
   #shown = new SortedEntries(comparison(SORTS[0])); // as they are in the list
   #unplaced = new Set(); // ids that may belong to another place
-  #totals = new StatusTotals(); // of the open orders in the filter's scope
+  #totals = new OpenTotals(); // of the open orders in the filter's scope
   #compare = comparison(SORTS[0]);
   #sorting = null; // cancels the sorting of all orders, while it runs
   #toTop = false; // the next arrangement shows the top of the list, even if it is in use
@@ -244,7 +244,7 @@ export class Board {
 
   #count(id) {
     const order = this.#store.open.get(id);
-    this.#totals.set(id, order && matchesScope(this.#filter, order) ? order.status : null);
+    this.#totals.set(id, order && matchesScope(this.#filter, order) ? order : null);
   }
 
   /** All orders that may be on the board. */
@@ -265,7 +265,7 @@ export class Board {
     this.#sorting?.();
     this.#sorting = null;
     this.#unplaced.clear();
-    this.#totals = new StatusTotals();
+    this.#totals = new OpenTotals();
     this.#compare = comparison(this.#filter.sort);
     const sorted = new SortedEntries(this.#compare);
     let isDone = false;
@@ -426,15 +426,20 @@ export class Board {
     setText(empty.querySelector("span"), waits ? "" : this.#whyEmpty());
   }
 
-  /** Shows how much of the list is loaded, if not all. */
+  /** Shows how much of the list is loaded, if not all, and where it differs from what is counted. */
   #drawPart() {
     const { part } = this.#parts;
-    const isPart = this.#listed.lastListed !== null && this.#rows.size > 0;
-    part.hidden = !isPart;
-    if (!isPart) return;
+    const texts = [];
+    if (this.#listed.lastListed !== null && this.#rows.size > 0) texts.push(this.#shownPart());
+    if (this.#counts.isClosedToday) texts.push("Listed by the newest change: with orders that closed earlier and had a checkpoint today, which are not counted.");
+    part.hidden = !texts.length;
+    setText(part, texts.join(" "));
+  }
+
+  #shownPart() {
     const total = this.#counts.total;
     const shown = `Showing the first ${number(this.#rows.size)}${total === null ? "" : ` of ${number(total)}`}`;
-    setText(part, this.#listed.isFull ? `${shown}. No more are kept here: filter or sort to see others.` : `${shown}; more come as you scroll.`);
+    return this.#listed.isFull ? `${shown}. No more are kept here: filter or sort to see others.` : `${shown}; more come as you scroll.`;
   }
 
   #whyEmpty() {

@@ -5,7 +5,7 @@
  */
 
 import { h, icon, setAttribute, setIcon, setText } from "./dom.js";
-import { age, fullTime, orderName, statusIcon, statusName, when } from "./format.js";
+import { age, fullTime, isExpectedLate, orderName, statusIcon, statusName, toMinute, when } from "./format.js";
 
 /** A changed row is marked for this time, and up to a second more. */
 const CHANGED_MS = 500;
@@ -21,7 +21,7 @@ export function makeRow() {
     late: icon("late", "late-icon"),
     lateText: h("span", { class: "unseen" }),
     ...{ customer: text(), ref: text(), sourceIcon: icon("system", "quiet"), source: text() },
-    ...{ created: text(), age: text() },
+    ...{ created: text(), dueIcon: icon("late", "due-icon"), due: text(), dueText: h("span", { class: "unseen" }), age: text() },
   };
   const row = h(
     "div",
@@ -33,6 +33,7 @@ export function makeRow() {
     cell("c-customer", parts.customer, parts.ref),
     cell("c-source", parts.sourceIcon, parts.source),
     cell("c-created", parts.created),
+    cell("c-due", parts.dueIcon, parts.due, parts.dueText),
     cell("c-age", parts.late, parts.age, parts.lateText),
   );
   parts.ref.classList.add("quiet");
@@ -65,6 +66,8 @@ export function fillRow(row, order, { open, leaving, now, limits }) {
   setIcon(parts.sourceIcon, order.source.type);
   setText(parts.source, order.source.id ?? order.source.type); // tokens of links do not show names
   setText(parts.created, when(order.created_at));
+  setAttribute(parts.due, "title", dueTitle(order));
+  drawDue(row, order, now);
   drawAge(row, order, now, limits);
 }
 
@@ -94,7 +97,30 @@ export function tickRow(row, order, now, limits) {
     delete row.dataset.changed;
     row.changedAt = Infinity;
   }
-  if (order) drawAge(row, order, now, limits);
+  if (!order) return;
+  if (order.overdue) drawDue(row, order, now);
+  drawAge(row, order, now, limits);
+}
+
+function drawDue({ dataset, parts }, order, now) {
+  const { due_at, overdue, active } = order;
+  const isAtRisk = active && !overdue && isExpectedLate(order);
+  const due = overdue ? "overdue" : isAtRisk ? "at-risk" : due_at ? "due" : "";
+  if (dataset.due !== due) {
+    dataset.due = due;
+    setText(parts.dueText, isAtRisk ? "expected later" : "");
+  }
+  setText(parts.due, dueWords(order, now));
+}
+
+function dueWords({ due_at, eta, overdue }, now) {
+  if (overdue) return `${age((now - Date.parse(due_at)) / 1000)} overdue`;
+  if (due_at) return toMinute(due_at);
+  return eta ? `ETA ${toMinute(eta)}` : "";
+}
+
+function dueTitle({ due_at, eta }) {
+  return [due_at && `Due ${fullTime(due_at)}`, eta && `ETA ${fullTime(eta)}`].filter(Boolean).join("\n");
 }
 
 function drawAge(row, order, now, limits) {

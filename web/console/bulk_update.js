@@ -5,10 +5,10 @@
  * @module bulk_update
  */
 
-import { actName, occurredAt, occurredField } from "./actions.js";
 import { newKey } from "./api.js";
 import { announce, h, icon, setText } from "./dom.js";
 import { field } from "./filter_form.js";
+import { HELD, actName, timeField, timeOf } from "./form_parts.js";
 import { byProgress, number, orderName, statusName } from "./format.js";
 import { problemView } from "./problem.js";
 
@@ -115,7 +115,7 @@ export class BulkUpdate {
     name();
     form.replaceChildren(
       field("New status", status),
-      occurredField(),
+      timeField("Happened at", "occurred_at", "Leave it empty if it happened now."),
       h(
         "label",
         { class: "check" },
@@ -167,7 +167,7 @@ export class BulkUpdate {
   }
 
   #operations(data) {
-    const [status, occurred_at, guarded] = [data.get("status"), occurredAt(data), Boolean(data.get("guarded"))];
+    const [status, occurred_at, guarded] = [data.get("status"), timeOf(data, "occurred_at"), Boolean(data.get("guarded"))];
     return this.#orders.map(({ order_id, version }) => {
       const asked = { op: "update", order_id, status, occurred_at, expected_version: guarded ? version : undefined };
       const key = JSON.stringify(asked);
@@ -198,18 +198,20 @@ export class BulkUpdate {
     this.#sent.clear();
     const refused = results.filter(({ outcome }) => outcome === "rejected");
     const waiting = results.filter(({ outcome }) => outcome === "accepted");
+    const held = results.filter(({ outcome }) => outcome === "held");
     const { selection } = this.#use;
     selection.refuse(new Map(refused.map(({ order_id, problem }) => [order_id, problem?.detail ?? problem?.title ?? "Refused"])));
     selection.remove(results.filter(({ outcome }) => outcome !== "rejected").map(({ order_id }) => order_id));
-    const applied = results.length - refused.length - waiting.length;
+    const applied = results.length - refused.length - waiting.length - held.length;
     const summary = [`${number(applied)} updated`];
     if (waiting.length) summary.push(`${number(waiting.length)} taken, and not decided yet`);
+    if (held.length) summary.push(`${number(held.length)} held until the steps before them arrive`);
     if (refused.length) summary.push(`${number(refused.length)} refused, and still selected`);
     setText(this.#parts.summary, `${summary.join(", ")}.`);
     if (!this.#dialog.open) announce(`${summary.join(", ")}.`);
     this.#showOutcomes([
       ...refused.map(({ order_id }) => this.#refusedView(order_id)),
-      ...results.filter(({ outcome }) => outcome !== "rejected").map(({ order_id, outcome }) => this.#goodView(order_id, outcome, status)),
+      ...results.filter(({ outcome }) => outcome !== "rejected").map((result) => this.#goodView(result, status)),
     ]);
     if (refused.length) this.#ask();
     else this.#finish();
@@ -223,8 +225,9 @@ export class BulkUpdate {
     done.focus();
   }
 
-  #goodView(id, outcome, status) {
-    return outcomeView(id, this.#nameOf(id), outcome, outcome === "accepted" ? `${statusName(status)}: taken, and not decided yet` : statusName(status));
+  #goodView({ order_id, outcome }, status) {
+    const more = { accepted: "taken, and not decided yet", held: HELD }[outcome];
+    return outcomeView(order_id, this.#nameOf(order_id), outcome, more ? `${statusName(status)}: ${more}` : statusName(status));
   }
 
   #refusedView(id) {

@@ -13,6 +13,8 @@ const SORT_NAMES = {
   created_at: "Oldest first",
   "-updated_at": "Last changed first",
   updated_at: "Longest unchanged first",
+  due_at: "Due soonest first, those with a due time",
+  "-due_at": "Due latest first, those with a due time",
 };
 
 const TIME_NAMES = {
@@ -20,9 +22,11 @@ const TIME_NAMES = {
   created_to: "Created before",
   updated_from: "Changed from",
   updated_to: "Changed before",
+  due_from: "Due from",
+  due_to: "Due before",
 };
 
-export const COLUMN_NAMES = { merchant: "Merchant", customer: "Customer", source: "Reported by", created: "Created", age: "Changed" };
+export const COLUMN_NAMES = { merchant: "Merchant", customer: "Customer", source: "Reported by", created: "Created", due: "Due", age: "Changed" };
 
 /** Merchants with a checkbox, besides the chosen ones. Others can be typed. */
 const MAX_BOXES = 12;
@@ -35,6 +39,9 @@ export function pieces(filter) {
   }));
   if (filter.customer_ref) found.push({ text: filter.customer_ref, without: { ...filter, customer_ref: "" } });
   if (filter.source_id) found.push({ text: `Reported by ${filter.source_id}`, without: { ...filter, source_id: "" } });
+  if (filter.overdue !== null) {
+    found.push({ text: filter.overdue ? "Overdue" : "Not overdue", without: { ...filter, overdue: null } });
+  }
   for (const name of TIMES) {
     if (!filter.times[name]) continue;
     const { [name]: time, ...times } = filter.times;
@@ -87,8 +94,9 @@ export class FilterForm {
         "div",
         { class: "pair" },
         field("Orders", select("active", { true: "Open", false: "Closed", any: "Open and closed" }, state)),
-        field("Sorted", select("sort", SORT_NAMES, filter.sort)),
+        field("Due time", select("overdue", { any: "Any", true: "Overdue", false: "Not overdue" }, String(filter.overdue ?? "any"))),
       ),
+      field("Sorted", select("sort", SORT_NAMES, filter.sort)),
       columnBoxes(filter),
       h(
         "div",
@@ -110,7 +118,7 @@ export class FilterForm {
   #clear() {
     const { q } = this.#current();
     this.#close();
-    this.#apply({ status: [], merchant_id: [], times: {}, active: true, customer_ref: "", source_id: "", columns: null, sort: SORTS[0], q });
+    this.#apply({ status: [], merchant_id: [], times: {}, active: true, overdue: null, customer_ref: "", source_id: "", columns: null, sort: SORTS[0], q });
   }
 
   /** Returns the focus to the element that had it. */
@@ -124,13 +132,14 @@ export class FilterForm {
     const data = new FormData(this.#form);
     const times = {};
     for (const name of TIMES) if (data.get(name)) times[name] = new Date(data.get(name)).toISOString();
-    const active = { true: true, false: false, any: null }[data.get("active")];
+    const chosen = { true: true, false: false, any: null };
+    const [active, overdue] = ["active", "overdue"].map((name) => chosen[data.get(name)]);
     const merchants = data.getAll("merchant_id").map((merchant) => merchant.trim());
     const columns = data.getAll("columns");
     this.#close();
     this.#apply({
       ...this.#current(),
-      ...{ merchant_id: [...new Set(merchants.filter(Boolean))], source_id: data.get("source_id").trim(), customer_ref: data.get("customer_ref").trim(), times, active },
+      ...{ merchant_id: [...new Set(merchants.filter(Boolean))], source_id: data.get("source_id").trim(), customer_ref: data.get("customer_ref").trim(), times, active, overdue },
       columns: columns.length === COLUMNS.length ? null : columns,
       sort: data.get("sort"),
     });

@@ -8,14 +8,16 @@
 
 import { isFound, searchedWords } from "./search_words.js";
 
-export const SORTS = ["-created_at", "created_at", "-updated_at", "updated_at"];
-export const TIMES = ["created_from", "created_to", "updated_from", "updated_to"];
+export const SORTS = ["-created_at", "created_at", "-updated_at", "updated_at", "due_at", "-due_at"];
+export const TIMES = ["created_from", "created_to", "updated_from", "updated_to", "due_from", "due_to"];
 
 const LISTS = ["status", "merchant_id"];
 
 /** Columns that a view may hide; status and order are always shown. */
-export const COLUMNS = ["merchant", "customer", "source", "created", "age"];
+export const COLUMNS = ["merchant", "customer", "source", "created", "due", "age"];
 const NO_COLUMNS = "none";
+
+const FLAGS = new Map([["true", true], ["false", false]]);
 
 /**
  * @typedef {Object} Filter
@@ -24,6 +26,7 @@ const NO_COLUMNS = "none";
  * @property {string} customer_ref
  * @property {string} source_id  Who reported the newest change.
  * @property {boolean|null} active  Null: both.
+ * @property {boolean|null} overdue  Null: both.
  * @property {Object<string, string>} times  RFC 3339, by the names of `TIMES`.
  * @property {string} sort
  * @property {string[]|null} columns  Those of `COLUMNS` that are shown; null: all.
@@ -47,6 +50,7 @@ export function readFilter(parameters, statuses) {
   return {
     ...{ status, merchant_id, times },
     active: readActive(parameters.get("active"), status),
+    overdue: FLAGS.get(parameters.get("overdue")) ?? null,
     customer_ref: parameters.get("customer_ref") ?? "",
     source_id: parameters.get("source_id") ?? "",
     columns: readColumns(parameters.get("columns")),
@@ -57,7 +61,7 @@ export function readFilter(parameters, statuses) {
 
 /** The invalid parts of an address as text; the same parameters as for `readFilter`. */
 export function faultsOf(parameters, statuses) {
-  const allowed = { status: statuses, active: ["true", "false", "any"], sort: SORTS };
+  const allowed = { status: statuses, active: ["true", "false", "any"], overdue: [...FLAGS.keys()], sort: SORTS };
   const found = [];
   for (const [name, values] of Object.entries(allowed)) {
     for (const value of parameters.getAll(name)) {
@@ -92,6 +96,7 @@ export function writeFilter(filter) {
   for (const name of LISTS) for (const value of filter[name]) parameters.append(name, value);
   const silent = filter.status.length ? null : true;
   if (filter.active !== silent) parameters.set("active", filter.active === null ? "any" : String(filter.active));
+  if (filter.overdue !== null) parameters.set("overdue", String(filter.overdue));
   if (filter.customer_ref) parameters.set("customer_ref", filter.customer_ref);
   if (filter.source_id) parameters.set("source_id", filter.source_id);
   for (const name of TIMES) if (filter.times[name]) parameters.set(name, filter.times[name]);
@@ -109,6 +114,7 @@ export function apiParameters(filter) {
   const parameters = new URLSearchParams();
   for (const name of LISTS) for (const value of filter[name]) parameters.append(name, value);
   if (filter.active !== null && !findsAll(filter)) parameters.set("active", String(filter.active));
+  if (filter.overdue !== null) parameters.set("overdue", String(filter.overdue));
   if (filter.customer_ref) parameters.set("customer_ref", filter.customer_ref);
   for (const name of TIMES) if (filter.times[name]) parameters.set(name, filter.times[name]);
   parameters.set("sort", filter.sort);
@@ -125,11 +131,16 @@ export function matchesScope(filter, order) {
   for (const name of TIMES) {
     const bound = filter.times[name];
     if (bound === undefined) continue;
-    const time = Date.parse(name.startsWith("created") ? order.created_at : order.updated_at);
+    const time = Date.parse(order[`${name.split("_")[0]}_at`]);
+    if (Number.isNaN(time)) return false; // it has no due time
     if (name.endsWith("from") ? time < Date.parse(bound) : time >= Date.parse(bound)) return false;
   }
+  if (isByDueTime(filter) && !order.due_at) return false;
   return !filter.q || isFound(order, wordsOfSearch(filter.q));
 }
+
+/** True if it is sorted by due time: orders without one are left out, as the API does. */
+export const isByDueTime = ({ sort }) => sort.endsWith("due_at");
 
 let newestSearch = { text: "", words: [] };
 
@@ -138,17 +149,18 @@ function wordsOfSearch(text) {
   return newestSearch.words;
 }
 
-/** True if the status matches, and open or closed. A search finds closed orders, too. */
+/** True if the status matches, open or closed, and overdue or not. A search finds closed orders, too. */
 export function matchesState(filter, order) {
   if (filter.status.length && !filter.status.includes(order.status)) return false;
+  if (filter.overdue !== null && filter.overdue !== Boolean(order.overdue)) return false;
   return filter.active === null || filter.active === order.active || findsAll(filter);
 }
 
 /** True for a search of open and closed orders. By default the board shows open ones. */
 const findsAll = (filter) => Boolean(filter.q) && !filter.status.length && filter.active === true;
 
-/** True if closed orders may match. */
-export const includesClosed = (filter) => filter.active !== true || Boolean(filter.q);
+/** True if closed orders may match. They are never overdue. */
+export const includesClosed = (filter) => filter.overdue !== true && (filter.active !== true || Boolean(filter.q));
 
 /** Compares orders as `sort` lists them; equal times by order id, as the API does. */
 export function comparison(sort) {

@@ -49,6 +49,15 @@ export function when(time) {
   return date.toDateString() === new Date().toDateString() ? clock.format(date) : dayAndClock.format(date);
 }
 
+/** A time that somebody has named, to the minute, with its day if that is not today. */
+export function toMinute(time) {
+  const date = new Date(time);
+  return date.toDateString() === new Date().toDateString() ? shortClock.format(date) : dayAndClock.format(date);
+}
+
+/** True if an order is expected after its due time, by more than the minutes that are shown. */
+export const isExpectedLate = ({ due_at, eta }) => Boolean(due_at && eta) && eta.slice(0, 16) > due_at.slice(0, 16);
+
 /** A duration in at most two units: `12s`, `3m 20s`, `2h 5m`, `4d 2h`; below a second in milliseconds. */
 export function duration(seconds) {
   const size = Math.abs(seconds);
@@ -90,6 +99,14 @@ export function statusName(status) {
   const text = status.replaceAll("_", " ");
   return text.charAt(0).toUpperCase() + text.slice(1);
 }
+
+/** The name of a kind of checkpoint. */
+export const kindName = (kind) => (kind === "eta_changed" ? "ETA changed" : statusName(kind));
+
+const KIND_ICONS = { note: "note", delivery_attempted: "attempt", delayed: "late", eta_changed: "late", proof_added: "check" };
+
+/** The symbol of a kind of checkpoint; kinds of other workflows share one. */
+export const kindIcon = (kind) => (Object.hasOwn(KIND_ICONS, kind) ? KIND_ICONS[kind] : "note");
 
 /** The name of an order: its merchant's own number, or else its id. */
 export const orderName = ({ reference, order_id }) => reference ?? order_id;

@@ -1,5 +1,5 @@
 /**
- * The open orders by merchant and status as the service counts them, updated by the stream. The answer has the cursor
+ * The open orders by merchant and status, and those of them that are overdue, as the service counts them, updated by the stream. The answer has the cursor
  * at which it was counted; the stream goes on after it, so each change is counted once.
  *
  * @module open_counts
@@ -13,7 +13,7 @@ const PATIENCE_MS = 10_000;
 
 export class OpenCounts {
   #api;
-  #counts = null; // merchant → status → number; null: unknown
+  #counts = null; // merchant → status → { open, overdue }; null: unknown
   #byMerchant = true; // false: there are too many merchants, and all are counted under one name
   #why = "Being counted";
 
@@ -49,7 +49,7 @@ export class OpenCounts {
 
   #take({ cursor, rows }) {
     this.#counts = new Map();
-    for (const { merchant_id, status, count } of rows) this.#of(merchant_id).set(status, count);
+    for (const { merchant_id, status, count, overdue } of rows) this.#of(merchant_id).set(status, { open: count, overdue });
     return { cursor, total: rows.reduce((sum, { count }) => sum + count, 0) };
   }
 
@@ -63,8 +63,10 @@ export class OpenCounts {
     if (this.#counts === null) return;
     for (const { data } of events) {
       const counts = this.#of(data.merchant_id);
-      if (counts.get(data.previous_status) > 0) counts.set(data.previous_status, counts.get(data.previous_status) - 1);
-      if (data.active) counts.set(data.status, (counts.get(data.status) ?? 0) + 1);
+      const before = counts.get(data.previous_status);
+      if (before?.open > 0) before.open -= 1;
+      if (data.previous_overdue && before?.overdue > 0) before.overdue -= 1;
+      if (data.active) add(counts, data.status, { open: 1, overdue: data.overdue ? 1 : 0 });
     }
   }
 
@@ -76,15 +78,23 @@ export class OpenCounts {
 
   /**
    * The open orders of these merchants by status; none: of all.
-   * @returns {{counts: Map<string, number>|null, why: string}} `why`: the reason if they are unknown, for people.
+   * @returns {{counts: Map<string, number>|null, overdue: Map<string, number>|null, why: string}} `overdue`: those of
+   *   them that are; `why`: the reason if they are unknown, for people.
    */
   of(merchants) {
-    if (this.#counts === null) return { counts: null, why: this.#why };
-    if (merchants.length && !this.#byMerchant) return { counts: null, why: "Not counted by merchant: there are too many" };
-    const counts = new Map();
+    const unknown = { counts: null, overdue: null };
+    if (this.#counts === null) return { ...unknown, why: this.#why };
+    if (merchants.length && !this.#byMerchant) return { ...unknown, why: "Not counted by merchant: there are too many" };
+    const sums = new Map();
     for (const key of merchants.length ? merchants : this.#counts.keys()) {
-      for (const [status, count] of this.#counts.get(key) ?? []) counts.set(status, (counts.get(status) ?? 0) + count);
+      for (const [status, count] of this.#counts.get(key) ?? []) add(sums, status, count);
     }
-    return { counts, why: "" };
+    const only = (name) => new Map([...sums].map(([status, sum]) => [status, sum[name]]));
+    return { counts: only("open"), overdue: only("overdue"), why: "" };
   }
+}
+
+function add(sums, status, { open, overdue }) {
+  const before = sums.get(status) ?? { open: 0, overdue: 0 };
+  sums.set(status, { open: before.open + open, overdue: before.overdue + overdue });
 }

@@ -1,14 +1,15 @@
 /**
- * One order: its timeline with refused attempts, live while it is open.
+ * One order: its facts, what may be done with it, and its timeline, live while it is open.
  *
  * @module order
  */
 
-import { UpdateForm } from "./actions.js";
 import { Refusal } from "./api.js";
 import { h, icon, setIcon, setText, toast } from "./dom.js";
-import { ago, duration, fullTime, number, orderName, statusIcon, statusName, timeOfDay, when } from "./format.js";
-import { timelineOf } from "./timeline.js";
+import { age, ago, duration, fullTime, number, orderName, statusIcon, statusName, toMinute, when } from "./format.js";
+import { OrderActions } from "./order_actions.js";
+import { entryView, happened, keyOf, metadataView } from "./step_views.js";
+import { takenBackIn, timelineOf } from "./timeline.js";
 import { TimelineBlocks } from "./timeline_blocks.js";
 import { withGroups } from "./timeline_groups.js";
 import { orderAfter } from "./tracking-live.js";
@@ -16,8 +17,8 @@ import { orderAfter } from "./tracking-live.js";
 /** The limit of pages of a long history; a page has 500 steps. */
 const MAX_PAGES = 40;
 
-/** Refused attempts are not events, so they are requested at this interval while the order is open here. */
-const REFUSALS_SECONDS = 10;
+/** What is not on the stream is requested at this interval: refused attempts, and changes of a closed order. */
+const REFRESH_SECONDS = 10;
 
 export class OrderPanel {
   element = h("aside", { class: "panel", "aria-label": "Order", "data-testid": "order-panel", hidden: true, tabindex: "-1" });
@@ -37,14 +38,15 @@ export class OrderPanel {
 
   /**
    * @param {{api: Object, store: Object, session: Object, now: () => number, close: () => void,
-   *   statuses: () => Set<string>}} use
+   *   drawn: (order_id: string, name: string) => void, statuses: () => Set<string>, checkpoints: string[],
+   *   final: string[]}} use  `drawn`: is told what was drawn; `final`: the statuses in which nothing follows.
    */
   constructor(use) {
     this.#use = use;
     use.store.addEventListener("events", ({ detail }) => this.#changed(detail));
     use.store.addEventListener("reset", () => this.#id && this.#load());
     setInterval(() => this.#tick(), 1000);
-    setInterval(() => this.#refreshRefusals(), REFUSALS_SECONDS * 1000);
+    setInterval(() => this.#refresh(), REFRESH_SECONDS * 1000);
   }
 
   /** Shows an order; null: none. */
@@ -86,7 +88,7 @@ export class OrderPanel {
       this.#isCut = history.isCut;
       for (const event of this.#eventsBeforeHistory) this.#take(event);
       this.#draw();
-      this.#refreshRefusals();
+      this.#refresh();
     } catch (error) {
       if (!signal.aborted) this.#drawFault(error);
     }
@@ -111,10 +113,11 @@ export class OrderPanel {
     return { items, isCut };
   }
 
-  async #refreshRefusals() {
+  async #refresh() {
     if (this.#order === null || document.visibilityState !== "visible") return;
     const { signal } = this.#abort;
     try {
+      if (!this.#order.active && (await this.#isOutdated(signal))) return;
       const { items } = await this.#get("/updates", signal, new URLSearchParams([["outcome", "rejected"]]));
       if (signal.aborted || items.length === this.#refusals.length) return;
       this.#refusals = items;
@@ -124,6 +127,14 @@ export class OrderPanel {
     }
   }
 
+  /** Reads a closed order again if it has changed. */
+  async #isOutdated(signal) {
+    const { version } = await this.#get("", signal);
+    if (signal.aborted || version <= this.#order.version) return signal.aborted;
+    this.#load();
+    return true;
+  }
+
   #changed(events) {
     const own = events.filter(({ data }) => data.order_id === this.#id);
     if (!own.length) return;
@@ -131,9 +142,9 @@ export class OrderPanel {
       this.#eventsBeforeHistory.push(...own);
       return;
     }
-    if (own.some((event) => this.#take(event))) {
+    if (own.filter((event) => this.#take(event)).length) {
       this.#draw();
-      this.#refreshRefusals();
+      this.#refresh();
     }
   }
 
@@ -145,7 +156,7 @@ export class OrderPanel {
       return false;
     }
     this.#order = orderAfter(event);
-    if (!this.#isCut) this.#history.push(event.data);
+    if (!this.#isCut) this.#history.push({ ...event.data, type: event.type });
     return true;
   }
 
@@ -157,9 +168,10 @@ export class OrderPanel {
     Object.assign(parts, { act: h("div", { hidden: true }), metadata: h("div") });
     parts.title = h("h2", { class: "mono", "data-testid": "order-title" }, this.#id);
     parts.cut = h("p", { class: "quiet small", hidden: true, "data-testid": "timeline-cut" });
-    parts.head = h("div", { class: "panel-status", "data-testid": "order-status" }, parts.statusIcon, h("div", {}, h("strong", {}, parts.status), parts.since));
+    parts.overdue = h("span", { class: "badge", hidden: true, "data-testid": "order-overdue" });
+    parts.head = h("div", { class: "panel-status", "data-testid": "order-status" }, parts.statusIcon, h("div", {}, h("strong", {}, parts.status), parts.since), parts.overdue);
     parts.content = h("div", { class: "panel-content", tabindex: "0", role: "group", "aria-label": "What is known of this order" });
-    this.#blocks = new TimelineBlocks(parts.content, (entry) => this.#entryView(entry));
+    this.#blocks = new TimelineBlocks(parts.content, (entry) => entryView(entry, (key) => this.#toggleGroup(key)));
     parts.timeline = this.#blocks.element;
     this.#parts = parts;
     this.#form = null;
@@ -193,6 +205,7 @@ export class OrderPanel {
     this.#drawForm();
     this.#drawTimeline();
     this.#tick();
+    this.#use.drawn(order.order_id, orderName(order));
   }
 
   /** Changes only rows that differ: the reader may have scrolled. */
@@ -205,11 +218,13 @@ export class OrderPanel {
   }
 
   #drawFacts() {
-    const { order_id, merchant_id, reference, customer, created_at, version, active } = this.#order;
+    const { order_id, merchant_id, reference, customer, created_at, due_at, eta, version, active } = this.#order;
     const facts = [["Merchant", merchant_id]];
     if (reference) facts.push(["Order id", order_id]);
     if (customer) facts.push(["Customer", customer.name], ["Contact", customer.contact_ref]);
     facts.push(["Created", when(created_at), fullTime(created_at)]);
+    if (due_at) facts.push(["Due", toMinute(due_at), fullTime(due_at)]);
+    if (eta) facts.push(["ETA", toMinute(eta), fullTime(eta)]);
     facts.push([active ? "Version" : "Took", active ? String(version) : this.#whole()]);
     this.#parts.facts.replaceChildren(
       ...facts.flatMap(([name, value, title]) => [h("dt", {}, name), h("dd", { title }, value)]),
@@ -223,18 +238,18 @@ export class OrderPanel {
 
   #drawForm() {
     const { act } = this.#parts;
-    const { api, session, statuses } = this.#use;
-    if (!api.canSend || !session.canWrite || !this.#order.active) {
+    const { api, session, statuses, checkpoints } = this.#use;
+    const may = () => ({ write: api.canSend && session.canWrite, correct: api.canSend && session.canCorrect });
+    const { write, correct } = may();
+    const mayAdd = write && (this.#order.active || checkpoints.length > 0);
+    if (!mayAdd && !correct) {
       act.hidden = true;
       act.replaceChildren();
       this.#form = null;
       return;
     }
     act.hidden = false;
-    this.#form ??= new UpdateForm({
-      ...{ api, statuses, order: () => this.#order },
-      sent: () => this.#refreshRefusals(),
-    });
+    this.#form ??= new OrderActions({ api, statuses, checkpoints, may, order: () => this.#order, sent: () => this.#refresh() });
     if (!this.#form.element.isConnected) act.replaceChildren(this.#form.element);
     this.#form.show();
   }
@@ -242,17 +257,14 @@ export class OrderPanel {
   /** Draws the timeline. The focus stays on its button, which is drawn again. */
   #drawTimeline() {
     const { group: inUse } = this.#parts.timeline.contains(document.activeElement) ? document.activeElement.dataset : {};
+    const takenBack = takenBackIn(this.#history, this.#use.final);
     const newestFirst = timelineOf(this.#history, this.#refusals).reverse();
+    for (const entry of newestFirst) entry.isTakenBack = takenBack.has(entry.item?.version);
     this.#blocks.show(withGroups(newestFirst, this.#openGroups), keyOf);
     const { cut } = this.#parts;
     cut.hidden = !this.#isCut;
     setText(cut, this.#isCut ? `Only the first ${number(this.#history.length)} steps are here.` : "");
     if (inUse) this.#parts.timeline.querySelector(`[data-group="${inUse}"]`)?.focus({ preventScroll: true });
-  }
-
-  #entryView({ group, item, before, update }) {
-    if (group) return groupView(group, () => this.#toggleGroup(group.key));
-    return item ? stepView(item, before) : refusalView(update);
   }
 
   #toggleGroup(key) {
@@ -277,8 +289,11 @@ export class OrderPanel {
 
   #tick() {
     if (this.#order === null) return;
-    const seconds = (this.#use.now() - Date.parse(this.#order.updated_at)) / 1000;
-    setText(this.#parts.since, `since ${when(this.#order.updated_at)}, ${ago(seconds)}`);
+    const { updated_at, due_at, overdue } = this.#order;
+    const secondsSince = (time) => (this.#use.now() - Date.parse(time)) / 1000;
+    setText(this.#parts.since, `last change ${when(updated_at)}, ${ago(secondsSince(updated_at))}`);
+    this.#parts.overdue.hidden = !overdue;
+    setText(this.#parts.overdue, overdue ? `Overdue by ${age(secondsSince(due_at))}` : "");
   }
 
   async #copyLink() {
@@ -291,126 +306,4 @@ export class OrderPanel {
       toast(address.href); // the browser does not allow copying: the user can do it by hand
     }
   }
-}
-
-/** A key that is equal for equal rows: recorded steps never change, except for erased names. */
-function keyOf({ group, item, update }) {
-  if (group) return `g${group.key}:${group.count}:${group.isOpen}`;
-  return item ? `v${item.version}` : `u${update.update_id}`;
-}
-
-/** The time of a step: as reported by its source, or else when it was received. */
-const happened = (item) => Date.parse(item.occurred_at ?? item.received_at);
-
-/** The title of a step: its status, the kind of a checkpoint, or what a correction leads to. */
-function stepTitle(item, before) {
-  if (item.kind) return h("strong", {}, statusName(item.kind));
-  if (item.reason) return h("strong", {}, "Corrected to ", statusName(item.status).toLowerCase());
-  const again = before?.status === item.status;
-  return h("strong", {}, statusName(item.status), again ? h("span", { class: "quiet" }, " again") : null);
-}
-
-function stepView(item, before) {
-  const told = item.message ?? item.reason;
-  return h(
-    "li",
-    { class: "step", "data-status": item.status, "data-testid": "step", "data-version": item.version },
-    icon(statusIcon(item.status), "status-icon"),
-    h(
-      "div",
-      { class: "step-body" },
-      h("div", { class: "step-line" }, h("div", {}, stepTitle(item, before), legView(item, before)), h("time", { datetime: item.recorded_at, title: fullTime(item.recorded_at) }, when(happened(item)))),
-      told ? h("p", { "data-testid": "told" }, told) : null,
-      sourceView(item.source, `v${item.version}`),
-      timesView(item),
-      metadataView(item.metadata),
-    ),
-  );
-}
-
-/** Repeated scans in one row, with a button that shows them. */
-function groupView({ key, count, newest, oldest, isOpen }, toggle) {
-  const span = `${when(happened(oldest))} – ${when(happened(newest))}, v${oldest.version} to v${newest.version}`;
-  return h(
-    "li",
-    { class: "step group", "data-status": newest.status, "data-testid": "step-group" },
-    icon(statusIcon(newest.status), "status-icon"),
-    h(
-      "div",
-      { class: "step-body" },
-      h(
-        "div",
-        { class: "step-line" },
-        h("strong", {}, `${statusName(newest.status)} × ${number(count)}`),
-        h("button", { class: "button small-button", type: "button", "aria-expanded": String(isOpen), "data-group": key, "data-testid": "group-toggle", onclick: toggle }, isOpen ? "Hide each" : "Show each"),
-      ),
-      sourceView(newest.source, span),
-    ),
-  );
-}
-
-function sourceView(source, more) {
-  return h("div", { class: "source" }, icon(source.type), h("span", {}, source.id ?? ""), h("span", { class: "quiet" }, `${source.type} · ${more}`));
-}
-
-/** The three times: when it happened, and how much later it was received and recorded. */
-function timesView({ occurred_at, received_at, recorded_at }) {
-  const received = Date.parse(received_at);
-  const late = occurred_at ? (received - Date.parse(occurred_at)) / 1000 : null;
-  const entries = [
-    ["happened", occurred_at ? timeOfDay(occurred_at) : "not told", occurred_at && fullTime(occurred_at)],
-    ["received", late === null ? timeOfDay(received_at) : signed(late), fullTime(received_at), late > 120],
-    ["recorded", signed((Date.parse(recorded_at) - received) / 1000), fullTime(recorded_at)],
-  ];
-  return h(
-    "dl",
-    { class: "times" },
-    entries.map(([name, value, title, bad]) => h("div", { "data-late": Boolean(bad) && "true" }, h("dt", {}, name), h("dd", { title }, value))),
-  );
-}
-
-const signed = (seconds) => (seconds < 0 ? duration(seconds) : `+${duration(seconds)}`);
-
-/** The time since the step before; null for the first. */
-function legView(item, before) {
-  if (!before) return null;
-  const seconds = (happened(item) - happened(before)) / 1000;
-  const title = `In ${statusName(before.status).toLowerCase()} for so long`;
-  return h("span", { class: "leg", "data-testid": "leg", title }, `after ${duration(seconds)}`);
-}
-
-function refusalView(update) {
-  const { problem } = update;
-  const slug = String(problem.type ?? "").replace(/^.*\/problems\//, "");
-  return h(
-    "li",
-    { class: "step refused", "data-testid": "refusal", "data-slug": slug },
-    icon("refused", "refused-icon"),
-    h(
-      "div",
-      { class: "step-body" },
-      h("div", { class: "step-line" }, h("strong", {}, `${statusName(update.kind ?? update.requested_status)} refused`), h("time", { datetime: update.recorded_at, title: fullTime(update.recorded_at) }, when(update.recorded_at))),
-      h("p", {}, problem.detail ?? problem.title),
-      sourceView(update.source, slug),
-    ),
-  );
-}
-
-/** True if metadata may be higher than its box, and so be scrolled. */
-const isLong = (entries) => entries.length > 6 || JSON.stringify(entries).length > 300;
-
-function metadataView(metadata) {
-  const entries = Object.entries(metadata ?? {});
-  if (!entries.length) return h("span", { hidden: true });
-  const long = isLong(entries);
-  return h(
-    "div",
-    {},
-    h(
-      "ul",
-      { class: "tags", "aria-label": "Metadata", "data-testid": "metadata", tabindex: long ? "0" : null },
-      entries.map(([name, value]) => h("li", {}, h("span", { class: "quiet" }, name), " ", typeof value === "string" ? value : JSON.stringify(value))),
-    ),
-    long && h("p", { class: "quiet small" }, `${entries.length} in all: scroll to see them`),
-  );
 }

@@ -37,7 +37,7 @@ export class Overview {
   #reportsAt = null;
   #oldest = null; // as listed by the API, if the page does not have every open order
 
-  /** @param {{api: Object, store: Object, reports: Object, openByStatus: () => Map<string, number>|null, today: Object, pulse: Pulse, latency: Object, now: () => number, navigate: Function}} use */
+  /** @param {{api: Object, store: Object, reports: Object, openByStatus: () => Map<string, number>|null, overdue: () => number|null, today: Object, pulse: Pulse, latency: Object, now: () => number, navigate: Function}} use */
   constructor(use) {
     this.#use = use;
     this.element = this.#build();
@@ -56,6 +56,8 @@ export class Overview {
     const open = this.#openNow();
     setText(tiles.open.value, open === null ? "–" : number(open));
     setText(tiles.open.note, open === null ? "" : "not delivered or cancelled yet");
+    const overdue = this.#use.overdue();
+    setText(tiles.overdue.value, overdue === null ? "–" : number(overdue));
     this.#drawToday();
     setText(tiles.rate.value, pulse.rate === null ? "–" : decimal(pulse.rate));
     const [p50, p95] = [percentile(latency.samples, 0.5), percentile(latency.samples, 0.95)];
@@ -195,6 +197,7 @@ export class Overview {
   #build() {
     const tiles = {
       open: tile("open", "Open orders"),
+      overdue: tile("overdue", "Overdue now", "open, and their due time has passed"),
       rate: tile("throughput", "Changes a second", "over the last half minute"),
       screen: tile("commit-to-screen", "Commit to screen", "median of this browser"),
       done: tile("delivered", "Delivered today"),

@@ -19,8 +19,8 @@ export class Session extends EventTarget {
 
   /**
    * @param {string} [offered]  A token for every visitor; only demonstrations have one.
-   * @param {{scope: string[], merchants: string, writing: string[]}} names  The claims of scope and merchants, and
-   *   the values of the scope that allow writing.
+   * @param {{scope: string[], merchants: string, writing: string[], correcting: string[]}} names  The claims of scope and
+   *   merchants, and the values of the scope that allow writing and corrections.
    */
   constructor(offered, names) {
     super();
@@ -46,6 +46,10 @@ export class Session extends EventTarget {
 
   get canWrite() {
     return this.#scopes.some((scope) => this.#names.writing.includes(scope));
+  }
+
+  get canCorrect() {
+    return this.#scopes.some((scope) => this.#names.correcting?.includes(scope) ?? false); // an earlier release names none
   }
 
   /** The merchants of the token; empty if it is for all of them. */

@@ -1,6 +1,6 @@
 /**
- * The heads of the board's columns. Those that the API can sort by are buttons: the first press sorts by the newest, the
- * next one reverses it.
+ * The heads of the board's columns. Those that the API can sort by are buttons: the first press sorts by the newest, or
+ * by the earliest due time, and the next one reverses it.
  *
  * @module sort_heads
  */
@@ -9,8 +9,11 @@ import { h, icon, setAttribute } from "./dom.js";
 
 const HEADS = [
   ...[["status", "Status"], ["id", "Order"], ["merchant", "Merchant"], ["customer", "Customer"]],
-  ...[["source", "Reported by"], ["created", "Created", "created_at"], ["age", "Changed", "updated_at"]],
+  ...[["source", "Reported by"], ["created", "Created", "created_at"], ["due", "Due", "due_at"], ["age", "Changed", "updated_at"]],
 ];
+
+/** What the first press sorts by: of past times the newest, of due times the earliest. */
+const first = (field) => (field === "due_at" ? field : `-${field}`);
 
 export class SortHeads {
   element;
@@ -34,7 +37,7 @@ export class SortHeads {
       return head;
     }
     const button = h("button", { class: "sort-button", type: "button", "data-testid": `sort-${field}` }, text, icon("up"));
-    button.addEventListener("click", () => sortBy(head.getAttribute("aria-sort") === "descending" ? field : `-${field}`));
+    button.addEventListener("click", () => sortBy(following(head, field)));
     head.append(button);
     this.#heads.set(field, { head, button });
     return head;
@@ -45,7 +48,8 @@ export class SortHeads {
     for (const [field, { head, button }] of this.#heads) {
       const direction = sort === field ? "ascending" : sort === `-${field}` ? "descending" : "none";
       setAttribute(head, "aria-sort", direction);
-      setAttribute(button, "title", `Sort by it, ${direction === "descending" ? "the oldest" : "the newest"} first`);
+      const [earliest, latest] = field === "due_at" ? ["the earliest", "the latest"] : ["the oldest", "the newest"];
+      setAttribute(button, "title", `Sort by it, ${following(head, field) === field ? earliest : latest} first`);
     }
   }
 
@@ -53,4 +57,11 @@ export class SortHeads {
   set isReachable(isReachable) {
     for (const { button } of this.#heads.values()) button.tabIndex = isReachable ? 0 : -1;
   }
+}
+
+/** What the next press sorts by. */
+function following(head, field) {
+  const direction = head.getAttribute("aria-sort") ?? "none";
+  if (direction === "none") return first(field);
+  return direction === "descending" ? field : `-${field}`;
 }

@@ -1,15 +1,19 @@
 /**
- * The numbers of orders by status: open ones from the stream, closed ones since midnight. Each
- * count is a button that filters by it. An unknown count is a dash.
+ * The numbers of orders by status: open and overdue ones from the stream, closed ones since midnight. Each count is a
+ * button that filters by it, and is the number of orders that the button shows. An unknown count is a dash.
  *
  * @module status_counts
  */
 
 import { h, icon, setAttribute, setText } from "./dom.js";
 import { byProgress, number, statusIcon, statusName } from "./format.js";
+import { isByDueTime } from "./filters.js";
 import { midnight } from "./today.js";
 
 const UNKNOWN = "–";
+
+/** The key of the button for overdue orders, which is no name of a status. */
+const OVERDUE = "is-overdue";
 
 /** The number of open statuses that have a button even without orders. */
 const MAX_EMPTY = 8;
@@ -23,7 +27,7 @@ export class StatusCounts {
   #statuses;
   #navigate;
   #filter = null;
-  #known = null; // open orders by status; null while unknown
+  #known = null; // open orders by status, within the filter of overdue ones; null while unknown
 
   /**
    * @param {{store: Object, today: Object, open: Object, statuses: {open: string[], final: string[]}, navigate: Function}} use
@@ -55,21 +59,27 @@ export class StatusCounts {
    * @param {StatusTotals|null} totals  Of the open orders in the filter's scope; null: the page does not have them, and the service counts.
    */
   draw(totals) {
-    const { counts: found, why } = totals ? { counts: totals.counts, why: "" } : this.#countedByService();
-    this.#known = this.#store.isComplete ? found : null;
-    const known = this.#known !== null;
-    const counts = new Map(this.#statuses.open.slice(0, MAX_EMPTY).map((status) => [status, 0]));
-    for (const [status, count] of found ?? []) if (count || this.#hasChip(status)) counts.set(status, count);
-    this.#drawOpen(counts, known, known ? "" : why || "The orders are being loaded");
-  }
-
-  #drawOpen(counts, known, why) {
-    const all = sumOf(counts);
-    this.#chip("open", "Open", { count: known ? all : null, why, pressed: this.#filter.active === true && !this.#filter.status.length });
-    for (const status of byProgress(counts.keys())) {
-      this.#chip(status, statusName(status), { count: known ? counts.get(status) : null, why, pressed: this.#filter.status.includes(status) });
+    const found = totals ? { counts: totals.open.counts, overdue: totals.overdue.counts, why: "" } : this.#countedByService();
+    const { counts, overdue } = this.#store.isComplete ? found : { counts: null, overdue: null };
+    const { status: chosen, active } = this.#filter;
+    const why = found.why || "The orders are being loaded";
+    this.#known = within(this.#filter.overdue, counts, overdue);
+    this.#chip("open", "Open", { count: counts && sumOf(counts), why, pressed: active === true && !chosen.length && this.#filter.overdue === null });
+    this.#drawOverdue(overdue, why);
+    const shown = new Set(this.#statuses.open.slice(0, MAX_EMPTY));
+    for (const [status, count] of this.#known ?? []) if (count || this.#hasChip(status)) shown.add(status);
+    for (const status of byProgress(shown)) {
+      const count = this.#known && (this.#known.get(status) ?? 0);
+      this.#chip(status, statusName(status), { count, why, pressed: chosen.includes(status), mark: statusIcon(status) });
     }
     this.drawToday();
+  }
+
+  /** Those of the open statuses that are chosen, since the button keeps them. */
+  #drawOverdue(overdue, why) {
+    const chosen = this.#openChosen();
+    const count = overdue && sumOf(chosen.length ? new Map(chosen.map((status) => [status, overdue.get(status) ?? 0])) : overdue);
+    this.#chip(OVERDUE, "Overdue", { count, why, pressed: this.#filter.overdue === true, mark: "late" });
   }
 
   /** Shows the counts since midnight. */
@@ -78,16 +88,18 @@ export class StatusCounts {
     const { counts, why } = this.#closedToday();
     for (const status of byProgress(this.#statuses.final)) {
       const pressed = this.#isToday && this.#filter.status.includes(status);
-      this.#chip(status, statusName(status), { count: counts?.get(status) ?? null, why, pressed, closed: true });
+      this.#chip(status, statusName(status), { count: counts?.get(status) ?? null, why, pressed, mark: statusIcon(status), closed: true });
     }
   }
 
   /** The service counts by merchant only, as for closed orders. */
   #countedByService() {
     const { q, customer_ref, source_id, times, merchant_id } = this.#filter;
-    if (q || customer_ref || source_id) return { counts: null, why: "Not counted within a search" };
-    if (Object.keys(times).length) return { counts: null, why: "Not counted within a range of time" };
-    return this.#open.of(merchant_id);
+    const unknown = { counts: null, overdue: null };
+    if (q || customer_ref || source_id) return { ...unknown, why: "Not counted within a search" };
+    if (Object.keys(times).length) return { ...unknown, why: "Not counted within a range of time" };
+    const found = this.#open.of(merchant_id);
+    return isByDueTime(this.#filter) ? { ...found, counts: null, why: found.why || "Orders with a due time are not counted" } : found;
   }
 
   /** Counted by merchant only. With a narrower filter the count is unknown, because a click keeps the filter. */
@@ -96,27 +108,33 @@ export class StatusCounts {
     const { updated_from, ...others } = times;
     if (q || customer_ref || source_id) return { counts: null, why: "Not counted within a search" };
     if (Object.keys(others).length || (updated_from && !this.#isToday)) return { counts: null, why: "Not counted within a range of time" };
+    if (isByDueTime(this.#filter)) return { counts: null, why: "Orders with a due time are not counted" };
     return this.#today.of(merchant_id);
+  }
+
+  /** True if it shows what closed today: the API lists that by the newest change. */
+  get isClosedToday() {
+    return this.#isToday && this.#filter.status.some((status) => this.#statuses.final.includes(status));
   }
 
   get #isToday() {
     return this.#filter.times.updated_from === midnight();
   }
 
-  #chip(key, name, { count, why, pressed, closed = false }) {
+  #chip(key, name, { count, why, pressed, mark = null, closed = false }) {
     let chip = this.element.querySelector(`[data-key="${CSS.escape(key)}"]`);
     if (!chip) {
-      const mark = key === "open" ? null : icon(statusIcon(key), "status-icon");
       chip = h(
         "button",
         { class: "chip", type: "button", "data-key": key, "data-status": key, "data-testid": `count-${key}` },
-        ...[mark, h("span", { class: "chip-name" }, name), h("span", { class: "chip-count" })],
+        ...[mark && icon(mark, "status-icon"), h("span", { class: "chip-name" }, name), h("span", { class: "chip-count" })],
       );
       if (closed) chip.append(h("span", { class: "chip-note" }, "today"));
       chip.addEventListener("click", () => this.#toggle(key));
       this.element.append(chip);
     }
     chip.dataset.closed = String(closed);
+    chip.dataset.some = String(count > 0);
     setAttribute(chip, "aria-pressed", String(pressed));
     setText(chip.querySelector(".chip-count"), count === null ? UNKNOWN : number(count));
     setAttribute(chip, "title", count === null ? why : "");
@@ -127,7 +145,8 @@ export class StatusCounts {
   }
 
   #toggle(key) {
-    if (this.#statuses.final.includes(key)) this.#toggleClosed(key);
+    if (key === OVERDUE) this.#toggleOverdue();
+    else if (this.#statuses.final.includes(key)) this.#toggleClosed(key);
     else this.#toggleOpen(key);
   }
 
@@ -136,19 +155,38 @@ export class StatusCounts {
     const chosen = this.#isToday ? this.#filter.status.filter((status) => this.#statuses.final.includes(status)) : [];
     const status = toggled(chosen, key);
     const times = { ...this.#withoutToday(), ...(status.length && { updated_from: midnight() }) };
-    this.#navigate({ filter: { ...this.#filter, status, times, active: status.length ? null : true } });
+    this.#navigate({ filter: { ...this.#filter, status, times, overdue: null, active: status.length ? null : true } });
   }
 
+  /** All open orders, or those of one status more or less. */
   #toggleOpen(key) {
-    const chosen = this.#isToday ? this.#filter.status.filter((status) => !this.#statuses.final.includes(status)) : this.#filter.status;
+    const chosen = this.#isToday ? this.#openChosen() : this.#filter.status;
     const status = key === "open" ? [] : toggled(chosen, key);
-    this.#navigate({ filter: { ...this.#filter, status, times: this.#withoutToday(), active: status.length ? null : true } });
+    const overdue = key === "open" ? null : this.#filter.overdue;
+    this.#navigate({ filter: { ...this.#filter, status, overdue, times: this.#withoutToday(), active: status.length ? null : true } });
+  }
+
+  #toggleOverdue() {
+    const status = this.#openChosen();
+    const overdue = this.#filter.overdue === true ? null : true;
+    this.#navigate({ filter: { ...this.#filter, status, overdue, times: this.#withoutToday(), active: status.length ? null : true } });
+  }
+
+  #openChosen() {
+    return this.#filter.status.filter((status) => !this.#statuses.final.includes(status));
   }
 
   #withoutToday() {
     const { updated_from, ...others } = this.#filter.times;
     return this.#isToday || !updated_from ? others : this.#filter.times;
   }
+}
+
+/** The counts that are left by a filter: of overdue orders, of the others, or of all. Null: unknown. */
+function within(isOverdue, counts, overdue) {
+  if (isOverdue === null) return counts;
+  if (isOverdue) return overdue;
+  return counts && new Map([...counts].map(([status, count]) => [status, count - (overdue.get(status) ?? 0)]));
 }
 
 const sumOf = (counts) => [...counts.values()].reduce((sum, count) => sum + count, 0);

@@ -37,6 +37,18 @@ export class StatusTotals {
   }
 }
 
+/** The numbers of open orders by status: of all, and of those that are overdue. */
+export class OpenTotals {
+  open = new StatusTotals();
+  overdue = new StatusTotals();
+
+  /** Counts an order; null: no longer. */
+  set(id, order) {
+    this.open.set(id, order && order.status);
+    this.overdue.set(id, order?.overdue ? order.status : null);
+  }
+}
+
 /** The first orders of an unsorted list, sorted, without sorting the rest. */
 export function firstOf(orders, compare, number) {
   const first = [];

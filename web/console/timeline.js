@@ -31,3 +31,34 @@ export function timelineOf(history, refusals) {
   for (; placed < steps.length; placed += 1) entries.push({ item: steps[placed], before: steps[placed - 1] });
   return entries;
 }
+
+/**
+ * The steps that corrections have taken back.
+ *
+ * A correction to a status that the order had before takes back the steps since then, and one from a final status to
+ * another one takes back the first. Any other one is a step: what came before may be right. For example, in transit (1),
+ * delivered (2), corrected to in transit (3) gives 2. The reports count so, too.
+ *
+ * @param {Array<{version: number, status: string, kind?: string, reason?: string, type?: string}>} history  In any order.
+ * @param {string[]} final  The statuses in which nothing follows.
+ * @returns {Set<number>} Their versions.
+ */
+export function takenBackIn(history, final) {
+  const found = new Set();
+  if (!history.some(({ reason }) => reason)) return found;
+  let steps = [];
+  for (const item of [...history].sort((a, b) => a.version - b.version)) {
+    if (item.kind || item.type === "order.overdue") continue;
+    if (!item.reason) {
+      steps.push(item);
+      continue;
+    }
+    const last = steps.findLastIndex(({ status }) => status === item.status);
+    const isOtherEnd = last < 0 && final.includes(item.status) && final.includes(steps.at(-1)?.status);
+    const kept = last < 0 ? steps.length - (isOtherEnd ? 1 : 0) : last + 1;
+    for (const { version } of steps.slice(kept)) found.add(version);
+    steps = steps.slice(0, kept);
+    if (last < 0) steps.push(item);
+  }
+  return found;
+}

@@ -1,6 +1,6 @@
 /**
  * Repeated scans of a timeline in one row: steps of the same status by the same source, one after the other. Pure.
- * Checkpoints and corrections have rows of their own, since each tells something else.
+ * Checkpoints, corrections and passed due times have rows of their own, since each tells something else.
  *
  * @module timeline_groups
  */
@@ -39,7 +39,7 @@ function endOfRun(entries, start) {
   return end;
 }
 
-const isScan = ({ kind, reason }) => kind === undefined && reason === undefined;
+const isScan = ({ kind, reason, type }) => kind === undefined && reason === undefined && type !== "order.overdue";
 
 const isRepeat = (other, item) =>
   other?.status === item.status &&

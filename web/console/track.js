@@ -10,8 +10,10 @@
 import { Api, Refusal } from "./api.js";
 import { awaitConfiguration } from "./configuration.js";
 import { byId, h, icon, setText } from "./dom.js";
-import { ago, fullTime, orderName, statusIcon, statusName, when } from "./format.js";
-import { LiveOrders } from "./tracking-live.js";
+import { ago, fullTime, kindIcon, orderName, statusIcon, statusName, when } from "./format.js";
+import { takenBackIn } from "./timeline.js";
+import { headline, promise, story } from "./track_words.js";
+import { LiveOrders, orderAfter } from "./tracking-live.js";
 
 const RETRY_MS = 3000;
 
@@ -21,16 +23,6 @@ const STATIONS = [
   ["in_transit", "On its way"],
   ["delivered", "Delivered"],
 ];
-
-const WORDS = {
-  created: ["We have your order", "It is being made ready."],
-  picked_up: ["Picked up", "The carrier has your parcel."],
-  in_transit: ["On its way", "Your parcel is travelling to you."],
-  delivered: ["Delivered", "Your parcel has arrived. Enjoy it!"],
-  cancelled: ["Cancelled", "This order will not be delivered. If that surprises you, ask the shop."],
-};
-
-const STORY = { created: "Ordered", picked_up: "Picked up", in_transit: "On its way", delivered: "Delivered", cancelled: "Cancelled" };
 
 /** The order and token in the address, or null. */
 function readLink() {
@@ -44,9 +36,11 @@ class TrackPage {
   #live;
   #steps = [];
   #order = null;
+  #final; // the statuses in which nothing follows
 
   constructor(configuration, link) {
     this.#link = link;
+    this.#final = configuration.statuses?.final ?? []; // an earlier release of query sends none
     const query = new URL(configuration.query, location.href).href.replace(/\/$/, "");
     this.#api = new Api({ query, ingest: null }, { token: link.token }, () => {});
     this.#live = new LiveOrders(configuration.stream, link.token, { filter: { order_id: [link.order] } });
@@ -73,13 +67,14 @@ class TrackPage {
   }
 
   #changed(events) {
-    for (const { data } of events) {
+    for (const event of events) {
+      const { data, type } = event;
       if (this.#order === null || data.version !== this.#order.version + 1) {
         this.#load();
         return;
       }
-      this.#order = { ...this.#order, version: data.version, status: data.status, updated_at: data.recorded_at };
-      this.#steps.push(data);
+      this.#order = orderAfter(event);
+      this.#steps.push({ ...data, type });
     }
     this.#draw();
   }
@@ -116,9 +111,9 @@ class TrackPage {
     setText(byId("merchant"), merchant_id);
     this.#tick();
     this.#drawWay(status);
-    const story = byId("story");
-    const drawn = story.children.length;
-    for (const item of this.#steps.slice(drawn)) story.prepend(stepView(item, this.#steps));
+    const takenBack = takenBackIn(this.#steps, this.#final);
+    const rows = this.#steps.map((item, index) => stepView(item, this.#steps[index - 1], takenBack.has(item.version)));
+    byId("story").replaceChildren(...rows.reverse());
   }
 
   #drawWay(status) {
@@ -136,39 +131,45 @@ class TrackPage {
 
   #tick() {
     if (this.#order === null) return;
-    const { status, updated_at } = this.#order;
-    const [title, words] = WORDS[status] ?? [statusName(status), ""];
+    const { updated_at } = this.#order;
+    const [title, words] = headline(this.#order, this.#steps);
     setText(byId("title"), title);
     setText(byId("words"), words);
+    const { text, isLate } = promise(this.#order, Date.now());
+    setText(byId("promise"), text);
+    byId("promise").dataset.late = String(isLate);
     const news = ago((Date.now() - Date.parse(updated_at)) / 1000);
     setText(byId("news"), `Last news: ${news}`);
   }
 }
 
-/** The title of a step. A checkpoint tells something beside the way, a correction that an earlier step was wrong. */
-function stepTitle(item, steps) {
-  if (item.kind) return statusName(item.kind);
-  const status = STORY[item.status] ?? statusName(item.status);
-  if (item.reason) return `Corrected: ${status.toLowerCase()}`;
-  const again = steps.some((other) => other.version === item.version - 1 && other.status === item.status);
-  return again ? "Passed another station" : status;
-}
-
-function stepView(item, steps) {
-  const told = item.message ?? item.reason;
+function stepView(item, before, isTakenBack) {
+  const { title, told } = story(item, before);
   const time = item.occurred_at ?? item.received_at;
   return h(
     "li",
-    { "data-status": item.status, "data-testid": "track-step", "data-version": item.version },
-    icon(statusIcon(item.status)),
-    h("div", {}, h("strong", {}, stepTitle(item, steps)), told ? h("p", { "data-testid": "track-told" }, told) : null, h("time", { datetime: time, title: fullTime(time) }, when(time))),
+    { "data-status": item.status, "data-testid": "track-step", "data-kind": item.kind ?? null, "data-version": item.version, "data-taken-back": String(isTakenBack) },
+    icon(markOf(item)),
+    h(
+      "div",
+      {},
+      h("strong", {}, isTakenBack ? h("s", {}, title) : title, isTakenBack ? h("span", { class: "quiet" }, " reported by mistake") : null),
+      told.map((text) => h("p", { "data-testid": "track-told" }, text)),
+      h("time", { datetime: time, title: fullTime(time) }, when(time)),
+    ),
   );
+}
+
+function markOf({ kind, reason, type, status }) {
+  if (kind) return kindIcon(kind);
+  if (reason) return "edit";
+  return type === "order.overdue" ? "late" : statusIcon(status);
 }
 
 function say(title, words) {
   setText(byId("title"), title);
   setText(byId("words"), words);
-  setText(byId("news"), "");
+  for (const name of ["promise", "news"]) setText(byId(name), "");
 }
 
 addEventListener("hashchange", () => location.reload()); // the address was changed to another link

@@ -130,7 +130,8 @@ class Demo:
                     self.screen.totals.repeated += 1
                 elif problem:
                     self.screen.totals.refused += 1
-                    self.screen.show(refusal_line(datetime.now().astimezone(), plan.order_id, problem))
+                    name = plan.reference or plan.order_id
+                    self.screen.show(refusal_line(datetime.now().astimezone(), name, problem))
 
     async def _show_events(self) -> None:
         token = _token(self.document, "demo", "operator", "orders:read", ["*"])
@@ -163,12 +164,15 @@ class _Request:
         headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": new_update_id()}
         if step.kind is not None:
             told = {"kind": step.kind} | ({"message": step.message} if step.message else {})
+            if step.eta_seconds is not None:
+                told["eta"] = (occurred + timedelta(seconds=step.eta_seconds)).isoformat()
             return cls(f"/v1/orders/{plan.order_id}/checkpoints", body | told, headers)
         if step.reason is not None:
             told = {"status": str(step.status), "reason": step.reason}
             return cls(f"/v1/orders/{plan.order_id}/corrections", body | told, headers)
         if step.status is None:
-            body |= {"order_id": plan.order_id, "merchant_id": plan.merchant, "customer": plan.customer}
+            named = {"reference": plan.reference} if plan.reference else {"order_id": plan.order_id}
+            body |= named | {"merchant_id": plan.merchant, "customer": plan.customer}
             if plan.due_seconds is not None:
                 body["due_at"] = (occurred + timedelta(seconds=plan.due_seconds)).isoformat()
             return cls("/v1/orders", body, headers)

@@ -4,14 +4,17 @@ Pure, except for the random numbers that it is given. Times are relative; `demo`
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from typing import Any
 
 from tracking.devstack.tokens import SourceType
+from tracking_shared.contracts.references import referenced_order_id
 
 MERCHANTS = ("acme-foods", "bolt-books", "cedar-home", "delta-parts", "elm-flowers", "fjord-fish")
 DRIVERS_PER_MERCHANT = 4
+REFERENCES = {"acme-foods": "WH/OUT/{:06}", "bolt-books": "#{:06}"}
+"""The numbers that these merchants give their orders. Those of the others have none."""
 
 _FIRST_NAMES = [
     "Ada",
@@ -30,6 +33,7 @@ _FIRST_NAMES = [
 _LAST_NAMES = ["Abel", "Brandt", "Costa", "Diaz", "Eriksen", "Fofana", "Gupta", "Horvat", "Ito", "Jansen"]
 _ATTEMPTS = ("Nobody at home", "The address was not found", "The shop was closed", "Refused at the door")
 _NOTES = ("Ring twice", "Leave it with the neighbour", "The lift is out of order", "Fragile: keep it upright")
+_DELAYS = ("Heavy traffic", "The van broke down", "The depot is short of drivers")
 _REASONS = ("The wrong parcel was scanned", "The parcel is still in the van")
 _DEPOTS = ("north", "east", "south", "west", "harbour")
 
@@ -49,6 +53,11 @@ be overdue before they are delivered."""
 
 ATTEMPTED_SHARE = 0.12
 """Of the deliveries: an attempt fails before."""
+DELAYED_SHARE = 0.15
+"""Of the orders on their way: the driver reports a delay, with a new estimate."""
+ESTIMATED_SHARE = 0.4
+"""Of the orders that are picked up: the shop gives an estimate of the arrival."""
+ESTIMATE_SECONDS = (8.0, 40.0)
 NOTED_SHARE = 0.15
 """Of the orders: the desk adds a note on the way."""
 PROVED_SHARE = 0.3
@@ -88,6 +97,8 @@ class Step:
     kind: str | None = None
     message: str | None = None
     reason: str | None = None
+    eta_seconds: float | None = None
+    """From the event to the estimated arrival; None: it tells nothing about that."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +106,8 @@ class Plan:
     """All requests of one order."""
 
     order_id: str
+    reference: str | None
+    """The merchant's number, from which the order id is derived."""
     merchant: str
     customer: dict[str, str]
     steps: list[Step]
@@ -105,11 +118,18 @@ class Plan:
 def plan_order(random: Random) -> Plan:
     """Plans a new order and all its requests."""
     merchant = random.choice(MERCHANTS)
-    order_id = f"{merchant.partition('-')[0]}-{random.getrandbits(40):010x}"
+    order_id, reference = _names(random, merchant)
     steps = list(_steps(random, merchant))
     if random.random() < ILLEGAL_SHARE:
         steps.insert(random.randint(1, len(steps)), _illegal_step(random, merchant))
-    return Plan(order_id, merchant, _customer(random), steps, _due_seconds(random, steps))
+    return Plan(order_id, reference, merchant, _customer(random), steps, _due_seconds(random, steps))
+
+
+def _names(random: Random, merchant: str) -> tuple[str, str | None]:
+    if merchant not in REFERENCES:
+        return f"{merchant.partition('-')[0]}-{random.getrandbits(40):010x}", None
+    reference = REFERENCES[merchant].format(random.randrange(1_000_000))
+    return referenced_order_id(merchant, reference), reference
 
 
 def _due_seconds(random: Random, steps: list[Step]) -> float | None:
@@ -131,8 +151,16 @@ def _steps(random: Random, merchant: str) -> Iterator[Step]:
             yield from _delivery(random, driver, _desk(merchant))
         else:
             yield _step(random, driver, status, _metadata(random, status))
-        if status == "picked_up" and random.random() < NOTED_SHARE:
-            yield _checkpoint(random, _desk(merchant), "note", random.choice(_NOTES))
+        yield from _between(random, status, driver, merchant)
+
+
+def _between(random: Random, status: str, driver: Sender, merchant: str) -> Iterator[Step]:
+    if status == "picked_up" and random.random() < NOTED_SHARE:
+        yield _checkpoint(random, _desk(merchant), "note", random.choice(_NOTES))
+    if status == "picked_up" and random.random() < ESTIMATED_SHARE:
+        yield _estimate(random, _shop(merchant), "eta_changed", None)
+    if status == "in_transit" and random.random() < DELAYED_SHARE:
+        yield _estimate(random, driver, "delayed", random.choice(_DELAYS))
 
 
 def _delivery(random: Random, driver: Sender, desk: Sender) -> Iterator[Step]:
@@ -148,6 +176,11 @@ def _delivery(random: Random, driver: Sender, desk: Sender) -> Iterator[Step]:
 
 def _checkpoint(random: Random, sender: Sender, kind: str, message: str | None) -> Step:
     return Step(sender, random.uniform(1.5, 6.0), kind=kind, message=message)
+
+
+def _estimate(random: Random, sender: Sender, kind: str, message: str | None) -> Step:
+    checkpoint = _checkpoint(random, sender, kind, message)
+    return replace(checkpoint, eta_seconds=random.uniform(*ESTIMATE_SECONDS))
 
 
 def _step(random: Random, sender: Sender, status: str | None, metadata: dict[str, Any]) -> Step:

@@ -103,7 +103,7 @@ def _operator_token(jwt_secret: str) -> str:
         jwt_secret,
         subject="demo-operator",
         source_type="operator",
-        scope="orders:write orders:read",
+        scope="orders:write orders:read orders:correct",
         merchants=["*"],
         ttl_seconds=DEMO_TOKEN_SECONDS,
     )

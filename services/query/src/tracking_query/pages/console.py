@@ -170,10 +170,12 @@ def configuration(settings: QuerySettings, workflow: Workflow) -> dict[str, Any]
             "final": [status for status in workflow.transitions if not workflow.is_active(status)],
         },
         "late_after_seconds": dict(workflow.late_after_seconds),
+        "checkpoints": list(workflow.checkpoints),
         "claims": {
             "scope": names.scope,
             "merchants": names.merchants,
             "writing": [value for value, scopes in _values(names) if scopes & _WRITING],
+            "correcting": [value for value, scopes in _values(names) if scopes & _CORRECTING],
         },
     }
     if settings.console_demo_token:
@@ -182,11 +184,13 @@ def configuration(settings: QuerySettings, workflow: Workflow) -> dict[str, Any]
 
 
 _WRITING = frozenset({"orders:write", "orders:admin"})
+_CORRECTING = frozenset({"orders:correct", "orders:admin"})
 
 
 def _values(names: ClaimNames) -> Iterable[tuple[str, frozenset[str]]]:
     """The values of the scope claim that are known, and what each stands for."""
-    return [*((scope, frozenset({scope})) for scope in sorted(_WRITING)), *sorted(names.role_scopes.items())]
+    scopes = sorted(_WRITING | _CORRECTING)
+    return [*((scope, frozenset({scope})) for scope in scopes), *sorted(names.role_scopes.items())]
 
 
 def _answer(request: Request, file: ConsoleFile, headers: dict[str, str]) -> Response:

@@ -173,8 +173,8 @@ def add_routes(app: FastAPI, context: Context) -> None:
         summary="How many orders are open, by status, at a position of the log",
         description=(
             "The numbers and `cursor` are of one moment: a stream or `GET /v1/events` that goes on after the"
-            " cursor brings exactly the changes that are not counted. Takes no place among the reports that"
-            " compute."
+            " cursor brings exactly the changes that are not counted. `overdue`: how many of `count` are."
+            " Takes no place among the reports that compute."
         ),
     )
     @_described_report(shapes.OpenCountsReport, shapes.OPEN_COUNTS)

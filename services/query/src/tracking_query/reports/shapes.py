@@ -84,10 +84,11 @@ class OpenRow(GroupRow):
 
 @with_config(DESCRIBED)
 class OpenCountRow(GroupRow):
-    """The number of open orders of one status."""
+    """The number of open orders of one status, and of those of them that are overdue."""
 
     status: StatusText
     count: Count
+    overdue: Count
 
 
 Range = TypedDict("Range", {"from": TimeText, "to": TimeText, "interval": Interval | None, "time_zone": str})
@@ -234,8 +235,8 @@ OPEN_ORDERS: Example = {
 OPEN_COUNTS: Example = {
     "cursor": "eyJlIjoiMDE5ZiIsInMiOlsxNywyMSwxOSwyNF19",
     "rows": [
-        {"status": "created", "count": 31},
-        {"status": "in_transit", "count": 212},
+        {"status": "created", "count": 31, "overdue": 0},
+        {"status": "in_transit", "count": 212, "overdue": 9},
     ],
 }
 
