@@ -110,6 +110,9 @@ class Store:
     async def answers(self) -> bool:
         return True
 
+    async def load_erased(self) -> ErasedContacts:
+        return ErasedContacts()
+
     async def claim(self, partition: int) -> PartitionPosition:
         self.documents.partition["commits"] += 1
         self.documents.partition["worker"] = self.worker

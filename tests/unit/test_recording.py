@@ -50,6 +50,9 @@ class MemoryStore:
     async def answers(self) -> bool:
         return True
 
+    async def load_erased(self) -> ErasedContacts:
+        return ErasedContacts()
+
     async def claim(self, partition: int) -> PartitionPosition:
         return self._position()
 

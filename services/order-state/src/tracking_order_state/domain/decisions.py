@@ -1,5 +1,6 @@
 """The input and the output of decisions: known documents; outcomes and documents to write. Pure."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -11,6 +12,7 @@ from tracking_shared.contracts.documents import (
     OrderDocument,
     ParkedDocument,
     ProblemDocument,
+    SearchDocument,
     UpdateDocument,
     project,
     update_key,
@@ -37,6 +39,23 @@ NOTHING_KNOWN = Known({}, {}, {})
 
 
 @dataclass(frozen=True, slots=True)
+class ErasureStep:
+    """What one transaction of an erasure changes beside orders and new events."""
+
+    erasure_id: str
+    erased_at: datetime
+    expires_at: datetime
+    event_ids: Sequence[int] = ()
+    """Earlier events, whose customer is erased in place."""
+    search: dict[str, SearchDocument] = field(default_factory=dict)
+    """The entries of the search, by order id."""
+    parked: list[ParkedDocument] = field(default_factory=list)
+    """Parked commands without their customer."""
+    is_last: bool = False
+    """True: the partition holds nothing of the customer any more."""
+
+
+@dataclass(frozen=True, slots=True)
 class Decisions:
     """The decisions on the commands of one partition. Only the functions of `domain` fill it."""
 
@@ -56,13 +75,14 @@ class Decisions:
     """Keys of parked commands that are decided now."""
     parked_ranges: dict[str, ParkedRange] = field(default_factory=dict)
     """The changed ranges of parked orders, as they are after the batch."""
+    erasure: ErasureStep | None = None
     time: datetime = UNIX_EPOCH
     """Nothing in it was recorded earlier, and once it is written nothing can be. 1970: it records nothing."""
 
     @property
     def is_empty(self) -> bool:
         """True if there is nothing to write."""
-        return not (self.events or self.refusals or self.parked or self.released)
+        return not (self.events or self.refusals or self.parked or self.released or self.erasure)
 
     def is_written_at(self, position: PartitionPosition) -> bool:
         """True if these decisions need a transaction at `position`, if only to move its horizon on."""

@@ -3,10 +3,11 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from time import monotonic, perf_counter
 
 from tracking_order_state import metrics
@@ -90,16 +91,18 @@ class _Request:
 
 
 @dataclass(slots=True, eq=False)
-class _OverdueRequest:
-    """Orders of a partition that are to be marked as overdue, in a transaction of their own."""
+class _OwnRequest:
+    """Work of the system itself on a partition, between two batches of callers: orders to be marked as overdue,
+    or a customer to be erased.
+    """
 
     partition_consumer: PartitionConsumer
-    order_ids: Sequence[str]
-    now: datetime
-    marked: asyncio.Future[int | Fault] = field(
+    commit: Callable[[], Awaitable[CommittedBatch | Fault]]
+    publish: Callable[[CommittedBatch], Coroutine[None, None, None]]
+    done: asyncio.Future[CommittedBatch | Fault | None] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
-    """The number of those that are."""
+    """None: this worker does not own the partition."""
 
 
 @dataclass(slots=True, eq=False)
@@ -118,7 +121,7 @@ class Worker:
     _in_work: set[_Request] = field(default_factory=set)
     _stalled: set[PartitionConsumer] = field(default_factory=set)
     _consumers: dict[int, PartitionConsumer] = field(default_factory=dict)
-    _overdue: deque[_OverdueRequest] = field(default_factory=deque)
+    _own: deque[_OwnRequest] = field(default_factory=deque)
     batches: int = 0
     """The batches of callers so far."""
 
@@ -144,10 +147,31 @@ class Worker:
             Fenced: another worker owns the partition.
             DatabaseUnavailable: no answer; some of it may be written.
         """
-        request = _OverdueRequest(partition_consumer, order_ids, now)
-        self._overdue.append(request)
+        partition = partition_consumer.partition
+        committed = await self.between_batches(
+            partition_consumer,
+            partial(self.processor.mark_overdue, partition, order_ids, now),
+            self.processor.publish_overdue,
+        )
+        return len(committed.events()) if isinstance(committed, CommittedBatch) else committed or 0
+
+    async def between_batches(
+        self,
+        partition_consumer: PartitionConsumer,
+        commit: Callable[[], Awaitable[CommittedBatch | Fault]],
+        publish: Callable[[CommittedBatch], Coroutine[None, None, None]],
+    ) -> CommittedBatch | Fault | None:
+        """Has `commit` run between two batches of callers, and its result published. Returns the result, its
+        fault, or None if this worker does not own the partition.
+
+        Raises:
+            Fenced: another worker owns the partition.
+            DatabaseUnavailable: no answer; some of it may be written.
+        """
+        request = _OwnRequest(partition_consumer, commit, publish)
+        self._own.append(request)
         self._wake.set()
-        return await request.marked
+        return await request.done
 
     async def handle(self, partition_consumer: PartitionConsumer) -> None:
         """Returns when the deliveries of the consumer (or as many as fit a batch) are committed.
@@ -220,41 +244,36 @@ class Worker:
                 self._wake.clear()
                 if self._publishing is not None and self._publishing.done():
                     self._publishing.result()  # raises the error that it ended with
-                while self._queue or self._overdue:
+                while self._queue or self._own:
                     if self._queue:
                         await _finish(self._process_next())
-                    if self._overdue:
-                        await _finish(self._mark_next())
+                    if self._own:
+                        await _finish(self._do_next())
         finally:
             if self._publishing is not None:
                 await asyncio.wait({self._publishing}, timeout=STOP_SECONDS)
                 _report_failure(self._publishing)
             self._in_work.clear()  # the broker delivers what is left again, to whoever is active then
 
-    async def _mark_next(self) -> None:
-        request = self._overdue.popleft()
+    async def _do_next(self) -> None:
+        request = self._own.popleft()
         partition_consumer = request.partition_consumer
         if partition_consumer not in self.owned():
-            _settle(request.marked, 0)
+            _settle(request.done, None)
             return
         partition_consumer.enter_batch()
-        committed: CommittedBatch | Fault | None = None
         try:
-            committed = await self.processor.mark_overdue(
-                partition_consumer.partition, request.order_ids, request.now
-            )
+            committed = await request.commit()
             if self._publishing is not None:
                 await self._publishing
         except (Fenced, DatabaseUnavailable, BrokerUnavailable) as error:
-            _settle(request.marked, error)
+            _settle(request.done, error)
             if isinstance(error, BrokerUnavailable):
                 raise
         else:
-            if isinstance(committed, Fault):
-                _settle(request.marked, committed)
-            else:
-                self._publish_next(self.processor.publish_overdue(committed))
-                _settle(request.marked, len(committed.events()))
+            if not isinstance(committed, Fault):
+                self._publish_next(request.publish(committed))
+            _settle(request.done, committed)
         finally:
             partition_consumer.leave_batch()
 
@@ -332,13 +351,15 @@ class Worker:
                 self._in_work.discard(request)
 
 
-def _settle(marked: asyncio.Future[int | Fault], outcome: int | Fault | Exception) -> None:
-    if marked.done():  # the sweep was cancelled
+def _settle(
+    done: asyncio.Future[CommittedBatch | Fault | None], outcome: CommittedBatch | Fault | Exception | None
+) -> None:
+    if done.done():  # the sweep was cancelled
         return
     if isinstance(outcome, Exception):
-        marked.set_exception(outcome)
+        done.set_exception(outcome)
     else:
-        marked.set_result(outcome)
+        done.set_result(outcome)
 
 
 def _report_failure(publishing: asyncio.Task[None]) -> None:
