@@ -25,6 +25,7 @@ from builders import (
 from hasty_loop import run_hastily
 from tracking_order_state.domain import order_cache, remembered_orders
 from tracking_order_state.domain.decisions import Decisions, Known
+from tracking_order_state.domain.erasure import ErasedContacts
 from tracking_order_state.domain.order_cache import OrderCache
 from tracking_order_state.domain.partition import PartitionPosition, encode_parked_orders
 from tracking_order_state.errors import Fenced, Unwritable

@@ -24,7 +24,8 @@ class NotErased(CommandError):
 async def erase_person(
     mongodb_url: str, database_name: str, contact_ref: str, merchant_id: str | None, actor: Actor
 ) -> str:
-    """Erases a person, after an entry in the audit trail. Returns the result as JSON: how many orders and events.
+    """Erases a person, after an entry in the audit trail. Returns the result as JSON: how many orders and
+    events.
 
     Raises:
         NotErased: it is not accepted, or goes on.
@@ -34,7 +35,9 @@ async def erase_person(
     with server_errors(NotErased):
         async with open_database(mongodb_url, database_name) as database:
             await read_partitions(database)
-            erasure = await request_erasure(database, audit_trail_of(database), actor, contact_ref, merchant_id)
+            erasure = await request_erasure(
+                database, audit_trail_of(database), actor, contact_ref, merchant_id
+            )
             erasure = await wait_for_erasure(database, erasure, WAIT_SECONDS)
     view = erasure_view(erasure)
     if not view["done"]:
@@ -46,7 +49,9 @@ async def erase_person(
 
 
 def _check(contact_ref: str, merchant_id: str | None) -> None:
-    if not 1 <= len(contact_ref) <= MAX_CONTACT_CHARACTERS or not re.search(CONTROL_FREE_PATTERN, contact_ref):
+    if not 1 <= len(contact_ref) <= MAX_CONTACT_CHARACTERS or not re.search(
+        CONTROL_FREE_PATTERN, contact_ref
+    ):
         raise NotErased(
             f"--customer-ref: write 1 to {MAX_CONTACT_CHARACTERS} characters without control characters"
         )

@@ -65,10 +65,10 @@ OPEN: dict[str, Any] = {
 }
 
 _DESCRIPTION = (
-    "Removes the name and the contact from everything that is stored about the person: `customer` is `null` and"
-    " `erased_at` is set in each order and event, and each order gets an event `order.customer_erased`. Positions,"
-    " versions and figures stay. Orders whose creates are received later are of a new person. Waits up to 10"
-    " seconds for the end; then it is 202, and `Location` says where to ask. Safe to repeat."
+    "Removes the name and the contact from everything that is stored about the person: `customer` is `null`"
+    " and `erased_at` is set in each order and event, and each order gets an event `order.customer_erased`."
+    " Positions, versions and figures stay. Orders whose creates are received later are of a new person."
+    " Waits up to 10 seconds for the end; then it is 202, and `Location` says where to ask. Safe to repeat."
 )
 
 

@@ -160,9 +160,9 @@ class CloudEvent(TypedDict):
     source: Literal["/orders"]
     type: EventType
     """`order.overdue`: the `due_at` of an open order has passed; there is one for each `due_at`.
-    `order.customer_erased`: a person was erased, and `customer` is `null` from now on; a reader removes what it
-    has kept of the customer. More types may follow: a reader that does not know one takes the order from it all
-    the same.
+    `order.customer_erased`: a person was erased, and `customer` is `null` from now on; a reader removes what
+    it has kept of the customer. More types may follow: a reader that does not know one takes the order from
+    it all the same.
     """
     subject: Identifier
     """The order id."""

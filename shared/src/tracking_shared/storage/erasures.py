@@ -15,20 +15,23 @@ from tracking_shared.storage.audit_trail import Act, Actor, AuditTrail
 from tracking_shared.storage.database import Database, DatabaseUnavailable, driver_errors
 
 ERASURE_DAYS = 90
-"""The life of an erasure after it was accepted. Until then a create that was received before it, and waited in a
-queue, is recognised. A command waits for as long as order-state is away."""
+"""The life of an erasure after it was accepted. Until then a create that was received before it, and waited
+in a queue, is recognised. A command waits for as long as order-state is away.
+"""
 
 LOOK_SECONDS = 0.1
 
 WAIT_SECONDS = 10.0
-"""The time that a caller waits for the end of an erasure: 1,000 orders take about a second, a backlog longer."""
+"""The time that a caller waits for the end of an erasure: 1,000 orders take about a second, a backlog
+longer.
+"""
 
 
 async def request_erasure(
     database: Database, audit: AuditTrail, actor: Actor, contact_ref: str, merchant_id: str | None
 ) -> ErasureDocument:
-    """Accepts the erasure of a person: from now on it is in effect, and order-state carries it out. The entry in
-    the audit trail is written before, without the contact.
+    """Accepts the erasure of a person: from now on it is in effect, and order-state carries it out. The
+    entry in the audit trail is written before, without the contact.
 
     Raises:
         DatabaseUnavailable: perhaps it was not accepted.

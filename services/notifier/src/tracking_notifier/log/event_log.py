@@ -149,8 +149,9 @@ class EventLog:
 
 
 class _Page(NamedTuple):
-    """The events `first` to `last` of a partition, in one generation of the log. They never change, except that
-    customers are erased."""
+    """The events `first` to `last` of a partition, in one generation of the log. They never change, except
+    that customers are erased.
+    """
 
     generation: int
     partition: int

@@ -50,8 +50,8 @@ class Event:
         return self._without_customer
 
     def erase(self, erased_at: str) -> int:
-        """Erases the customer, in place: whoever is about to send the event has it, too. Returns the memory that
-        this frees.
+        """Erases the customer, in place: whoever is about to send the event has it, too. Returns the memory
+        that this frees.
         """
         before = self.memory_bytes
         document: CloudEvent = orjson.loads(self.full)

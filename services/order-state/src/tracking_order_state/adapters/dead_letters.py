@@ -41,7 +41,8 @@ class DeadLetters:
                 return
             publisher = await connection.publisher(DEAD_EXCHANGE)
             while letters := (await connection.browse(DEAD_QUEUE, LETTERS_AT_ONCE))[1]:
-                # Those that are put back here come last, and hold nothing any more: one look at each is enough.
+                # Those that are put back here come last, and hold nothing any more: one look at each is
+                # enough.
                 for letter in letters:
                     await self._erase_in(letter, erasure, publisher)
 

@@ -21,7 +21,7 @@ class OpenErasures:
         self._database = database
         self._partitions = partitions
 
-    async def list(self) -> list[Erasure]:
+    async def pending(self) -> list[Erasure]:
         """The open erasures, the oldest first, at most `MAX_OPEN`.
 
         Raises:
@@ -92,4 +92,3 @@ class OpenErasures:
                 {"$set": closed, "$unset": {"contact_refs": "", "open": ""}},
             )
         return True
-

@@ -15,7 +15,8 @@ from tracking_shared.contracts.texts import canonical_form
 from tracking_shared.contracts.timestamps import format_time
 
 MIN_BARE_CHARACTERS = 6
-"""A shorter contact is looked for with its quotation marks in what is no JSON: a house number is everywhere."""
+"""A shorter contact is looked for with its quotation marks in what is no JSON: a house number is everywhere.
+"""
 
 REMOVED = b""
 

@@ -88,7 +88,10 @@ class ErasedContacts:
         for document in documents:
             refs = document.get("contact_refs")
             digest = contact_key(key, refs[0]) if refs else document["contact_key"]
-            by_contact.setdefault(digest, {})[document["_id"]] = document["merchant_id"], document["accepted_at"]
+            by_contact.setdefault(digest, {})[document["_id"]] = (
+                document["merchant_id"],
+                document["accepted_at"],
+            )
         return cls(key, by_contact)
 
     def with_more(self, later: "ErasedContacts") -> "ErasedContacts":
@@ -97,7 +100,7 @@ class ErasedContacts:
             digest: {**self.by_contact.get(digest, {}), **later.by_contact.get(digest, {})}
             for digest in self.by_contact.keys() | later.by_contact.keys()
         }
-        return ErasedContacts(later.key, merged)
+        return ErasedContacts(later.key or self.key, merged)
 
     def apply(self, commands: Sequence[AnyCommand]) -> Sequence[AnyCommand]:
         """The commands, without the customers that are erased."""

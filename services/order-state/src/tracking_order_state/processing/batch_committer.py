@@ -148,8 +148,9 @@ class BatchCommitter:
             return await self.commit_alone(partition, position, decisions)
 
     async def learn_erasures(self) -> None:
-        """Learns which persons are erased. Whatever is decided from now on holds nothing of them. To be called
-        between two batches: then what an earlier one has recorded of them is found by a search after it.
+        """Learns which persons are erased. Whatever is decided from now on holds nothing of them. To be
+        called between two batches: then what an earlier one has recorded of them is found by a search after
+        it.
         """
         loaded = await self.store.load_erased()
         self._erased = self._erased.with_more(loaded)
@@ -161,8 +162,8 @@ class BatchCommitter:
     async def erase(
         self, partition: PartitionState, erasure: Erasure, order_ids: Sequence[str]
     ) -> PartitionResult:
-        """Erases the customer of the first ones of these orders, as many as fit a transaction. Of an order with
-        more events than fit, it rewrites some of them.
+        """Erases the customer of the first ones of these orders, as many as fit a transaction. Of an order
+        with more events than fit, it rewrites some of them.
         """
         with self._dropping_on_error([partition]):
             position = await self.locate(partition)
@@ -174,8 +175,8 @@ class BatchCommitter:
                 return PartitionResult(settled=number)
             event_ids = await self.store.load_unerased([order["_id"] for order in orders], limit)
             if len(event_ids) == limit:
-                # Of one order, the oldest first. Its newest event is rewritten with the order, of which it is the
-                # state.
+                # Of one order, the oldest first. Its newest event is rewritten with the order, of which it
+                # is the state.
                 orders, number, event_ids = [], 0, event_ids[:-1]
             time = position.recording_time(self.clock())
             decisions = erase(erasure, orders, event_ids, position, time=time)
@@ -183,7 +184,8 @@ class BatchCommitter:
             return replace(result, settled=number)
 
     async def finish_erasure(self, partition: PartitionState, erasure: Erasure) -> PartitionResult:
-        """Erases the customer in parked commands, and notes that the partition holds nothing of it any more."""
+        """Erases the customer in parked commands, and notes that the partition holds nothing of it any more.
+        """
         with self._dropping_on_error([partition]):
             position = await self.locate(partition)
             parked = await self.store.load_parked(partition.number) if position.parked_orders else []

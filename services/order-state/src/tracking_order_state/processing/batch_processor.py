@@ -175,8 +175,8 @@ class BatchProcessor:
         return _alone(partition, await fault_of(self._committer.finish_erasure(partition, erasure)))
 
     async def publish_erasure(self, committed: CommittedBatch) -> None:
-        """Publishes the events of `erase`. After a crash before it, nothing is delivered again: notifiers find
-        them in the log.
+        """Publishes the events of `erase`. After a crash before it, nothing is delivered again: notifiers
+        find them in the log.
 
         Raises:
             BrokerUnavailable: the connection is gone.

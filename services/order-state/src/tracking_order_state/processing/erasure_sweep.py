@@ -2,8 +2,9 @@
 partitions that it owns, in small transactions between the batches of callers.
 
 For each partition it first has the worker learn the erasure, then looks for orders, and then notes that the
-partition is done, behind the fence. So what is decided before is found, and what is decided later holds nothing
-of the person. Whoever takes the partition over in between learns all erasures before it decides anything.
+partition is done, behind the fence. So what is decided before is found, and what is decided later holds
+nothing of the person. Whoever takes the partition over in between learns all erasures before it decides
+anything.
 """
 
 import asyncio
@@ -46,7 +47,7 @@ LETTERS_PARTITION = 0
 class FindsErasures(Protocol):
     """The store of erasures."""
 
-    def list(self) -> Awaitable[list[Erasure]]:
+    def pending(self) -> Awaitable[list[Erasure]]:
         """The open erasures."""
         ...
 
@@ -110,7 +111,7 @@ class ErasureSweep:
         Raises:
             DatabaseUnavailable, BrokerUnavailable: no answer; what is left is found by the next look.
         """
-        erasures = await self._erasures.list()
+        erasures = await self._erasures.pending()
         metrics.OPEN_ERASURES.set(len(erasures))
         for erasure in erasures:
             done = await self._erasures.done_in(erasure)
@@ -126,7 +127,9 @@ class ErasureSweep:
             while found := await self._erasures.find(erasure, partition.number, FOUND_ORDERS):
                 while found:
                     some = found[:NAMED_ORDERS]
-                    result = await self._do(partition_consumer, partial(processor.erase, partition, erasure, some))
+                    result = await self._do(
+                        partition_consumer, partial(processor.erase, partition, erasure, some)
+                    )
                     found = found[result.results[0].settled :]
             if partition.number == LETTERS_PARTITION:
                 await self._letters.erase(erasure)

@@ -92,8 +92,8 @@ class _Request:
 
 @dataclass(slots=True, eq=False)
 class _OwnRequest:
-    """Work of the system itself on a partition, between two batches of callers: orders to be marked as overdue,
-    or a customer to be erased.
+    """Work of the system itself on a partition, between two batches of callers: orders to be marked as
+    overdue, or a customer to be erased.
     """
 
     partition_consumer: PartitionConsumer
