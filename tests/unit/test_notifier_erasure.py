@@ -1,5 +1,4 @@
 """The notifier forgets an erased customer: in its window, in cached pages, and in pages being read."""
-"""
 
 import asyncio
 from typing import Any, cast
