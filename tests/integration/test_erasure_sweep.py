@@ -48,7 +48,7 @@ async def nothing() -> None:
     """The deliveries are ours."""
 
 
-class Died(Exception):
+class Died(BaseException):
     """The process is gone."""
 
 
