@@ -79,6 +79,10 @@ class ErasureParameters(Parameters):
     """Only orders of this merchant. Without it: of all."""
 
 
+class ErasureViewParameters(Parameters):
+    """`GET /v1/erasures/{erasure_id}` has none."""
+
+
 def add_routes(app: FastAPI, context: Context) -> None:
     """Adds `DELETE /v1/customers/{contact_ref}` and `GET /v1/erasures/{erasure_id}`."""
 
@@ -119,7 +123,9 @@ def add_routes(app: FastAPI, context: Context) -> None:
         scope="orders:admin",
     )
     async def get_erasure(
-        erasure_id: str, principal: Annotated[Principal, Depends(context.reader)]
+        erasure_id: str,
+        principal: Annotated[Principal, Depends(context.reader)],
+        parameters: Annotated[ErasureViewParameters, Query()],
     ) -> Response:
         refuse_without_administration(principal)
         erasure = await find_erasure(context.database, erasure_id)

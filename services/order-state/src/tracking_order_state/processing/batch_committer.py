@@ -184,8 +184,7 @@ class BatchCommitter:
             return replace(result, settled=number)
 
     async def finish_erasure(self, partition: PartitionState, erasure: Erasure) -> PartitionResult:
-        """Erases the customer in parked commands, and notes that the partition holds nothing of it any more.
-        """
+        """Erases the customer in parked commands, and notes that the partition holds nothing of it."""
         with self._dropping_on_error([partition]):
             position = await self.locate(partition)
             parked = await self.store.load_parked(partition.number) if position.parked_orders else []
