@@ -3,13 +3,14 @@ caller's.
 """
 
 from collections.abc import Collection
+from datetime import datetime
 from typing import Any
 
 from pymongo import ReplaceOne, UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
 
 from tracking_order_state.domain.decisions import Decisions, ErasureStep
-from tracking_order_state.domain.erasure import ErasedContacts
+from tracking_order_state.domain.erasure import ErasedContacts, Erasure
 from tracking_shared.contracts.documents import ERASURE_KEY_ID, erasure_progress_id
 from tracking_shared.storage.database import Database, DatabaseUnavailable
 from tracking_shared.storage.embedded_database import match_stages
@@ -31,6 +32,48 @@ async def erasure_key(database: Database, session: AsyncClientSession | None = N
     if stored is None:
         raise DatabaseUnavailable("the key of erased contacts is not set up")
     return bytes(stored["key"])
+
+
+async def find_person(
+    database: Database,
+    erasure: Erasure,
+    partition: int,
+    limit: int,
+    session: AsyncClientSession | None = None,
+) -> list[str]:
+    """The ids of at most `limit` orders of a partition that hold the customer and are old enough."""
+    found = await _orders_of(database, erasure, partition, {"$lte": erasure.accepted_at}, limit, session)
+    if found:
+        return found
+    # Few: those of a new person, and of creates that were on their way.
+    later = await _orders_of(database, erasure, partition, {"$gt": erasure.accepted_at}, limit, session)
+    return [order_id for order_id in later if await _is_old(database, order_id, erasure, session)]
+
+
+async def _orders_of(
+    database: Database,
+    erasure: Erasure,
+    partition: int,
+    created_at: dict[str, datetime],
+    limit: int,
+    session: AsyncClientSession | None,
+) -> list[str]:
+    refs = [*erasure.contact_refs]
+    # The condition of the index alone and first (`embedded_database`).
+    indexed: dict[str, Any] = {"customer.contact_ref": refs[0] if len(refs) == 1 else {"$in": refs}}
+    others: dict[str, Any] = {"partition": partition, "created_at": created_at}
+    if erasure.merchant_id is not None:
+        others["merchant_id"] = erasure.merchant_id
+    pipeline = [*match_stages([indexed, others]), {"$limit": limit}, {"$project": {"_id": 1}}]
+    found = await database.orders.aggregate(pipeline, session=session)
+    return [order["_id"] for order in await found.to_list()]
+
+
+async def _is_old(
+    database: Database, order_id: str, erasure: Erasure, session: AsyncClientSession | None
+) -> bool:
+    first = await database.order_events.find_one({"order_id": order_id, "version": 1}, session=session)
+    return first is not None and first["received_at"] <= erasure.accepted_at
 
 
 async def list_unerased(

@@ -1,13 +1,9 @@
 """Finds the erasures that are to be carried out, and the orders that they concern."""
 
-from datetime import datetime
-from typing import Any
-
-from tracking_order_state.adapters.erasures import erasure_key
+from tracking_order_state.adapters.erasures import erasure_key, find_person
 from tracking_order_state.domain.erasure import Erasure, contact_key
 from tracking_shared.contracts.timestamps import now
 from tracking_shared.storage.database import Database, driver_errors
-from tracking_shared.storage.embedded_database import match_stages
 from tracking_shared.storage.reads import bounded_read
 
 MAX_OPEN = 100
@@ -47,31 +43,8 @@ class OpenErasures:
         Raises:
             DatabaseUnavailable: no answer.
         """
-        found = await self._of_person(erasure, partition, {"$lte": erasure.accepted_at}, limit)
-        if found:
-            return found
-        # Few: those of a new person, and of creates that were on their way.
-        later = await self._of_person(erasure, partition, {"$gt": erasure.accepted_at}, limit)
-        return [order_id for order_id in later if await self._is_old(order_id, erasure)]
-
-    async def _of_person(
-        self, erasure: Erasure, partition: int, created_at: dict[str, datetime], limit: int
-    ) -> list[str]:
-        refs = [*erasure.contact_refs]
-        # The condition of the index alone and first (`embedded_database`).
-        indexed: dict[str, Any] = {"customer.contact_ref": refs[0] if len(refs) == 1 else {"$in": refs}}
-        others: dict[str, Any] = {"partition": partition, "created_at": created_at}
-        if erasure.merchant_id is not None:
-            others["merchant_id"] = erasure.merchant_id
-        pipeline = [*match_stages([indexed, others]), {"$limit": limit}, {"$project": {"_id": 1}}]
         with bounded_read():
-            found = await (await self._database.orders.aggregate(pipeline)).to_list()
-        return [order["_id"] for order in found]
-
-    async def _is_old(self, order_id: str, erasure: Erasure) -> bool:
-        with bounded_read():
-            first = await self._database.order_events.find_one({"order_id": order_id, "version": 1})
-        return first is not None and first["received_at"] <= erasure.accepted_at
+            return await find_person(self._database, erasure, partition, limit)
 
     async def finish(self, erasure: Erasure) -> bool:
         """Closes the erasure if it is done in every partition, and removes the contact. Returns True if it is

@@ -12,12 +12,12 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import BulkWriteError
 from pymongo.read_concern import ReadConcern
 
-from tracking_order_state.adapters.erasures import list_unerased, read_erased, write_erasure
+from tracking_order_state.adapters.erasures import find_person, list_unerased, read_erased, write_erasure
 from tracking_order_state.adapters.order_reads import both, list_refused, list_unknown_orders, read_orders
 from tracking_order_state.adapters.outcomes import write_outcomes
 from tracking_order_state.adapters.ownership import Ownership
 from tracking_order_state.domain.decisions import Decisions, Known
-from tracking_order_state.domain.erasure import ErasedContacts
+from tracking_order_state.domain.erasure import ErasedContacts, Erasure
 from tracking_order_state.domain.partition import PartitionPosition, encode_parked_orders
 from tracking_order_state.errors import Unwritable
 from tracking_shared.contracts.commands import AnyCommand
@@ -247,6 +247,15 @@ class Store:
         """
         with driver_errors():
             return await list_unerased(self._database, self._session, order_ids, limit)
+
+    async def holds_person(self, erasure: Erasure, partition: int) -> bool:
+        """True if an order of the partition holds the customer still, as of the newest commit.
+
+        Raises:
+            DatabaseUnavailable: no answer.
+        """
+        with driver_errors():
+            return bool(await find_person(self._database, erasure, partition, 1_000, self._session))
 
     async def load_parked(self, partition: int) -> list[ParkedDocument]:
         """The parked commands of a partition.

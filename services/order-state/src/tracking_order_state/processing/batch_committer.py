@@ -184,9 +184,14 @@ class BatchCommitter:
             return replace(result, settled=number)
 
     async def finish_erasure(self, partition: PartitionState, erasure: Erasure) -> PartitionResult:
-        """Erases the customer in parked commands, and notes that the partition holds nothing of it."""
+        """Erases the customer in parked commands, and notes that the partition holds nothing of it, unless an
+        order does.
+        """
         with self._dropping_on_error([partition]):
             position = await self.locate(partition)
+            # Asked again here, where the answer is no older than the newest commit.
+            if await self.store.holds_person(erasure, partition.number):
+                return PartitionResult()
             parked = await self.store.load_parked(partition.number) if position.parked_orders else []
             decisions = finish(erasure, parked, time=position.recording_time(self.clock()))
             return await self.commit_alone(partition, position, decisions)
