@@ -42,11 +42,15 @@ async def find_person(
     session: AsyncClientSession | None = None,
 ) -> list[str]:
     """The ids of at most `limit` orders of a partition that hold the customer and are old enough."""
-    found = await _orders_of(database, erasure, partition, {"$lte": erasure.accepted_at}, limit, session)
+    found = await _orders_of(
+        database, erasure, partition, {"$lte": erasure.accepted_at}, limit, session=session
+    )
     if found:
         return found
     # Few: those of a new person, and of creates that were on their way.
-    later = await _orders_of(database, erasure, partition, {"$gt": erasure.accepted_at}, limit, session)
+    later = await _orders_of(
+        database, erasure, partition, {"$gt": erasure.accepted_at}, limit, session=session
+    )
     return [order_id for order_id in later if await _is_old(database, order_id, erasure, session)]
 
 
@@ -56,6 +60,7 @@ async def _orders_of(
     partition: int,
     created_at: dict[str, datetime],
     limit: int,
+    *,
     session: AsyncClientSession | None,
 ) -> list[str]:
     refs = [*erasure.contact_refs]
