@@ -297,12 +297,14 @@ async def test_wherever_it_is_interrupted_another_owner_goes_on_and_counts_right
 
 async def test_an_owner_that_was_frozen_does_not_say_that_it_is_done(database: Database) -> None:
     old, new = Owner(database), Owner(database)
-    await old.decide(create_command("o-1", customer=PERSON))
+    await old.decide(create_command("other"))
     await new.processor.claim(new.partition)
     erasure = await requested(database)
     [open_one] = await OpenErasures(database, 1).pending()
     with pytest.raises(Fenced):
         await old.processor.finish_erasure(old.partition, open_one)
+    # As it would have been lost: by an owner that has not heard of the erasure.
+    await new.decide(create_command("o-1", customer=PERSON))
     await sweep_of(old, database).look()
     assert await result(database, erasure) == (None, None)
     await sweep_of(new, database).look()
