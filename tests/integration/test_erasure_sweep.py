@@ -19,7 +19,9 @@ from tracking_order_state.adapters.store import Store
 from tracking_order_state.domain import erasure as rules
 from tracking_order_state.domain.decisions import Decisions
 from tracking_order_state.domain.erasure import Erasure
+from tracking_order_state.domain.lifecycle import Slot
 from tracking_order_state.domain.order_cache import OrderCache
+from tracking_order_state.domain.parking import park
 from tracking_order_state.domain.partition import PartitionPosition
 from tracking_order_state.errors import Fault, Fenced
 from tracking_order_state.processing.batch_processor import BatchProcessor
@@ -104,6 +106,13 @@ class Owner:
             if one is not None
         ]
 
+    async def park(self, command: AnyCommand) -> None:
+        """Has a command wait for an operator."""
+        position = self.partition.position
+        assert position is not None
+        parked = park(command, None, position.parked_orders, Slot(0, position.seq, now()), "E")
+        [self.partition.position] = await self.store.commit([position], [parked])
+
     def owned(self) -> list[PartitionConsumer]:
         return [self.consumer] if self.partition.position else []
 
@@ -166,6 +175,7 @@ async def test_orders_events_parked_commands_and_the_search_lose_the_customer(da
     await owner.decide(other, *(create_command(order_id, customer=PERSON) for order_id in ids))
     await owner.decide(*(update_command(order_id) for order_id in ids))
     await owner.decide(update_command(ids[0], "in_transit"), update_command(ids[1], "cancelled"))
+    await owner.park(create_command("parked", customer=PERSON))
     indexer = SearchIndexer(database)
     await indexer.follow()
     before = {order["_id"]: order async for order in database.orders.find({})}
@@ -174,6 +184,8 @@ async def test_orders_events_parked_commands_and_the_search_lose_the_customer(da
 
     assert await result(database, erasure) == (3, 8)
     await assert_forgotten(database)
+    [parked] = await database.parked.find({}).to_list()
+    assert '"customer":null' in parked["command"]
     async for order in database.orders.find({}):
         was = before[order["_id"]]
         if order["_id"] == other.order_id:

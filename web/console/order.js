@@ -145,7 +145,7 @@ export class OrderPanel {
       return false;
     }
     this.#order = orderAfter(event);
-    if (!this.#isCut) this.#history.push(event.data);
+    if (!this.#isCut) this.#history.push({ ...event.data, type: event.type });
     return true;
   }
 
@@ -306,6 +306,7 @@ const happened = (item) => Date.parse(item.occurred_at ?? item.received_at);
 /** The title of a step: its status, the kind of a checkpoint, or what a correction leads to. */
 function stepTitle(item, before) {
   if (item.kind) return h("strong", {}, statusName(item.kind));
+  if (item.type === "order.customer_erased") return h("strong", {}, "Customer erased");
   if (item.reason) return h("strong", {}, "Corrected to ", statusName(item.status).toLowerCase());
   const again = before?.status === item.status;
   return h("strong", {}, statusName(item.status), again ? h("span", { class: "quiet" }, " again") : null);

@@ -73,13 +73,13 @@ class TrackPage {
   }
 
   #changed(events) {
-    for (const { data } of events) {
+    for (const { data, type } of events) {
       if (this.#order === null || data.version !== this.#order.version + 1) {
         this.#load();
         return;
       }
       this.#order = { ...this.#order, version: data.version, status: data.status, updated_at: data.recorded_at };
-      this.#steps.push(data);
+      this.#steps.push({ ...data, type });
     }
     this.#draw();
   }
@@ -148,6 +148,7 @@ class TrackPage {
 /** The title of a step. A checkpoint tells something beside the way, a correction that an earlier step was wrong. */
 function stepTitle(item, steps) {
   if (item.kind) return statusName(item.kind);
+  if (item.type === "order.customer_erased") return "Name and contact erased";
   const status = STORY[item.status] ?? statusName(item.status);
   if (item.reason) return `Corrected: ${status.toLowerCase()}`;
   const again = steps.some((other) => other.version === item.version - 1 && other.status === item.status);
