@@ -22,9 +22,11 @@ from fixtures import PARTITIONS, Spine, StartService
 from listeners import examine
 from openapi_checks import check_answer
 from tracking_shared.contracts.commands import COMMANDS_MEDIA_TYPE, Customer, encode_command, join_commands
+from tracking_shared.contracts.identifiers import partition_of
 from tracking_shared.contracts.timestamps import now
 from tracking_shared.messaging.connection import connect
-from tracking_shared.messaging.topology import DEAD_EXCHANGE, DEAD_QUEUE
+from tracking_shared.messaging.consumer import Delivery
+from tracking_shared.messaging.topology import COMMANDS_EXCHANGE, DEAD_QUEUE, routing_key
 from tracking_shared.storage.database import Database, open_database
 
 NAME, CONTACT = "Zaphod Beeblebrox", "+49 30/987654"
@@ -136,58 +138,25 @@ async def stored(database: Database) -> str:
     return repr([await database.raw[name].find({}).to_list() for name in names])
 
 
-async def dead_letters(spine: Spine) -> list[bytes]:
+async def dead_letters(spine: Spine) -> list[Delivery]:
     async with connect(spine.environment["AMQP_URL"], "test") as connection:
         _, found = await connection.browse(DEAD_QUEUE, 100)
-        return [letter.body for letter in found]
+        return found
 
 
-async def add_dead_letter(spine: Spine, body: bytes) -> None:
+async def publish(spine: Spine, exchange: str, key: str, body: bytes) -> None:
     async with connect(spine.environment["AMQP_URL"], "test") as connection:
-        publisher = await connection.publisher(DEAD_EXCHANGE)
-        await publisher.publish("", body, content_type=COMMANDS_MEDIA_TYPE)
+        publisher = await connection.publisher(exchange)
+        await publisher.publish(key, body, content_type=COMMANDS_MEDIA_TYPE)
 
 
 def assert_forgotten(text: str) -> None:
     assert not [word for word in WORDS if word in text]
 
 
-async def test_no_byte_is_left_by_any_route_and_positions_and_versions_are_as_before(
-    spine: Spine, reader: Reader
-) -> None:
-    ids = await ordered(spine.caller, 6)
-    [other] = await ordered(spine.caller, 1, name="Ada", contact_ref="crm-1")
-    create = create_command(uuid4().hex, customer=Customer(name=NAME, contact_ref=CONTACT), received_at=now())
-    await add_dead_letter(spine, join_commands([encode_command(create)]))
-    await add_dead_letter(spine, f'[{{"customer": {{"contact_ref": "{CONTACT}'.encode())
-    async with database_of(spine) as database, reader.follow() as received:
-        before = {event["_id"]: event async for event in database.order_events.find({})}
-        assert NAME in await stored(database)
-        erasure = await reader.erase()
-        assert (erasure["orders"], erasure["events"]) == (6, 18)
-
-        assert_forgotten(await stored(database))
-        events = {event["_id"]: event async for event in database.order_events.find({})}
-        assert len(events) == len(before) + 6
-        for key, event in before.items():
-            if event["order_id"] == other:
-                assert events[key] == event
-            else:
-                erased = {"customer": None, "erased_at": events[key]["erased_at"]}
-                assert events[key] == event | erased
-        [letter] = await dead_letters(spine)
-        assert_forgotten(letter.decode())
-        assert create.update_id in letter.decode()
-
-        async def told() -> bool:
-            live = [event for one in received if one["type"] == "events" for event in one["events"]]
-            kinds = [event["subject"] for event in live if event["type"] == "order.customer_erased"]
-            return sorted(kinds) == sorted(ids)
-
-        await eventually(told)
-
-    order_id = ids[0]
-    at = quote(erasure["erased_at"])
+async def assert_hidden(reader: Reader, order_id: str, erased_at: str) -> None:
+    """No route of query, and no stream, shows the customer of the order."""
+    at = quote(erased_at)
     for path in (
         f"/v1/orders/{order_id}",
         f"/v1/orders/{order_id}?at={at}",
@@ -206,11 +175,59 @@ async def test_no_byte_is_left_by_any_route_and_positions_and_versions_are_as_be
     for search in (f"q={quote('zaphod')}", f"customer_ref={quote(CONTACT, safe='')}"):
         assert orjson.loads(await reader.get(f"/v1/orders?{search}"))["items"] == []
     shown = orjson.loads(await reader.get(f"/v1/orders/{order_id}"))
-    assert (shown["customer"], shown["erased_at"], shown["version"]) == (None, erasure["erased_at"], 4)
+    assert (shown["customer"], shown["erased_at"], shown["version"]) == (None, erased_at, 4)
     for subscription in ({}, {"snapshot": True}):
         async with reader.follow(**subscription) as received:
             assert_forgotten(repr(received))
             assert order_id in repr(received)
+
+
+async def test_no_byte_is_left_by_any_route_and_positions_and_versions_are_as_before(
+    spine: Spine, reader: Reader
+) -> None:
+    ids = await ordered(spine.caller, 6)
+    [other] = await ordered(spine.caller, 1, name="Ada", contact_ref="crm-1")
+    create = create_command(uuid4().hex, customer=Customer(name=NAME, contact_ref=CONTACT), received_at=now())
+    # One is for another partition, and one is cut off.
+    wrong = routing_key((partition_of(create.order_id, PARTITIONS) + 1) % PARTITIONS)
+    await publish(spine, COMMANDS_EXCHANGE, wrong, join_commands([encode_command(create)]))
+    cut_off = f'[{{"customer": {{"contact_ref": "{CONTACT}'.encode()
+    await publish(spine, COMMANDS_EXCHANGE, wrong, cut_off)
+
+    async def are_dead() -> bool:
+        return len(await dead_letters(spine)) == 2
+
+    await eventually(are_dead)
+    async with database_of(spine) as database, reader.follow() as received:
+        before = {event["_id"]: event async for event in database.order_events.find({})}
+        assert NAME in await stored(database)
+        erasure = await reader.erase()
+        assert (erasure["orders"], erasure["events"]) == (6, 18)
+
+        assert_forgotten(await stored(database))
+        events = {event["_id"]: event async for event in database.order_events.find({})}
+        assert len(events) == len(before) + 6
+        for key, event in before.items():
+            if event["order_id"] == other:
+                assert events[key] == event
+            else:
+                erased = {"customer": None, "erased_at": events[key]["erased_at"]}
+                assert events[key] == event | erased
+        [letter] = await dead_letters(spine)
+        assert_forgotten(letter.body.decode())
+        assert create.update_id in letter.body.decode()
+        assert letter.death is not None
+        assert letter.death.reason == "rejected"
+
+        async def told() -> bool:
+            live = [event for one in received if one["type"] == "events" for event in one["events"]]
+            kinds = [event["subject"] for event in live if event["type"] == "order.customer_erased"]
+            return sorted(kinds) == sorted(ids)
+
+        await eventually(told)
+
+    order_id = ids[0]
+    await assert_hidden(reader, order_id, erasure["erased_at"])
 
     # A repeat of the create is a duplicate, updates go on, and who comes now is a new person.
     body = {"order_id": order_id, "merchant_id": "m-1", "customer": {"name": NAME, "contact_ref": CONTACT}}
