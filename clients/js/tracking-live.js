@@ -24,7 +24,8 @@
  * @property {string} order_id
  * @property {string} merchant_id
  * @property {string|null} reference  The merchant's own number for the order.
- * @property {{name: string, contact_ref: string}} [customer]  Only for tokens that may see it.
+ * @property {?{name: string, contact_ref: string}} [customer]  Only for tokens that may see it; null: erased.
+ * @property {string} [erased_at]  When the customer was erased.
  * @property {string} status
  * @property {number} version
  * @property {boolean} active
@@ -254,9 +255,11 @@ export class OrderView {
  * @returns {Order}
  */
 export function orderAfter({ data }) {
-  const { order_id, merchant_id, reference = null, customer, status, version, active, created_at } = data;
+  const { order_id, merchant_id, reference = null, status, version, active, created_at } = data;
+  // A person who was erased is null; a token that may not see it gets none.
+  const person = Object.fromEntries(["customer", "erased_at"].filter((name) => name in data).map((name) => [name, data[name]]));
   return {
-    ...{ order_id, merchant_id, reference, ...(customer && { customer }), status, version, active, created_at },
+    ...{ order_id, merchant_id, reference, ...person, status, version, active, created_at },
     updated_at: data.recorded_at,
     // An earlier release of the server does not send them.
     ...{ due_at: data.due_at ?? null, eta: data.eta ?? null, overdue: data.overdue ?? false },

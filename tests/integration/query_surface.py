@@ -26,7 +26,8 @@ class Route:
 async def routes_of(query: QueryClient) -> list[Route]:
     """Every route under `/v1`."""
     paths = (await query.get("/openapi.json")).json["paths"]
-    return [_route(path, paths[path]["get"]) for path in paths if path.startswith("/v1/")]
+    reads = [path for path in paths if path.startswith("/v1/") and "get" in paths[path]]
+    return [_route(path, paths[path]["get"]) for path in reads]
 
 
 def _route(path: str, operation: Mapping[str, Any]) -> Route:

@@ -318,8 +318,12 @@ async def stopped(task: asyncio.Task[None]) -> None:
 
 
 async def walk_administration(scene: Scene, route: Route, holder: Holder, _order_id: str) -> str:
-    answer = await scene.call("query", "GET", route.path, holder.token)
-    return refusal_of(answer) or {200: "full"}[answer.status]
+    path = route.path.replace("{contact_ref}", "nobody")
+    if "{erasure_id}" in path:
+        made = await scene.call("query", "DELETE", "/v1/customers/nobody", scene.admin)
+        path = path.replace("{erasure_id}", made.json["erasure_id"])
+    answer = await scene.call("query", route.method, path, holder.token)
+    return refusal_of(answer) or {200: "full", 202: "full"}[answer.status]
 
 
 async def walk_create(scene: Scene, _route: Route, holder: Holder, order_id: str) -> str:

@@ -39,6 +39,7 @@ BATCH = "/v1/batch"
 ORDER = "/v1/orders/{order_id}"
 ORDERS = "/v1/orders"
 BY_REFERENCE = "/v1/merchants/{merchant_id}/orders/{reference}"
+CUSTOMER = "/v1/customers/{contact_ref}"
 MERCHANT = "m-1"
 UPDATES = "/v1/orders/{order_id}/updates"
 CHECKPOINTS = "/v1/orders/{order_id}/checkpoints"
@@ -75,7 +76,7 @@ def paths_of(service: Service) -> Iterator[tuple[str, Any]]:
 
 def refused_everywhere(service: Service) -> Iterator[Request]:
     for path, methods in paths_of(service):
-        yield Request(path, method="DELETE")
+        yield Request(path, method="PATCH" if "delete" in methods else "DELETE")
         [operation] = methods.values()
         if operation["security"]:
             yield Request(path, bearer="")
@@ -86,16 +87,17 @@ def refused_everywhere(service: Service) -> Iterator[Request]:
 
 def asked_of_query() -> Iterator[Request]:
     for path, methods in paths_of("query"):
-        if not methods["get"]["security"]:
+        [operation] = methods.values()
+        if not operation["security"]:
             yield Request(path)
             continue
-        content = methods["get"]["responses"]["200"].get("content", {})
+        content = operation["responses"]["200"].get("content", {})
         for media_type in content:
             yield Request(path, headers={"Accept": media_type})
         yield Request(path, "?strange=1")
         yield Request(path, headers={"Accept": "image/png"})
         yield Request(path, order_id="unseen")
-        parameters = {parameter["name"] for parameter in methods["get"]["parameters"]}
+        parameters = {parameter["name"] for parameter in operation["parameters"]}
         yield from (Request(path, f"?{name}=x") for name in parameters & {"cursor", "after"})
     yield Request(ORDER, headers={"If-None-Match": "*"})
     yield Request(ORDER, headers={"If-Match": '"1-0123456789ab"'})
@@ -169,16 +171,25 @@ def promised(service: Service) -> set[str]:
                 for media_type, shown in content.items():
                     kinds = shown["examples"] if media_type == PROBLEM_MEDIA_TYPE else [media_type]
                     found |= {f"{path} {status} {kind.partition(';')[0]}" for kind in kinds}
-    unready = "/readyz 503 application/json"
-    return {answer for answer in found if answer.rpartition(" ")[2] not in BEYOND} - {unready}
+    unready = {"/readyz 503 application/json", f"{CUSTOMER} 202 application/json"}
+    return {answer for answer in found if answer.rpartition(" ")[2] not in BEYOND} - unready
 
 
-async def ask(session: ClientSession, url: str, service: Service, request: Request) -> str:
+async def erased(session: ClientSession, url: str) -> str:
+    """The id of an erasure."""
+    headers = {"Authorization": f"Bearer {token(scope='orders:admin')}"}
+    async with session.delete(f"{url}/v1/customers/nobody", headers=headers) as response:
+        return str((await response.json())["erasure_id"])
+
+
+async def ask(session: ClientSession, url: str, service: Service, request: Request, erasure_id: str) -> str:
     """Sends it, checks the answer, and says which of those that are promised it is."""
     [own] = document_of(service)["paths"][request.path]
     method = request.method or own.upper()
     path = request.path.replace("{order_id}", request.order_id).replace("{update_id}", "seen.create")
     path = path.replace("{merchant_id}", MERCHANT).replace("{reference}", request.order_id)
+    path = path.replace("{contact_ref}", request.order_id.replace("%2F", "/"))
+    path = path.replace("{erasure_id}", erasure_id if request.order_id == "seen" else request.order_id)
     everything = token(scope="orders:read orders:write orders:admin")
     bearer = everything if request.bearer is None else request.bearer
     headers = {"Authorization": f"Bearer {bearer}"} if bearer else {}
@@ -227,9 +238,10 @@ async def test_the_documents_are_served_and_every_answer_that_they_describe_is_g
     await spine.caller.post(f"/v1/merchants/{MERCHANT}/orders/seen/updates", {"status": "picked_up"})
     asked = {"ingest": list(asked_of_ingest()), "query": list(asked_of_query())}
     async with ClientSession() as session:
+        erasure_id = await erased(session, urls["query"])
         for service in SERVICES:
             await check_pages(session, urls[service], service)
             by_id = [*asked[service], *refused_everywhere(service)]
             requests = [*by_id, *(other for request in by_id for other in by_reference(request))]
-            seen = {await ask(session, urls[service], service, request) for request in requests}
+            seen = {await ask(session, urls[service], service, request, erasure_id) for request in requests}
             assert seen >= promised(service), sorted(promised(service) - seen)

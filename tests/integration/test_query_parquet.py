@@ -73,7 +73,8 @@ async def test_a_parquet_file_says_what_it_is(query: QueryClient) -> None:
     assert {schema.field(name).type for name in ("order_id", "status", "metadata")} == {pa.string()}
     assert schema.field("due_at").type == schema.field("eta").type == pa.timestamp("ms", tz="UTC")
     assert schema.field("overdue").type == pa.bool_()
-    assert [field.name for field in schema if field.nullable] == ["reference", "due_at", "eta"]
+    optional = ["reference", "customer_name", "customer_contact_ref", "due_at", "eta"]
+    assert [field.name for field in schema if field.nullable] == optional
 
 
 async def test_an_empty_list_is_a_file_with_columns(query: QueryClient) -> None:

@@ -45,6 +45,8 @@ from tracking_shared.auth.revocations import LOOK_SECONDS, MAX_REVOCATIONS
 from tracking_shared.contracts.commands import MAX_COMMANDS_PER_MESSAGE, MAX_MESSAGE_BYTES
 from tracking_shared.contracts.documents import (
     AuditDocument,
+    ErasureDocument,
+    ErasureProgressDocument,
     EventDocument,
     HeldDocument,
     Metadata,
@@ -86,6 +88,8 @@ DOCUMENTS = {
     "held": HeldDocument,
     "partitions": PartitionDocument,
     "revocations": RevocationDocument,
+    "erasures": ErasureDocument,
+    "erasure_progress": ErasureProgressDocument,
     "audit": AuditDocument,
 }
 

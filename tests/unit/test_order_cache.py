@@ -28,6 +28,7 @@ from shelf import HOLDING
 from tracking_order_state.adapters.held_updates import by_order
 from tracking_order_state.domain import order_cache, remembered_orders
 from tracking_order_state.domain.decisions import Decisions, Known
+from tracking_order_state.domain.erasure import ErasedContacts
 from tracking_order_state.domain.order_cache import OrderCache
 from tracking_order_state.domain.partition import PartitionPosition, encode_parked_orders
 from tracking_order_state.errors import Fenced, Unwritable
@@ -123,6 +124,9 @@ class Store:
 
     async def answers(self) -> bool:
         return True
+
+    async def load_erased(self) -> ErasedContacts:
+        return ErasedContacts()
 
     async def claim(self, partition: int) -> PartitionPosition:
         self.documents.partition["commits"] += 1

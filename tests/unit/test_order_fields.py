@@ -57,6 +57,7 @@ EVENT = EventDocument(
     eta=TIME,
     announced_due_at=TIME,
     overdue=True,
+    erased_at=TIME,
 )
 ORDER = project(EVENT) | project(EVENT | {"overdue": False})
 
@@ -143,6 +144,10 @@ FROM_HERE = "the installation that loads the file assigns its own"
 SWEPT = "order-state keeps it, so that a due time has one `order.overdue`"
 INDEXED = "it is the key of an index, made of `partition` and `due_at`"
 NOT_YET = "the console does not show it yet"
+ERASED = "an erasure is an event of its own, of an order that exists"
+EMPTY = "the cells of a customer who is erased are empty"
+NO_CUSTOMER = "it shows no customer"
+KNOWN = "the customer of the example is not erased"
 ESTIMATED = "an estimate is an event of its own, which a new order does not have yet"
 
 EXEMPT: dict[str, dict[str, str]] = {
@@ -156,6 +161,7 @@ EXEMPT: dict[str, dict[str, str]] = {
         "partition": INTERNAL,
         "eta": ESTIMATED,
         "overdue": DECIDED,
+        "erased_at": ERASED,
     },
     "the command that creates an order": {
         "status": CREATED,
@@ -176,13 +182,18 @@ EXEMPT: dict[str, dict[str, str]] = {
         "created_at": CONSTANT,
         "active": BY_STATUS,
         "partition": INTERNAL,
+        "erased_at": NO_CUSTOMER,
     },
+    "the columns of CSV and Parquet": {"partition": INTERNAL, "erased_at": EMPTY},
+    "the example order": {"partition": INTERNAL, "erased_at": KNOWN},
+    "the example event": {"partition": INTERNAL, "erased_at": KNOWN},
     "the columns that are loaded": {
         "version": FROM_HERE,
         "active": BY_STATUS,
         "source": OF_TOKEN,
         "partition": INTERNAL,
         "overdue": DECIDED,
+        "erased_at": ERASED,
     },
     "the console": {"partition": INTERNAL, **dict.fromkeys(("due_at", "eta", "overdue"), NOT_YET)},
 }

@@ -13,6 +13,7 @@ from builders import checkpoint_command, correct_command, create_command, update
 from tracking.upkeep.checker import Acknowledged, Records, find_faults
 from tracking_order_state.domain import parking
 from tracking_order_state.domain.decisions import Decisions, Known
+from tracking_order_state.domain.erasure import ErasedContacts
 from tracking_order_state.domain.partition import PartitionPosition, encode_parked_orders
 from tracking_order_state.errors import (
     MAX_FAULT_CHARS,
@@ -49,6 +50,9 @@ class MemoryStore:
 
     async def answers(self) -> bool:
         return True
+
+    async def load_erased(self) -> ErasedContacts:
+        return ErasedContacts()
 
     async def claim(self, partition: int) -> PartitionPosition:
         return self._position()

@@ -61,7 +61,7 @@ export function fillRow(row, order, { open, leaving, now, limits }) {
   setAttribute(parts.id, "title", `${order.reference ? `Order id ${order.order_id}\n` : ""}Created ${fullTime(order.created_at)}\nLast change ${fullTime(order.updated_at)}`);
   setAttribute(parts.box, "aria-label", `Select ${orderName(order)}`);
   setText(parts.merchant, order.merchant_id);
-  setText(parts.customer, order.customer?.name ?? "");
+  setText(parts.customer, order.customer === null ? "erased" : (order.customer?.name ?? ""));
   setText(parts.ref, order.customer?.contact_ref ?? "");
   setIcon(parts.sourceIcon, order.source.type);
   setText(parts.source, order.source.id ?? order.source.type); // tokens of links do not show names

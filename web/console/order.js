@@ -218,10 +218,11 @@ export class OrderPanel {
   }
 
   #drawFacts() {
-    const { order_id, merchant_id, reference, customer, created_at, due_at, eta, version, active } = this.#order;
+    const { order_id, merchant_id, reference, customer, erased_at, created_at, due_at, eta, version, active } = this.#order;
     const facts = [["Merchant", merchant_id]];
     if (reference) facts.push(["Order id", order_id]);
-    if (customer) facts.push(["Customer", customer.name], ["Contact", customer.contact_ref]);
+    if (customer === null) facts.push(["Customer", "erased", fullTime(erased_at)]);
+    else if (customer) facts.push(["Customer", customer.name], ["Contact", customer.contact_ref]);
     facts.push(["Created", when(created_at), fullTime(created_at)]);
     if (due_at) facts.push(["Due", toMinute(due_at), fullTime(due_at)]);
     if (eta) facts.push(["ETA", toMinute(eta), fullTime(eta)]);

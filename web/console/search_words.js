@@ -35,14 +35,14 @@ export function wordsOf(order) {
 
 function allWords({ order_id, merchant_id, reference, customer, source }) {
   const words = [fold(order_id), fold(merchant_id)];
-  if (!customer) return words; // without the customer there are no names to search
+  if (customer === undefined) return words; // for tokens that are not shown the customer, there are no names to search
   words.push(...referenceWords(reference));
-  for (const text of [customer.contact_ref, source.id]) {
+  for (const text of [...(customer ? [customer.contact_ref] : []), source.id]) {
     const own = split(fold(text));
     words.push(...own.slice(0, 3));
     if (own.length > 1) words.push(own.join(""));
   }
-  const name = split(fold(customer.name));
+  const name = customer ? split(fold(customer.name)) : []; // null: erased
   return [...words, ...name, ...name.flatMap(parts)];
 }
 

@@ -26,6 +26,7 @@ export function entryView({ group, item, before, update, isTakenBack }, toggle) 
   if (update) return refusalView(update);
   if (item.kind) return checkpointView(item, before);
   if (item.reason) return correctionView(item, before);
+  if (item.type === "order.customer_erased") return erasureView(item, before);
   return item.type === "order.overdue" ? overdueView(item, before) : stepView(item, before, isTakenBack);
 }
 
@@ -52,6 +53,10 @@ function correctionView(item, before) {
 
 function overdueView(item, before) {
   return row(item, before, { mark: icon("late", "overdue-icon"), title: ["Overdue"], told: `It was due ${toMinute(item.due_at)}.`, name: "overdue" });
+}
+
+function erasureView(item, before) {
+  return row(item, before, { mark: icon("edit", "kind-icon"), title: ["Customer erased"], name: "erasure" });
 }
 
 /** A change of the order. `told`: the text that came with it; `name`: what it is, if not a step. */

@@ -32,6 +32,9 @@ export function timelineOf(history, refusals) {
   return entries;
 }
 
+/** The types of events, without checkpoints, that leave the status as it is. */
+const NO_STEPS = new Set(["order.overdue", "order.customer_erased"]);
+
 /**
  * The steps that corrections have taken back.
  *
@@ -48,7 +51,7 @@ export function takenBackIn(history, final) {
   if (!history.some(({ reason }) => reason)) return found;
   let steps = [];
   for (const item of [...history].sort((a, b) => a.version - b.version)) {
-    if (item.kind || item.type === "order.overdue") continue;
+    if (item.kind || NO_STEPS.has(item.type)) continue;
     if (!item.reason) {
       steps.push(item);
       continue;

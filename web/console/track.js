@@ -162,7 +162,7 @@ function stepView(item, before, isTakenBack) {
 
 function markOf({ kind, reason, type, status }) {
   if (kind) return kindIcon(kind);
-  if (reason) return "edit";
+  if (reason || type === "order.customer_erased") return "edit";
   return type === "order.overdue" ? "late" : statusIcon(status);
 }
 

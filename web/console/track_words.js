@@ -69,6 +69,7 @@ export function story(item, before) {
   const fresh = (name) => item[name] && item[name] !== before?.[name];
   const told = [item.message ?? item.reason];
   if (item.type === "order.overdue") return { title: "Later than promised", told: [`It was due by ${toMinute(item.due_at)}.`] };
+  if (item.type === "order.customer_erased") return { title: "Name and contact erased", told: [] };
   if (fresh("eta")) told.push(`Expected at ${toMinute(item.eta)}.`);
   if (fresh("due_at")) told.push(`Due by ${toMinute(item.due_at)}.`);
   return { title: storyTitle(item, before), told: told.filter(Boolean) };

@@ -104,6 +104,10 @@ def event_line(event: dict[str, Any]) -> Text:
     elif event.get("type") == "order.overdue":
         line.append(printable(data["status"]), _STYLES.get(data["status"], "bold"))
         line.append(f"  overdue: was due at {data['due_at']}", "bold red")
+    elif event.get("type") == "order.customer_erased":
+        line.append(printable(data["status"]), _STYLES.get(data["status"], "bold")).append(
+            "  customer erased"
+        )
     else:
         if data["previous_status"] is not None:
             line.append(f"{printable(data['previous_status'])} → ", "dim")

@@ -193,8 +193,8 @@ def order_after(event: Document) -> Document:
     data = event["data"]
     order = {name: data[name] for name in ("order_id", "merchant_id")}
     order["reference"] = data.get("reference")  # an earlier release does not send it
-    if "customer" in data:
-        order["customer"] = data["customer"]
+    # None: erased. A token that may not see it gets none.
+    order |= {name: data[name] for name in ("customer", "erased_at") if name in data}
     order |= {name: data[name] for name in ("status", "version", "active", "created_at")}
     return order | {
         "updated_at": data["recorded_at"],

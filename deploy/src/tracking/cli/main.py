@@ -22,6 +22,7 @@ COMMANDS: Mapping[str, str] = {
     "tail": "order_commands:tail",
     "load": "load_command:load",
     "check": "upkeep_commands:check",
+    "erase": "upkeep_commands:erase",
     "audit": "token_commands:audit",
     "report": "order_commands:report",
     "parked": "upkeep_commands:parked_app",

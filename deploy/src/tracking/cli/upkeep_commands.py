@@ -1,5 +1,5 @@
-"""The commands of an operator: `check` (consistency check), `parked` (orders), `held` (early updates) and
-`dead` (dead letters).
+"""The commands of an operator: `check` (consistency check), `erase` (a person), `parked` (orders), `held` (early
+updates) and `dead` (dead letters).
 """
 
 from pathlib import Path
@@ -13,6 +13,7 @@ from tracking.errors import ExitCode
 from tracking.terminal import echo
 from tracking.upkeep.audit import actor_of, audit_days
 from tracking.upkeep.check import Target, check_installation, describe
+from tracking.upkeep.erasure import erase_person
 from tracking.upkeep.failed_updates import MAX_LETTERS, list_dead, list_parked, move, release
 from tracking.upkeep.held_updates import MAX_LISTED, list_held
 from tracking_shared.storage.audit_trail import Actor
@@ -45,6 +46,29 @@ def check(*, data_dir: DataDir = DEFAULT_FOLDER) -> None:
     echo(describe(report))
     if report.findings.faults:
         raise typer.Exit(ExitCode.FAILED)
+
+
+def erase(
+    *,
+    customer_ref: Annotated[
+        str, typer.Option(metavar="CONTACT", help="The contact reference of the person.", show_default=False)
+    ],
+    merchant: Annotated[str, typer.Option(help="Only orders of this merchant.", show_default=False)] = "",
+    acting: AsOption = "",
+    data_dir: DataDir = DEFAULT_FOLDER,
+) -> None:
+    """Erases a person: the name and the contact, in all orders and events, and wherever else they are stored.
+
+    Each order keeps its versions and positions, and gets an event order.customer_erased. order-state does it;
+    the command waits for the end. To interrupt it changes nothing: what is accepted is carried out. It may be
+    repeated. Orders that are created later with the same contact are not touched.
+
+    It asks the database of the running stack, or the one that MONGODB_URL and MONGODB_DATABASE name.
+
+    Exit code 0: done. 1: not accepted, or not done within 60 s; then it goes on.
+    """
+    mongodb_url = server_url(data_dir, "MONGODB_URL")
+    echo(run(erase_person(mongodb_url, database_name(), customer_ref, merchant or None, actor_of(acting))))
 
 
 parked_app = typer.Typer(

@@ -297,11 +297,17 @@ def _history_faults(records: Records, workflow: Workflow) -> Iterator[str]:
 
 def _step_faults(order_id: str, history: list[EventDocument], workflow: Workflow) -> Iterator[str]:
     status: str | None = None
+    was_erased = False
     for event in history:
         if event["previous_status"] != status:
             yield f"order {order_id}: version {event['version']} does not continue from {status}"
         if event["status"] not in _allowed(event, status, workflow):
             yield f"order {order_id}: {status} → {event['status']} is not a legal transition"
+        if (event["customer"] is None) is not ("erased_at" in event):
+            yield f"order {order_id}: version {event['version']} is wrongly erased or not"
+        was_erased |= event_type(event) == "order.customer_erased"
+        if was_erased and event["customer"] is not None:
+            yield f"order {order_id}: version {event['version']} has a customer, who is erased"
         if event["active"] != workflow.is_active(event["status"]):
             yield f"order {order_id}: version {event['version']} is wrongly active or not"
         status = event["status"]
@@ -324,7 +330,7 @@ def _allowed(event: EventDocument, status: str | None, workflow: Workflow) -> Co
     if status is None:
         return (workflow.initial,)
     match event_type(event):
-        case "order.checkpoint_added" | "order.overdue":
+        case "order.checkpoint_added" | "order.overdue" | "order.customer_erased":
             return (status,)
         case "order.corrected":
             return workflow.statuses - {status}

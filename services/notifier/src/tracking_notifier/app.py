@@ -46,11 +46,13 @@ async def _serve(settings: NotifierSettings, spans: Spans | None) -> None:
         feed = Feed(hub, feed_log, workflow, partitions, cursors.learn, spans=spans)
         revocations = RevocationList(database)
         event_log = EventLog(database, workflow, partitions)
+        pages = SharedPages(event_log)
+        hub.on_erased = pages.erase
         verifier = TokenVerifier(settings)
         context = SessionContext(
             hub=hub,
             log=event_log,
-            pages=SharedPages(event_log),
+            pages=pages,
             verifier=verifier,
             revocations=revocations,
             workflow=workflow,

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Protocol
 
 from tracking_notifier.metrics import DELIVERED, MESSAGES
-from tracking_notifier.stream.events import Event
+from tracking_notifier.stream.events import Erased, Event, erase_in
 from tracking_notifier.stream.filters import Audience
 from tracking_notifier.stream.messages import MAX_MESSAGE_BYTES, events_message, text_frame
 from tracking_shared.contracts.cursors import Position, encode_cursor
@@ -153,6 +153,11 @@ class RecentEvents:
             size -= events.popleft().memory_bytes
         self._sizes[partition] = size
 
+    def erase(self, erased: Erased) -> None:
+        """Erases the customers of these orders."""
+        for partition, events in enumerate(self._events):
+            self._sizes[partition] -= erase_in(events, erased)
+
     def after(self, partition: int, seq: int, limit: int) -> list[Event] | None:
         """Up to `limit` events that follow `seq`; None if the first of them is no longer in memory."""
         events = self._events[partition]
@@ -183,6 +188,8 @@ class Hub:
         """The newest published event of each partition. Empty until `start`."""
         self.generation = 0
         """Increases when the log is replaced: a reader of an earlier generation must start again."""
+        self.on_erased: Callable[[Erased], None] = lambda _: None
+        """Called when events say that customers were erased."""
         self._encode_position = encode_position
         self._epoch = ""
         self._cursor: str | None = None
@@ -232,16 +239,22 @@ class Hub:
         """Accepts the events that follow the position, in the order of their partition. The next `flush`
         sends them; the caller must flush before it waits for anything.
         """
+        erased: Erased = {}
         for event in events:
             self.seqs[event.partition] = event.seq
             self._cursor = None
             self.recent_events.add(event)
+            if event.erases:
+                erased[event.order_id] = event.erased_at
             self._pending_bytes += len(event.full)
             for topic in self._topics.matching(event):
                 topic.pending.append(event.encoded(with_customer=topic.with_customer))
                 self._pending_topics.add(topic)
             if self._pending_bytes >= MAX_MESSAGE_BYTES:
                 self.flush()
+        if erased:
+            self.recent_events.erase(erased)
+            self.on_erased(erased)
 
     def flush(self) -> None:
         """Sends the accepted events: one message for each topic, whose cursor is the current position."""

@@ -5,9 +5,11 @@ from collections.abc import Awaitable, Callable
 from fastapi import FastAPI
 
 from tracking_order_state import metrics
+from tracking_order_state.adapters.dead_letters import DeadLetters
 from tracking_order_state.adapters.due_orders import DueOrders
 from tracking_order_state.adapters.held_updates import EndedHolds
 from tracking_order_state.adapters.migration import OutcomeMigration
+from tracking_order_state.adapters.open_erasures import OpenErasures
 from tracking_order_state.adapters.publisher import ResultPublisher, open_publisher
 from tracking_order_state.adapters.search_index import SearchIndexer
 from tracking_order_state.adapters.store import Store
@@ -15,6 +17,7 @@ from tracking_order_state.domain.order_cache import OrderCache
 from tracking_order_state.processing.batch_processor import BatchProcessor
 from tracking_order_state.processing.consumer import consume_partitions
 from tracking_order_state.processing.due_sweep import DueSweep, holds_any
+from tracking_order_state.processing.erasure_sweep import ErasureSweep
 from tracking_order_state.processing.partition_watch import open_horizon_watch, watch_waiting
 from tracking_order_state.processing.silence import SilenceWatch
 from tracking_order_state.processing.worker import Worker
@@ -25,7 +28,7 @@ from tracking_shared.messaging.connection import Connection
 from tracking_shared.messaging.errors import BrokerUnavailable
 from tracking_shared.messaging.reconnection import serve_connections
 from tracking_shared.serving import background, serve_http
-from tracking_shared.storage.audit_trail import record_installation
+from tracking_shared.storage.audit_trail import AuditTrail, record_installation
 from tracking_shared.storage.database import Database, DatabaseUnavailable, open_database, retrying_database
 from tracking_shared.telemetry.spans import Spans, spans_of
 
@@ -137,7 +140,9 @@ class _Partitions:
             held = DueSweep(
                 worker, EndedHolds(self._database), worker.end_held, metrics.HELD_SWEEP_AGE, holds_any
             )
-            async with background(horizons.run(), overdue.run(), held.run()):
+            letters = DeadLetters(settings.amqp_url, AuditTrail(self._database, settings.audit_days))
+            erasures = ErasureSweep(worker, OpenErasures(self._database, settings.partitions), letters)
+            async with background(horizons.run(), overdue.run(), held.run(), erasures.run()):
                 await consume_partitions(connection, settings, worker, self._silence)
         finally:
             self._connected = False

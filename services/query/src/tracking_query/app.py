@@ -2,7 +2,7 @@
 
 from fastapi import FastAPI
 
-from tracking_query import audit
+from tracking_query import audit, erasures
 from tracking_query.api.context import Context, limits_of
 from tracking_query.api.openapi import query_document
 from tracking_query.api.page_cursors import cursor_key
@@ -68,6 +68,7 @@ def create_app(
     app = service_app("query", "Orders, their history, outcomes of updates and the event log")
     for feature in (orders, history, updates, reports, audit):
         feature.add_routes(app, context)
+    erasures.add_routes(app, context)
     add_merchant_addresses(app)
     events.add_routes(app, context, long_polling)
     add_problem_pages(app)

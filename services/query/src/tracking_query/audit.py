@@ -7,15 +7,13 @@ from fastapi import Depends, FastAPI, Query, Request, Response
 from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
-from tracking_query.api.context import Context
+from tracking_query.api.context import Context, refuse_without_administration
 from tracking_query.api.openapi import described_read
 from tracking_query.api.page_cursors import KeysetPosition, encode_position
 from tracking_query.api.parameters import Parameters, Time, WholeNumber, next_link, position_of
-from tracking_shared.contracts.access import Principal, may_administer
+from tracking_shared.contracts.access import Principal
 from tracking_shared.contracts.documents import AuditDocument
 from tracking_shared.contracts.messages import DESCRIBED, TimeText
-from tracking_shared.contracts.problems import ProblemError
-from tracking_shared.http.access import insufficient_scope
 from tracking_shared.http.routes import Answer, Content
 from tracking_shared.http.service_app import JsonResponse
 from tracking_shared.storage.audit_trail import Action, audit_view
@@ -119,9 +117,7 @@ def add_routes(app: FastAPI, context: Context) -> None:
         principal: Annotated[Principal, Depends(context.reader)],
         parameters: Annotated[AuditParameters, Query()],
     ) -> Response:
-        if not may_administer(principal):
-            detail = "The token does not have the scope orders:admin."
-            raise ProblemError.of(insufficient_scope(detail, "orders:admin"))
+        refuse_without_administration(principal)
         after = position_of(
             parameters.cursor, parameters.binding, context.cursor_key, "the audit trail with this filter"
         )

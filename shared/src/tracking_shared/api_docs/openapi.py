@@ -25,20 +25,23 @@ from tracking_shared.api_docs.schemas import (
 from tracking_shared.contracts.identifiers import IDENTIFIER_PATTERN
 from tracking_shared.contracts.problems import EXAMPLE_TRACE_ID, problem_example
 from tracking_shared.contracts.references import MAX_REFERENCE_CHARACTERS
-from tracking_shared.contracts.texts import CONTROL_FREE_PATTERN
+from tracking_shared.contracts.texts import CONTROL_FREE_PATTERN, MAX_CONTACT_CHARACTERS
 from tracking_shared.http.routes import Answer, Content, Operation, description_of
 
 _PATH_PARAMETERS = {
     "order_id": "The order.",
     "update_id": "The update: its idempotency key.",
     "merchant_id": "The merchant of the order.",
+    "contact_ref": "The contact of the person, percent-encoded: `%2B49%2030%20123`.",
+    "erasure_id": "The erasure.",
     "reference": "The number that the merchant gave the order, percent-encoded: `WH%2FOUT%2F00012`.",
 }
 
 
 _IDENTIFIER: Document = {"pattern": IDENTIFIER_PATTERN}
 _PATH_SCHEMAS: Mapping[str, Document] = {
-    "reference": {"pattern": CONTROL_FREE_PATTERN, "minLength": 1, "maxLength": MAX_REFERENCE_CHARACTERS}
+    "reference": {"pattern": CONTROL_FREE_PATTERN, "minLength": 1, "maxLength": MAX_REFERENCE_CHARACTERS},
+    "contact_ref": {"pattern": CONTROL_FREE_PATTERN, "minLength": 1, "maxLength": MAX_CONTACT_CHARACTERS},
 }
 """Beside those that are identifiers."""
 

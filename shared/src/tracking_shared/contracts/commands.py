@@ -77,7 +77,10 @@ class CreateOrder(_Command):
     reference: Annotated[Reference | None, Field(exclude_if=_is_absent)] = None
     """The merchant's own number for the order. Left out where there is none, so that an order-state of an
     earlier release reads the command."""
-    customer: Customer
+    customer: Customer | None
+    """None: erased while the command waited."""
+    erased_at: Annotated[Timestamp | None, Field(exclude_if=_is_absent)] = None
+    """When the erasure of the customer was accepted."""
     due_at: Timestamp | None = None
     """When the order is due."""
 

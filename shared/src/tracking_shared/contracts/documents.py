@@ -21,6 +21,7 @@ EventType = Literal[
     "order.checkpoint_added",
     "order.corrected",
     "order.overdue",
+    "order.customer_erased",
 ]
 """What an event tells of its order."""
 
@@ -53,7 +54,10 @@ class OrderDocument(TypedDict):
     merchant_id: str
     reference: NotRequired[str]
     """The merchant's own number for the order. Not there if it has none."""
-    customer: CustomerDocument
+    customer: CustomerDocument | None
+    """None: erased."""
+    erased_at: NotRequired[datetime]
+    """When the erasure of the customer was accepted."""
     status: str
     active: bool
     version: int
@@ -85,7 +89,9 @@ class EventDocument(TypedDict):
     order_id: str
     merchant_id: str
     reference: NotRequired[str]
-    customer: CustomerDocument
+    customer: CustomerDocument | None
+    """None: erased, the only thing that is ever changed in an event."""
+    erased_at: NotRequired[datetime]
     version: int
     partition: int
     seq: int
@@ -274,6 +280,47 @@ class RevocationDocument(TypedDict):
     expires_at: datetime | None
 
 
+class ErasureDocument(TypedDict):
+    """The erasure of a person (collection `erasures`). Personal data until it is done: not logged."""
+
+    _id: str
+    merchant_id: str | None
+    """None: the orders of all merchants."""
+    accepted_at: datetime
+    """What was received until then is erased, what comes later is not."""
+    open: NotRequired[bool]
+    """True until it is done; then absent, for an index of open ones alone."""
+    contact_refs: NotRequired[list[str]]
+    """The contact, in each way that it may have been written down. Removed when it is done."""
+    contact_key: NotRequired[str]
+    """A keyed digest of the contact, once it is done: by it a create that was received before, and is decided
+    later, is recognised."""
+    orders: NotRequired[int]
+    events: NotRequired[int]
+    done_at: NotRequired[datetime]
+    expires_at: datetime
+
+
+class ErasureProgressDocument(TypedDict):
+    """What an erasure has done in one partition (collection `erasure_progress`), `_id` =
+    `erasure_progress_id`. Written in the transactions of the erasure, so it counts nothing twice.
+    """
+
+    _id: str
+    erasure_id: str
+    partition: int
+    orders: int
+    events: int
+    """Events in which a customer was erased."""
+    done: bool
+    expires_at: datetime
+
+
+def erasure_progress_id(erasure_id: str, partition: int) -> str:
+    """`_id` of the progress of an erasure in a partition."""
+    return f"{erasure_id}/{partition}"
+
+
 class ActorDocument(TypedDict):
     """The actor of an administrative act, and the way it was done."""
 
@@ -389,6 +436,10 @@ class OutcomesDocument(TypedDict):
     migrated: bool
 
 
+ERASURE_KEY_ID = "erasure_key"
+"""`_id` of the key (collection `settings`) of the digests of erased contacts."""
+
+
 def cursor_key_id(epoch: str) -> str:
     """`_id` of the key (collection `settings`) that seals the cursors of the log with this epoch."""
     return f"cursor_key/{epoch}"
@@ -414,6 +465,8 @@ def project(event: EventDocument) -> OrderDocument:
         "metadata": event["order_metadata"],
         "partition": event["partition"],
     }
+    if "erased_at" in event:
+        order["erased_at"] = event["erased_at"]
     if "reference" in event:
         order["reference"] = event["reference"]
     if "closed_at" in event:

@@ -72,8 +72,10 @@ class OrderView(TypedDict):
     merchant_id: Identifier
     reference: Reference | None
     """The merchant's own number for the order; `null` if it gave none."""
-    customer: NotRequired[CustomerDocument]
-    """For tokens with `merchants` that are not narrowed to `orders`."""
+    customer: NotRequired[CustomerDocument | None]
+    """For tokens with `merchants` that are not narrowed to `orders`; `null`: erased."""
+    erased_at: NotRequired[TimeText]
+    """When the customer was erased; not there: was not."""
     status: StatusText
     version: Version
     """Of this order: 1, 2, 3 … without gaps."""
@@ -141,8 +143,11 @@ class EventData(TypedDict):
     """Of a checkpoint that has one."""
     reason: NotRequired[str]
     """Of a correction."""
-    customer: NotRequired[CustomerDocument]
-    """On the broker always; in the stream for tokens with `merchants` that are not narrowed to `orders`."""
+    customer: NotRequired[CustomerDocument | None]
+    """On the broker always; in the stream for tokens with `merchants` that are not narrowed to `orders`.
+    `null`: erased."""
+    erased_at: NotRequired[TimeText]
+    """When the customer was erased; not there: was not. Events from before the erasure have it, too."""
 
 
 @with_config(DESCRIBED)
@@ -154,8 +159,10 @@ class CloudEvent(TypedDict):
     """Order id and version."""
     source: Literal["/orders"]
     type: EventType
-    """`order.overdue`: the `due_at` of an open order has passed; there is one for each `due_at`. More types
-    may follow: a reader that does not know one takes the order from it all the same.
+    """`order.overdue`: the `due_at` of an open order has passed; there is one for each `due_at`.
+    `order.customer_erased`: a person was erased, and `customer` is `null` from now on; a reader removes what
+    it has kept of the customer. More types may follow: a reader that does not know one takes the order from
+    it all the same.
     """
     subject: Identifier
     """The order id."""
@@ -225,6 +232,7 @@ def order_view(order: OrderDocument, workflow: Workflow, *, with_customer: bool)
     }
     if with_customer:
         view["customer"] = order["customer"]
+    view |= _erased(order)
     view |= {
         "status": order["status"],
         "version": order["version"],
@@ -239,6 +247,10 @@ def order_view(order: OrderDocument, workflow: Workflow, *, with_customer: bool)
         "allowed_next": list(workflow.allowed_next(order["status"])),
     }
     return cast(OrderView, view)  # built in two steps, for the order in which its members are shown
+
+
+def _erased(document: OrderDocument | EventDocument) -> dict[str, str]:
+    return {"erased_at": format_time(document["erased_at"])} if "erased_at" in document else {}
 
 
 def source_view(source: SourceDocument, *, with_customer: bool) -> SourceView:
@@ -317,6 +329,7 @@ def _event_data(event: EventDocument, workflow: Workflow) -> EventData:
         "order_metadata": event["order_metadata"],
         **_told(event),
         "customer": event["customer"],
+        **_erased(event),
     }
     return cast(EventData, data)
 

@@ -9,6 +9,9 @@ from tracking_shared.contracts.documents import EventDocument
 CONTROL_FREE_PATTERN = r"^[^\x00-\x1f\x7f-\x9f]*$"
 CONTROL_FREE_RULE = "a text without control characters"
 
+MAX_CONTACT_CHARACTERS = 128
+"""Of `customer.contact_ref`."""
+
 NOTE_PATTERN = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*$"
 """A text of several lines: of the controls it may have tabs and ends of lines."""
 
@@ -119,12 +122,13 @@ def _words(event: EventDocument) -> Iterator[str]:
     yield fold(event["order_id"])
     yield fold(event["merchant_id"])
     yield from _reference_words(event.get("reference"))
-    for text in (customer["contact_ref"], event["source"]["id"]):
+    contact_refs = [customer["contact_ref"]] if customer else []
+    for text in (*contact_refs, event["source"]["id"]):
         words = fold(text).split()
         yield from words[:3]
         if len(words) > 1:
             yield "".join(words)
-    name = fold(customer["name"]).split()
+    name = fold(customer["name"]).split() if customer else []
     yield from name
     for word in name:
         yield from filter(None, _PARTS.split(word))

@@ -28,6 +28,7 @@ MAX_KEPT_DAYS = 36_500
 MAX_ACTOR_CHARACTERS = 128
 
 Action = Literal[
+    "customer.erased",
     "dead.drop",
     "dead.send",
     "installation.started",
@@ -41,6 +42,7 @@ Action = Literal[
 ]
 
 ACTIONS: Mapping[Action, str] = {
+    "customer.erased": "a person was to be erased; the subject is the id of the erasure",
     "dead.drop": "a dead letter was to be removed",
     "dead.send": "the commands of a dead letter were to be sent again",
     "installation.started": "the database was set up: partition count and epoch, which never change after",

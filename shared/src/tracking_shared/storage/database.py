@@ -27,8 +27,11 @@ from uuid_utils import uuid4
 
 from tracking_shared.contracts.cursors import CURSOR_KEY_BYTES
 from tracking_shared.contracts.documents import (
+    ERASURE_KEY_ID,
     OUTCOMES_ID,
     AuditDocument,
+    ErasureDocument,
+    ErasureProgressDocument,
     EventDocument,
     HeldDocument,
     OrderDocument,
@@ -71,6 +74,8 @@ SEALING_GRACE = timedelta(days=1)
 """The time that an installation has to bring all its services to a release that opens sealed cursors. Until
 then cursors are written in the clear: an earlier release would end a stream for good over one that it cannot
 read."""
+
+ERASURE_KEY_BYTES = 32
 
 DURABLE = WriteConcern("majority", j=True)
 
@@ -158,6 +163,14 @@ INDEXES: dict[str, list[IndexModel]] = {
     "revocations": [
         IndexModel([("expires_at", ASCENDING)], name="ttl", expireAfterSeconds=0),
     ],
+    "erasures": [
+        IndexModel([("open", ASCENDING)], name="open", sparse=True),
+        IndexModel([("expires_at", ASCENDING)], name="ttl", expireAfterSeconds=0),
+    ],
+    "erasure_progress": [
+        IndexModel([("erasure_id", ASCENDING)], name="erasure"),
+        IndexModel([("expires_at", ASCENDING)], name="ttl", expireAfterSeconds=0),
+    ],
     "audit": [
         IndexModel([("at", DESCENDING), ("_id", DESCENDING)], name="recency"),
         IndexModel([("expires_at", ASCENDING)], name="ttl", expireAfterSeconds=0),
@@ -223,6 +236,8 @@ class Database:
         self.parked = cast(AsyncCollection[ParkedDocument], self.raw["parked"])
         self.partitions = cast(AsyncCollection[PartitionDocument], self.raw["partitions"])
         self.revocations = cast(AsyncCollection[RevocationDocument], self.raw["revocations"])
+        self.erasures = cast(AsyncCollection[ErasureDocument], self.raw["erasures"])
+        self.erasure_progress = cast(AsyncCollection[ErasureProgressDocument], self.raw["erasure_progress"])
         self.audit = cast(AsyncCollection[AuditDocument], self.raw["audit"])
 
     async def ping(self) -> None:
@@ -249,6 +264,7 @@ class Database:
             await self._drop_obsolete_indexes()
             # Before the partitions: whoever finds a log to read finds its key, too.
             await self._create_cursor_key()
+            await self._create_erasure_key()
             await self._create_form_of_outcomes(partitions)
             await self._create_partitions(partitions)
 
@@ -352,6 +368,15 @@ class Database:
             await self.raw["settings"].insert_one({"_id": key_id, **key})
         except DuplicateKeyError:
             log.debug("the key of the cursors was made by another process")
+
+    async def _create_erasure_key(self) -> None:
+        if await self.raw["settings"].find_one({"_id": ERASURE_KEY_ID}, {"_id": 1}) is None:
+            try:
+                await self.raw["settings"].insert_one(
+                    {"_id": ERASURE_KEY_ID, "key": secrets.token_bytes(ERASURE_KEY_BYTES)}
+                )
+            except DuplicateKeyError:
+                log.debug("the key of erased contacts was made by another process")
 
     async def _create_form_of_outcomes(self, partitions: int) -> None:
         if await self.form_of_outcomes() is not None:

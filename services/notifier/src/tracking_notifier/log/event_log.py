@@ -14,7 +14,7 @@ from typing import NamedTuple
 from tracking_notifier.errors import NotifierError
 from tracking_notifier.hub import Hub
 from tracking_notifier.metrics import LAG
-from tracking_notifier.stream.events import Event, event_of
+from tracking_notifier.stream.events import Erased, Event, erase_in, event_of
 from tracking_notifier.stream.filters import Audience, snapshot_order, snapshot_query
 from tracking_shared.contracts.cursors import Position, resync_reason
 from tracking_shared.contracts.documents import EventDocument, OrderDocument, position_key
@@ -150,7 +150,9 @@ class EventLog:
 
 
 class _Page(NamedTuple):
-    """The events `first` to `last` of a partition, in one generation of the log. They never change."""
+    """The events `first` to `last` of a partition, in one generation of the log. They never change, except
+    that customers are erased.
+    """
 
     generation: int
     partition: int
@@ -170,6 +172,7 @@ class SharedPages:
         self._page_events = page_events
         self._limit_bytes = limit_bytes
         self._bytes = 0
+        self._erasures = 0
         self._cache: OrderedDict[_Page, list[Event]] = OrderedDict()
         self._reads: SharedReads[_Page, list[Event]] = SharedReads()
 
@@ -189,8 +192,18 @@ class SharedPages:
             self._cache.move_to_end(page)
         return events[seq + 1 - first :]
 
+    def erase(self, erased: Erased) -> None:
+        """Erases the customers of these orders. Pages that are being read are read again."""
+        self._erasures += 1
+        for events in self._cache.values():
+            self._bytes -= erase_in(events, erased)
+
     async def _fetch(self, page: _Page) -> list[Event]:
-        events = await self._log.read_page(page.partition, page.first - 1, page.last)
+        while True:
+            erasures = self._erasures
+            events = await self._log.read_page(page.partition, page.first - 1, page.last)
+            if erasures == self._erasures:
+                break
         self._cache[page] = events
         self._bytes += sum(event.memory_bytes for event in events)
         while self._bytes > self._limit_bytes:

@@ -1,6 +1,6 @@
 """Events on their way to clients, and the arithmetic on their sequence numbers. Pure."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import orjson
@@ -31,6 +31,8 @@ class Event:
     previous_overdue: bool
     full: bytes
     """The CloudEvent with the customer."""
+    erases: bool = False
+    """True: it says that the customer of its order was erased."""
     _without_customer: bytes | None = field(default=None, repr=False)
 
     @property
@@ -46,6 +48,32 @@ class Event:
         if self._without_customer is None:
             self._without_customer = orjson.dumps(without_customer(orjson.loads(self.full)))
         return self._without_customer
+
+    def erase(self, erased_at: str) -> int:
+        """Erases the customer, in place: whoever is about to send the event has it, too. Returns the memory
+        that this frees.
+        """
+        before = self.memory_bytes
+        document: CloudEvent = orjson.loads(self.full)
+        if document["data"].get("customer") is not None:
+            document["data"] |= {"customer": None, "erased_at": erased_at}
+            self.full, self._without_customer = orjson.dumps(document), None
+        return before - self.memory_bytes
+
+    @property
+    def erased_at(self) -> str:
+        """When the customer was erased, of an event that `erases`."""
+        erased_at: str = orjson.loads(self.full)["data"]["erased_at"]
+        return erased_at
+
+
+Erased = dict[str, str]
+"""When the customers of orders were erased, by order id."""
+
+
+def erase_in(events: Iterable[Event], erased: Erased) -> int:
+    """Erases the customers of these orders in `events`. Returns the memory that this frees."""
+    return sum(event.erase(erased[event.order_id]) for event in events if event.order_id in erased)
 
 
 def event_of(document: EventDocument, workflow: Workflow) -> Event:
@@ -86,6 +114,7 @@ def _event(document: CloudEvent, workflow: Workflow) -> Event:
         # An order-state of the release before does not send them.
         overdue=bool(data.get("overdue")),
         previous_overdue=bool(data.get("previous_overdue")),
+        erases=document.get("type") == "order.customer_erased",
         full=orjson.dumps(document),
     )
 

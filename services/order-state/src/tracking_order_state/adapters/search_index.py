@@ -123,11 +123,12 @@ class SearchIndexer:
                 return 0
             progress = await self._database.search_progress.find({}).to_list()
             reached = {document["_id"]: document["seq"] for document in progress if "seq" in document}
+            erasures = {document["_id"]: document.get("erasures") for document in progress}
             taken = 0
             for partition in partitions:
                 number, seq = partition["_id"], reached.get(partition["_id"], 0)
                 if seq < partition["seq"]:
-                    taken += await self._take(number, seq)
+                    taken += await self._take(number, seq, erasures.get(number))
             if taken + sum(reached.values()) == changes:
                 self._complete = monotonic(), changes
             return taken
@@ -167,7 +168,7 @@ class SearchIndexer:
         self._renewed_at = started
         return True
 
-    async def _take(self, partition: int, seq: int) -> int:
+    async def _take(self, partition: int, seq: int, erasures: int | None) -> int:
         if seq == 0:
             self._written.clear()  # perhaps the index was removed, to have it built again
         # Keys rather than a sort: there are no holes.
@@ -177,23 +178,25 @@ class SearchIndexer:
         if not events:
             return 0
         changed = self._changed(events)
-        await self._write(partition, seq, events[-1]["seq"], changed)
+        await self._write(partition, (seq, erasures), events[-1]["seq"], changed)
         for key, document in changed:
             self._remember(key, tuple(document["words"]))
         return len(events)
 
-    async def _write(self, partition: int, before: int, seq: int, changed: Changed) -> None:
-        # One transaction, for one flush to the disk instead of one for each order.
+    async def _write(
+        self, partition: int, before: tuple[int, int | None], seq: int, changed: Changed
+    ) -> None:
+        # One transaction, for one flush to the disk instead of one for each order. The number of erasures was
+        # read before the events: a customer who was erased since is not put back.
         progress = self._database.search_progress
-        if before == 0:
+        reached = {"_id": partition, "seq": before[0], "erasures": before[1]}
+        if before[0] == 0:
             with suppress(DuplicateKeyError):
                 await progress.insert_one({"_id": partition, "seq": 0})
         writes: list[Any] = [ReplaceOne({"_id": key}, document, upsert=True) for key, document in changed]
 
         async def write(session: AsyncClientSession) -> None:
-            moved = await progress.update_one(
-                {"_id": partition, "seq": before}, {"$set": {"seq": seq}}, session=session
-            )
+            moved = await progress.update_one(reached, {"$set": {"seq": seq}}, session=session)
             if moved.matched_count == 0:
                 raise _Overtaken
             if writes:

@@ -19,10 +19,12 @@ from tracking_order_state.adapters.held_updates import (
     read_held,
     read_held_by_id,
 )
+from tracking_order_state.adapters.erasures import find_person, list_unerased, read_erased, write_erasure
 from tracking_order_state.adapters.order_reads import both, list_refused, list_unknown_orders, read_orders
 from tracking_order_state.adapters.outcomes import write_outcomes
 from tracking_order_state.adapters.ownership import Ownership
 from tracking_order_state.domain.decisions import Decisions, Known
+from tracking_order_state.domain.erasure import ErasedContacts, Erasure
 from tracking_order_state.domain.partition import PartitionPosition, encode_parked_orders
 from tracking_order_state.errors import Unwritable
 from tracking_shared.contracts.commands import AnyCommand
@@ -234,6 +236,46 @@ class Store:
         with driver_errors():
             return await read_orders(self._database, self._session, order_ids)
 
+    async def load_erased(self) -> ErasedContacts:
+        """The persons that are erased, by all erasures that were accepted before the newest claim.
+
+        Raises:
+            DatabaseUnavailable: no answer.
+        """
+        # In a session of its own: partitions are claimed during commits on others.
+        with driver_errors():
+            async with self._database.client.start_session() as own:
+                follow_session(own, self._session)
+                return await read_erased(self._database, own)
+
+    async def load_unerased(self, order_ids: Collection[str], limit: int) -> list[int]:
+        """The positions of the first `limit` events of these orders that still hold the customer.
+
+        Raises:
+            DatabaseUnavailable: no answer.
+        """
+        with driver_errors():
+            return await list_unerased(self._database, self._session, order_ids, limit)
+
+    async def holds_person(self, erasure: Erasure, partition: int) -> bool:
+        """True if an order of the partition holds the customer still, as of the newest commit.
+
+        Raises:
+            DatabaseUnavailable: no answer.
+        """
+        with driver_errors():
+            return bool(await find_person(self._database, erasure, partition, 1_000, self._session))
+
+    async def load_parked(self, partition: int) -> list[ParkedDocument]:
+        """The parked commands of a partition.
+
+        Raises:
+            DatabaseUnavailable: no answer.
+        """
+        with driver_errors():
+            found = self._database.parked.find({"partition": partition}, session=self._session)
+            return await found.to_list()
+
     async def load_unknown_orders(self) -> set[str] | None:
         """The order ids under which something was refused that belonged to no order, in all partitions. None:
         they are too many.
@@ -416,6 +458,9 @@ class Store:
         holding = [operation for _, decisions in writes for operation in holding_operations(decisions)]
         if holding:
             await database.held.bulk_write(holding, ordered=True, session=session)
+        for position, decisions in writes:
+            if decisions.erasure is not None:
+                await write_erasure(database, session, position.partition, decisions)
 
 
 def _parking(decisions: Decisions) -> list[Any]:

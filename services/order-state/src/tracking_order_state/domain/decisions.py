@@ -13,6 +13,7 @@ from tracking_shared.contracts.documents import (
     OrderDocument,
     ParkedDocument,
     ProblemDocument,
+    SearchDocument,
     UpdateDocument,
     project,
     update_key,
@@ -43,6 +44,23 @@ NOTHING_KNOWN = Known({}, {}, {})
 
 
 @dataclass(frozen=True, slots=True)
+class ErasureStep:
+    """What one transaction of an erasure changes beside orders and new events."""
+
+    erasure_id: str
+    erased_at: datetime
+    expires_at: datetime
+    event_ids: Sequence[int] = ()
+    """Earlier events, whose customer is erased in place."""
+    search: dict[str, SearchDocument] = field(default_factory=dict)
+    """The entries of the search, by order id."""
+    parked: list[ParkedDocument] = field(default_factory=list)
+    """Parked commands without their customer."""
+    is_last: bool = False
+    """True: the partition holds nothing of the customer any more."""
+
+
+@dataclass(frozen=True, slots=True)
 class Decisions:
     """The decisions on the commands of one partition. Only the functions of `domain` fill it."""
 
@@ -66,13 +84,17 @@ class Decisions:
     """Updates to hold, by `_id`."""
     unheld: dict[str, str] = field(default_factory=dict)
     """Held updates that are decided now, by `_id`: applied or rejected."""
+    erasure: ErasureStep | None = None
     time: datetime = UNIX_EPOCH
     """Nothing in it was recorded earlier, and once it is written nothing can be. 1970: it records nothing."""
 
     @property
     def is_empty(self) -> bool:
         """True if there is nothing to write."""
-        return not (self.events or self.refusals or self.parked or self.released or self.held or self.unheld)
+        return not (
+            *(self.events or self.refusals or self.parked or self.released),
+            *(self.held or self.unheld or self.erasure),
+        )
 
     def is_written_at(self, position: PartitionPosition) -> bool:
         """True if these decisions need a transaction at `position`, if only to move its horizon on."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import cast
+from typing import Any, cast
 
 import orjson
 
@@ -132,7 +132,7 @@ def _created(command: CreateOrder, slot: Slot, workflow: Workflow) -> EventDocum
         slot,
         merchant_id=command.merchant_id,
         **_referenced(command.reference),
-        customer={"name": command.customer.name, "contact_ref": command.customer.contact_ref},
+        **_customer(command, slot),
         version=1,
         status=workflow.initial,
         previous_status=None,
@@ -161,6 +161,7 @@ def _changed(order: OrderDocument, command: Change, slot: Slot, workflow: Workfl
         merchant_id=order["merchant_id"],
         **_referenced(order.get("reference")),
         customer=order["customer"],
+        **erased_fields(order),
         version=order["version"] + 1,
         status=status,
         previous_status=order["status"],
@@ -170,8 +171,19 @@ def _changed(order: OrderDocument, command: Change, slot: Slot, workflow: Workfl
         order_metadata=metadata,
         **due_fields(order, active=active, **times),
         **_told(command, recorded_at),
-        **_closed(order, status, workflow),
+        **closed_fields(order, status, active=active),
     )
+
+
+def _customer(command: CreateOrder, slot: Slot) -> dict[str, object]:
+    if command.customer is None:
+        return {"customer": None, "erased_at": command.erased_at or slot.time}
+    return {"customer": {"name": command.customer.name, "contact_ref": command.customer.contact_ref}}
+
+
+def erased_fields(order: OrderDocument) -> dict[str, Any]:
+    """The member of an event that says when the customer of its order was erased, if it was."""
+    return {"erased_at": order["erased_at"]} if "erased_at" in order else {}
 
 
 def _referenced(reference: str | None) -> dict[str, str]:
@@ -188,9 +200,10 @@ def _told(command: Change, recorded_at: datetime) -> dict[str, object]:
     return {}
 
 
-def _closed(order: OrderDocument, status: str, workflow: Workflow) -> dict[str, object]:
+def closed_fields(order: OrderDocument, status: str, *, active: bool) -> dict[str, Any]:
+    """The member of an event that says when its order came into a final status, if that was before."""
     # Only while it stays in a final status: where it comes into one now, that is the time of the event.
-    if status != order["status"] or workflow.is_active(status):
+    if status != order["status"] or active:
         return {}
     return {"closed_at": order["closing"]["at"] if "closing" in order else order["updated_at"]}
 

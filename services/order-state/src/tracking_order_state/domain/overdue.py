@@ -26,6 +26,9 @@ CLOCK_ID = "tracking:clock"
 
 _RESERVED = "tracking:overdue:"
 
+ERASURE_UPDATE_IDS = "tracking:erasure:"
+"""The beginning of the update ids of `order.customer_erased`."""
+
 
 def overdue_update_id(due_at: datetime) -> str:
     """The update id of `order.overdue` for this due time, the same in each attempt of whichever process."""
@@ -33,10 +36,10 @@ def overdue_update_id(due_at: datetime) -> str:
 
 
 def is_reserved(update_id: str) -> bool:
-    """True for update ids that only `order.overdue` has. A caller who could use one beforehand would keep the
-    order from ever being overdue.
+    """True for update ids that only `order.overdue` and `order.customer_erased` have. A caller who could use
+    one beforehand would keep the order from ever being overdue.
     """
-    return update_id.startswith(_RESERVED)
+    return update_id.startswith((_RESERVED, ERASURE_UPDATE_IDS))
 
 
 def mark_overdue(
@@ -83,6 +86,8 @@ def _overdue(order: OrderDocument, position: PartitionPosition, seq: int, time: 
         "order_metadata": order["metadata"],
         "type": "order.overdue",
     }
+    if "erased_at" in order:
+        event["erased_at"] = order["erased_at"]
     if "reference" in order:
         event["reference"] = order["reference"]
     times = due_fields(order, active=order["active"], announced_due_at=due_at)

@@ -14,6 +14,7 @@ from tracking_order_state import metrics
 from tracking_order_state.adapters.store import Store
 from tracking_order_state.domain.batch import decide_batch
 from tracking_order_state.domain.decisions import NOTHING_KNOWN, Decisions, Known
+from tracking_order_state.domain.erasure import ErasedContacts, Erasure, erase, finish, fitting
 from tracking_order_state.domain.holding import end_held, hold_from
 from tracking_order_state.domain.order_cache import OrderCache
 from tracking_order_state.domain.overdue import mark_overdue
@@ -55,6 +56,7 @@ class BatchCommitter:
         self.clock = clock
         self._workflow = workflow
         self._cache = cache
+        self._erased = ErasedContacts()
         self._reader = BatchReader(store, cache)
 
     async def decide_and_commit(self, received: ReceivedBatch) -> list[PartitionResult]:
@@ -114,7 +116,7 @@ class BatchCommitter:
     ) -> Decisions:
         """Decides the commands of one partition at its position."""
         return decide_batch(
-            commands,
+            self._erased.apply(commands),
             known,
             partition=position.partition,
             seq=position.seq,
@@ -172,12 +174,64 @@ class BatchCommitter:
             decisions = end_held(ids, known, position, now=now, time=time, workflow=self._workflow)
             return await self.commit_alone(partition, position, decisions)
 
+    async def learn_erasures(self) -> None:
+        """Learns which persons are erased. Whatever is decided from now on holds nothing of them. To be
+        called between two batches: then what an earlier one has recorded of them is found by a search after
+        it.
+        """
+        loaded = await self.store.load_erased()
+        self._erased = self._erased.with_more(loaded)
+
+    def without_erased(self, command: AnyCommand) -> AnyCommand:
+        """The command, without its customer if that one is erased."""
+        return self._erased.apply_to(command)
+
+    async def erase(
+        self, partition: PartitionState, erasure: Erasure, order_ids: Sequence[str]
+    ) -> PartitionResult:
+        """Erases the customer of the first ones of these orders, as many as fit a transaction. Of an order
+        with more events than fit, it rewrites some of them.
+        """
+        with self._dropping_on_error([partition]):
+            position = await self.locate(partition)
+            found = await self.store.read_orders(order_ids)
+            number, limit = fitting(order_ids, found)
+            named = [found[order_id] for order_id in order_ids[:number] if order_id in found]
+            orders = [order for order in named if erasure.concerns(order)]
+            if not orders:
+                return PartitionResult(settled=number)
+            event_ids = await self.store.load_unerased([order["_id"] for order in orders], limit)
+            if len(event_ids) == limit:
+                # Of one order, the oldest first. Its newest event is rewritten with the order, of which it
+                # is the state.
+                orders, number, event_ids = [], 0, event_ids[:-1]
+            time = position.recording_time(self.clock())
+            decisions = erase(erasure, orders, event_ids, position, time=time)
+            result = await self.commit_alone(partition, position, decisions)
+            return replace(result, settled=number)
+
+    async def finish_erasure(self, partition: PartitionState, erasure: Erasure) -> PartitionResult:
+        """Erases the customer in parked commands, and notes that the partition holds nothing of it, unless an
+        order does.
+        """
+        with self._dropping_on_error([partition]):
+            position = await self.locate(partition)
+            # Asked again here, where the answer is no older than the newest commit.
+            if await self.store.holds_person(erasure, partition.number):
+                return PartitionResult()
+            parked = await self.store.load_parked(partition.number) if position.parked_orders else []
+            decisions = finish(erasure, parked, time=position.recording_time(self.clock()))
+            return await self.commit_alone(partition, position, decisions)
+
     async def locate(self, partition: PartitionState) -> PartitionPosition:
         """The position of a partition; claims it, or finds out whether an uncertain commit was written."""
         if partition.position is None:
             self._cache.drop(partition.number)
             await partition.check()
-            partition.position = await self.store.claim(partition.number)
+            claimed = await self.store.claim(partition.number)
+            # Before anything is decided: the owner before may have carried out an erasure.
+            await self.learn_erasures()
+            partition.position = claimed
         elif partition.is_uncertain:
             self._cache.drop(partition.number)
             partition.position = await self.store.recover(partition.position)

@@ -14,6 +14,7 @@ from time import perf_counter
 from tracking_order_state import metrics
 from tracking_order_state.adapters.publisher import ResultPublisher
 from tracking_order_state.adapters.store import Store
+from tracking_order_state.domain.erasure import Erasure
 from tracking_order_state.domain.order_cache import OrderCache
 from tracking_order_state.errors import Fault, fault_of
 from tracking_order_state.processing.batch_committer import BatchCommitter, stalled
@@ -22,6 +23,7 @@ from tracking_order_state.processing.parking import Parking
 from tracking_order_state.processing.stages import (
     CommittedBatch,
     PartitionBatch,
+    PartitionResult,
     PartitionState,
     ReceivedBatch,
 )
@@ -140,10 +142,7 @@ class BatchProcessor:
             Fenced: another worker owns the partition.
             DatabaseUnavailable: no answer; some of it may be written.
         """
-        result = await fault_of(self._committer.end_held(partition, ids, now))
-        if isinstance(result, Fault):
-            return result
-        return CommittedBatch(ReceivedBatch([PartitionBatch(partition)]), [result], [False])
+        return _alone(partition, await fault_of(self._committer.end_held(partition, ids, now)))
 
     async def mark_overdue(
         self, partition: PartitionState, order_ids: Collection[str], now: datetime
@@ -155,10 +154,47 @@ class BatchProcessor:
             Fenced: another worker owns the partition.
             DatabaseUnavailable: no answer; some of it may be written.
         """
-        result = await fault_of(self._committer.mark_overdue(partition, order_ids, now))
-        if isinstance(result, Fault):
-            return result
-        return CommittedBatch(ReceivedBatch([PartitionBatch(partition)]), [result], [False])
+        return _alone(partition, await fault_of(self._committer.mark_overdue(partition, order_ids, now)))
+
+    async def learn_erasures(self) -> CommittedBatch | Fault:
+        """Learns which persons are erased (`BatchCommitter.learn_erasures`).
+
+        Raises:
+            DatabaseUnavailable: no answer.
+        """
+        await self._committer.learn_erasures()
+        return CommittedBatch(ReceivedBatch([]), [], [])
+
+    async def erase(
+        self, partition: PartitionState, erasure: Erasure, order_ids: Sequence[str]
+    ) -> CommittedBatch | Fault:
+        """Erases the customer of the first ones of these orders, in one transaction. If our own code fails at
+        that, returns its fault.
+
+        Raises:
+            Fenced: another worker owns the partition.
+            DatabaseUnavailable: no answer; it may be written.
+        """
+        return _alone(partition, await fault_of(self._committer.erase(partition, erasure, order_ids)))
+
+    async def finish_erasure(self, partition: PartitionState, erasure: Erasure) -> CommittedBatch | Fault:
+        """Notes that a partition holds nothing of a person any more, parked commands included.
+
+        Raises:
+            Fenced: another worker owns the partition.
+            DatabaseUnavailable: no answer; it may be written.
+        """
+        return _alone(partition, await fault_of(self._committer.finish_erasure(partition, erasure)))
+
+    async def publish_erasure(self, committed: CommittedBatch) -> None:
+        """Publishes the events of `erase`. After a crash before it, nothing is delivered again: notifiers
+        find them in the log.
+
+        Raises:
+            BrokerUnavailable: the connection is gone.
+        """
+        await self.publish_events(committed)
+        metrics.ERASED.inc(len(committed.events()))
 
     async def publish_overdue(self, committed: CommittedBatch) -> None:
         """Publishes the events of `mark_overdue`. After a crash before it, nothing is delivered again:
@@ -213,6 +249,12 @@ class BatchProcessor:
             for release in part.releases:
                 results[index] = results[index].followed_by(await self._parking.release(part, release))
         return CommittedBatch(received, results, [part.may_be_unpublished for part in received.parts])
+
+
+def _alone(partition: PartitionState, result: PartitionResult | Fault) -> CommittedBatch | Fault:
+    if isinstance(result, Fault):
+        return result
+    return CommittedBatch(ReceivedBatch([PartitionBatch(partition)]), [result], [False])
 
 
 def _count(committed: CommittedBatch) -> None:

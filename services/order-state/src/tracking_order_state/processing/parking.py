@@ -58,6 +58,7 @@ class Parking:
             count = len(position.parked_orders)
             raise TooManyParked(f"{count} orders of partition {partition.number} are parked")
         slot = Slot(position.partition, position.seq, position.recording_time(self.committer.clock()))
+        command = self.committer.without_erased(command)
         return await self.committer.commit_alone(
             partition, position, park(command, parked, position.parked_orders, slot, fault)
         )

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from time import monotonic, perf_counter
 
 from tracking_order_state import metrics
@@ -90,17 +91,18 @@ class _Request:
 
 
 @dataclass(slots=True, eq=False)
-class _DueRequest:
-    """What is due in a partition, to be recorded in a transaction of its own."""
+class _OwnRequest:
+    """Work of the system itself on a partition, between two batches of callers: orders to be marked as
+    overdue, or a customer to be erased.
+    """
 
     partition_consumer: PartitionConsumer
-    record: Callable[[PartitionState], Awaitable[CommittedBatch | Fault]]
+    commit: Callable[[], Awaitable[CommittedBatch | Fault]]
     publish: Callable[[CommittedBatch], Coroutine[None, None, None]]
-    count: Callable[[CommittedBatch], int]
-    marked: asyncio.Future[int | Fault] = field(
+    done: asyncio.Future[CommittedBatch | Fault | None] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
-    """The number of those that are recorded."""
+    """None: this worker does not own the partition."""
 
 
 @dataclass(slots=True, eq=False)
@@ -119,7 +121,7 @@ class Worker:
     _in_work: set[_Request] = field(default_factory=set)
     _stalled: set[PartitionConsumer] = field(default_factory=set)
     _consumers: dict[int, PartitionConsumer] = field(default_factory=dict)
-    _due: deque[_DueRequest] = field(default_factory=deque)
+    _own: deque[_OwnRequest] = field(default_factory=deque)
     batches: int = 0
     """The batches of callers so far."""
 
@@ -145,14 +147,13 @@ class Worker:
             Fenced: another worker owns the partition.
             DatabaseUnavailable: no answer; some of it may be written.
         """
-        return await self._record_due(
-            _DueRequest(
-                partition_consumer,
-                lambda partition: self.processor.mark_overdue(partition, order_ids, now),
-                self.processor.publish_overdue,
-                lambda committed: len(committed.events()),
-            )
+        partition = partition_consumer.partition
+        committed = await self.between_batches(
+            partition_consumer,
+            partial(self.processor.mark_overdue, partition, order_ids, now),
+            self.processor.publish_overdue,
         )
+        return len(committed.events()) if isinstance(committed, CommittedBatch) else committed or 0
 
     async def end_held(
         self, partition_consumer: PartitionConsumer, ids: Sequence[str], now: datetime
@@ -161,22 +162,35 @@ class Worker:
         or the fault of our own code if it failed at it.
 
         Raises:
+            asyncio.CancelledError: also when the worker ends meanwhile.
+        """
+        partition = partition_consumer.partition
+        committed = await self.between_batches(
+            partition_consumer,
+            partial(self.processor.end_held, partition, ids, now),
+            self.processor.publish_events,
+        )
+        if isinstance(committed, CommittedBatch):
+            return sum(len(result.outcomes) for result in committed.results)
+        return committed or 0
+
+    async def between_batches(
+        self,
+        partition_consumer: PartitionConsumer,
+        commit: Callable[[], Awaitable[CommittedBatch | Fault]],
+        publish: Callable[[CommittedBatch], Coroutine[None, None, None]],
+    ) -> CommittedBatch | Fault | None:
+        """Has `commit` run between two batches of callers, and its result published. Returns the result, its
+        fault, or None if this worker does not own the partition.
+
+        Raises:
             Fenced: another worker owns the partition.
             DatabaseUnavailable: no answer; some of it may be written.
         """
-        return await self._record_due(
-            _DueRequest(
-                partition_consumer,
-                lambda partition: self.processor.end_held(partition, ids, now),
-                self.processor.publish_events,
-                lambda committed: sum(len(result.outcomes) for result in committed.results),
-            )
-        )
-
-    async def _record_due(self, request: _DueRequest) -> int | Fault:
-        self._due.append(request)
+        request = _OwnRequest(partition_consumer, commit, publish)
+        self._own.append(request)
         self._wake.set()
-        return await request.marked
+        return await request.done
 
     async def handle(self, partition_consumer: PartitionConsumer) -> None:
         """Returns when the deliveries of the consumer (or as many as fit a batch) are committed.
@@ -249,39 +263,36 @@ class Worker:
                 self._wake.clear()
                 if self._publishing is not None and self._publishing.done():
                     self._publishing.result()  # raises the error that it ended with
-                while self._queue or self._due:
+                while self._queue or self._own:
                     if self._queue:
                         await _finish(self._process_next())
-                    if self._due:
-                        await _finish(self._record_next())
+                    if self._own:
+                        await _finish(self._do_next())
         finally:
             if self._publishing is not None:
                 await asyncio.wait({self._publishing}, timeout=STOP_SECONDS)
                 _report_failure(self._publishing)
             self._in_work.clear()  # the broker delivers what is left again, to whoever is active then
 
-    async def _record_next(self) -> None:
-        request = self._due.popleft()
+    async def _do_next(self) -> None:
+        request = self._own.popleft()
         partition_consumer = request.partition_consumer
         if partition_consumer not in self.owned():
-            _settle(request.marked, 0)
+            _settle(request.done, None)
             return
         partition_consumer.enter_batch()
-        committed: CommittedBatch | Fault | None = None
         try:
-            committed = await request.record(partition_consumer.partition)
+            committed = await request.commit()
             if self._publishing is not None:
                 await self._publishing
         except (Fenced, DatabaseUnavailable, BrokerUnavailable) as error:
-            _settle(request.marked, error)
+            _settle(request.done, error)
             if isinstance(error, BrokerUnavailable):
                 raise
         else:
-            if isinstance(committed, Fault):
-                _settle(request.marked, committed)
-            else:
+            if not isinstance(committed, Fault):
                 self._publish_next(request.publish(committed))
-                _settle(request.marked, request.count(committed))
+            _settle(request.done, committed)
         finally:
             partition_consumer.leave_batch()
 
@@ -359,13 +370,15 @@ class Worker:
                 self._in_work.discard(request)
 
 
-def _settle(marked: asyncio.Future[int | Fault], outcome: int | Fault | Exception) -> None:
-    if marked.done():  # the sweep was cancelled
+def _settle(
+    done: asyncio.Future[CommittedBatch | Fault | None], outcome: CommittedBatch | Fault | Exception | None
+) -> None:
+    if done.done():  # the sweep was cancelled
         return
     if isinstance(outcome, Exception):
-        marked.set_exception(outcome)
+        done.set_exception(outcome)
     else:
-        marked.set_result(outcome)
+        done.set_result(outcome)
 
 
 def _report_failure(publishing: asyncio.Task[None]) -> None:

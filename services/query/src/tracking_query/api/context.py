@@ -8,12 +8,14 @@ from tracking_query.settings import QuerySettings
 from tracking_shared.auth.cursor_seals import CursorSeals
 from tracking_shared.auth.revocations import RevocationList
 from tracking_shared.auth.tokens import TokenVerifier
-from tracking_shared.contracts.access import Principal
+from tracking_shared.contracts.access import Principal, may_administer
 from tracking_shared.contracts.documents import OrderDocument
+from tracking_shared.contracts.problems import ProblemError
 from tracking_shared.contracts.workflow import Workflow
 from tracking_shared.http.access import (
     authenticated,
     entitled_order,
+    insufficient_scope,
     refuse_revoked,
     refuse_without_outcomes,
     refuse_without_reading,
@@ -21,6 +23,13 @@ from tracking_shared.http.access import (
 from tracking_shared.policy.limits import ConcurrencyLimit
 from tracking_shared.storage.audit_trail import AuditTrail
 from tracking_shared.storage.database import Database
+
+
+def refuse_without_administration(principal: Principal) -> None:
+    """Raises `ProblemError` (`forbidden`) unless the caller may administer."""
+    if not may_administer(principal):
+        detail = "The token does not have the scope orders:admin."
+        raise ProblemError.of(insufficient_scope(detail, "orders:admin"))
 
 
 @dataclass(frozen=True, slots=True)

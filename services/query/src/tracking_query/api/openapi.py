@@ -25,6 +25,7 @@ _TAGS = {
     "orders": "One order, now or at a time; its history; lists, in pages or as files.",
     "updates": "What became of updates, refusals included.",
     "events": "The log of all changes, readable from any position.",
+    "erasures": "The erasure of persons.",
     "audit": "Who did which administrative thing, when.",
     "reports": "Figures over many orders, as JSON or CSV.",
 }
@@ -52,6 +53,9 @@ _HEADERS = {
         "2",
         {"type": "string", "pattern": r"^\d+$"},
     ),
+    "Location": header(
+        "Where to ask for the end of an erasure.", "/v1/erasures/019c1e5c5b7a7c119d0e3f5f6c1b2a90"
+    ),
     "Vary": header("The request headers that the answer depends on.", "Accept"),
 }
 
@@ -67,8 +71,9 @@ def described_read(
 def query_document(app: FastAPI, workflow: Workflow) -> Document:
     """The OpenAPI document of query, with the statuses of this workflow."""
     document = openapi_document(app, Description(_TEXT, _TAGS, _HEADERS))
-    for methods in document["paths"].values():
-        for parameter in methods["get"]["parameters"]:
+    operations = [one for methods in document["paths"].values() for one in methods.values()]
+    for operation in operations:
+        for parameter in operation.get("parameters", ()):
             if parameter["name"] == "status":
                 parameter["schema"]["items"] = {"type": "string", "enum": list(workflow.transitions)}
     return document

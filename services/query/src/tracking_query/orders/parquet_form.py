@@ -22,8 +22,8 @@ _TYPES = {
 }
 """All others are texts."""
 
-_OPTIONAL = frozenset({"reference", "due_at", "eta"})
-"""Columns that an order may have no value for."""
+_OPTIONAL = frozenset({"reference", "customer_name", "customer_contact_ref", "due_at", "eta"})
+"""Columns that an order may have no value for. A customer that is erased has none."""
 
 
 class ParquetForm:

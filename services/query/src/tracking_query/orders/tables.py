@@ -7,7 +7,7 @@ from io import StringIO
 
 import orjson
 
-from tracking_shared.contracts.documents import OrderDocument
+from tracking_shared.contracts.documents import CustomerDocument, OrderDocument
 from tracking_shared.contracts.timestamps import format_time
 
 CSV_MEDIA_TYPE = "text/csv"
@@ -67,13 +67,12 @@ def column_names(*, with_customer: bool) -> list[str]:
 
 def table_row(order: OrderDocument, *, with_customer: bool) -> list[Cell]:
     """The order under `column_names`."""
-    customer = order["customer"]
     source = order["source"]
     return [
         order["_id"],
         order["merchant_id"],
         order.get("reference"),
-        *([customer["name"], customer["contact_ref"]] if with_customer else []),
+        *(_customer_cells(order["customer"]) if with_customer else []),
         order["status"],
         order["version"],
         order["active"],
@@ -86,3 +85,7 @@ def table_row(order: OrderDocument, *, with_customer: bool) -> list[Cell]:
         *([source["id"]] if with_customer else []),
         orjson.dumps(order["metadata"]).decode(),
     ]
+
+
+def _customer_cells(customer: CustomerDocument | None) -> list[Cell]:
+    return [None, None] if customer is None else [customer["name"], customer["contact_ref"]]

@@ -1,0 +1,67 @@
+"""Finds the erasures that are to be carried out, and the orders that they concern."""
+
+from tracking_order_state.adapters.erasures import erasure_key, find_person
+from tracking_order_state.domain.erasure import Erasure, contact_key
+from tracking_shared.contracts.timestamps import now
+from tracking_shared.storage.database import Database, driver_errors
+from tracking_shared.storage.reads import bounded_read
+
+MAX_OPEN = 100
+"""Erasures that one look carries out, the oldest first."""
+
+
+class OpenErasures:
+    """Looks for open erasures. The orders that it finds are a hint: whoever erases reads them again."""
+
+    def __init__(self, database: Database, partitions: int) -> None:
+        self._database = database
+        self._partitions = partitions
+
+    async def pending(self) -> list[Erasure]:
+        """The open erasures, the oldest first, at most `MAX_OPEN`.
+
+        Raises:
+            DatabaseUnavailable: no answer.
+        """
+        with bounded_read():
+            found = await self._database.erasures.find({"open": True}).to_list()
+        return [Erasure.decode(one) for one in sorted(found, key=lambda one: one["_id"])[:MAX_OPEN]]
+
+    async def done_in(self, erasure: Erasure) -> set[int]:
+        """The partitions in which the erasure is done.
+
+        Raises:
+            DatabaseUnavailable: no answer.
+        """
+        with bounded_read():
+            progress = await self._database.erasure_progress.find({"erasure_id": erasure.id}).to_list()
+        return {one["partition"] for one in progress if one["done"]}
+
+    async def find(self, erasure: Erasure, partition: int, limit: int) -> list[str]:
+        """The ids of at most `limit` orders of a partition that hold the customer and are old enough.
+
+        Raises:
+            DatabaseUnavailable: no answer.
+        """
+        with bounded_read():
+            return await find_person(self._database, erasure, partition, limit)
+
+    async def finish(self, erasure: Erasure) -> bool:
+        """Closes the erasure if it is done in every partition, and removes the contact. Returns True if it is
+        closed.
+
+        Raises:
+            DatabaseUnavailable: no answer; it may be closed.
+        """
+        with driver_errors():
+            progress = await self._database.erasure_progress.find({"erasure_id": erasure.id}).to_list()
+            if {one["partition"] for one in progress if one["done"]} < set(range(self._partitions)):
+                return False
+            digest = contact_key(await erasure_key(self._database), next(iter(erasure.contact_refs)))
+            counts = {name: sum(one[name] for one in progress) for name in ("orders", "events")}
+            closed = {"contact_key": digest, "done_at": now(), **counts}
+            await self._database.erasures.update_one(
+                {"_id": erasure.id},
+                {"$set": closed, "$unset": {"contact_refs": "", "open": ""}},
+            )
+        return True
