@@ -1,5 +1,5 @@
-"""The commands of an operator: `check` (consistency check), `erase` (a person), `parked` (orders), `held` (early
-updates) and `dead` (dead letters).
+"""The commands of an operator: `check` (consistency check), `erase` (a person), `parked` (orders), `held`
+(early updates) and `dead` (dead letters).
 """
 
 from pathlib import Path

@@ -13,13 +13,13 @@ from pymongo.errors import BulkWriteError
 from pymongo.read_concern import ReadConcern
 
 from tracking_order_state.adapters.due_orders import database_time
+from tracking_order_state.adapters.erasures import find_person, list_unerased, read_erased, write_erasure
 from tracking_order_state.adapters.held_updates import (
     count_waiting,
     holding_operations,
     read_held,
     read_held_by_id,
 )
-from tracking_order_state.adapters.erasures import find_person, list_unerased, read_erased, write_erasure
 from tracking_order_state.adapters.order_reads import both, list_refused, list_unknown_orders, read_orders
 from tracking_order_state.adapters.outcomes import write_outcomes
 from tracking_order_state.adapters.ownership import Ownership

@@ -91,10 +91,16 @@ class Decisions:
     @property
     def is_empty(self) -> bool:
         """True if there is nothing to write."""
-        return not (
-            *(self.events or self.refusals or self.parked or self.released),
-            *(self.held or self.unheld or self.erasure),
+        changes = (
+            self.events,
+            self.refusals,
+            self.parked,
+            self.released,
+            self.held,
+            self.unheld,
+            self.erasure,
         )
+        return not any(changes)
 
     def is_written_at(self, position: PartitionPosition) -> bool:
         """True if these decisions need a transaction at `position`, if only to move its horizon on."""
