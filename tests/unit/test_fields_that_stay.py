@@ -33,6 +33,7 @@ ORDER: dict[str, Any] = {
     "partition": 0,
     "due_at": TIME,
     "due_key": 1,
+    "erased_at": TIME - timedelta(hours=1),
 }
 """An order with a value for each field that no change sets."""
 

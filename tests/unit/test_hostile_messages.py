@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
@@ -135,7 +135,11 @@ def test_commands_of_anybody(body: bytes) -> None:
         assert encode_command(command)
 
 
+NO_TEXT_FOR_SLUG = [REPLY | {"outcomes": [OUTCOME | {"problem": {"slug": []}}]}]
+
+
 @given(bodies(REPLY))
+@example(orjson.dumps(NO_TEXT_FOR_SLUG))
 def test_replies_of_anybody(body: bytes) -> None:
     for reply in well_formed_or(UndecodableReplies, lambda: decode_replies(body)):
         assert all(outcome is None or outcome.keys() >= OUTCOME.keys() for outcome in reply["outcomes"])

@@ -328,4 +328,7 @@ def _is_outcome(outcome: object) -> bool:
     if not (isinstance(outcome, dict) and outcome.keys() >= _OUTCOME_PARTS):
         return False
     problem = outcome["problem"]
-    return problem is None or (isinstance(problem, dict) and problem.get("slug") in CATALOGUE)
+    if problem is None:
+        return True
+    slug = problem.get("slug") if isinstance(problem, dict) else None
+    return isinstance(slug, str) and slug in CATALOGUE
