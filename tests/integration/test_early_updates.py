@@ -27,7 +27,7 @@ from tracking_order_state.processing.stages import (
     PartitionState,
     ReceivedBatch,
 )
-from tracking_order_state.processing.worker import PartitionConsumer
+from tracking_order_state.processing.worker import PartitionConsumer, Worker
 from tracking_shared.contracts.commands import AnyCommand, Source
 from tracking_shared.contracts.identifiers import content_update_id
 from tracking_shared.contracts.timestamps import now
@@ -46,6 +46,7 @@ class Owner:
     """An order-state on one partition without a broker, with a wrong clock if asked for."""
 
     batches = 0
+    paced = Worker.paced
 
     def __init__(
         self,

@@ -32,7 +32,7 @@ from tracking_order_state.processing.stages import (
     PartitionState,
     ReceivedBatch,
 )
-from tracking_order_state.processing.worker import PartitionConsumer
+from tracking_order_state.processing.worker import PartitionConsumer, Worker
 from tracking_shared.contracts.commands import AnyCommand, Customer
 from tracking_shared.contracts.documents import ErasureDocument
 from tracking_shared.contracts.timestamps import now
@@ -76,6 +76,7 @@ class Owner:
     """An order-state on one partition without a broker, as the worker of a process."""
 
     batches = 0
+    paced = Worker.paced
 
     def __init__(self, database: Database) -> None:
         self.store = DyingStore(database)

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -13,6 +14,8 @@ from builders import create_command, update_command
 from callers import Caller, eventually
 from fixtures import StartService
 from listeners import examine, listening
+from statements.recording import with_recording
+from tracking.devstack.service_process import PORT_VARIABLES
 from tracking_order_state import metrics
 from tracking_order_state.adapters.due_orders import DueOrders
 from tracking_order_state.adapters.store import Store
@@ -27,7 +30,7 @@ from tracking_order_state.processing.stages import (
     PartitionState,
     ReceivedBatch,
 )
-from tracking_order_state.processing.worker import PartitionConsumer
+from tracking_order_state.processing.worker import PartitionConsumer, Worker
 from tracking_shared.contracts.commands import AnyCommand
 from tracking_shared.contracts.documents import EventDocument
 from tracking_shared.contracts.timestamps import format_time, now
@@ -36,6 +39,7 @@ from tracking_shared.storage.database import Database, open_database
 
 HOUR = timedelta(hours=1)
 PARTITIONS = 2
+HERE = str(Path(__file__).parent.parent)
 
 
 async def nothing() -> None:
@@ -48,6 +52,7 @@ class Owner:
     """
 
     batches = 0
+    paced = Worker.paced
 
     def __init__(self, database: Database, *, clock_ahead: timedelta = timedelta()) -> None:
         self.clock_ahead = clock_ahead
@@ -276,6 +281,33 @@ async def test_owners_that_are_frozen_and_wake_up_again_bring_no_second_event(
                 events = await overdue_events(database)
             assert sorted(event["order_id"] for event in events) == sorted(ids)
         await examine(service_environment, caller.acknowledged, announced)
+
+
+@pytest.mark.parametrize("step", ["before-commit", "committed", "after-commit"])
+async def test_killed_while_it_records_a_passed_due_time(
+    step: str,
+    service_environment: dict[str, str],
+    start_service: StartService,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setitem(PORT_VARIABLES, "faulty_order_state", "ORDER_STATE_PORT")
+    service_environment["AMQP_URL"] += "?heartbeat=1"
+    service_environment |= {"PARTITIONS": "1", "PYTHONPATH": with_recording(HERE)}
+    names = (service_environment["MONGODB_URL"], service_environment["MONGODB_DATABASE"])
+    async with open_database(*names) as database:
+        await database.prepare(1)
+        order_id = uuid4().hex
+        await Owner(database).decide(create_command(order_id, due_at=now() - HOUR))
+        faulty = await start_service("faulty_order_state", FAULT=f"kill:{step}")
+        await asyncio.wait_for(faulty.process.wait(), 60)
+        await start_service("order_state")
+
+        async def is_overdue() -> bool:
+            return await database.orders.count_documents({"overdue": True}) == 1
+
+        await eventually(is_overdue)
+        assert [event["version"] for event in await overdue_events(database)] == [2]
+    await examine(service_environment, [])
 
 
 BACKLOG = 3_000

@@ -28,10 +28,6 @@ small looks at a long backlog would cost more."""
 MARKED_ORDERS = 100
 """Orders (or held updates) of one transaction, about 20 ms: callers wait so long for it at most."""
 
-REST_FACTOR = 4
-"""While callers send, the pause after a transaction is so many times as long as it took: a backlog leaves
-them four fifths of the worker's time."""
-
 MAX_SKIPPED_ORDERS = 1_000
 """Orders (or held updates) that our own code fails on, and that this process tries no more. Beyond it, the
 oldest is tried again."""
@@ -134,12 +130,10 @@ class DueSweep:
     async def _mark(
         self, partition_consumer: PartitionConsumer, order_ids: Sequence[str], now: datetime
     ) -> int:
-        started, batches = monotonic(), self._worker.batches
-        marked = await self._record(partition_consumer, order_ids, now)
+        async with self._worker.paced():
+            marked = await self._record(partition_consumer, order_ids, now)
         if isinstance(marked, Fault):
             return await self._mark_alone(partition_consumer, order_ids, now)
-        if self._worker.batches != batches:
-            await asyncio.sleep(REST_FACTOR * (monotonic() - started))
         return marked
 
     async def _mark_alone(

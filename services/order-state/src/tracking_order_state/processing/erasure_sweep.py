@@ -11,7 +11,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
-from time import monotonic
 from typing import Protocol
 
 from tracking_order_state import metrics
@@ -33,9 +32,6 @@ FOUND_ORDERS = 1_000
 
 NAMED_ORDERS = 100
 """Orders that one transaction erases at most."""
-
-REST_FACTOR = 4
-"""While callers send, the pause after a transaction is so many times as long as it took."""
 
 FAULT_SECONDS = 30.0
 """The pause after a fault of our own code."""
@@ -138,13 +134,11 @@ class ErasureSweep:
             log.info("stopped to erase in partition %d: %s", partition.number, error)
 
     async def _do(self, partition_consumer: PartitionConsumer, commit: Step) -> CommittedBatch:
-        started, batches = monotonic(), self._worker.batches
         publish = self._worker.processor.publish_erasure
-        result = await self._worker.between_batches(partition_consumer, commit, publish)
+        async with self._worker.paced():
+            result = await self._worker.between_batches(partition_consumer, commit, publish)
         if isinstance(result, Fault):
             raise _Failed(result)
         if result is None:
             raise _NotOwned("another worker owns it")
-        if self._worker.batches != batches:
-            await asyncio.sleep(REST_FACTOR * (monotonic() - started))
         return result

@@ -3,8 +3,8 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import partial
@@ -36,6 +36,10 @@ MAX_STALLED_RETRY_SECONDS = 30.0
 """The pause before a stalled partition is tried again: twice as long each time, up to the maximum. An attempt
 may keep the others waiting for as long as a call of the database takes, 8 s. Its deliveries are kept: given
 back, they would come closer to the delivery limit each time."""
+
+REST_FACTOR, MAX_REST_SECONDS = 4, 5.0
+"""While callers send, the pause after work of the system itself is so many times as long as the work took, up
+to the maximum: a backlog of it leaves them four fifths of the worker's time."""
 
 STOP_SECONDS = 5
 """The time that batches in work have to end when the process is told to stop."""
@@ -173,6 +177,14 @@ class Worker:
         if isinstance(committed, CommittedBatch):
             return sum(len(result.outcomes) for result in committed.results)
         return committed or 0
+
+    @asynccontextmanager
+    async def paced(self) -> AsyncIterator[None]:
+        """For work between batches: after it, pauses if callers have sent something meanwhile."""
+        started, batches = monotonic(), self.batches
+        yield
+        if self.batches != batches:
+            await asyncio.sleep(min(REST_FACTOR * (monotonic() - started), MAX_REST_SECONDS))
 
     async def between_batches(
         self,
