@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import nullcontext
+from datetime import UTC, datetime
 
 import pytest
 from query_stack import START, QueryClient, random_world, running_query, store, store_update, token
@@ -12,12 +13,15 @@ from answers import Answer
 from callers import eventually
 from tracking.devstack.database_node import DatabaseNode
 from tracking_query.orders.export_forms import EXPORTED_TYPES
+from tracking_shared.contracts.documents import ErasureDocument
 from tracking_shared.contracts.references import referenced_order_id
 
 Request = tuple[str, Mapping[str, str]]
 
 ADMIN = token(scope="orders:admin")
 """Whoever may read everything that there is."""
+
+END = datetime(2099, 1, 1, tzinfo=UTC)
 
 REPORTS_AT_ONCE = 2
 """As many as one caller may have."""
@@ -40,6 +44,10 @@ async def query(node: DatabaseNode) -> AsyncIterator[QueryClient]:
         world.apply(referenced_order_id("o-1", "o-1"), "created", START, referenced)
         await store(client.database, world)
         await store_update(client.database, "o-1", "u-1")
+        erasure = ErasureDocument(
+            _id="o-1", merchant_id=None, accepted_at=START, orders=0, events=0, done_at=START, expires_at=END
+        )
+        await client.database.erasures.insert_one(erasure)
         yield client
 
 
