@@ -2,7 +2,7 @@
 .DEFAULT_GOAL := help
 .PHONY: help setup browser demo up test test-slow test-rabbitmq4 test-cluster test-replica-set test-statements test-clients fuzz lint audit format docs screenshots bench lock test-containers test-monitoring
 
-WORKERS ?= 3
+WORKERS ?= 4
 RABBITMQ4 ?= .rabbitmq4
 PROMETHEUS ?= .prometheus
 
@@ -35,7 +35,7 @@ demo: setup ## run everything on this machine with a simulated fleet, and show i
 up: setup ## run everything on this machine
 	@.venv/bin/tracking up $(ARGS)
 
-test: browser ## run all tests except the slow ones, in WORKERS=3 processes
+test: browser ## run all tests except the slow ones, in WORKERS=4 processes
 	@rm -f .pytest_cache/v/cache/lastfailed
 	@.venv/bin/pytest -m "not slow and not monitoring" $(PARALLEL) $(ARGS) || .venv/bin/python tests/second_run.py
 

@@ -1,8 +1,9 @@
 """The whole console in a real browser: honest when cut off, usable by everybody, light over the wire."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from itertools import product
 from time import time
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from axe_playwright_python.async_playwright import Axe
@@ -285,16 +286,20 @@ async def looked_at(desk: Desk) -> str:
     return bearer
 
 
-@pytest.mark.parametrize(
-    ("size", "scheme"),
-    [
-        pytest.param(WIDE, "light", id="wide, light"),
-        pytest.param(PHONE, "dark", id="phone, dark"),
-        pytest.param(WIDE, "dark", id="wide, dark", marks=pytest.mark.slow),
-        pytest.param(PHONE, "light", id="phone, light", marks=pytest.mark.slow),
-    ],
-)
-@pytest.mark.parametrize("view", VIEWS, ids=lambda view: view.__name__)
+ON_A_PHONE = (board, filters, order, refused, correcting, overview)
+"""The views that a phone lays out in another way. The slow tests look at all."""
+
+
+def looks() -> Iterator[Any]:
+    """Each view, size and scheme; most of the unusual ones are slow."""
+    for view in VIEWS:
+        for size, scheme in product((WIDE, PHONE), get_args(Scheme)):
+            usual = scheme == "light" if size == WIDE else scheme == "dark" and view in ON_A_PHONE
+            name = f"{view.__name__}-{'wide' if size == WIDE else 'phone'}, {scheme}"
+            yield pytest.param(view, size, scheme, id=name, marks=() if usual else pytest.mark.slow)
+
+
+@pytest.mark.parametrize(("view", "size", "scheme"), looks())
 async def test_no_view_has_a_barrier_that_can_be_found(
     desk: Desk, looked_at: str, view: View, size: ViewportSize, scheme: Scheme
 ) -> None:

@@ -43,8 +43,8 @@ def operations(*, open_to_all: bool) -> set[str]:
 
 async def test_nothing_that_is_sent_gets_an_answer_beside_the_documents(urls: Urls, tmp_path: Path) -> None:
     bearer = token(scope=EVERYTHING)
-    report = await fuzz(urls, tmp_path / "all", bearer, "--seed", SEED, "--max-examples", "5")
-    assert report.requests > 1500
+    report = await fuzz(urls, tmp_path / "all", bearer, "--seed", SEED, "--max-examples", "3")
+    assert report.requests > 1000
     assert report.accepted == operations(open_to_all=True) | operations(open_to_all=False)
 
 
