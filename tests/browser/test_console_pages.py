@@ -299,7 +299,7 @@ def looks() -> Iterator[Any]:
             yield pytest.param(view, size, scheme, id=name, marks=() if usual else pytest.mark.slow)
 
 
-@pytest.mark.parametrize(("view", "size", "scheme"), looks())
+@pytest.mark.parametrize(("view", "size", "scheme"), list(looks()))
 async def test_no_view_has_a_barrier_that_can_be_found(
     desk: Desk, looked_at: str, view: View, size: ViewportSize, scheme: Scheme
 ) -> None:
