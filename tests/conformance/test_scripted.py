@@ -379,7 +379,7 @@ async def test_a_token_is_refreshed_before_it_expires(language: str) -> None:
 
 @pytest.mark.parametrize("answer", ["the same", "none"])
 async def test_a_function_that_has_no_fresh_token_is_asked_again_in_time(language: str, answer: str) -> None:
-    brief, fresh = token(ttl=BRIEF), token()
+    brief, fresh = token(ttl=2 * BRIEF), token()  # it asks again when an eighth of the lifetime is left
 
     async def script(visit: Visit) -> None:
         await visit.say(snapshot(), live("c1"))
