@@ -142,6 +142,7 @@ async def _scenes(stack: Stack, chosen: list[Entry], port: int, options: argpars
                 say(f"{entry.title}: {'; '.join(faults) or 'met'}, stopped {outcome.stopped_seconds:.1f} s")
                 if options.write:
                     PAGE.write_text(with_rows(PAGE.read_text(), rows, [one.title for one in SCENES]))
+            await under_way.end()
             missed += await _dashboards(stack, crowd, say)
     print(table(rows))
     return missed
@@ -198,7 +199,11 @@ async def _opened(stack: Stack):  # type: ignore[no-untyped-def]
 async def _dashboards(stack: Stack, crowd: Crowd, say: Say) -> int:
     """1 if a dashboard was sent something twice, out of order or not for it, or was not sent something."""
     async with open_database(await _database_url(stack), DATABASE) as database:
-        records = await read_records(database)
+        records, before = await read_records(database), -1
+        while len(records.events) != before:  # what was under way is being decided
+            before = len(records.events)
+            await asyncio.sleep(2)
+            records = await read_records(database)
     found = await crowd.faults(history_of(records.events))
     for fault in found[:5]:
         say(f"  {fault}")

@@ -27,6 +27,8 @@ class Load:
     """What was sent, and what came of it."""
 
     def __init__(self, url: str, session: ClientSession) -> None:
+        self.task: asyncio.Task[None] | None = None
+        """That sends."""
         self._url = url
         self._session = session
         self._bearer = {"Authorization": f"Bearer {token()}"}
@@ -40,6 +42,12 @@ class Load:
         """Answers with 503."""
         self._read = 0
         self._next_turn = 0.0
+
+    async def end(self) -> None:
+        """Sends nothing more. What is under way may still be decided."""
+        if self.task is not None:
+            self.task.cancel()
+            await asyncio.wait([self.task])
 
     async def run(self) -> None:
         """Until it is cancelled. An update that is under way then may have been taken or not."""
@@ -141,9 +149,8 @@ async def load(url: str) -> AsyncIterator[Load]:
     """A load that is under way while the body runs."""
     async with ClientSession(timeout=ClientTimeout(total=ANSWER_SECONDS)) as session:
         made = Load(url, session)
-        task = asyncio.create_task(made.run())
+        made.task = asyncio.create_task(made.run())
         try:
             yield made
         finally:
-            task.cancel()
-            await asyncio.wait([task])
+            await made.end()

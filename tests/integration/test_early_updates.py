@@ -14,7 +14,7 @@ from tracking.upkeep.held_updates import list_held
 from tracking.upkeep.record_reader import read_partitions
 from tracking_order_state import metrics
 from tracking_order_state.adapters import held_updates
-from tracking_order_state.adapters.held_updates import EndedHolds
+from tracking_order_state.adapters.due_orders import EndedHolds
 from tracking_order_state.adapters.store import Store
 from tracking_order_state.domain.holding import MAX_HELD_PER_ORDER, MAX_WAITING_PER_SENDER
 from tracking_order_state.domain.order_cache import OrderCache

@@ -17,7 +17,7 @@ from listeners import examine
 from tracking.devstack.service_process import ServiceProcess
 from tracking_shared.contracts.commands import (
     COMMANDS_MEDIA_TYPE,
-    MAX_MESSAGE_BYTES,
+    MAX_COMMANDS_MESSAGE_BYTES,
     encode_command,
     join_commands,
 )
@@ -53,7 +53,7 @@ def bad_commands() -> dict[str, bytes]:
         "packed": gzip.compress(good),
         "in another encoding": good.decode().encode("utf-16"),
         "too deep": b"[" * 100_000,
-        "longer than a message may be": join_commands([b" " * (MAX_MESSAGE_BYTES + 70_000)]),
+        "longer than a message may be": join_commands([b" " * (MAX_COMMANDS_MESSAGE_BYTES + 70_000)]),
         "of megabytes": b"[" + b'{"op":"update"},' * 200_000 + b"{}]",
         "events": b'[{"specversion":"1.0","id":"o-1:1","partition":0,"sequence":"1","data":{}}]',
         "an operator of the database": good.replace(b'"picked_up"', b'{"$ne":null}'),

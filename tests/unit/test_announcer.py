@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from builders import create_command
-from tracking_order_state.adapters.publisher import MAX_MESSAGE_BYTES, EventPublisher, ResultPublisher
+from tracking_order_state.adapters.publisher import MAX_RESULTS_MESSAGE_BYTES, EventPublisher, ResultPublisher
 from tracking_order_state.domain.batch import decide_batch
 from tracking_order_state.domain.decisions import Known
 from tracking_shared.contracts.commands import MAX_COMMANDS_PER_MESSAGE, Customer, Outcome, Reply
@@ -48,6 +48,6 @@ async def test_the_largest_answers_and_events_leave_in_messages_that_the_broker_
     [line] = [line for line in CONF.read_text().splitlines() if line.startswith("max_message_size")]
     limit = int(line.rpartition("=")[2])
     assert len(events.sizes) > 1
-    assert max(events.sizes) < MAX_MESSAGE_BYTES + 12 * 1024
+    assert max(events.sizes) < MAX_RESULTS_MESSAGE_BYTES + 12 * 1024
     assert len(replies.sizes) > 1
     assert max(replies.sizes) < 4 * 1024 * 1024 < limit / 2

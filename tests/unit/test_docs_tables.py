@@ -42,7 +42,7 @@ from tracking_order_state.settings import OrderStateSettings
 from tracking_query import metrics as query_metrics
 from tracking_query.settings import QuerySettings
 from tracking_shared.auth.revocations import LOOK_SECONDS, MAX_REVOCATIONS
-from tracking_shared.contracts.commands import MAX_COMMANDS_PER_MESSAGE, MAX_MESSAGE_BYTES
+from tracking_shared.contracts.commands import MAX_COMMANDS_MESSAGE_BYTES, MAX_COMMANDS_PER_MESSAGE
 from tracking_shared.contracts.documents import (
     AuditDocument,
     ErasureDocument,
@@ -258,7 +258,7 @@ def test_every_close_code_is_in_its_table() -> None:
             f"{MAX_BODY_BYTES // KIB} KiB; {MAX_BATCH_BYTES // MIB} MiB and {MAX_OPERATIONS:,} op",
         ),
         ("concurrency", f"| {MAX_WAITING_BYTES // MIB} MiB | 503 |"),
-        ("concurrency", f"| {MAX_COMMANDS_PER_MESSAGE} commands, {MAX_MESSAGE_BYTES // KIB} KiB |"),
+        ("concurrency", f"| {MAX_COMMANDS_PER_MESSAGE} commands, {MAX_COMMANDS_MESSAGE_BYTES // KIB} KiB |"),
         ("concurrency", f"| {QUEUE_MAX_MESSAGES:,} messages, {QUEUE_MAX_BYTES // GIB} GiB |"),
         ("concurrency", f"| {PREFETCH_MESSAGES} messages | they wait in the queue |"),
         ("concurrency", f"| {BATCH_BYTES // KIB} KiB, give or take a message |"),

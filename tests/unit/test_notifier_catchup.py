@@ -30,7 +30,7 @@ from tracking_notifier.errors import HubLagging, LogReplaced
 from tracking_notifier.hub import Hub
 from tracking_notifier.session.catchup import Subscription
 from tracking_notifier.stream.filters import Audience, Filter
-from tracking_notifier.stream.messages import MAX_MESSAGE_BYTES
+from tracking_notifier.stream.messages import MAX_STREAM_MESSAGE_BYTES
 from tracking_shared.contracts.cursors import Position, decode_cursor
 from tracking_shared.contracts.documents import EventDocument
 from tracking_shared.contracts.identifiers import partition_of
@@ -144,7 +144,7 @@ class Client(Visitor):
 
     def take(self, encoded: bytes) -> None:
         message = orjson.loads(encoded)
-        assert len(encoded) < MAX_MESSAGE_BYTES + self.world.history.padding_bytes + 2048
+        assert len(encoded) < MAX_STREAM_MESSAGE_BYTES + self.world.history.padding_bytes + 2048
         self.types.append(message["type"])
         self.counts[message["type"]] += 1
         match message["type"]:
@@ -211,7 +211,7 @@ def test_old_snapshot_and_events_are_the_fresh_snapshot() -> None:
         visits=st.lists(st.tuples(followed, st.integers(0, 60), stays), min_size=2, max_size=4),
         window_events=st.sampled_from([0, 8, 1000]),
         pages_events=st.sampled_from([0, 8, 1000]),
-        padding_bytes=st.sampled_from([0, 0, 0, MAX_MESSAGE_BYTES // 4]),
+        padding_bytes=st.sampled_from([0, 0, 0, MAX_STREAM_MESSAGE_BYTES // 4]),
     )
     def holds(
         script: Script,

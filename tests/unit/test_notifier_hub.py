@@ -7,7 +7,7 @@ from notifier_samples import ORDERS, History, audiences, changes
 
 from tracking_notifier.hub import Hub, Sink, Topic
 from tracking_notifier.stream.filters import Audience, Filter
-from tracking_notifier.stream.messages import MAX_MESSAGE_BYTES
+from tracking_notifier.stream.messages import MAX_STREAM_MESSAGE_BYTES
 from tracking_shared.contracts.access import Grant
 from tracking_shared.contracts.cursors import Position, decode_cursor
 
@@ -98,7 +98,7 @@ def test_a_long_flush_is_cut_and_each_cursor_says_what_was_sent() -> None:
     assert len(listener.frames) > 1
     sent = 0
     for frame, message in zip(listener.frames, listener.messages, strict=True):
-        assert len(frame) < MAX_MESSAGE_BYTES + 4096
+        assert len(frame) < MAX_STREAM_MESSAGE_BYTES + 4096
         sent += len(message["events"])  # type: ignore[arg-type]
         assert sum(decode_cursor(str(message["cursor"])).seqs) == sent
     assert sent == 1000

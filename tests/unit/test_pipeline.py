@@ -6,7 +6,7 @@ from contextlib import suppress
 import pytest
 
 from tracking_ingest.submission.pipeline import MAX_WAITING_BYTES, Pipeline, Submission
-from tracking_shared.contracts.commands import MAX_COMMANDS_PER_MESSAGE, MAX_MESSAGE_BYTES
+from tracking_shared.contracts.commands import MAX_COMMANDS_MESSAGE_BYTES, MAX_COMMANDS_PER_MESSAGE
 from tracking_shared.messaging.errors import BrokerUnavailable, PublishRefused
 
 
@@ -64,7 +64,7 @@ async def test_a_message_is_bounded_by_count_and_by_bytes() -> None:
     broker = Broker()
     pipeline = Pipeline(broker.send)
     submit(pipeline, *[b"x"] * (MAX_COMMANDS_PER_MESSAGE + 1))
-    submit(pipeline, b"y" * (MAX_MESSAGE_BYTES - 1), b"z", b"z")
+    submit(pipeline, b"y" * (MAX_COMMANDS_MESSAGE_BYTES - 1), b"z", b"z")
     for _ in range(5):
         broker.answers.put_nowait(None)
     running = asyncio.create_task(pipeline.run())

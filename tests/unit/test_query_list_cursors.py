@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracking_query.api.page_cursors import (
-    MAX_CURSOR_CHARACTERS,
+    MAX_LIST_CURSOR_CHARACTERS,
     KeysetPosition,
     cursor_key,
     decode_position,
@@ -27,7 +27,7 @@ TIMES = st.integers(-(2**41), 2**42).map(
 @given(time=TIMES, order_id=st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._:\-]{0,63}", fullmatch=True))
 def test_a_place_survives_its_text(time: datetime, order_id: str) -> None:
     text = encode_position(KeysetPosition(time, order_id), b"filter", KEY)
-    assert len(text) <= MAX_CURSOR_CHARACTERS
+    assert len(text) <= MAX_LIST_CURSOR_CHARACTERS
     assert decode_position(text, b"filter", KEY) == KeysetPosition(time, order_id)
 
 
@@ -37,7 +37,7 @@ ORDER_IDS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._:\-]{0,63}", fullmatch=True)
 @given(time=TIMES, order_id=ORDER_IDS, as_of=TIMES)
 def test_a_cursor_keeps_the_horizon_of_the_first_page(time: datetime, order_id: str, as_of: datetime) -> None:
     text = encode_position(KeysetPosition(time, order_id, as_of), b"filter", KEY)
-    assert len(text) <= MAX_CURSOR_CHARACTERS
+    assert len(text) <= MAX_LIST_CURSOR_CHARACTERS
     assert decode_position(text, b"filter", KEY) == KeysetPosition(time, order_id, as_of)
 
 

@@ -12,7 +12,7 @@ from typing import Protocol
 from tracking_notifier.metrics import DELIVERED, MESSAGES
 from tracking_notifier.stream.events import Erased, Event, erase_in
 from tracking_notifier.stream.filters import Audience
-from tracking_notifier.stream.messages import MAX_MESSAGE_BYTES, events_message, text_frame
+from tracking_notifier.stream.messages import MAX_STREAM_MESSAGE_BYTES, events_message, text_frame
 from tracking_shared.contracts.cursors import Position, encode_cursor
 
 
@@ -250,7 +250,7 @@ class Hub:
             for topic in self._topics.matching(event):
                 topic.pending.append(event.encoded(with_customer=topic.with_customer))
                 self._pending_topics.add(topic)
-            if self._pending_bytes >= MAX_MESSAGE_BYTES:
+            if self._pending_bytes >= MAX_STREAM_MESSAGE_BYTES:
                 self.flush()
         if erased:
             self.recent_events.erase(erased)

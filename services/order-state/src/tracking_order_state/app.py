@@ -6,8 +6,7 @@ from fastapi import FastAPI
 
 from tracking_order_state import metrics
 from tracking_order_state.adapters.dead_letters import DeadLetters
-from tracking_order_state.adapters.due_orders import DueOrders
-from tracking_order_state.adapters.held_updates import EndedHolds
+from tracking_order_state.adapters.due_orders import DueOrders, EndedHolds
 from tracking_order_state.adapters.migration import OutcomeMigration
 from tracking_order_state.adapters.open_erasures import OpenErasures
 from tracking_order_state.adapters.publisher import ResultPublisher, open_publisher

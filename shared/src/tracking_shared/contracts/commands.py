@@ -20,7 +20,7 @@ from tracking_shared.contracts.timestamps import Timestamp
 from tracking_shared.errors import TrackingError
 
 MAX_COMMANDS_PER_MESSAGE = 500
-MAX_MESSAGE_BYTES = 512 * 1024
+MAX_COMMANDS_MESSAGE_BYTES = 512 * 1024
 """A message is closed at whichever bound it meets first. One command is at most ~12 KiB."""
 
 COMMANDS_MEDIA_TYPE = "application/vnd.tracking.commands+json"
@@ -224,7 +224,7 @@ def decode_commands(body: bytes) -> list[AnyCommand | ReleaseOrder]:
     Raises:
         UndecodableMessage: not a JSON array of 1 to 500 valid commands, or longer than the bound.
     """
-    if len(body) > MAX_MESSAGE_BYTES + 64 * 1024:
+    if len(body) > MAX_COMMANDS_MESSAGE_BYTES + 64 * 1024:
         raise UndecodableMessage(f"{len(body)} bytes")
     try:
         return _BATCH.validate_json(body)

@@ -14,8 +14,8 @@ from enum import Enum, auto
 
 from tracking_ingest import metrics
 from tracking_shared.contracts.commands import (
+    MAX_COMMANDS_MESSAGE_BYTES,
     MAX_COMMANDS_PER_MESSAGE,
-    MAX_MESSAGE_BYTES,
     Outcome,
     join_commands,
 )
@@ -121,7 +121,7 @@ class Pipeline:
         self._full = False
         while self._waiting and len(group) < MAX_COMMANDS_PER_MESSAGE:
             size += len(self._waiting[0].encoded)
-            if group and size > MAX_MESSAGE_BYTES:
+            if group and size > MAX_COMMANDS_MESSAGE_BYTES:
                 break
             group.append(self._waiting.popleft())
             self._waiting_bytes -= len(group[-1].encoded)

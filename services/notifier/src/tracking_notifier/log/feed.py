@@ -22,7 +22,7 @@ from tracking_notifier.log.event_log import EventLog, LogCheck
 from tracking_notifier.log.push_spans import PushSpans
 from tracking_notifier.metrics import CONNECTED, FEED_EVENTS, SILENCES, UNDECODABLE
 from tracking_notifier.stream.events import Event, FetchRange, decode_events, lagging_partitions, plan_batch
-from tracking_notifier.stream.messages import MAX_MESSAGE_BYTES
+from tracking_notifier.stream.messages import MAX_STREAM_MESSAGE_BYTES
 from tracking_shared.contracts.cursors import Position, resync_reason
 from tracking_shared.contracts.workflow import Workflow
 from tracking_shared.messaging.connection import Connection
@@ -230,7 +230,7 @@ class Feed:
         for delivery in deliveries:
             await self._publish_delivery(delivery)
             published_bytes += len(delivery.body)
-            if published_bytes >= MAX_MESSAGE_BYTES:
+            if published_bytes >= MAX_STREAM_MESSAGE_BYTES:
                 self._hub.flush()
                 await sleep(0)  # lets the event loop write to the sockets and read from the clients
                 published_bytes = 0

@@ -15,7 +15,7 @@ from tracking_notifier.metrics import REPLAYED, RESYNCS, SNAPSHOT_ORDERS
 from tracking_notifier.stream.events import Event, has_reached, lagging_partitions
 from tracking_notifier.stream.filters import Audience, matching_events
 from tracking_notifier.stream.messages import (
-    MAX_MESSAGE_BYTES,
+    MAX_STREAM_MESSAGE_BYTES,
     events_message,
     resync_message,
     snapshot_message,
@@ -116,7 +116,7 @@ class CatchUp:
             for order in page:
                 parts.append(self._encode_order(order))
                 size += len(parts[-1])
-                if size >= MAX_MESSAGE_BYTES:
+                if size >= MAX_STREAM_MESSAGE_BYTES:
                     yield snapshot_message(parts, more=True)
                     parts, size = [], 0
         yield snapshot_message(parts, more=False)
@@ -154,7 +154,7 @@ class CatchUp:
                 self._seqs[partition] = event.seq
                 parts.append(event.encoded(with_customer=self.subscription.audience.with_customer))
                 size += len(parts[-1])
-                if size >= MAX_MESSAGE_BYTES:
+                if size >= MAX_STREAM_MESSAGE_BYTES:
                     yield self._events_message(parts)
                     parts, size = [], 0
             self._seqs[partition] = page[-1].seq

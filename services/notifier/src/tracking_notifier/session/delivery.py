@@ -27,7 +27,7 @@ BeginClose = Callable[[int, str, Problem | None], None]
 """Begins to close the connection and stops the delivery: close code, reason, problem."""
 
 
-class Delivery:
+class SubscriptionDelivery:
     """Delivers the newest subscription of a connection. It either catches up, or is live in a topic."""
 
     __slots__ = (

@@ -12,7 +12,7 @@ from tracking_notifier.metrics import CLOSED
 from tracking_notifier.session.admission import Identity, MessageRate, revoked_token
 from tracking_notifier.session.catchup import Subscription
 from tracking_notifier.session.connection import StreamConnection, logged_problem_message
-from tracking_notifier.session.delivery import Delivery
+from tracking_notifier.session.delivery import SubscriptionDelivery
 from tracking_notifier.session.session_context import SessionContext
 from tracking_notifier.session.session_log import SessionEnd, SessionRecord
 from tracking_notifier.stream.filters import Audience
@@ -60,7 +60,7 @@ class Session:
             context.verifier, context.revocations, context.admission, self._close_expired
         )
         self._record = SessionRecord(self._loop.time())
-        self._delivery = Delivery(connection, context, self._record, self.begin_close)
+        self._delivery = SubscriptionDelivery(connection, context, self._record, self.begin_close)
         self._closing: asyncio.Task[None] | None = None
 
     async def run(self) -> None:

@@ -24,7 +24,7 @@ MAX_CLIENT_MESSAGE_BYTES = 64 * 1024
 
 MAX_FILTER_VALUES = 500
 
-MAX_MESSAGE_BYTES = 256 * 1024
+MAX_STREAM_MESSAGE_BYTES = 256 * 1024
 """Of a message to a client, plus at most one event: below the default limit of every client library."""
 
 BAD_MESSAGE = 4400

@@ -1,6 +1,11 @@
-"""Finds the orders whose due time has passed, by the clock of the database."""
+"""Finds what is due by the clock of the database: orders whose due time has passed, and held updates whose
+time is over.
+"""
 
 from datetime import UTC, datetime
+from typing import Any
+
+from pymongo.asynchronous.collection import AsyncCollection
 
 from tracking_shared.contracts.documents import due_key
 from tracking_shared.contracts.timestamps import UNIX_EPOCH, to_milliseconds
@@ -19,16 +24,18 @@ async def database_time(database: Database) -> datetime:
     return to_milliseconds(told.replace(tzinfo=UTC))
 
 
-class DueOrders:
-    """Looks for orders that await their `order.overdue`. What it finds is a hint: whoever records the event
-    reads the orders again.
+class DueDocuments:
+    """Looks for documents by a field that holds a `due_key`, with an index. What it finds is a hint: whoever
+    acts on it reads them again.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, collection: AsyncCollection[Any], field: str) -> None:
         self._database = database
+        self._collection = collection
+        self._field = field
 
     async def time(self) -> datetime:
-        """The time by which an order is due or not: that of the database.
+        """The time by which something is due or not: that of the database.
 
         Raises:
             DatabaseUnavailable: no answer.
@@ -36,13 +43,27 @@ class DueOrders:
         return await database_time(self._database)
 
     async def find(self, partition: int, now: datetime, limit: int) -> list[str]:
-        """The ids of at most `limit` orders of a partition that were due at `now` or before, the earliest
-        first.
+        """The `_id` of at most `limit` documents of a partition that were due at `now` or before, the
+        earliest first.
 
         Raises:
             DatabaseUnavailable: no answer.
         """
         keys = {"$gte": due_key(partition, UNIX_EPOCH), "$lte": due_key(partition, now)}
         with bounded_read():
-            found = self._database.orders.find({"due_key": keys}, {"_id": 1}, sort=[("due_key", 1)])
-            return [order["_id"] for order in await found.limit(limit).to_list()]
+            found = self._collection.find({self._field: keys}, {"_id": 1}, sort=[(self._field, 1)])
+            return [document["_id"] for document in await found.limit(limit).to_list()]
+
+
+class DueOrders(DueDocuments):
+    """Looks for orders that await their `order.overdue`."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database, database.orders, "due_key")
+
+
+class EndedHolds(DueDocuments):
+    """Looks for held updates whose time is over."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database, database.held, "held_key")

@@ -109,7 +109,7 @@ class EventPublisher:
             self._unconfirmed.popleft()
 
 
-MAX_MESSAGE_BYTES = 1024 * 1024
+MAX_RESULTS_MESSAGE_BYTES = 1024 * 1024
 """Of one message, give or take one item. Brokers refuse messages above their own bound (16 MiB in RabbitMQ
 4), and readers hold a message as a whole."""
 
@@ -162,7 +162,7 @@ def _messages(encoded: list[bytes]) -> Iterator[tuple[bytes, int]]:
     for item in encoded:
         chunk.append(item)
         size += len(item)
-        if size >= MAX_MESSAGE_BYTES:
+        if size >= MAX_RESULTS_MESSAGE_BYTES:
             yield b"[" + b",".join(chunk) + b"]", len(chunk)
             chunk, size = [], 0
     if chunk:

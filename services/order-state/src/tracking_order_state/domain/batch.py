@@ -23,7 +23,7 @@ from tracking_order_state.domain.lifecycle import (
 from tracking_order_state.domain.overdue import is_reserved
 from tracking_order_state.domain.parking import park_behind
 from tracking_order_state.domain.partition import NOTHING_PARKED, ParkedOrders
-from tracking_order_state.domain.repeats import outcome_after_applied, outcome_after_refusal
+from tracking_order_state.domain.repeats import repeat_of_applied, repeat_of_refused
 from tracking_shared.contracts.access import reaches
 from tracking_shared.contracts.commands import AnyCommand, CreateOrder, Outcome
 from tracking_shared.contracts.documents import EventDocument, OrderDocument, ProblemDocument, update_key
@@ -88,13 +88,13 @@ class _Batch:
         key = update_key(command.order_id, command.update_id)
         event = self.events.get(key)
         if event is not None:
-            return outcome_after_applied(command, event, self.workflow)
+            return repeat_of_applied(command, event, self.workflow)
         if self.holding is not None and (outcome := self.holding.outcome_of(command, order)) is not None:
             return outcome
         refusal = self.decisions.refusals.get(key) or self.known.refusals.get(key)
         if refusal is None:
             return None
-        outcome = outcome_after_refusal(command, refusal)
+        outcome = repeat_of_refused(command, refusal)
         if outcome is None:
             self.decisions.replaced.add(key)
         return outcome

@@ -14,6 +14,7 @@ from tracking_order_state.domain.due_times import due_fields
 from tracking_order_state.domain.lifecycle import closed_fields
 from tracking_order_state.domain.overdue import ERASURE_UPDATE_IDS
 from tracking_order_state.domain.partition import PartitionPosition
+from tracking_order_state.domain.system_events import system_event
 from tracking_shared.contracts.commands import (
     AnyCommand,
     Command,
@@ -25,11 +26,10 @@ from tracking_shared.contracts.commands import (
 from tracking_shared.contracts.documents import (
     ErasureDocument,
     EventDocument,
+    EventType,
     OrderDocument,
     ParkedDocument,
-    position_key,
     project,
-    update_key,
 )
 from tracking_shared.contracts.texts import canonical_form, words_of_event
 
@@ -205,33 +205,11 @@ def _erased(
     erasure: Erasure, order: OrderDocument, position: PartitionPosition, seq: int, time: datetime
 ) -> EventDocument:
     update_id = f"{ERASURE_UPDATE_IDS}{erasure.id}"
-    recorded_at = max(time, order["updated_at"])
-    event: EventDocument = {
-        "_id": position_key(position.partition, seq),
-        "order_id": order["_id"],
-        "merchant_id": order["merchant_id"],
-        "customer": None,
-        "version": order["version"] + 1,
-        "partition": position.partition,
-        "seq": seq,
-        "status": order["status"],
-        "previous_status": order["status"],
-        "active": order["active"],
-        "update_id": update_id,
-        "update_key": update_key(order["_id"], update_id),
-        "fingerprint": fingerprint_of("erase", occurred_at=None, metadata={}, body={"id": erasure.id}),
-        "source": {"type": "system", "id": ERASER_ID},
-        "occurred_at": None,
-        "received_at": erasure.accepted_at,
-        "recorded_at": recorded_at,
-        "created_at": order["created_at"],
-        "metadata": {},
-        "order_metadata": order["metadata"],
-        "type": "order.customer_erased",
-    }
-    if "reference" in order:
-        event["reference"] = order["reference"]
-    event["erased_at"] = erasure.accepted_at
+    fingerprint = fingerprint_of("erase", occurred_at=None, metadata={}, body={"id": erasure.id})
+    kind: EventType = "order.customer_erased"
+    event = system_event(order, position, seq, time, kind, update_id, ERASER_ID, fingerprint)
+    event["customer"] = None
+    event["erased_at"] = event["received_at"] = erasure.accepted_at
     active = order["active"]
     others = due_fields(order, active=active) | closed_fields(order, order["status"], active=active)
     return event | others  # type: ignore[return-value]

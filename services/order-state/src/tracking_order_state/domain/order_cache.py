@@ -92,7 +92,7 @@ class OrderCache:
         if not self._max_bytes or not commands:
             return Recollection(unread=list(commands))
         section = self._section_at(position)
-        assuming = is_loaded or self._take_care(position.partition)
+        assuming = is_loaded or self._may_assume(position.partition)
         found = Recollection()
         for command in commands:
             if command.order_id in position.parked_orders:
@@ -116,7 +116,8 @@ class OrderCache:
             found.created.add(command.order_id)
             found.needs_unknown_orders |= section.unknown_orders is Unlisted.NOT_ASKED
 
-    def _take_care(self, partition: int) -> bool:
+    def _may_assume(self, partition: int) -> bool:
+        # After an assumption was wrong, some batches read everything; each of them counts down.
         left = self._cautious.pop(partition, 0)
         if left > 1:
             self._cautious[partition] = left - 1
@@ -194,7 +195,7 @@ class OrderCache:
 
 
 def _recall(found: Recollection, entry: RememberedOrder, command: AnyCommand, *, assuming: bool) -> None:
-    is_new = entry.is_every_id_known()
+    is_new = entry.knows_every_applied_id()
     if _must_be_read(entry, command) or not (is_new or assuming):
         found.unread.append(command)
         return

@@ -11,14 +11,9 @@ from datetime import datetime, timedelta
 from tracking_order_state.domain.decisions import Decisions
 from tracking_order_state.domain.due_times import due_fields
 from tracking_order_state.domain.partition import PartitionPosition
+from tracking_order_state.domain.system_events import system_event
 from tracking_shared.contracts.commands import fingerprint_of
-from tracking_shared.contracts.documents import (
-    EventDocument,
-    OrderDocument,
-    position_key,
-    project,
-    update_key,
-)
+from tracking_shared.contracts.documents import EventDocument, OrderDocument, project
 from tracking_shared.contracts.timestamps import UNIX_EPOCH
 
 CLOCK_ID = "tracking:clock"
@@ -61,34 +56,8 @@ def mark_overdue(
 
 def _overdue(order: OrderDocument, position: PartitionPosition, seq: int, time: datetime) -> EventDocument:
     due_at = order["due_at"]
+    fingerprint = fingerprint_of("overdue", occurred_at=None, metadata={}, body={"due_at": due_at})
     update_id = overdue_update_id(due_at)
-    recorded_at = max(time, order["updated_at"])
-    event: EventDocument = {
-        "_id": position_key(position.partition, seq),
-        "order_id": order["_id"],
-        "merchant_id": order["merchant_id"],
-        "customer": order["customer"],
-        "version": order["version"] + 1,
-        "partition": position.partition,
-        "seq": seq,
-        "status": order["status"],
-        "previous_status": order["status"],
-        "active": order["active"],
-        "update_id": update_id,
-        "update_key": update_key(order["_id"], update_id),
-        "fingerprint": fingerprint_of("overdue", occurred_at=None, metadata={}, body={"due_at": due_at}),
-        "source": {"type": "system", "id": CLOCK_ID},
-        "occurred_at": None,
-        "received_at": recorded_at,
-        "recorded_at": recorded_at,
-        "created_at": order["created_at"],
-        "metadata": {},
-        "order_metadata": order["metadata"],
-        "type": "order.overdue",
-    }
-    if "erased_at" in order:
-        event["erased_at"] = order["erased_at"]
-    if "reference" in order:
-        event["reference"] = order["reference"]
+    event = system_event(order, position, seq, time, "order.overdue", update_id, CLOCK_ID, fingerprint)
     times = due_fields(order, active=order["active"], announced_due_at=due_at)
     return event | times  # type: ignore[return-value]

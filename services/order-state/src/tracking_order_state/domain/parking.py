@@ -11,7 +11,7 @@ from tracking_order_state.domain.decisions import (
 )
 from tracking_order_state.domain.lifecycle import Slot
 from tracking_order_state.domain.partition import EMPTY_RANGE, ParkedOrders, ParkedRange
-from tracking_order_state.domain.repeats import outcome_while_parked
+from tracking_order_state.domain.repeats import repeat_of_parked
 from tracking_shared.contracts.commands import AnyCommand, encode_command
 from tracking_shared.contracts.documents import ParkedDocument, ProblemDocument, update_key
 
@@ -40,7 +40,7 @@ def park_behind(
     parked = decisions.parked.get(key) or known.parked.get(key)
     order = known.orders.get(command.order_id)
     if parked is not None:
-        decisions.outcomes.append(outcome_while_parked(command, parked, order))
+        decisions.outcomes.append(repeat_of_parked(command, parked, order))
     elif parked_range.size >= MAX_PARKED_PER_ORDER:
         record_refusal(decisions, command, order, TOO_MANY_BEHIND, slot.time)
     else:

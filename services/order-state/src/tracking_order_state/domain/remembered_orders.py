@@ -46,8 +46,8 @@ class RememberedOrder:
     """The newest applied update ids, oldest first."""
     size: int = 0
 
-    def is_every_id_known(self) -> bool:
-        """True if any applied update id but those in `applied` is known to be unused."""
+    def knows_every_applied_id(self) -> bool:
+        """True if `applied` holds every applied update id of the order: any other one was never applied."""
         return self.order is not None and len(self.applied) == self.order["version"]
 
     def add_applied(self, update_id: str) -> None:

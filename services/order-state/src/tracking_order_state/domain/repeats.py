@@ -24,14 +24,14 @@ DEPENDS_ON_THE_ORDER = frozenset(
 decided again: whoever loads a file again has no other id for the same content."""
 
 
-def outcome_after_applied(command: AnyCommand, event: EventDocument, workflow: Workflow) -> Outcome:
+def repeat_of_applied(command: AnyCommand, event: EventDocument, workflow: Workflow) -> Outcome:
     """The outcome of a command whose update id has made `event`."""
     if not _is_request_of(event, command):
         return refused(command, key_reused(command))
     return applied(command, event, workflow, replayed=True)
 
 
-def outcome_after_refusal(command: AnyCommand, refusal: UpdateDocument) -> Outcome | None:
+def repeat_of_refused(command: AnyCommand, refusal: UpdateDocument) -> Outcome | None:
     """The outcome of a command whose update id has this `refusal`; None if it is decided anew."""
     if _is_replaceable(refusal, command):
         return None
@@ -40,7 +40,7 @@ def outcome_after_refusal(command: AnyCommand, refusal: UpdateDocument) -> Outco
     return refused(command, refusal["problem"], replayed=True)
 
 
-def outcome_while_parked(
+def repeat_of_parked(
     command: AnyCommand, parked: ParkedDocument, order: OrderDocument | None
 ) -> Outcome | None:
     """The outcome of a command whose update id is `parked`; None if it waits like the parked one."""

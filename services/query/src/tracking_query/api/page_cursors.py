@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 from tracking_shared.contracts.cursors import InvalidCursor
 from tracking_shared.contracts.timestamps import UNIX_EPOCH
 
-MAX_CURSOR_CHARACTERS = 160
+MAX_LIST_CURSOR_CHARACTERS = 160
 """The seal, two times and the longest order id in base64 take 139."""
 
 _SEAL_BYTES = 12
@@ -35,7 +35,7 @@ def unseal(text: str, binding: bytes, key: bytes) -> bytes:
     Raises:
         InvalidCursor: not one of ours, or sealed with another binding.
     """
-    if len(text) > MAX_CURSOR_CHARACTERS or len(text) % 4 == 1 or not _BASE64URL.fullmatch(text):
+    if len(text) > MAX_LIST_CURSOR_CHARACTERS or len(text) % 4 == 1 or not _BASE64URL.fullmatch(text):
         raise InvalidCursor("not base64url text of a cursor's length")
     sealed = urlsafe_b64decode(text + "=" * (-len(text) % 4))
     found, content = sealed[:_SEAL_BYTES], sealed[_SEAL_BYTES:]
