@@ -21,8 +21,8 @@ from query_stack import (
 )
 
 from positions import position_of
+from tracking_query.log.event_log import LogFilter, read_log
 from tracking_query.log.log_page import LogPage
-from tracking_query.log.reading import LogFilter, read_log
 from tracking_shared.contracts.access import Grant, reaches, readable_orders, sees_customer
 from tracking_shared.contracts.cursors import Position, encode_cursor
 from tracking_shared.contracts.documents import EventDocument

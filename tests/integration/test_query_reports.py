@@ -30,22 +30,20 @@ from query_stack import (
 
 from answers import Answer
 from corrected_histories import as_corrected
-from tracking_query.log.reading import MAX_DISORDER, positions_between
+from tracking_query.log.event_log import MAX_DISORDER, positions_between
 from tracking_query.reports import figures as report_figures
 from tracking_query.reports import routes as reports
 from tracking_query.reports.counts import OpenOrders, Since
 from tracking_query.reports.figures import Clock
-from tracking_query.reports.reading import (
+from tracking_query.reports.histories import (
     Changes,
     Deadline,
     changes_within,
-    closing_stages,
-    correction_stages,
-    counted,
     histories_of_log,
     open_orders,
     read_histories,
 )
+from tracking_query.reports.totals import closing_stages, correction_stages, counted
 from tracking_shared.contracts.access import Grant, ReadableOrders, reaches, readable_orders, sees_customer
 from tracking_shared.contracts.cursors import Position
 from tracking_shared.contracts.documents import EventDocument

@@ -10,7 +10,7 @@ from list_oracle import GRANTS
 from query_stack import START, QueryClient, World, random_world, running_query, store, token, token_of
 
 from tracking_order_state.adapters.search_index import SearchIndexer
-from tracking_query.orders.reading import search, search_stages
+from tracking_query.orders.search import search, search_stages
 from tracking_shared.contracts.access import Grant, reaches, readable_orders, sees_customer
 from tracking_shared.contracts.texts import searched_words, words_of_event
 

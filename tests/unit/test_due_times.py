@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from builders import TIME, create_command, update_command
 from tracking_order_state.domain.due_times import due_fields
-from tracking_order_state.domain.lifecycle import Refusal, Slot, decide
+from tracking_order_state.domain.lifecycle import Rejection, Slot, decide
 from tracking_shared.contracts.commands import CreateOrder, UpdateOrder, decode_commands, encode_command
 from tracking_shared.contracts.documents import (
     EventDocument,
@@ -29,7 +29,7 @@ HOUR = timedelta(hours=1)
 
 def made(order: OrderDocument | None, command: CreateOrder | UpdateOrder) -> EventDocument:
     event = decide(order, command, SLOT, DEFAULT_WORKFLOW)
-    assert not isinstance(event, Refusal), event
+    assert not isinstance(event, Rejection), event
     return event
 
 

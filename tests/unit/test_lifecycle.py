@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import TIME, checkpoint_command, correct_command, create_command, update_command
-from tracking_order_state.domain.lifecycle import MAX_BYTES, MAX_KEYS, Refusal, Slot, decide, merge_metadata
+from tracking_order_state.domain.lifecycle import MAX_BYTES, MAX_KEYS, Rejection, Slot, decide, merge_metadata
 from tracking_shared.contracts.commands import AddCheckpoint, AnyCommand, CorrectOrder
 from tracking_shared.contracts.documents import EventDocument, OrderDocument, event_type, project
 from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
@@ -18,13 +18,13 @@ STATUSES = sorted(DEFAULT_WORKFLOW.statuses)
 
 def applied(order: OrderDocument | None, command: AnyCommand, slot: Slot = SLOT) -> EventDocument:
     result = decide(order, command, slot, DEFAULT_WORKFLOW)
-    assert not isinstance(result, Refusal), result
+    assert not isinstance(result, Rejection), result
     return result
 
 
 def refused(order: OrderDocument | None, command: AnyCommand) -> dict[str, object]:
     result = decide(order, command, SLOT, DEFAULT_WORKFLOW)
-    assert isinstance(result, Refusal), result
+    assert isinstance(result, Rejection), result
     return {"slug": result.problem["slug"], **result.problem["members"]}
 
 
@@ -200,7 +200,7 @@ def test_only_steps_and_corrections_change_the_status_and_versions_have_no_gaps(
     order: OrderDocument | None = None
     for seq, command in enumerate(commands):
         event = decide(order, command, Slot(0, seq, TIME + timedelta(seconds=seq)), DEFAULT_WORKFLOW)
-        if isinstance(event, Refusal):
+        if isinstance(event, Rejection):
             continue
         after = project(event)
         assert after["version"] == (order["version"] if order else 0) + 1

@@ -104,8 +104,8 @@ async def test_a_broker_lost_while_a_batch_is_published_lets_go_of_the_next_one(
             await worker.handle(second)
         with pytest.raises(BrokerUnavailable):
             await running
-        await first.settle()
-        await second.settle()
+        await first.wait_until_idle()
+        await second.wait_until_idle()
     # To acknowledge the second would acknowledge what came before it, too, which was not published.
     assert processor.published == 1
 

@@ -116,8 +116,8 @@ async def test_what_is_overdue_is_marked_between_two_batches_and_published_in_it
         processor.may_commit.set()
         await asyncio.gather(*handled)
         assert await marking == 2
-        await first.settle()
-        await second.settle()
+        await first.wait_until_idle()
+        await second.wait_until_idle()
     said = processor.said
     assert [one for one in said if "committed" in one or "marked" in one] == [
         "committed [0]",
@@ -139,7 +139,7 @@ async def test_a_failure_is_the_sweeps_and_the_worker_goes_on(error: Exception) 
         processor.outcome = None
         await worker.handle(consumer)
         assert await worker.mark_overdue(consumer, ["o-1"], TIME) == 1
-        await consumer.settle()
+        await consumer.wait_until_idle()
 
 
 async def test_a_lost_broker_ends_the_worker_and_lets_go_of_the_sweep() -> None:
@@ -153,7 +153,7 @@ async def test_a_lost_broker_ends_the_worker_and_lets_go_of_the_sweep() -> None:
         assert await worker.mark_overdue(consumer, ["o-1"], TIME) == 1
         with pytest.raises(BrokerUnavailable):
             await task
-        await consumer.settle()
+        await consumer.wait_until_idle()
 
 
 async def test_nothing_is_marked_in_a_partition_that_is_not_owned_any_more() -> None:

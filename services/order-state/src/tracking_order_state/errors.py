@@ -32,6 +32,10 @@ class Unwritable(OrderStateError):
     """
 
 
+class NotNew(Unwritable):
+    """There is already a document with the key of one that was to be inserted."""
+
+
 class TooManyHeld(OrderStateError):
     """More updates are held of the orders of a batch than one transaction should apply: the batch is to be
     divided.

@@ -10,7 +10,7 @@ from tracking_ingest import metrics
 from tracking_ingest.api.answers import batch_line, unavailable
 from tracking_ingest.api.bodies import AnyOperation, BadOperation
 from tracking_ingest.api.requests import CommandFactory, operation_id
-from tracking_ingest.submission.dispatcher import Dispatcher, settle
+from tracking_ingest.submission.dispatcher import Dispatcher, wait_for_outcome
 from tracking_ingest.submission.pipeline import Submission
 from tracking_shared.contracts.commands import AnyCommand, Outcome
 from tracking_shared.contracts.problems import Problem, ProblemError
@@ -86,7 +86,7 @@ async def _line(index: int, operation: _SentOperation, deadline: float, instance
     else:
         command, submission = operation.sent
         try:
-            result = await settle(submission, deadline)
+            result = await wait_for_outcome(submission, deadline)
         except BrokerUnavailable as error:
             log_failure("broker-unavailable", error)
             result = unavailable(command)

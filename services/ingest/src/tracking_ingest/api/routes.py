@@ -49,7 +49,7 @@ from tracking_ingest.api.requests import (
     update_id_of,
     version_asked_for,
 )
-from tracking_ingest.submission.dispatcher import Dispatcher, settle
+from tracking_ingest.submission.dispatcher import Dispatcher, wait_for_outcome
 from tracking_shared.auth.revocations import RevocationList
 from tracking_shared.auth.tokens import TokenVerifier
 from tracking_shared.contracts.access import Principal, may_correct, sees_customer
@@ -318,7 +318,7 @@ class Ingest:
         deadline = asyncio.get_running_loop().time() + preferences.wait_seconds
         try:
             submission = self.dispatcher.submit(command, wants_outcome=wants_outcome)
-            outcome = await settle(submission, deadline)
+            outcome = await wait_for_outcome(submission, deadline)
         except BrokerUnavailable as error:
             metrics.ANSWERS.labels("unavailable").inc()
             return problem_response(request, unavailable(command), error)

@@ -198,9 +198,9 @@ class Dispatcher:
             metrics.UNDECODABLE.inc()
             return
         for reply in replies:
-            self._settle(reply["message_id"], reply["outcomes"])
+            self._resolve(reply["message_id"], reply["outcomes"])
 
-    def _settle(self, message_id: str, outcomes: list[Outcome | None]) -> None:
+    def _resolve(self, message_id: str, outcomes: list[Outcome | None]) -> None:
         group = self._awaited.pop(message_id, None)
         if group is None:
             return  # all its callers have been answered by now
@@ -217,7 +217,7 @@ CONFIRM_PATIENCE_SECONDS = PUBLISH_TIMEOUT_SECONDS + 1
 """The publish has its own timeout; a submission may also wait for the one before it."""
 
 
-async def settle(submission: Submission, deadline: float) -> Outcome | None:
+async def wait_for_outcome(submission: Submission, deadline: float) -> Outcome | None:
     """Waits for the outcome. None: the broker has confirmed the command, and the outcome is not known yet.
 
     `deadline` is a time of the running loop.

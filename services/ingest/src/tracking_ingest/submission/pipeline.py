@@ -50,7 +50,7 @@ class Submission:
     submitted_ns: int = 0
     """When it was submitted, in nanoseconds since 1970, if its request is sampled."""
 
-    def settle_confirm(self, error: BrokerUnavailable | None) -> None:
+    def resolve_confirm(self, error: BrokerUnavailable | None) -> None:
         """Notes that the broker has the command, or, with an error, may not have it: then no outcome is
         awaited.
         """
@@ -112,7 +112,7 @@ class Pipeline:
             self._fail_all(refusal)
         finally:
             for submission in group:
-                submission.settle_confirm(error)
+                submission.resolve_confirm(error)
         metrics.PUBLISHED_COMMANDS.observe(len(group))
 
     def _take(self) -> list[Submission]:
@@ -131,7 +131,7 @@ class Pipeline:
 
     def _fail_all(self, error: BrokerUnavailable) -> None:
         for submission in self._waiting:
-            submission.settle_confirm(error)
+            submission.resolve_confirm(error)
         self._waiting.clear()
         self._waiting_bytes = 0
         self._full = False

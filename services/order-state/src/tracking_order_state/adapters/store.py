@@ -26,7 +26,7 @@ from tracking_order_state.adapters.ownership import Ownership
 from tracking_order_state.domain.decisions import Decisions, Known
 from tracking_order_state.domain.erasure import ErasedContacts, Erasure
 from tracking_order_state.domain.partition import PartitionPosition, encode_parked_orders
-from tracking_order_state.errors import Unwritable
+from tracking_order_state.errors import NotNew, Unwritable
 from tracking_shared.contracts.commands import AnyCommand
 from tracking_shared.contracts.documents import (
     EventDocument,
@@ -55,6 +55,8 @@ CONFLICT_SECONDS = 1.0
 """The time for which a transaction is started again while another one conflicts. That of a live worker takes
 milliseconds. All partitions of this worker wait meanwhile; the caller then tries each alone."""
 
+KEY_EXISTS = 11000
+
 DOCUMENT_FAULTS = {
     2: "a value that is not allowed",
     14: "a value of the wrong type",
@@ -72,7 +74,7 @@ DOCUMENT_FAULTS = {
     357: "an unknown type",
     378: "BSON that breaks a rule",
     10334: "larger than a document may be",
-    11000: "there is one with this key",
+    KEY_EXISTS: "there is one with this key",
     17280: "a key too long for an index",
     17419: "larger than a document may be, after an update",
     17420: "larger than a document may be, to be inserted by an update",
@@ -84,8 +86,8 @@ missing right (13)."""
 
 @contextmanager
 def refusals() -> Iterator[None]:
-    """Raises `Unwritable` when the database refuses a document for its contents. Other refusals (the database
-    is away, full or in conflict) pass as they are.
+    """Raises `Unwritable` (`NotNew` for its key) when the database refuses a document for its contents. Other
+    refusals (the database is away, full or in conflict) pass as they are.
     """
     try:
         yield
@@ -95,7 +97,8 @@ def refusals() -> Iterator[None]:
             raise
         if error.has_error_label("TransientTransactionError"):
             raise
-        raise Unwritable(", ".join(map(str, sorted(codes)))) from None
+        refusal = NotNew if KEY_EXISTS in codes else Unwritable
+        raise refusal(", ".join(map(str, sorted(codes)))) from None
 
 
 class Store:

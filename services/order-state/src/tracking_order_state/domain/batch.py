@@ -14,7 +14,7 @@ from tracking_order_state.domain.decisions import (
 )
 from tracking_order_state.domain.holding import Holding
 from tracking_order_state.domain.lifecycle import (
-    Refusal,
+    Rejection,
     Slot,
     decide,
     exists_elsewhere,
@@ -102,7 +102,7 @@ class _Batch:
     def decide(self, command: AnyCommand, order: OrderDocument | None, slot: Slot) -> None:
         """Decides a command, and what was held until now."""
         made = decide(order, command, slot, self.workflow)
-        if not isinstance(made, Refusal):
+        if not isinstance(made, Rejection):
             record_event(self.decisions, command, made, self.workflow)
             self.events[update_key(command.order_id, command.update_id)] = made
             if self.holding is not None:

@@ -24,7 +24,7 @@ from tracking_order_state.domain.decisions import (
     record_refusal,
     refused,
 )
-from tracking_order_state.domain.lifecycle import Refusal, Slot, decide, not_found
+from tracking_order_state.domain.lifecycle import Rejection, Slot, decide, not_found
 from tracking_order_state.domain.partition import PartitionPosition
 from tracking_shared.contracts.access import reaches
 from tracking_shared.contracts.commands import (
@@ -170,7 +170,7 @@ class Holding:
         for held, command in self._by_time(order_id):
             if reaches(command.grant, order_id, order["merchant_id"]):
                 made = decide(order, command, self._slot(), self.workflow)
-                if not isinstance(made, Refusal):
+                if not isinstance(made, Rejection):
                     return held, made
         return None
 
@@ -200,11 +200,11 @@ class Holding:
         self.decisions.replaced.add(key)
         is_stranger = order is not None and not is_of_order(held, order)
         made = (
-            Refusal(not_found(held["order_id"]))
+            Rejection(not_found(held["order_id"]))
             if is_stranger
             else decide(order, command, self._slot(), self.workflow)
         )
-        if isinstance(made, Refusal):
+        if isinstance(made, Rejection):
             self._remove(held, "rejected")
             known_order = None if is_stranger else order
             record_refusal(self.decisions, command, known_order, made.problem, self.decisions.time)

@@ -45,8 +45,8 @@ def merge_metadata(old: Metadata, new: Metadata) -> Metadata:
 
 
 @dataclass(frozen=True, slots=True)
-class Refusal:
-    """A command is refused, for this reason."""
+class Rejection:
+    """The problem for which a command is rejected."""
 
     problem: ProblemDocument
 
@@ -62,14 +62,14 @@ class Slot:
 
 def decide(
     order: OrderDocument | None, command: AnyCommand, slot: Slot, workflow: Workflow
-) -> EventDocument | Refusal:
-    """Returns the event that `command` makes, or its refusal. `order` is None if there is no such order."""
+) -> EventDocument | Rejection:
+    """Returns the event that `command` makes, or why it is rejected. `order`: None if there is none."""
     if isinstance(command, CreateOrder):
-        return Refusal(_exists(order)) if order else _created(command, slot, workflow)
+        return Rejection(_exists(order)) if order else _created(command, slot, workflow)
     if order is None:
-        return Refusal(not_found(command.order_id))
+        return Rejection(not_found(command.order_id))
     problem = _objection(order, command, workflow)
-    return Refusal(problem) if problem else _changed(order, command, slot, workflow)
+    return Rejection(problem) if problem else _changed(order, command, slot, workflow)
 
 
 def not_found(order_id: str) -> ProblemDocument:

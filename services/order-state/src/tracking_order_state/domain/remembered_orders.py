@@ -99,7 +99,7 @@ class RememberedPartition:
                 entry.add_refused(refusal["update_id"])
         self._add_unknown_orders(decisions)
         for order_id in _orders_in(decisions):
-            self._settle(order_id, is_kept=order_id not in decisions.parked_ranges)
+            self._keep_or_forget(order_id, is_kept=order_id not in decisions.parked_ranges)
 
     def _add_unknown_orders(self, decisions: Decisions) -> None:
         if isinstance(self.unknown_orders, set):
@@ -110,7 +110,7 @@ class RememberedPartition:
             if len(self.unknown_orders) > MAX_UNKNOWN_ORDERS:
                 self.unknown_orders = Unlisted.TOO_MANY
 
-    def _settle(self, order_id: str, *, is_kept: bool) -> None:
+    def _keep_or_forget(self, order_id: str, *, is_kept: bool) -> None:
         entry = self.entries.get(order_id)
         if entry is not None and is_kept and entry.order is not None:
             self._resize(entry)

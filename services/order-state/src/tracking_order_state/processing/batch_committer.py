@@ -19,7 +19,7 @@ from tracking_order_state.domain.holding import end_held, hold_from
 from tracking_order_state.domain.order_cache import OrderCache
 from tracking_order_state.domain.overdue import mark_overdue
 from tracking_order_state.domain.partition import ParkedOrders, PartitionPosition
-from tracking_order_state.errors import Fault, PartitionStalled, Unwritable, fault_of
+from tracking_order_state.errors import Fault, NotNew, PartitionStalled, fault_of
 from tracking_order_state.processing.batch_reader import BatchReader
 from tracking_order_state.processing.stages import (
     DecidedBatch,
@@ -65,7 +65,7 @@ class BatchCommitter:
             decided = await self._decide(received)
             try:
                 return await self._commit(decided)
-            except Unwritable:
+            except NotNew:
                 if not decided.assumed:
                     raise
                 self._refute(decided)

@@ -77,7 +77,7 @@ async def _consume_partition(
         except Fenced:
             log.info("subscribing again to partition %d", partition)
         finally:
-            await partition_consumer.settle()
+            await partition_consumer.wait_until_idle()
             worker.processor.cache.drop(partition)
             await consumer.close()
 

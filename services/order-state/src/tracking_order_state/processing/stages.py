@@ -97,7 +97,7 @@ class DecidedBatch:
     known_events: Mapping[int, EventDocument] = field(default_factory=dict)
     """The events of updates that were known before, by position, of all partitions."""
     assumed: frozenset[str] = frozenset()
-    """Keys of applied updates that were assumed to be new. If one is not, `Unwritable` ends the commit."""
+    """Keys of applied updates that were assumed to be new. If one is not, `NotNew` ends the commit."""
 
 
 @dataclass(frozen=True, slots=True)

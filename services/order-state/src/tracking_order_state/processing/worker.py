@@ -62,7 +62,7 @@ class PartitionConsumer:
         stalled, self.stalled = self.stalled, None
         return self.consumer.take_bytes(limit) if stalled is None else stalled
 
-    async def settle(self) -> None:
+    async def wait_until_idle(self) -> None:
         """Returns when no batch holds deliveries of this consumer: only then may the channel close, or
         committed deliveries could not be acknowledged. Waits `STOP_SECONDS` at most.
         """
@@ -290,7 +290,7 @@ class Worker:
         request = self._own.popleft()
         partition_consumer = request.partition_consumer
         if partition_consumer not in self.owned():
-            _settle(request.done, None)
+            _complete(request.done, None)
             return
         partition_consumer.enter_batch()
         try:
@@ -298,13 +298,13 @@ class Worker:
             if self._publishing is not None:
                 await self._publishing
         except (Fenced, DatabaseUnavailable, BrokerUnavailable) as error:
-            _settle(request.done, error)
+            _complete(request.done, error)
             if isinstance(error, BrokerUnavailable):
                 raise
         else:
             if not isinstance(committed, Fault):
                 self._publish_next(request.publish(committed))
-            _settle(request.done, committed)
+            _complete(request.done, committed)
         finally:
             partition_consumer.leave_batch()
 
@@ -382,7 +382,7 @@ class Worker:
                 self._in_work.discard(request)
 
 
-def _settle(
+def _complete(
     done: asyncio.Future[CommittedBatch | Fault | None], outcome: CommittedBatch | Fault | Exception | None
 ) -> None:
     if done.done():  # the sweep was cancelled

@@ -4,8 +4,8 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from tracking_query.log.event_log import LogFilter
 from tracking_query.log.log_page import keys_of
-from tracking_query.log.reading import LogFilter
 from tracking_query.metrics import WAITERS
 from tracking_shared.contracts.cursors import Position
 from tracking_shared.storage.database import Database, DatabaseUnavailable

@@ -10,11 +10,11 @@ from datetime import datetime
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
-from tracking_query.log.reading import as_of_header
+from tracking_query.horizon import as_of_header
 from tracking_query.metrics import EXPORTS
 from tracking_query.orders.export_forms import ExportForm
 from tracking_query.orders.listing import ListParameters, ListQuery
-from tracking_query.orders.reading import OrderChunks, opened_list
+from tracking_query.orders.lists import OrderChunks, opened_list
 from tracking_shared.contracts.access import Principal, may_administer
 from tracking_shared.contracts.documents import OrderDocument
 from tracking_shared.contracts.timestamps import now

@@ -21,12 +21,13 @@ from tracking_query.api.parameters import (
     next_link,
     position_of,
 )
-from tracking_query.log.reading import AS_OF, as_of_header, reading_as_of
+from tracking_query.horizon import AS_OF, as_of_header, reading_as_of
 from tracking_query.orders import shapes
 from tracking_query.orders.export_forms import EXPORTED_TYPES, NDJSON_MEDIA_TYPE, export_form, missing_types
 from tracking_query.orders.exports import Exports, export_headers, record_export
 from tracking_query.orders.listing import ListParameters, ListQuery, Page, list_query, page_of
-from tracking_query.orders.reading import Found, read_page, search
+from tracking_query.orders.lists import read_page
+from tracking_query.orders.search import Found, search
 from tracking_query.orders.tables import CSV_MEDIA_TYPE
 from tracking_shared.contracts.access import Grant, Principal, readable_orders, sees_customer
 from tracking_shared.contracts.documents import OrderDocument, project

@@ -11,7 +11,7 @@ from pydantic import Field, field_validator
 
 from tracking_query.api.negotiation import preferred_type
 from tracking_query.api.parameters import Identifiers, Parameters, Statuses, Time, invalid_parameter
-from tracking_query.log.reading import AS_OF, as_of_header
+from tracking_query.horizon import AS_OF, as_of_header
 from tracking_query.orders.tables import CSV_CONTENT_TYPE, CSV_MEDIA_TYPE, Cell, csv_lines
 from tracking_query.reports.counts import Since
 from tracking_query.reports.figures import MAX_BUCKETS, Buckets, Clock, Interval, Per, TooManyBuckets, cut

@@ -10,7 +10,7 @@ from fastapi import Depends, FastAPI, Query, Request, Response
 from tracking_query.api.context import Context
 from tracking_query.api.openapi import described_read
 from tracking_query.api.parameters import invalid_parameter
-from tracking_query.log.reading import reading_as_of
+from tracking_query.horizon import reading_as_of
 from tracking_query.orders.tables import CSV_MEDIA_TYPE, csv_lines
 from tracking_query.reports import shapes
 from tracking_query.reports.answers import (
@@ -36,10 +36,8 @@ from tracking_query.reports.figures import (
     count_corrections,
     count_steps,
 )
-from tracking_query.reports.open_counts import OPEN_COUNTS_COLUMNS, OpenCounts, read_open_counts
-from tracking_query.reports.reading import (
+from tracking_query.reports.histories import (
     REPORT_SECONDS,
-    TOTALS_COLUMNS,
     Deadline,
     RefusedUpdates,
     TooLong,
@@ -48,8 +46,9 @@ from tracking_query.reports.reading import (
     read_histories,
     read_open_orders,
     read_refused_updates,
-    read_totals,
 )
+from tracking_query.reports.open_counts import OPEN_COUNTS_COLUMNS, OpenCounts, read_open_counts
+from tracking_query.reports.totals import TOTALS_COLUMNS, read_totals
 from tracking_shared.contracts.access import (
     Grant,
     Principal,

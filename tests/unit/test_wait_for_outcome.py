@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from tracking_ingest.submission.dispatcher import settle
+from tracking_ingest.submission.dispatcher import wait_for_outcome
 from tracking_ingest.submission.pipeline import Submission
 from tracking_shared.contracts.commands import Outcome
 from tracking_shared.messaging.errors import BrokerUnavailable
@@ -25,12 +25,12 @@ def in_seconds(seconds: float) -> float:
 async def test_an_outcome_that_is_there_is_the_answer_even_after_the_deadline() -> None:
     sent = submission()
     sent.outcome.set_result(OUTCOME)
-    assert await settle(sent, in_seconds(-1)) == OUTCOME
+    assert await wait_for_outcome(sent, in_seconds(-1)) == OUTCOME
 
 
 async def test_an_outcome_that_comes_in_time_is_the_answer() -> None:
     sent = submission()
-    waiting = asyncio.create_task(settle(sent, in_seconds(60)))
+    waiting = asyncio.create_task(wait_for_outcome(sent, in_seconds(60)))
     await asyncio.sleep(0)
     sent.outcome.set_result(OUTCOME)
     assert await waiting == OUTCOME
@@ -39,7 +39,7 @@ async def test_an_outcome_that_comes_in_time_is_the_answer() -> None:
 async def test_without_an_outcome_in_time_the_confirm_of_the_broker_is_enough() -> None:
     sent = submission()
     sent.confirmed.set_result(None)
-    assert await settle(sent, in_seconds(0.01)) is None
+    assert await wait_for_outcome(sent, in_seconds(0.01)) is None
     assert sent.outcome.done()  # one that comes late is dropped
 
 
@@ -47,14 +47,14 @@ async def test_without_either_it_is_unknown_whether_the_broker_has_it() -> None:
     sent = submission()
     sent.confirmed.set_result(BrokerUnavailable("lost"))
     with pytest.raises(BrokerUnavailable, match="lost"):
-        await settle(sent, in_seconds(0.01))
+        await wait_for_outcome(sent, in_seconds(0.01))
 
 
 async def test_a_broker_that_is_lost_meanwhile_ends_the_wait() -> None:
     sent = submission()
-    waiting = asyncio.create_task(settle(sent, in_seconds(60)))
+    waiting = asyncio.create_task(wait_for_outcome(sent, in_seconds(60)))
     await asyncio.sleep(0)
-    sent.settle_confirm(BrokerUnavailable("lost"))
+    sent.resolve_confirm(BrokerUnavailable("lost"))
     with pytest.raises(BrokerUnavailable, match="lost"):
         await waiting
 
@@ -63,15 +63,15 @@ async def test_a_parked_command_has_no_outcome() -> None:
     sent = submission()
     sent.confirmed.set_result(None)
     sent.outcome.set_result(None)
-    assert await settle(sent, in_seconds(60)) is None
+    assert await wait_for_outcome(sent, in_seconds(60)) is None
 
 
 async def test_a_caller_that_leaves_ends_its_wait_alone() -> None:
     sent = submission()
-    waiting: asyncio.Task[Any] = asyncio.create_task(settle(sent, in_seconds(60)))
+    waiting: asyncio.Task[Any] = asyncio.create_task(wait_for_outcome(sent, in_seconds(60)))
     await asyncio.sleep(0)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
-    sent.settle_confirm(None)
+    sent.resolve_confirm(None)
     assert sent.confirmed.done()

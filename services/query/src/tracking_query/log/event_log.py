@@ -1,11 +1,9 @@
 """Reads the event log from the database, from any position: the positions first, then the data. Finds the
-part that was recorded in a range of time by halving, for positions are dense. Its horizon is the
-time before which nothing can appear any more.
+part that was recorded in a range of time by halving, for positions are dense.
 """
 
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from time import monotonic
@@ -16,9 +14,8 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from tracking_query.log.log_page import LogPage, keys_of
 from tracking_shared.contracts.access import ReadableOrders
 from tracking_shared.contracts.cursors import Position, resync_reason
-from tracking_shared.contracts.documents import EventDocument, horizon_of, position_key
+from tracking_shared.contracts.documents import EventDocument, position_key
 from tracking_shared.contracts.identifiers import partition_of
-from tracking_shared.contracts.timestamps import UNIX_EPOCH, format_time
 from tracking_shared.errors import TrackingError
 from tracking_shared.storage.database import Database
 from tracking_shared.storage.embedded_database import match_stages
@@ -215,37 +212,3 @@ def windows_of(spans: Sequence[range], width: int) -> list[tuple[int, range]]:
         for partition, span in enumerate(spans)
         for start in range(0, len(span), width)
     ]
-
-
-AS_OF = "As-Of"
-"""The header that says where the horizon was."""
-
-
-async def read_horizon(database: Database, session: AsyncClientSession | None = None) -> datetime:
-    """The horizon of the partition that is furthest behind. 1970 where one has none yet.
-
-    Raises:
-        PyMongoError: to be turned into ours by the caller, who also bounds the time.
-    """
-    partitions = await database.partitions.find({}, {"horizon": 1}, session=session).to_list()
-    return min(map(horizon_of, partitions), default=UNIX_EPOCH)
-
-
-@asynccontextmanager
-async def reading_as_of(database: Database) -> AsyncIterator[datetime]:
-    """Reads the horizon. What the same task reads in the body holds all that was recorded before it: the
-    reads are one causally consistent session, so a member that became primary meanwhile is not behind. One
-    read at a time.
-
-    Raises:
-        DatabaseUnavailable: no answer, or not in time.
-    """
-    async with database.client.start_session(causal_consistency=True).bind():
-        with bounded_read():
-            horizon = await read_horizon(database)
-        yield horizon
-
-
-def as_of_header(horizon: datetime | None) -> dict[str, str]:
-    """The header, where there is a horizon to tell."""
-    return {} if horizon is None else {AS_OF: format_time(horizon)}
