@@ -63,3 +63,18 @@ async def test_a_phone_misses_nothing_while_the_notifier_is_away(desk: Desk) -> 
         await expect(row_of(page, ids[5])).to_have_count(0)
         await expect(page.get_by_test_id("board-part")).to_be_hidden()
         await expect(page.get_by_test_id("gap-notice")).to_be_hidden()
+
+
+async def test_a_slow_phone_marks_the_time_of_its_first_view(desk: Desk) -> None:
+    merchant = new_merchant()
+    await desk.create(merchant, ORDERS)
+    async with desk.page(bearer=token(merchants=[merchant]), size=PHONE, touch=True) as page:
+        session = await page.context.new_cdp_session(page)
+        await session.send("Emulation.setCPUThrottlingRate", {"rate": 20})  # the orders are sorted in slices
+        await page.reload()
+
+        async def is_marked() -> bool:
+            return bool(await page.evaluate("performance.getEntriesByName('first-useful-view').length"))
+
+        await eventually(is_marked)
+        assert await rows(page)

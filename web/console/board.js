@@ -200,7 +200,6 @@ export class Board {
     }
     this.#sortAll();
     this.#rows.each((_, id) => this.#rows.refresh(id));
-    if (!this.#store.isPartial) markFirstView();
   }
 
   #listAgain() {
@@ -295,6 +294,7 @@ export class Board {
       for (const id of sorted.ids()) if (!this.#shown.has(id)) this.#unplaced.add(id);
     }
     this.#arrange();
+    if (this.#rows.size || (this.#loaded && !this.#store.isPartial)) markFirstView();
     if (this.#loaded && this.#listed.isAnswered) this.#more();
   }
 
@@ -368,7 +368,6 @@ export class Board {
     this.#parts.viewport.removeAttribute("aria-busy");
     if (fault && this.#store.isPartial) this.#listed.askSoon(LIST_AGAIN_MS);
     this.#sortAll();
-    if (this.#rows.size) markFirstView();
   }
 
   #scrolled() {
