@@ -1,0 +1,202 @@
+"""The sweep of erasures goes on when one of them fails, tries that one again later, and says so once."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from builders import TIME
+from tracking_order_state.domain.erasure import Erasure
+from tracking_order_state.errors import Fault
+from tracking_order_state.processing import erasure_sweep
+from tracking_order_state.processing.erasure_sweep import FAULT_SECONDS, ErasureSweep
+from tracking_order_state.processing.stages import (
+    CommittedBatch,
+    PartitionBatch,
+    PartitionResult,
+    PartitionState,
+    ReceivedBatch,
+)
+from tracking_order_state.processing.worker import PartitionConsumer, Worker
+from tracking_shared.messaging.errors import BrokerUnavailable
+from tracking_shared.storage.database import DatabaseUnavailable
+
+
+async def nothing() -> None:
+    """The deliveries are ours."""
+
+
+class Processor:
+    """Finishes erasures, or fails at them as a test says."""
+
+    def __init__(self) -> None:
+        self.faults: dict[str, Fault] = {}
+        self.known: list[tuple[str, Fault | None]] = []
+
+    async def learn_erasures(self, known: Fault | None = None) -> CommittedBatch | Fault:
+        return CommittedBatch(ReceivedBatch([]), [], [])
+
+    async def finish_erasure(
+        self, partition: PartitionState, erasure: Erasure, known: Fault | None = None
+    ) -> CommittedBatch | Fault:
+        if erasure.id in self.faults:
+            self.known.append((erasure.id, known))
+            return self.faults[erasure.id]
+        received = ReceivedBatch([PartitionBatch(partition)])
+        return CommittedBatch(received, [PartitionResult()], [False])
+
+    async def publish_erasure(self, committed: CommittedBatch) -> None:
+        """There is nothing to publish."""
+
+
+class OneWorker:
+    """The worker of a process that owns one partition."""
+
+    batches = 0
+    paced = Worker.paced
+
+    def __init__(self) -> None:
+        self.processor = Processor()
+
+    def owned(self) -> list[PartitionConsumer]:
+        return [PartitionConsumer(PartitionState(0, nothing), None)]  # type: ignore[arg-type]
+
+    async def between_batches(
+        self, _: PartitionConsumer, commit: Callable[[], Awaitable[CommittedBatch | Fault]], __: Any
+    ) -> CommittedBatch | Fault:
+        return await commit()
+
+
+class Erasures:
+    """The store of erasures. Nothing is found; what is finished is not open any more."""
+
+    def __init__(self, *names: str) -> None:
+        self.open = [Erasure(name, [f"contact of {name}"], None, TIME, TIME) for name in names]
+        self.looked = asyncio.Event()
+        self.finished: list[str] = []
+        self.away: Exception | None = None
+        self.unanswered = ""
+        """The erasure about which the database does not answer."""
+
+    async def pending(self) -> list[Erasure]:
+        self.looked.set()
+        if self.away:
+            raise self.away
+        return [erasure for erasure in self.open if erasure.id not in self.finished]
+
+    async def done_in(self, erasure: Erasure) -> set[int]:
+        if erasure.id == self.unanswered:
+            raise DatabaseUnavailable("too slow")
+        return set()
+
+    async def find(self, erasure: Erasure, partition: int, limit: int) -> list[str]:
+        return []
+
+    async def finish(self, erasure: Erasure) -> bool:
+        self.finished.append(erasure.id)
+        return True
+
+
+class Letters:
+    """The queue of dead letters."""
+
+    fails_at = ""
+
+    async def erase(self, erasure: Erasure) -> None:
+        if erasure.id == self.fails_at:
+            raise KeyError(f"{erasure.contact_refs}")
+
+
+class Scene:
+    """A sweep of some erasures, and its clock."""
+
+    def __init__(self, *names: str) -> None:
+        self.time = 1_000.0
+        self.worker = OneWorker()
+        self.erasures = Erasures(*names)
+        self.letters = Letters()
+        self.sweep = ErasureSweep(
+            self.worker,  # type: ignore[arg-type]
+            self.erasures,
+            self.letters,
+            clock=lambda: self.time,
+        )
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The warnings and errors of the sweep."""
+    found = [one for one in caplog.records if one.levelno >= logging.WARNING]
+    return [one.getMessage() for one in found if one.name == erasure_sweep.__name__]
+
+
+async def test_an_erasure_that_our_own_code_fails_on_holds_up_no_other_and_is_tried_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    scene = Scene("e-1", "e-2", "e-3")
+    processor = scene.worker.processor
+    processor.faults["e-1"] = Fault("ours")
+    await scene.sweep.look()
+    assert scene.erasures.finished == ["e-2", "e-3"]
+    await scene.sweep.look()
+    assert processor.known == [("e-1", None)]  # not at each look
+    scene.time += FAULT_SECONDS
+    await scene.sweep.look()
+    assert processor.known == [("e-1", None), ("e-1", "ours")]
+    assert said(caplog) == ["erasure e-1 cannot be carried out, and is tried again: ours"]
+
+    processor.faults["e-1"] = Fault("another")
+    scene.time += FAULT_SECONDS
+    await scene.sweep.look()
+    assert said(caplog)[1:] == ["erasure e-1 cannot be carried out, and is tried again: another"]
+
+    del processor.faults["e-1"]
+    scene.time += FAULT_SECONDS
+    await scene.sweep.look()
+    assert scene.erasures.finished == ["e-2", "e-3", "e-1"]
+    assert len(said(caplog)) == 2
+
+
+async def test_a_fault_in_the_dead_letters_is_one_of_the_erasure_and_names_nobody(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    scene = Scene("e-1", "e-2")
+    scene.letters.fails_at = "e-1"
+    await scene.sweep.look()
+    assert scene.erasures.finished == ["e-2"]
+    assert len(said(caplog)) == 1
+    assert "contact of" not in caplog.text
+
+
+async def test_an_erasure_that_the_database_does_not_answer_about_comes_last_at_the_next_look() -> None:
+    scene = Scene("e-1", "e-2")
+    scene.erasures.unanswered = "e-1"
+    with pytest.raises(DatabaseUnavailable):
+        await scene.sweep.look()
+    with pytest.raises(DatabaseUnavailable):
+        await scene.sweep.look()
+    assert scene.erasures.finished == ["e-2"]
+    scene.erasures.unanswered = ""
+    await scene.sweep.look()
+    assert scene.erasures.finished == ["e-2", "e-1"]
+
+
+async def test_while_the_database_or_the_broker_is_away_it_says_so_once(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erasure_sweep, "LOOK_SECONDS", 0)
+    scene = Scene("e-1")
+    outages = [DatabaseUnavailable("away"), BrokerUnavailable("gone"), None, DatabaseUnavailable("away")]
+    running = asyncio.create_task(scene.sweep.run())
+    try:
+        async with asyncio.timeout(10):
+            for outage in outages:
+                scene.erasures.away = outage
+                for _ in range(4):
+                    scene.erasures.looked.clear()
+                    await scene.erasures.looked.wait()
+    finally:
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    assert said(caplog) == [f"erasures wait: {reason}" for reason in ("away", "gone", "away")]
