@@ -80,7 +80,7 @@ class ErasureParameters(Parameters):
 
 
 class ErasureViewParameters(Parameters):
-    """`GET /v1/erasures/{erasure_id}` has none."""
+    """`GET /v1/erasures/{erasure_id}` takes no parameters."""
 
 
 def add_routes(app: FastAPI, context: Context) -> None:
