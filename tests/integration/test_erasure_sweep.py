@@ -12,6 +12,7 @@ import pytest
 from builders import create_command, update_command
 from tracking.upkeep.checker import find_faults
 from tracking.upkeep.record_reader import read_records
+from tracking_order_state.adapters import erasures
 from tracking_order_state.adapters.erasures import erasure_key
 from tracking_order_state.adapters.open_erasures import OpenErasures
 from tracking_order_state.adapters.search_index import SearchIndexer
@@ -255,6 +256,25 @@ async def test_who_comes_later_is_another_person_and_who_was_on_the_way_is_not(d
         assert orders[name]["erased_at"] == erasure["accepted_at"]
     assert [orders[name]["version"] for name in ("unaware", "queued", "queued-on")] == [2, 1, 1]
     assert find_faults(await read_records(database)) == []
+
+
+async def test_a_new_owner_learns_all_erasures_however_many_there_are(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erasures, "PAGE_ERASURES", 3)
+    owner = Owner(database)
+    await owner.decide(create_command(uuid4().hex))
+    contacts = [f"crm-{uuid4().hex}" for _ in range(6)]
+    persons = [Customer(name=NAME, contact_ref=contact_ref) for contact_ref in contacts]
+    for contact_ref in contacts[:4]:
+        await request_erasure(database, AuditTrail(database), ACTOR, contact_ref, None)
+    await sweep_of(owner, database).look()
+    # Two more than it has carried out, which make the last page a full one.
+    for contact_ref in contacts[4:]:
+        await request_erasure(database, AuditTrail(database), ACTOR, contact_ref, None)
+    await Owner(database).decide(*(create_command(uuid4().hex, customer=person) for person in persons))
+    assert await database.orders.count_documents({"customer": None}) == len(persons)
+    assert NAME not in await everything(database)
 
 
 async def test_an_order_that_is_there_is_erased_though_the_clock_of_its_owner_is_ahead(

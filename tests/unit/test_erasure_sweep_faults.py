@@ -35,7 +35,7 @@ class Processor:
         self.faults: dict[str, Fault] = {}
         self.known: list[tuple[str, Fault | None]] = []
 
-    async def learn_erasures(self, known: Fault | None = None) -> CommittedBatch | Fault:
+    async def learn_erasure(self, erasure: Erasure) -> CommittedBatch:
         return CommittedBatch(ReceivedBatch([]), [], [])
 
     async def finish_erasure(

@@ -156,15 +156,10 @@ class BatchProcessor:
         """
         return _alone(partition, await fault_of(self._committer.mark_overdue(partition, order_ids, now)))
 
-    async def learn_erasures(self, known: Fault | None = None) -> CommittedBatch | Fault:
-        """Learns which persons are erased (`BatchCommitter.learn_erasures`). If our own code fails at that,
-        returns its fault; the `known` one is not logged again.
-
-        Raises:
-            DatabaseUnavailable: no answer.
-        """
-        fault = await fault_of(self._committer.learn_erasures(), known)
-        return CommittedBatch(ReceivedBatch([]), [], []) if fault is None else fault
+    async def learn_erasure(self, erasure: Erasure) -> CommittedBatch:
+        """Learns that a person is erased (`BatchCommitter.learn_erasure`)."""
+        self._committer.learn_erasure(erasure)
+        return CommittedBatch(ReceivedBatch([]), [], [])
 
     async def erase(
         self,

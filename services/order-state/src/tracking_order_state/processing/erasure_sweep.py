@@ -171,7 +171,7 @@ class ErasureSweep:
         partition, processor = partition_consumer.partition, self._worker.processor
         known = self._faults.get(erasure.id)
         try:
-            await self._do(partition_consumer, partial(processor.learn_erasures, known))
+            await self._do(partition_consumer, partial(processor.learn_erasure, erasure))
             while found := await self._erasures.find(erasure, partition.number, FOUND_ORDERS):
                 while found:
                     some = found[:NAMED_ORDERS]
