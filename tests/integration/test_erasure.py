@@ -28,6 +28,7 @@ from tracking_shared.messaging.connection import connect
 from tracking_shared.messaging.consumer import Delivery
 from tracking_shared.messaging.topology import COMMANDS_EXCHANGE, DEAD_QUEUE, routing_key
 from tracking_shared.storage.database import Database, open_database
+from tracking_shared.storage.erasures import WAIT_SECONDS
 
 NAME, CONTACT = "Zaphod Beeblebrox", "+49 30/987654"
 WORDS = ("Zaphod", "Beeblebrox", "987654", "zaphod", "beeblebrox")
@@ -310,6 +311,20 @@ async def test_a_command_that_waits_in_the_queue_does_not_bring_the_person_back(
         assert order["customer"] is None
         assert order["erased_at"] is not None
         assert_forgotten(await stored(database))
+
+
+async def test_a_caller_that_prefers_not_to_wait_is_answered_at_once(spine: Spine, reader: Reader) -> None:
+    await spine.order_state.kill()
+    path = f"/v1/customers/{quote(CONTACT, safe='')}"
+    for preference, applied in (("respond-async", "respond-async"), ("wait=0", None)):
+        began = time.monotonic()
+        async with reader.session.delete(path, headers={"Prefer": preference}) as answer:
+            body = await answer.read()
+            check_answer("query", "DELETE", path, status=answer.status, headers=answer.headers, body=body)
+        assert time.monotonic() - began < WAIT_SECONDS
+        assert answer.status == 202
+        assert answer.headers.get("Preference-Applied") == applied
+        assert answer.headers["Location"] == f"/v1/erasures/{orjson.loads(body)['erasure_id']}"
 
 
 async def test_the_command_line_erases_and_says_how_many(spine: Spine, reader: Reader) -> None:

@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from starlette.datastructures import Headers
@@ -42,45 +41,8 @@ from tracking_shared.http.access import insufficient_scope
 from tracking_shared.http.headers import tags_of
 from tracking_shared.telemetry.spans import traceparent_of
 
-DEFAULT_WAIT_SECONDS = 3.0
-MAX_WAIT_SECONDS = 10.0
-
 MAX_BATCH_KEY_CHARACTERS = 60
 """The length of an update id without the index of an operation at its end, `:0` to `:999`."""
-
-_ITEM, _PART = (re.compile(rf'(?:[^{end}"]|"(?:[^"\\]|\\.)*"?)+') for end in ",;")
-"""The text between commas, and between semicolons, except those in quoted strings."""
-
-
-@dataclass(frozen=True, slots=True)
-class Preferences:
-    """The preferences of the caller for the answer (RFC 7240)."""
-
-    wait_seconds: float
-    respond_async: bool
-
-
-def preferences_of(headers: Sequence[str]) -> Preferences:
-    """Parses the `Prefer` headers. Unknown preferences are ignored, as the RFC asks.
-
-    With `respond-async` alone there is no wait; with `wait` beside it, up to that long.
-    """
-    asked = _preferred(headers)
-    respond_async = asked.get("respond-async") == ""
-    wait = asked.get("wait", "")
-    if wait.isascii() and wait.isdigit():
-        return Preferences(min(float(wait), MAX_WAIT_SECONDS), respond_async)
-    return Preferences(0.0 if respond_async else DEFAULT_WAIT_SECONDS, respond_async)
-
-
-def _preferred(headers: Sequence[str]) -> dict[str, str]:
-    """The preferences by name, without their parameters; of two with one name the first counts."""
-    found: dict[str, str] = {}
-    for item in _ITEM.findall(",".join(headers)):
-        head = _PART.match(item)
-        name, _, value = (head[0] if head else "").partition("=")
-        found.setdefault(name.strip().lower(), value.strip().strip('"'))
-    return found
 
 
 def update_id_of(headers: Sequence[str]) -> str:
