@@ -31,9 +31,10 @@ class Owner:
     """The owner of partition 0 from its first batch or claim on, with a wrong clock if asked for."""
 
     batches = 0
-    paced = Worker.paced
-    mark_overdue = Worker.mark_overdue
-    end_held = Worker.end_held
+    # `Any`: their `self` need not be a whole worker.
+    paced: Any = Worker.paced
+    mark_overdue: Any = Worker.mark_overdue
+    end_held: Any = Worker.end_held
 
     def __init__(
         self,
