@@ -94,10 +94,10 @@ export class StatusCounts {
 
   /** The service counts by merchant only, as for closed orders. */
   #countedByService() {
-    const { q, customer_ref, source_id, times, merchant_id } = this.#filter;
+    const { q, customer_ref, source_id, merchant_id } = this.#filter;
     const unknown = { counts: null, overdue: null };
     if (q || customer_ref || source_id) return { ...unknown, why: "Not counted within a search" };
-    if (Object.keys(times).length) return { ...unknown, why: "Not counted within a range of time" };
+    if (Object.keys(this.#withoutToday()).length) return { ...unknown, why: "Not counted within a range of time" };
     const found = this.#open.of(merchant_id);
     return isByDueTime(this.#filter) ? { ...found, counts: null, why: found.why || "Orders with a due time are not counted" } : found;
   }
@@ -105,20 +105,15 @@ export class StatusCounts {
   /** Counted by merchant only. With a narrower filter the count is unknown, because a click keeps the filter. */
   #closedToday() {
     const { q, customer_ref, source_id, times, merchant_id } = this.#filter;
-    const { updated_from, ...others } = times;
+    const { closed_from, ...others } = times;
     if (q || customer_ref || source_id) return { counts: null, why: "Not counted within a search" };
-    if (Object.keys(others).length || (updated_from && !this.#isToday)) return { counts: null, why: "Not counted within a range of time" };
+    if (Object.keys(others).length || (closed_from && !this.#isToday)) return { counts: null, why: "Not counted within a range of time" };
     if (isByDueTime(this.#filter)) return { counts: null, why: "Orders with a due time are not counted" };
     return this.#today.of(merchant_id);
   }
 
-  /** True if it shows what closed today: the API lists that by the newest change. */
-  get isClosedToday() {
-    return this.#isToday && this.#filter.status.some((status) => this.#statuses.final.includes(status));
-  }
-
   get #isToday() {
-    return this.#filter.times.updated_from === midnight();
+    return this.#filter.times.closed_from === midnight();
   }
 
   #chip(key, name, { count, why, pressed, mark = null, closed = false }) {
@@ -154,7 +149,7 @@ export class StatusCounts {
   #toggleClosed(key) {
     const chosen = this.#isToday ? this.#filter.status.filter((status) => this.#statuses.final.includes(status)) : [];
     const status = toggled(chosen, key);
-    const times = { ...this.#withoutToday(), ...(status.length && { updated_from: midnight() }) };
+    const times = { ...this.#withoutToday(), ...(status.length && { closed_from: midnight() }) };
     this.#navigate({ filter: { ...this.#filter, status, times, overdue: null, active: status.length ? null : true } });
   }
 
@@ -177,8 +172,8 @@ export class StatusCounts {
   }
 
   #withoutToday() {
-    const { updated_from, ...others } = this.#filter.times;
-    return this.#isToday || !updated_from ? others : this.#filter.times;
+    const { closed_from, ...others } = this.#filter.times;
+    return this.#isToday || !closed_from ? others : this.#filter.times;
   }
 }
 
