@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
-from tracking_shared.contracts.identifiers import IDENTIFIER_PATTERN
+from tracking_shared.contracts.identifiers import IDENTIFIER_PATTERN, MAX_IDENTIFIER_CHARACTERS
 from tracking_shared.contracts.workflow import STATUS_PATTERN
 from tracking_shared.errors import TrackingError
 
@@ -492,6 +492,13 @@ class Problem:
     def headers(self) -> dict[str, str]:
         """The HTTP headers: those of its type, and its own."""
         return {**CATALOGUE[self.slug].headers, **self.own_headers}
+
+
+def no_such_order(order_id: str) -> str:
+    """The detail of `order-not-found`: the same for an order that does not exist and for one that the caller
+    may not know of.
+    """
+    return f"There is no order {order_id[:MAX_IDENTIFIER_CHARACTERS]}."
 
 
 class ProblemError(TrackingError):

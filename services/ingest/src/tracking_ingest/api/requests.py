@@ -32,7 +32,7 @@ from tracking_shared.contracts.identifiers import (
     is_identifier,
     new_update_id,
 )
-from tracking_shared.contracts.problems import Problem, ProblemError
+from tracking_shared.contracts.problems import Problem, ProblemError, no_such_order
 from tracking_shared.contracts.references import is_foreign_id, referenced_order_id
 from tracking_shared.contracts.texts import canonical_form
 from tracking_shared.contracts.timestamps import now
@@ -228,7 +228,7 @@ class CommandFactory:
     def _refuse_unlisted(self, order_id: str) -> None:
         orders = self.principal.grant.orders
         if orders is not None and order_id not in orders:
-            raise ProblemError("order-not-found", f"There is no order {order_id}.")
+            raise ProblemError("order-not-found", no_such_order(order_id))
 
     def operation(self, operation: AnyOperation, update_id: str) -> AnyCommand:
         """The command of one operation of a batch. Raises what the method of its kind raises."""

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from tracking_query.api.page_cursors import KeysetPosition
 from tracking_query.api.parameters import Flag, Identifiers, Parameters, Statuses, Time, WholeNumber
 from tracking_shared.contracts.access import ReadableOrders
-from tracking_shared.contracts.documents import OrderDocument
+from tracking_shared.contracts.documents import OrderDocument, overdue_condition
 from tracking_shared.contracts.references import Reference
 from tracking_shared.contracts.texts import CONTROL_FREE_PATTERN, canonical_forms, searched_words
 from tracking_shared.storage.embedded_database import ANY_TIME, time_range
@@ -220,7 +220,7 @@ def _conditions(parameters: ListParameters, readable: ReadableOrders) -> dict[st
     if parameters.active is not None:
         conditions["active"] = parameters.active
     if parameters.overdue is not None:
-        conditions["overdue"] = True if parameters.overdue else {"$ne": True}
+        conditions["overdue"] = overdue_condition(overdue=parameters.overdue)
     if parameters.is_by_closing:
         conditions.setdefault("active", False)
         conditions["$or"] = _closing_conditions(parameters)
