@@ -2,7 +2,7 @@
 pages of query and `docs/problems.md` are made from it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
@@ -492,6 +492,11 @@ class Problem:
     def headers(self) -> dict[str, str]:
         """The HTTP headers: those of its type, and its own."""
         return {**CATALOGUE[self.slug].headers, **self.own_headers}
+
+
+def unknown_name(pointer: str, known: Collection[str]) -> list[dict[str, str]]:
+    """The errors of a value that is none of the known names, such as those of the workflow's statuses."""
+    return [{"pointer": pointer, "message": f"must be one of {', '.join(sorted(known))}"}]
 
 
 def no_such_order(order_id: str) -> str:

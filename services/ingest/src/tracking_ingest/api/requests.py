@@ -32,7 +32,7 @@ from tracking_shared.contracts.identifiers import (
     is_identifier,
     new_update_id,
 )
-from tracking_shared.contracts.problems import Problem, ProblemError, no_such_order
+from tracking_shared.contracts.problems import Problem, ProblemError, no_such_order, unknown_name
 from tracking_shared.contracts.references import is_foreign_id, referenced_order_id
 from tracking_shared.contracts.texts import canonical_form
 from tracking_shared.contracts.timestamps import now
@@ -221,9 +221,8 @@ class CommandFactory:
 
     def _refuse_unknown(self, field: str, value: str, known: Collection[str]) -> None:
         if value not in known:
-            message = f"must be one of {', '.join(sorted(known))}"
-            error = {"pointer": f"/{field}", "message": message}
-            raise ProblemError("validation-failed", f"There is no such {field}.", errors=[error])
+            errors = unknown_name(f"/{field}", known)
+            raise ProblemError("validation-failed", f"There is no such {field}.", errors=errors)
 
     def _refuse_unlisted(self, order_id: str) -> None:
         orders = self.principal.grant.orders
