@@ -16,7 +16,7 @@ from tracking_shared.storage.database import Database, DatabaseUnavailable
 from tracking_shared.storage.embedded_database import match_stages
 
 PAGE_ERASURES = 5_000
-"""Erasures that are read at once, of those of 90 days: about 1 MB, a fraction of the time that a call has."""
+"""Erasures that are read at once, of those of 90 days: 0.7 MB. In memory each takes some 300 B."""
 
 _FIELDS = dict.fromkeys(("merchant_id", "accepted_at", "contact_refs", "contact_key"), 1)
 
