@@ -33,7 +33,9 @@ class Processor:
 
     def __init__(self) -> None:
         self.faults: dict[str, Fault] = {}
+        self.fails_in = 0
         self.known: list[tuple[str, Fault | None]] = []
+        self.finished: list[tuple[str, int]] = []
 
     async def learn_erasure(self, erasure: Erasure) -> CommittedBatch:
         return CommittedBatch(ReceivedBatch([]), [], [])
@@ -41,9 +43,10 @@ class Processor:
     async def finish_erasure(
         self, partition: PartitionState, erasure: Erasure, known: Fault | None = None
     ) -> CommittedBatch | Fault:
-        if erasure.id in self.faults:
+        if erasure.id in self.faults and partition.number == self.fails_in:
             self.known.append((erasure.id, known))
             return self.faults[erasure.id]
+        self.finished.append((erasure.id, partition.number))
         received = ReceivedBatch([PartitionBatch(partition)])
         return CommittedBatch(received, [PartitionResult()], [False])
 
@@ -51,8 +54,8 @@ class Processor:
         """There is nothing to publish."""
 
 
-class OneWorker:
-    """The worker of a process that owns one partition."""
+class FakeWorker:
+    """The worker of a process that owns two partitions."""
 
     batches = 0
     paced = Worker.paced
@@ -61,7 +64,8 @@ class OneWorker:
         self.processor = Processor()
 
     def owned(self) -> list[PartitionConsumer]:
-        return [PartitionConsumer(PartitionState(0, nothing), None)]  # type: ignore[arg-type]
+        states = [PartitionState(number, nothing) for number in range(2)]
+        return [PartitionConsumer(state, None) for state in states]  # type: ignore[arg-type]
 
     async def between_batches(
         self, _: PartitionConsumer, commit: Callable[[], Awaitable[CommittedBatch | Fault]], __: Any
@@ -114,7 +118,7 @@ class Scene:
 
     def __init__(self, *names: str) -> None:
         self.time = 1_000.0
-        self.worker = OneWorker()
+        self.worker = FakeWorker()
         self.erasures = Erasures(*names)
         self.letters = Letters()
         self.sweep = ErasureSweep(
@@ -139,6 +143,7 @@ async def test_an_erasure_that_our_own_code_fails_on_holds_up_no_other_and_is_tr
     processor.faults["e-1"] = Fault("ours")
     await scene.sweep.look()
     assert scene.erasures.finished == ["e-2", "e-3"]
+    assert ("e-1", 1) in processor.finished  # the other partition
     await scene.sweep.look()
     assert processor.known == [("e-1", None)]  # not at each look
     scene.time += FAULT_SECONDS

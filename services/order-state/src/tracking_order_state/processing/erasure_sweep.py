@@ -162,9 +162,15 @@ class ErasureSweep:
 
     async def _carry_out(self, erasure: Erasure) -> None:
         done = await self._erasures.done_in(erasure)
+        failed: _Failed | None = None
         for partition_consumer in self._worker.owned():
             if partition_consumer.partition.number not in done:
-                await self._erase_in(partition_consumer, erasure)
+                try:
+                    await self._erase_in(partition_consumer, erasure)
+                except _Failed as error:  # the others are erased all the same
+                    failed = error
+        if failed is not None:
+            raise failed
         await self._erasures.finish(erasure)
 
     async def _erase_in(self, partition_consumer: PartitionConsumer, erasure: Erasure) -> None:
