@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
@@ -36,6 +36,8 @@ class Processor:
         self.fails_in = 0
         self.known: list[tuple[str, Fault | None]] = []
         self.finished: list[tuple[str, int]] = []
+        self.erased: list[str] = []
+        self.attempts = 0
 
     async def learn_erasure(self, erasure: Erasure) -> CommittedBatch:
         return CommittedBatch(ReceivedBatch([]), [], [])
@@ -49,6 +51,16 @@ class Processor:
         self.finished.append((erasure.id, partition.number))
         received = ReceivedBatch([PartitionBatch(partition)])
         return CommittedBatch(received, [PartitionResult()], [False])
+
+    async def erase(
+        self, partition: PartitionState, erasure: Erasure, order_ids: Sequence[str], known: Fault | None
+    ) -> CommittedBatch | Fault:
+        self.attempts += 1
+        if any(order_id.startswith("bad") for order_id in order_ids):
+            return Fault("bad")
+        self.erased += order_ids
+        received = ReceivedBatch([PartitionBatch(partition)])
+        return CommittedBatch(received, [PartitionResult(settled=len(order_ids))], [False])
 
     async def publish_erasure(self, committed: CommittedBatch) -> None:
         """There is nothing to publish."""
@@ -74,9 +86,13 @@ class FakeWorker:
 
 
 class Erasures:
-    """The store of erasures. Nothing is found; what is finished is not open any more."""
+    """The store of erasures, and of orders in partition 0 that are not erased yet. What is finished is not
+    open any more.
+    """
 
-    def __init__(self, *names: str) -> None:
+    def __init__(self, processor: Processor, *names: str) -> None:
+        self.processor = processor
+        self.order_ids: list[str] = []
         self.open = [Erasure(name, [f"contact of {name}"], None, TIME, TIME) for name in names]
         self.looked = asyncio.Event()
         self.finished: list[str] = []
@@ -96,7 +112,8 @@ class Erasures:
         return set()
 
     async def find(self, erasure: Erasure, partition: int, limit: int) -> list[str]:
-        return []
+        left = [order_id for order_id in self.order_ids if order_id not in self.processor.erased]
+        return left[:limit] if partition == 0 else []
 
     async def finish(self, erasure: Erasure) -> bool:
         self.finished.append(erasure.id)
@@ -119,7 +136,7 @@ class Scene:
     def __init__(self, *names: str) -> None:
         self.time = 1_000.0
         self.worker = FakeWorker()
-        self.erasures = Erasures(*names)
+        self.erasures = Erasures(self.worker.processor, *names)
         self.letters = Letters()
         self.sweep = ErasureSweep(
             self.worker,  # type: ignore[arg-type]
@@ -161,6 +178,30 @@ async def test_an_erasure_that_our_own_code_fails_on_holds_up_no_other_and_is_tr
     await scene.sweep.look()
     assert scene.erasures.finished == ["e-2", "e-3", "e-1"]
     assert len(said(caplog)) == 2
+
+
+async def test_of_the_orders_of_a_person_those_that_our_own_code_does_not_fail_on_are_erased(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erasure_sweep, "FOUND_ORDERS", 3)
+    monkeypatch.setattr(erasure_sweep, "NAMED_ORDERS", 2)
+    scene = Scene("e-1")
+    scene.erasures.order_ids = ["o-1", "bad", "o-2", "o-3", "o-4"]
+    await scene.sweep.look()
+    assert scene.worker.processor.erased == ["o-1", "o-2", "o-3", "o-4"]
+    assert scene.erasures.finished == []
+    assert said(caplog) == ["erasure e-1 cannot be carried out, and is tried again: bad"]
+
+
+async def test_where_all_orders_fail_it_gives_up_and_tries_again_later(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(erasure_sweep, "MAX_FAILING_ORDERS", 3)
+    scene = Scene("e-1")
+    scene.erasures.order_ids = [f"bad-{number}" for number in range(9)]
+    await scene.sweep.look()
+    assert scene.worker.processor.attempts == 1 + 4
+    assert scene.erasures.finished == []
 
 
 async def test_a_fault_in_the_dead_letters_is_one_of_the_erasure_and_names_nobody(

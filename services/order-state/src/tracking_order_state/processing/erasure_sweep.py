@@ -34,6 +34,10 @@ FOUND_ORDERS = 1_000
 NAMED_ORDERS = 100
 """Orders that one transaction erases at most."""
 
+MAX_FAILING_ORDERS = 100
+"""Orders of a partition that our own code fails on, each tried alone. Beyond it, probably all of them fail.
+"""
+
 FAULT_SECONDS = 30.0
 """The pause before an erasure that our own code has failed on is tried again. The others go on."""
 
@@ -178,18 +182,38 @@ class ErasureSweep:
         known = self._faults.get(erasure.id)
         try:
             await self._do(partition_consumer, partial(processor.learn_erasure, erasure))
-            while found := await self._erasures.find(erasure, partition.number, FOUND_ORDERS):
-                while found:
-                    some = found[:NAMED_ORDERS]
-                    result = await self._do(
-                        partition_consumer, partial(processor.erase, partition, erasure, some, known)
-                    )
-                    found = found[result.results[0].settled :]
+            await self._erase_orders(partition_consumer, erasure)
             if partition.number == LETTERS_PARTITION:
                 _sound(await fault_of(self._letters.erase(erasure), known))
             await self._do(partition_consumer, partial(processor.finish_erasure, partition, erasure, known))
         except (Fenced, _NotOwned) as error:
             log.info("stopped to erase in partition %d: %s", partition.number, error)
+
+    async def _erase_orders(self, partition_consumer: PartitionConsumer, erasure: Erasure) -> None:
+        """Erases the orders of a partition.
+
+        Raises:
+            _Failed: our own code has failed at some of them. The others are erased.
+        """
+        partition, processor = partition_consumer.partition, self._worker.processor
+        fault, failing = self._faults.get(erasure.id), set[str]()
+        while found := await self._erasures.find(erasure, partition.number, FOUND_ORDERS + len(failing)):
+            left, size = [order_id for order_id in found if order_id not in failing], NAMED_ORDERS
+            if not left:
+                break
+            while left:
+                commit = partial(processor.erase, partition, erasure, left[:size], fault)
+                try:
+                    left = left[(await self._do(partition_consumer, commit)).results[0].settled :]
+                except _Failed as error:
+                    fault = error.fault
+                    if size == 1:
+                        failing.add(left.pop(0))
+                    if len(failing) > MAX_FAILING_ORDERS:
+                        raise
+                    size = 1
+        if failing and fault is not None:
+            raise _Failed(fault)
 
     async def _do(self, partition_consumer: PartitionConsumer, commit: Step) -> CommittedBatch:
         publish = self._worker.processor.publish_erasure
