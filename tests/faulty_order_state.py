@@ -4,7 +4,8 @@ updates, always.
 ``FAULT=kill:after-commit python -m faulty_order_state``. The steps: `before-commit` (decided, nothing
 written), `in-transaction` (all is written, nothing committed), `committed` (the database has it, and nothing
 else was done since), `after-commit` (not announced), `after-announce` (no reply, not acknowledged),
-`migrating` (some events of an earlier release are migrated, others not).
+`migrating` (some events of an earlier release are migrated, others not), `letter-published` (a dead letter
+without its customer is there, and so is the one that it replaces).
 
 ``SLOW_COMMITS=0.3``: up to so many seconds pass between decision and commit.
 
@@ -30,6 +31,7 @@ from pymongo.monitoring import (
     register,
 )
 
+from tracking_order_state.adapters.dead_letters import DeadLetters
 from tracking_order_state.adapters.publisher import ResultPublisher, open_publisher
 from tracking_order_state.adapters.store import Store
 from tracking_order_state.app import serve
@@ -40,6 +42,8 @@ from tracking_shared.contracts.commands import AnyCommand, Reply
 from tracking_shared.contracts.documents import EventDocument
 from tracking_shared.contracts.workflow import Workflow
 from tracking_shared.messaging.connection import Connection
+from tracking_shared.messaging.consumer import Delivery
+from tracking_shared.messaging.publisher import Publisher
 from tracking_shared.serving import run_service
 
 SLOW_SECONDS = 0.3
@@ -168,6 +172,14 @@ class FaultyPublisher(ResultPublisher):
         await ResultPublisher.reply(self, reply_to, replies)
 
 
+class FaultyLetters(DeadLetters):
+    """Fails between the new letter and the end of the old one."""
+
+    async def put_back(self, letter: Delivery, body: bytes, publisher: Publisher) -> None:
+        await super().put_back(letter, body, publisher)
+        await reach("letter-published")
+
+
 async def open_faulty(connection: Connection, workflow: Workflow) -> ResultPublisher:
     """A faulty publisher on this connection."""
     sound = await open_publisher(connection, workflow)
@@ -178,7 +190,7 @@ async def faulty(settings: OrderStateSettings) -> None:
     """order-state with the faulty parts."""
     if _poison in ("deciding", "loading"):  # it fails on what is read, so everything must be
         settings = settings.model_copy(update={"order_cache_bytes": 0})
-    await serve(settings, FaultyStore, open_faulty)
+    await serve(settings, FaultyStore, open_faulty, FaultyLetters)
 
 
 if __name__ == "__main__":

@@ -265,7 +265,7 @@ async def test_what_closed_today_is_opened_as_it_was_counted(desk: Desk) -> None
         assert asked == {
             "status": ["cancelled"],
             "merchant_id": [merchant],
-            "updated_from": [midnight],
+            "closed_from": [midnight],
             "sort": ["created_at"],
         }
         await counts_are(page, {"cancelled": 3})

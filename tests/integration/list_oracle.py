@@ -1,7 +1,7 @@
 """What a list of orders must hold, in plain Python, and random questions to compare it by."""
 
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from hypothesis import strategies as st
@@ -15,7 +15,16 @@ from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
 
 Pairs = list[tuple[str, str]]
 
-WORLD = random_world(orders=300, steps=3)
+
+def _world() -> World:
+    """One in which half of the closed orders got a checkpoint half an hour later."""
+    world = random_world(orders=300, steps=3)
+    for order in [order for order in world.orders.values() if not order["active"]][::2]:
+        world.checkpoint(order["_id"], order["updated_at"] + timedelta(minutes=30))
+    return world
+
+
+WORLD = _world()
 END = max(order["updated_at"] for order in WORLD.orders.values())
 SORTS = ["-created_at", "created_at", "-updated_at", "updated_at", "due_at", "-due_at"]
 EVERYTHING = Grant(merchants=frozenset({"*"}))
@@ -28,6 +37,14 @@ CLOSED_FROM_A_CHANGE: Pairs = [
     ),
 ]
 """The bound is in an index, behind another field, and so is an order that equals it."""
+
+CLOSED_BEFORE_A_CHECKPOINT: Pairs = [
+    (
+        "closed_to",
+        format_time(max(order["closing"]["at"] for order in WORLD.orders.values() if "closing" in order)),
+    ),
+]
+"""Later checkpoints change neither the bound nor what it leaves."""
 
 TIMES = st.one_of(
     st.sampled_from([order["updated_at"] for order in WORLD.orders.values()]),
@@ -63,11 +80,16 @@ def filters(draw: st.DrawFn) -> Pairs:
         pairs.append(("active", draw(st.sampled_from(["true", "false"]))))
     if draw(st.integers(0, 2)) == 0:
         pairs.append(("overdue", draw(st.sampled_from(["true", "false"]))))
-    for name in ("created", "updated", "due"):
+    for name in ("created", "updated", "closed", "due"):
         start, end = sorted([draw(TIMES), draw(TIMES)])
         pairs += [(f"{name}_from", format_time(start))] * draw(st.booleans())
         pairs += [(f"{name}_to", format_time(end))] * draw(st.booleans())
     return pairs
+
+
+def closed_at(order: OrderDocument) -> datetime:
+    """When it came into its final status."""
+    return order["closing"]["at"] if "closing" in order else order["updated_at"]
 
 
 def matches(order: OrderDocument, pairs: Pairs, grant: Grant) -> bool:
@@ -83,6 +105,10 @@ def matches(order: OrderDocument, pairs: Pairs, grant: Grant) -> bool:
         "overdue": lambda value: order.get("overdue", False) is (value == "true"),
         "due_from": lambda value: "due_at" in order and order["due_at"] >= datetime.fromisoformat(value),
         "due_to": lambda value: "due_at" in order and order["due_at"] < datetime.fromisoformat(value),
+        "closed_from": lambda value: (
+            not order["active"] and closed_at(order) >= datetime.fromisoformat(value)
+        ),
+        "closed_to": lambda value: not order["active"] and closed_at(order) < datetime.fromisoformat(value),
         "created_from": lambda value: order["created_at"] >= datetime.fromisoformat(value),
         "created_to": lambda value: order["created_at"] < datetime.fromisoformat(value),
         "updated_from": lambda value: order["updated_at"] >= datetime.fromisoformat(value),

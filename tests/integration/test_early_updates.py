@@ -1,6 +1,6 @@
 """Early updates, held in the database: by whichever owner, until what they wait for comes or time is over."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
@@ -8,6 +8,7 @@ from uuid import uuid4
 import pytest
 
 from builders import create_command, update_command
+from owners import Owner
 from shelf import HOLD_SECONDS, HOLDING
 from tracking.upkeep.check import check_records
 from tracking.upkeep.held_updates import list_held
@@ -15,19 +16,9 @@ from tracking.upkeep.record_reader import read_partitions
 from tracking_order_state import metrics
 from tracking_order_state.adapters import held_updates
 from tracking_order_state.adapters.due_orders import EndedHolds
-from tracking_order_state.adapters.store import Store
 from tracking_order_state.domain.holding import MAX_HELD_PER_ORDER, MAX_WAITING_PER_SENDER
-from tracking_order_state.domain.order_cache import OrderCache
-from tracking_order_state.errors import Fault, Fenced
-from tracking_order_state.processing.batch_processor import BatchProcessor
+from tracking_order_state.errors import Fenced
 from tracking_order_state.processing.due_sweep import DueSweep, holds_any
-from tracking_order_state.processing.stages import (
-    CommittedBatch,
-    PartitionBatch,
-    PartitionState,
-    ReceivedBatch,
-)
-from tracking_order_state.processing.worker import PartitionConsumer, Worker
 from tracking_shared.contracts.commands import AnyCommand, Source
 from tracking_shared.contracts.identifiers import content_update_id
 from tracking_shared.contracts.timestamps import now
@@ -38,60 +29,18 @@ HOUR = timedelta(hours=1)
 SECOND = timedelta(seconds=1)
 
 
-async def nothing() -> None:
-    """The deliveries are ours."""
+class HoldingOwner(Owner):
+    """One whose workflow holds early updates, unless it is another."""
 
+    def __init__(self, database: Database, *, workflow: Workflow = HOLDING, **others: Any) -> None:
+        super().__init__(database, workflow=workflow, **others)
 
-class Owner:
-    """An order-state on one partition without a broker, with a wrong clock if asked for."""
-
-    batches = 0
-    paced = Worker.paced
-
-    def __init__(
-        self,
-        database: Database,
-        *,
-        workflow: Workflow = HOLDING,
-        clock_ahead: timedelta = timedelta(),
-        cache_bytes: int = 10**6,
-    ) -> None:
-        self.processor = BatchProcessor(
-            Store(database),
-            None,  # type: ignore[arg-type]
-            workflow,
-            1,
-            10,
-            clock=lambda: now() + clock_ahead,
-            cache=OrderCache(cache_bytes),
-        )
-        self.consumer: Any = PartitionConsumer(PartitionState(0, nothing), None)  # type: ignore[arg-type]
-
-    @property
-    def partition(self) -> PartitionState:
-        state: PartitionState = self.consumer.partition
-        return state
-
-    async def decide(self, *commands: AnyCommand) -> list[str]:
+    async def outcome_names(self, *commands: AnyCommand) -> list[str]:
         """Outcome, or problem, of each."""
-        self.partition.begin_batch()
-        committed = await self.processor.commit(
-            ReceivedBatch([PartitionBatch(self.partition, commands=commands)])
-        )
         return [
             one["problem"]["slug"] if one["problem"] else one["outcome"] + " again" * one["replayed"]
-            for one in committed.results[0].outcomes
-            if one is not None
+            for one in await self.outcomes(*commands)
         ]
-
-    def owned(self) -> list[PartitionConsumer]:
-        return [self.consumer] if self.partition.position else []
-
-    async def end_held(self, _: PartitionConsumer, ids: Sequence[str], now: datetime) -> int | Fault:
-        committed = await self.processor.end_held(self.partition, ids, now)
-        if isinstance(committed, CommittedBatch):
-            return sum(len(result.outcomes) for result in committed.results)
-        return committed
 
 
 class Clock(EndedHolds):
@@ -103,7 +52,7 @@ class Clock(EndedHolds):
         return await super().time() + self.ahead
 
 
-def sweep_of(owner: Owner, ended: EndedHolds) -> DueSweep:
+def sweep_of(owner: HoldingOwner, ended: EndedHolds) -> DueSweep:
     return DueSweep(owner, ended, owner.end_held, metrics.HELD_SWEEP_AGE, holds_any)  # type: ignore[arg-type]
 
 
@@ -142,18 +91,18 @@ EARLY = [update("delivered"), update("in_transit"), update("picked_up")]
 
 @pytest.mark.parametrize("cache_bytes", [0, 10**6])
 async def test_what_one_owner_holds_the_next_one_releases(database: Database, cache_bytes: int) -> None:
-    first, second = (Owner(database, cache_bytes=cache_bytes) for _ in range(2))
-    assert await first.decide(*EARLY) == ["held"] * 3
-    assert await first.decide(*EARLY) == ["held again"] * 3
+    first, second = (HoldingOwner(database, cache_bytes=cache_bytes) for _ in range(2))
+    assert await first.outcome_names(*EARLY) == ["held"] * 3
+    assert await first.outcome_names(*EARLY) == ["held again"] * 3
     assert await held_count(database) == 3
     await second.processor.claim(second.partition)
     with pytest.raises(Fenced):
-        await first.decide(create_command(update_id="created"))
-    assert await second.decide(create_command(update_id="created")) == ["applied"]
+        await first.outcome_names(create_command(update_id="created"))
+    assert await second.outcome_names(create_command(update_id="created")) == ["applied"]
     assert await steps(database) == ["created", "picked_up", "in_transit", "delivered"]
     assert await held_count(database) == 0
     assert await database.updates.count_documents({}) == 0
-    assert await second.decide(*EARLY) == ["applied again"] * 3
+    assert await second.outcome_names(*EARLY) == ["applied again"] * 3
     assert await faults(database) == []
 
 
@@ -161,9 +110,9 @@ async def test_what_one_owner_holds_the_next_one_releases(database: Database, ca
 async def test_the_time_is_over_by_the_clock_of_the_database_whatever_that_of_an_owner(
     database: Database, clock_ahead: timedelta
 ) -> None:
-    owner, clock = Owner(database, clock_ahead=clock_ahead), Clock(database)
+    owner, clock = HoldingOwner(database, clock_ahead=clock_ahead), Clock(database)
     sweep = sweep_of(owner, clock)
-    await owner.decide(create_command(), update("delivered"), update("picked_up", "o-2"))
+    await owner.outcome_names(create_command(), update("delivered"), update("picked_up", "o-2"))
     clock.ahead = timedelta(seconds=HOLD_SECONDS) - 30 * SECOND
     await sweep.look()
     assert await held_count(database) == 2
@@ -176,14 +125,14 @@ async def test_the_time_is_over_by_the_clock_of_the_database_whatever_that_of_an
         "o-2": "order-not-found",
     }
     assert "expires_at" in refused["o-2"]
-    assert await owner.decide(update("delivered")) == ["invalid-transition"]
+    assert await owner.outcome_names(update("delivered")) == ["invalid-transition"]
     assert sweep.age_seconds() < 30
     assert await faults(database) == []
 
 
 async def test_of_two_owners_who_found_that_its_time_is_over_one_decides_it(database: Database) -> None:
-    old, new = Owner(database), Owner(database)
-    await old.decide(update("picked_up"))
+    old, new = HoldingOwner(database), HoldingOwner(database)
+    await old.outcome_names(update("picked_up"))
     clock = Clock(database)
     found = await clock.find(0, await clock.time(), 10)
     await new.processor.claim(new.partition)
@@ -196,9 +145,9 @@ async def test_of_two_owners_who_found_that_its_time_is_over_one_decides_it(data
 async def test_an_update_that_our_own_code_fails_on_holds_up_no_other_and_its_sender_is_not_logged(
     database: Database, caplog: pytest.LogCaptureFixture
 ) -> None:
-    owner = Owner(database)
+    owner = HoldingOwner(database)
     sender = Source(type="driver", id="dora@example.com")
-    await owner.decide(*(update("picked_up", f"o-{number}", source=sender) for number in range(3)))
+    await owner.outcome_names(*(update("picked_up", f"o-{number}", source=sender) for number in range(3)))
     await database.held.update_one({"order_id": "o-1"}, {"$set": {"command": "not a command"}})
     sweep = sweep_of(owner, Clock(database))
     for _ in range(2):
@@ -214,28 +163,28 @@ async def test_where_nothing_is_held_nothing_is_asked(database: Database) -> Non
         async def time(self) -> datetime:
             raise AssertionError("asked")
 
-    owner = Owner(database, workflow=DEFAULT_WORKFLOW)
-    assert await owner.decide(update("picked_up"), create_command()) == ["order-not-found", "applied"]
+    owner = HoldingOwner(database, workflow=DEFAULT_WORKFLOW)
+    assert await owner.outcome_names(update("picked_up"), create_command()) == ["order-not-found", "applied"]
     assert not await sweep_of(owner, Asked(database)).look()
     [partition] = await read_partitions(database)
     assert "held" not in partition
 
 
 async def test_bounds_of_an_order_and_of_a_sender(database: Database) -> None:
-    owner = Owner(database)
+    owner = HoldingOwner(database)
     some = [update("in_transit", update_id=f"u{n}") for n in range(MAX_HELD_PER_ORDER + 1)]
-    assert await owner.decide(*some[:20]) == ["held"] * 20
-    assert await owner.decide(*some[20:]) == ["held"] * 12 + ["order-not-found"]
-    assert await owner.decide(create_command(), update("picked_up")) == ["applied"] * 2
+    assert await owner.outcome_names(*some[:20]) == ["held"] * 20
+    assert await owner.outcome_names(*some[20:]) == ["held"] * 12 + ["order-not-found"]
+    assert await owner.outcome_names(create_command(), update("picked_up")) == ["applied"] * 2
     assert len(await steps(database)) == 2 + MAX_HELD_PER_ORDER
     invented = [update("picked_up", uuid4().hex) for _ in range(MAX_WAITING_PER_SENDER + 1)]
-    assert set(await owner.decide(*invented[:-1])) == {"held"}
-    assert await owner.decide(invented[-1]) == ["order-not-found"]
+    assert set(await owner.outcome_names(*invented[:-1])) == {"held"}
+    assert await owner.outcome_names(invented[-1]) == ["order-not-found"]
     assert await held_count(database) == MAX_WAITING_PER_SENDER
     sweep = sweep_of(owner, Clock(database))
     await sweep.look()
     assert await held_count(database) == 0
-    assert await owner.decide(update("picked_up", uuid4().hex)) == ["held"]
+    assert await owner.outcome_names(update("picked_up", uuid4().hex)) == ["held"]
     assert await faults(database) == []
 
 
@@ -243,11 +192,11 @@ async def test_a_batch_whose_orders_wait_with_too_much_is_divided(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(held_updates, "MAX_HELD_PER_BATCH", 5)
-    owner = Owner(database)
+    owner = HoldingOwner(database)
     ids = [uuid4().hex for _ in range(6)]
     for order_id in ids:
-        await owner.decide(update("picked_up", order_id), update("in_transit", order_id))
-    assert await owner.decide(*(create_command(order_id) for order_id in ids)) == ["applied"] * 6
+        await owner.outcome_names(update("picked_up", order_id), update("in_transit", order_id))
+    assert await owner.outcome_names(*(create_command(order_id) for order_id in ids)) == ["applied"] * 6
     assert {len(await steps(database, order_id)) for order_id in ids} == {3}
     assert await held_count(database) == 0
     assert await database.parked.count_documents({}) == 0
@@ -255,33 +204,33 @@ async def test_a_batch_whose_orders_wait_with_too_much_is_divided(
 
 async def test_a_refusal_makes_way_for_a_held_update(database: Database) -> None:
     early = update("picked_up", update_id=content_update_id(b"picked up"))
-    assert await Owner(database, workflow=DEFAULT_WORKFLOW).decide(early) == ["order-not-found"]
-    owner = Owner(database)
-    assert await owner.decide(early) == ["held"]
+    assert await HoldingOwner(database, workflow=DEFAULT_WORKFLOW).outcome_names(early) == ["order-not-found"]
+    owner = HoldingOwner(database)
+    assert await owner.outcome_names(early) == ["held"]
     assert await database.updates.count_documents({}) == 0
-    assert await owner.decide(create_command()) == ["applied"]
-    assert await owner.decide(early) == ["applied again"]
+    assert await owner.outcome_names(create_command()) == ["applied"]
+    assert await owner.outcome_names(early) == ["applied again"]
 
 
 async def test_what_an_earlier_release_has_applied_meanwhile_is_not_applied_again(database: Database) -> None:
-    owner = Owner(database)
-    await owner.decide(create_command(update_id="created"), update("in_transit"))
+    owner = HoldingOwner(database)
+    await owner.outcome_names(create_command(update_id="created"), update("in_transit"))
     [held] = await database.held.find({}).to_list()
     await database.held.delete_many({})  # an earlier release does not know the collection
     await database.partitions.update_many({}, {"$unset": {"held": ""}})
-    earlier = Owner(database, workflow=DEFAULT_WORKFLOW)
-    await earlier.decide(update("picked_up"), update("in_transit"))
+    earlier = HoldingOwner(database, workflow=DEFAULT_WORKFLOW)
+    await earlier.outcome_names(update("picked_up"), update("in_transit"))
     await database.held.insert_one(held)
     await database.partitions.update_many({}, {"$set": {"held": 1}})
-    owner = Owner(database)
-    assert await owner.decide(update("in_transit", update_id="again")) == ["applied"]
+    owner = HoldingOwner(database)
+    assert await owner.outcome_names(update("in_transit", update_id="again")) == ["applied"]
     assert await steps(database) == ["created", "picked_up", "in_transit", "again"]
     assert await held_count(database) == 0
 
 
 async def test_the_check_finds_what_is_wrong_with_held_updates(database: Database) -> None:
-    owner = Owner(database)
-    await owner.decide(create_command("o-2"), update("picked_up"), update("delivered", "o-2"))
+    owner = HoldingOwner(database)
+    await owner.outcome_names(create_command("o-2"), update("picked_up"), update("delivered", "o-2"))
     assert await faults(database) == []
     past = now() - HOUR
     await database.held.update_one({"order_id": "o-1"}, {"$set": {"until": past}})
@@ -299,8 +248,8 @@ async def test_the_check_finds_what_is_wrong_with_held_updates(database: Databas
 
 
 async def test_an_operator_sees_what_is_held(database: Database, mongodb_url: str) -> None:
-    owner = Owner(database)
-    await owner.decide(update("picked_up", metadata={"secret": "s3cret"}), update("in_transit", "o-2"))
+    owner = HoldingOwner(database)
+    await owner.outcome_names(update("picked_up", metadata={"secret": "s3cret"}), update("in_transit", "o-2"))
     lines = [line async for line in list_held(mongodb_url, database.raw.name, 1)]
     assert lines[0] == "2 held updates"
     assert lines[1].startswith("o-1  update picked_up  picked_up  of dora  since ")

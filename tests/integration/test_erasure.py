@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 from uuid import uuid4
@@ -21,14 +22,20 @@ from command_line import run
 from fixtures import PARTITIONS, Spine, StartService
 from listeners import examine
 from openapi_checks import check_answer
+from statements.recording import with_recording
+from tracking.devstack.service_process import PORT_VARIABLES
 from tracking_shared.contracts.commands import COMMANDS_MEDIA_TYPE, Customer, encode_command, join_commands
+from tracking_shared.contracts.documents import ErasureDocument
 from tracking_shared.contracts.identifiers import partition_of
 from tracking_shared.contracts.timestamps import now
 from tracking_shared.messaging.connection import connect
 from tracking_shared.messaging.consumer import Delivery
 from tracking_shared.messaging.topology import COMMANDS_EXCHANGE, DEAD_QUEUE, routing_key
+from tracking_shared.storage.audit_trail import Actor, AuditTrail
 from tracking_shared.storage.database import Database, open_database
+from tracking_shared.storage.erasures import WAIT_SECONDS, find_erasure, request_erasure
 
+HERE = str(Path(__file__).parent.parent)
 NAME, CONTACT = "Zaphod Beeblebrox", "+49 30/987654"
 WORDS = ("Zaphod", "Beeblebrox", "987654", "zaphod", "beeblebrox")
 
@@ -139,9 +146,19 @@ async def stored(database: Database) -> str:
 
 
 async def dead_letters(spine: Spine) -> list[Delivery]:
-    async with connect(spine.environment["AMQP_URL"], "test") as connection:
+    return await dead_letters_at(spine.environment["AMQP_URL"])
+
+
+async def dead_letters_at(url: str) -> list[Delivery]:
+    async with connect(url, "test") as connection:
         _, found = await connection.browse(DEAD_QUEUE, 100)
         return found
+
+
+async def result_of(database: Database, erasure: ErasureDocument) -> ErasureDocument | None:
+    """The erasure once it is done."""
+    found = await find_erasure(database, erasure["_id"])
+    return found if found is not None and "done_at" in found else None
 
 
 async def publish(spine: Spine, exchange: str, key: str, body: bytes) -> None:
@@ -285,6 +302,54 @@ async def test_it_is_carried_out_though_order_state_is_killed_again_and_again(
     await examine(spine.environment, spine.caller.acknowledged)
 
 
+async def test_killed_between_a_dead_letter_without_its_customer_and_the_end_of_the_one_before(
+    service_environment: dict[str, str], start_service: StartService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PORT_VARIABLES, "faulty_order_state", "ORDER_STATE_PORT")
+    service_environment["AMQP_URL"] += "?heartbeat=1"
+    service_environment |= {"PARTITIONS": "1", "PYTHONPATH": with_recording(HERE)}
+    url = service_environment["AMQP_URL"]
+    faulty = await start_service("faulty_order_state", FAULT="kill:letter-published")
+    ids = [uuid4().hex for _ in range(2)]
+    async with connect(url, "test") as connection:
+        publisher = await connection.publisher(COMMANDS_EXCHANGE)
+        for order_id in ids:
+            create = create_command(order_id, customer=Customer(name=NAME, contact_ref=CONTACT))
+            # As of a release that is to come.
+            body = join_commands([encode_command(create)]).replace(b"{", b'{"unknown": 1, ', 1)
+            await publisher.publish(routing_key(0), body, content_type=COMMANDS_MEDIA_TYPE)
+
+    async def dead(number: int) -> list[Delivery] | None:
+        found = await dead_letters_at(url)
+        return found if len(found) == number else None
+
+    async def are_dead() -> bool:
+        async with connect(url, "test") as connection:
+            return await connection.depth(DEAD_QUEUE) == len(ids)
+
+    await eventually(are_dead)
+    names = (service_environment["MONGODB_URL"], service_environment["MONGODB_DATABASE"])
+    async with open_database(*names) as database:
+        actor = Actor("ops", "command-line")
+        erasure = await request_erasure(database, AuditTrail(database), actor, CONTACT, None)
+        await asyncio.wait_for(faulty.process.wait(), 60)
+        assert await result_of(database, erasure) is None
+        found = await eventually(lambda: dead(len(ids) + 1))
+        assert sum(NAME in letter.body.decode() for letter in found) == len(ids)
+
+        await start_service("order_state")
+
+        await eventually(lambda: result_of(database, erasure))
+    # The one whose end was interrupted is there twice: sent again, it takes effect once.
+    found = await eventually(lambda: dead(len(ids) + 1))
+    for letter in found:
+        assert_forgotten(letter.body.decode())
+        assert letter.death is not None
+        assert letter.death.reason == "rejected"
+    assert {orjson.loads(letter.body)[0]["order_id"] for letter in found} == set(ids)
+    await examine(service_environment, [])
+
+
 async def test_a_command_that_waits_in_the_queue_does_not_bring_the_person_back(
     spine: Spine, reader: Reader, start_service: StartService
 ) -> None:
@@ -310,6 +375,20 @@ async def test_a_command_that_waits_in_the_queue_does_not_bring_the_person_back(
         assert order["customer"] is None
         assert order["erased_at"] is not None
         assert_forgotten(await stored(database))
+
+
+async def test_a_caller_that_prefers_not_to_wait_is_answered_at_once(spine: Spine, reader: Reader) -> None:
+    await spine.order_state.kill()
+    path = f"/v1/customers/{quote(CONTACT, safe='')}"
+    for preference, applied in (("respond-async", "respond-async"), ("wait=0", None)):
+        began = time.monotonic()
+        async with reader.session.delete(path, headers={"Prefer": preference}) as answer:
+            body = await answer.read()
+            check_answer("query", "DELETE", path, status=answer.status, headers=answer.headers, body=body)
+        assert time.monotonic() - began < WAIT_SECONDS
+        assert answer.status == 202
+        assert answer.headers.get("Preference-Applied") == applied
+        assert answer.headers["Location"] == f"/v1/erasures/{orjson.loads(body)['erasure_id']}"
 
 
 async def test_the_command_line_erases_and_says_how_many(spine: Spine, reader: Reader) -> None:

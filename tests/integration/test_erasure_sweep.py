@@ -2,7 +2,7 @@
 interrupted.
 """
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -10,8 +10,10 @@ from uuid import uuid4
 import pytest
 
 from builders import create_command, update_command
+from owners import Owner
 from tracking.upkeep.checker import find_faults
 from tracking.upkeep.record_reader import read_records
+from tracking_order_state.adapters import erasures
 from tracking_order_state.adapters.erasures import erasure_key
 from tracking_order_state.adapters.open_erasures import OpenErasures
 from tracking_order_state.adapters.search_index import SearchIndexer
@@ -20,23 +22,13 @@ from tracking_order_state.domain import erasure as rules
 from tracking_order_state.domain.decisions import Decisions
 from tracking_order_state.domain.erasure import Erasure
 from tracking_order_state.domain.lifecycle import Slot
-from tracking_order_state.domain.order_cache import OrderCache
 from tracking_order_state.domain.parking import park
 from tracking_order_state.domain.partition import PartitionPosition
-from tracking_order_state.errors import Fault, Fenced
-from tracking_order_state.processing.batch_processor import BatchProcessor
+from tracking_order_state.errors import Fenced
 from tracking_order_state.processing.erasure_sweep import ErasureSweep
-from tracking_order_state.processing.stages import (
-    CommittedBatch,
-    PartitionBatch,
-    PartitionState,
-    ReceivedBatch,
-)
-from tracking_order_state.processing.worker import PartitionConsumer, Worker
 from tracking_shared.contracts.commands import AnyCommand, Customer
 from tracking_shared.contracts.documents import ErasureDocument
 from tracking_shared.contracts.timestamps import now
-from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
 from tracking_shared.storage.audit_trail import Actor, AuditTrail
 from tracking_shared.storage.database import Database, DatabaseUnavailable, open_database
 from tracking_shared.storage.erasures import find_erasure, request_erasure
@@ -44,10 +36,6 @@ from tracking_shared.storage.erasures import find_erasure, request_erasure
 NAME, CONTACT = "Zaphod Beeblebrox", "+49 30 987654"
 PERSON = Customer(name=NAME, contact_ref=CONTACT)
 ACTOR = Actor("ops", "command-line")
-
-
-async def nothing() -> None:
-    """The deliveries are ours."""
 
 
 class Died(BaseException):
@@ -72,55 +60,12 @@ class DyingStore(Store):
         return after
 
 
-class Owner:
-    """An order-state on one partition without a broker, as the worker of a process."""
-
-    batches = 0
-    paced = Worker.paced
-
-    def __init__(self, database: Database) -> None:
-        self.store = DyingStore(database)
-        self.processor = BatchProcessor(
-            self.store,
-            None,  # type: ignore[arg-type]
-            DEFAULT_WORKFLOW,
-            1,
-            10,
-            cache=OrderCache(10**6),
-        )
-        self.consumer: Any = PartitionConsumer(PartitionState(0, nothing), None)  # type: ignore[arg-type]
-
-    @property
-    def partition(self) -> PartitionState:
-        state: PartitionState = self.consumer.partition
-        return state
-
-    async def decide(self, *commands: AnyCommand) -> list[tuple[str | None, int | None]]:
-        """Problem and version of each."""
-        self.partition.begin_batch()
-        committed = await self.processor.commit(
-            ReceivedBatch([PartitionBatch(self.partition, commands=commands)])
-        )
-        return [
-            (one["problem"] and one["problem"]["slug"], one["version"])
-            for one in committed.results[0].outcomes
-            if one is not None
-        ]
-
-    async def park(self, command: AnyCommand) -> None:
-        """Has a command wait for an operator."""
-        position = self.partition.position
-        assert position is not None
-        parked = park(command, None, position.parked_orders, Slot(0, position.seq, now()), "E")
-        [self.partition.position] = await self.store.commit([position], [parked])
-
-    def owned(self) -> list[PartitionConsumer]:
-        return [self.consumer] if self.partition.position else []
-
-    async def between_batches(
-        self, _: PartitionConsumer, commit: Callable[[], Awaitable[CommittedBatch | Fault]], __: Any
-    ) -> CommittedBatch | Fault:
-        return await commit()
+async def park_at(owner: Owner, command: AnyCommand) -> None:
+    """Has a command wait for an operator."""
+    position = owner.partition.position
+    assert position is not None
+    parked = park(command, None, position.parked_orders, Slot(0, position.seq, now()), "E")
+    [owner.partition.position] = await owner.store.commit([position], [parked])
 
 
 class Letters:
@@ -176,7 +121,7 @@ async def test_orders_events_parked_commands_and_the_search_lose_the_customer(da
     await owner.decide(other, *(create_command(order_id, customer=PERSON) for order_id in ids))
     await owner.decide(*(update_command(order_id) for order_id in ids))
     await owner.decide(update_command(ids[0], "in_transit"), update_command(ids[1], "cancelled"))
-    await owner.park(create_command("parked", customer=PERSON))
+    await park_at(owner, create_command("parked", customer=PERSON))
     indexer = SearchIndexer(database)
     await indexer.follow()
     before = {order["_id"]: order async for order in database.orders.find({})}
@@ -257,12 +202,30 @@ async def test_who_comes_later_is_another_person_and_who_was_on_the_way_is_not(d
     assert find_faults(await read_records(database)) == []
 
 
+async def test_a_new_owner_learns_all_erasures_however_many_there_are(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(erasures, "PAGE_ERASURES", 3)
+    owner = Owner(database)
+    await owner.decide(create_command(uuid4().hex))
+    contacts = [f"crm-{uuid4().hex}" for _ in range(6)]
+    persons = [Customer(name=NAME, contact_ref=contact_ref) for contact_ref in contacts]
+    for contact_ref in contacts[:4]:
+        await request_erasure(database, AuditTrail(database), ACTOR, contact_ref, None)
+    await sweep_of(owner, database).look()
+    # Two more than it has carried out, which make the last page a full one.
+    for contact_ref in contacts[4:]:
+        await request_erasure(database, AuditTrail(database), ACTOR, contact_ref, None)
+    await Owner(database).decide(*(create_command(uuid4().hex, customer=person) for person in persons))
+    assert await database.orders.count_documents({"customer": None}) == len(persons)
+    assert NAME not in await everything(database)
+
+
 async def test_an_order_that_is_there_is_erased_though_the_clock_of_its_owner_is_ahead(
     database: Database,
 ) -> None:
-    owner = Owner(database)
     later = now() + timedelta(minutes=5)
-    owner.processor._committer.clock = lambda: later
+    owner = Owner(database, clock_ahead=timedelta(minutes=5))
     await owner.decide(create_command(uuid4().hex, customer=PERSON, received_at=later))
     erasure = await requested(database)
     await sweep_of(owner, database).look()
@@ -290,9 +253,10 @@ async def test_wherever_it_is_interrupted_another_owner_goes_on_and_counts_right
     deaths = 0
     while True:
         # Each one comes one commit further than the one before at most, and dies there.
-        owner = Owner(database)
+        store = DyingStore(database)
+        store.commits_left, store.dies_before = 1 + deaths % 2, dies_before
+        owner = Owner(database, store=store)
         await owner.processor.claim(owner.partition)
-        owner.store.commits_left, owner.store.dies_before = 1 + deaths % 2, dies_before
         try:
             await sweep_of(owner, database).look()
         except Died:

@@ -39,6 +39,12 @@ async def test_it_tells_how_old_commands_are_when_they_are_committed(spine: Spin
     assert (await samples(spine))['tracking_command_seconds_bucket{le="1800.0"}'] == 2
 
 
+async def test_held_updates_are_counted_from_the_start_so_that_the_first_is_an_increase(spine: Spine) -> None:
+    found = await samples(spine)
+    names = [f'tracking_held_decided_total{{outcome="{outcome}"}}' for outcome in ("applied", "rejected")]
+    assert [found[name] for name in names] == [0, 0]
+
+
 async def age(spine: Spine, commands: int) -> float | None:
     """How old all commands together were, once there were so many."""
     found = await samples(spine)

@@ -14,82 +14,21 @@ from builders import create_command, update_command
 from callers import Caller, eventually
 from fixtures import StartService
 from listeners import examine, listening
+from owners import Owner
 from statements.recording import with_recording
 from tracking.devstack.service_process import PORT_VARIABLES
 from tracking_order_state import metrics
 from tracking_order_state.adapters.due_orders import DueOrders
-from tracking_order_state.adapters.store import Store
-from tracking_order_state.domain.order_cache import OrderCache
-from tracking_order_state.errors import Fault, Fenced
+from tracking_order_state.errors import Fenced
 from tracking_order_state.processing import due_sweep
-from tracking_order_state.processing.batch_processor import BatchProcessor
 from tracking_order_state.processing.due_sweep import DueSweep
-from tracking_order_state.processing.stages import (
-    CommittedBatch,
-    PartitionBatch,
-    PartitionState,
-    ReceivedBatch,
-)
-from tracking_order_state.processing.worker import PartitionConsumer, Worker
-from tracking_shared.contracts.commands import AnyCommand
 from tracking_shared.contracts.documents import EventDocument
 from tracking_shared.contracts.timestamps import format_time, now
-from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
 from tracking_shared.storage.database import Database, open_database
 
 HOUR = timedelta(hours=1)
 PARTITIONS = 2
 HERE = str(Path(__file__).parent.parent)
-
-
-async def nothing() -> None:
-    """The deliveries are ours."""
-
-
-class Owner:
-    """An order-state on one partition without a broker, with a wrong clock if asked for. It does for a sweep
-    what the worker of a process does.
-    """
-
-    batches = 0
-    paced = Worker.paced
-
-    def __init__(self, database: Database, *, clock_ahead: timedelta = timedelta()) -> None:
-        self.clock_ahead = clock_ahead
-        self.processor = BatchProcessor(
-            Store(database),
-            None,  # type: ignore[arg-type]
-            DEFAULT_WORKFLOW,
-            1,
-            10,
-            clock=lambda: now() + self.clock_ahead,
-            cache=OrderCache(10**6),
-        )
-        self.consumer: Any = PartitionConsumer(PartitionState(0, nothing), None)  # type: ignore[arg-type]
-
-    @property
-    def partition(self) -> PartitionState:
-        state: PartitionState = self.consumer.partition
-        return state
-
-    async def decide(self, *commands: AnyCommand) -> list[tuple[str | None, int | None]]:
-        """Problem and version of each."""
-        self.partition.begin_batch()
-        committed = await self.processor.commit(
-            ReceivedBatch([PartitionBatch(self.partition, commands=commands)])
-        )
-        return [
-            (one["problem"] and one["problem"]["slug"], one["version"])
-            for one in committed.results[0].outcomes
-            if one is not None
-        ]
-
-    def owned(self) -> list[PartitionConsumer]:
-        return [self.consumer] if self.partition.position else []
-
-    async def mark_overdue(self, _: PartitionConsumer, order_ids: Any, now: datetime) -> int | Fault:
-        committed = await self.processor.mark_overdue(self.partition, order_ids, now)
-        return len(committed.events()) if isinstance(committed, CommittedBatch) else committed
 
 
 class Clock(DueOrders):

@@ -28,7 +28,7 @@ async def advance(query: QueryClient, horizon: datetime) -> None:
         await query.database.partitions.update_one({"_id": partition}, {"$set": {"horizon": time}})
 
 
-@pytest.mark.parametrize("bound", ["created_from", "created_to", "updated_from", "updated_to"])
+@pytest.mark.parametrize("bound", ["created_from", "created_to", "updated_from", "updated_to", "closed_from"])
 async def test_a_list_by_time_says_before_when_nothing_can_still_appear(
     query: QueryClient, bound: str
 ) -> None:

@@ -16,7 +16,17 @@ import pytest
 from aiohttp import ClientPayloadError
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from list_oracle import CLOSED_FROM_A_CHANGE, EVERYTHING, GRANTS, SORTS, WORLD, Pairs, expected, filters
+from list_oracle import (
+    CLOSED_BEFORE_A_CHECKPOINT,
+    CLOSED_FROM_A_CHANGE,
+    EVERYTHING,
+    GRANTS,
+    SORTS,
+    WORLD,
+    Pairs,
+    expected,
+    filters,
+)
 from pymongo import AsyncMongoClient
 from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStartedEvent, CommandSucceededEvent
 from query_stack import MERCHANTS, START, QueryClient, World, running_query, store, token, token_of
@@ -91,6 +101,7 @@ def as_row(order: dict[str, Any]) -> dict[str, str]:
 
 
 @example(pairs=CLOSED_FROM_A_CHANGE, sort=SORTS[0], grant=EVERYTHING)
+@example(pairs=CLOSED_BEFORE_A_CHECKPOINT, sort=SORTS[0], grant=EVERYTHING)
 @settings(max_examples=60)
 @given(pairs=filters(), sort=st.sampled_from(SORTS), grant=GRANTS)
 async def test_an_export_holds_what_a_plain_filter_finds(

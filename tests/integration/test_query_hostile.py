@@ -265,7 +265,8 @@ BOUNDARIES = {
     "clock": ["recorded", "occurred"],
     "group_by": ["merchant"],
     "since": ["created", "updated"],
-    **dict.fromkeys(["at", "from", "to", "created_from", "created_to", "updated_from", "updated_to"], TIMES),
+    **dict.fromkeys(["at", "from", "to"], TIMES),
+    **{f"{what}_{bound}": TIMES for what in ("created", "updated", "closed") for bound in ("from", "to")},
 }
 LAWFUL = {
     name: st.sampled_from([quote(value).encode() for value in values]) for name, values in BOUNDARIES.items()

@@ -7,7 +7,16 @@ from typing import Any
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from list_oracle import CLOSED_FROM_A_CHANGE, EVERYTHING, GRANTS, SORTS, WORLD, expected, filters
+from list_oracle import (
+    CLOSED_BEFORE_A_CHECKPOINT,
+    CLOSED_FROM_A_CHANGE,
+    EVERYTHING,
+    GRANTS,
+    SORTS,
+    WORLD,
+    expected,
+    filters,
+)
 from query_stack import (
     CONTACTS,
     MERCHANTS,
@@ -31,6 +40,7 @@ async def query(mongodb_url: str) -> AsyncIterator[QueryClient]:
 
 
 @example(pairs=CLOSED_FROM_A_CHANGE, sort=SORTS[0], grant=EVERYTHING, limit=500)
+@example(pairs=CLOSED_BEFORE_A_CHECKPOINT, sort=SORTS[0], grant=EVERYTHING, limit=500)
 @settings(max_examples=150)
 @given(pairs=filters(), sort=st.sampled_from(SORTS), grant=GRANTS, limit=st.integers(1, 500))
 async def test_a_list_holds_what_a_plain_filter_finds(
@@ -134,6 +144,7 @@ async def test_a_changed_cursor_is_refused(query: QueryClient) -> None:
             {"created_from": "2026-01-02T00:00:00Z", "created_to": "2026-01-01T00:00:00Z"},
             "/query/created_to",
         ),
+        ({"closed_from": "2026-01-02T00:00:00Z", "closed_to": "2026-01-01T00:00:00Z"}, "/query/closed_to"),
         ({"page": "2"}, "/query/page"),
         ({"$where": "1"}, "/query/$where"),
         ({"order_id": "o-1"}, "/query/order_id"),

@@ -29,6 +29,8 @@ FILTERS: dict[str, dict[str, Any]] = {
     "created since": {"created_from": START},
     "updated": {"updated_from": START, "updated_to": START + timedelta(hours=1)},
     "updated until": {"updated_to": START},
+    "closed since": {"closed_from": START},
+    "closed until": {"closed_to": START + timedelta(hours=1)},
     "overdue": {"overdue": True},
     "not overdue": {"overdue": False},
     "due": {"due_from": START, "due_to": START + timedelta(hours=1)},

@@ -253,7 +253,7 @@ async def test_tail_shows_events_and_goes_on_after_the_notifier_died(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--status", "lost"), "/filter/status must be among"),
+        (("--status", "lost"), "/filter/status must be one of"),
         (("--merchant", "a b"), "/filter/merchant_id/0 "),
         (("--after", "garbage"), "cursor"),
     ],

@@ -1,6 +1,7 @@
 """What the console computes without a page: addresses of views, their names, repeated scans in one row."""
 
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
 from console_scripts import answer_of
@@ -76,6 +77,59 @@ def test_orders_are_filtered_by_their_due_times(
       console.log(JSON.stringify(matchesScope(filter, order) && matchesState(filter, order)));
     """
     assert answer_of(script, {"filtered": filtered, "order": order}) is matches
+
+
+MIDNIGHT = "2026-03-01T00:00:00.000Z"
+BEFORE, AFTER = "2026-02-28T23:59:59.999Z", DUE
+FINAL = {"status": "delivered", "active": False}
+
+
+@pytest.mark.parametrize(
+    ("order", "is_listed", "matches"),
+    [
+        (FINAL | {"closed_at": AFTER}, False, True),
+        (FINAL | {"closed_at": BEFORE, "updated_at": AFTER}, False, False),
+        (FINAL | {"closed_at": BEFORE, "updated_at": AFTER}, True, False),  # corrected since it was listed
+        (FINAL | {"closed_at": None, "updated_at": AFTER}, False, False),  # it had a checkpoint
+        (FINAL | {"closed_at": None, "updated_at": AFTER}, True, True),
+        (FINAL | {"updated_at": AFTER}, True, True),
+        ({"status": "created", "active": True, "updated_at": AFTER}, True, False),
+    ],
+)
+def test_orders_are_filtered_by_when_they_closed(
+    order: dict[str, Any], *, is_listed: bool, matches: bool
+) -> None:
+    script = """
+      import { matchesScope, matchesState, readFilter } from "./filters.js";
+      const filter = readFilter(new URLSearchParams(`closed_from=${given.midnight}`), []);
+      const order = { merchant_id: "m", ...given.order };
+      const isInScope = matchesScope(filter, order, { isListed: given.isListed });
+      console.log(JSON.stringify(isInScope && matchesState(filter, order)));
+    """
+    given = {"midnight": MIDNIGHT, "order": order, "isListed": is_listed}
+    assert answer_of(script, given) is matches
+
+
+def test_a_filter_by_closing_times_means_closed_orders_unless_it_says_otherwise() -> None:
+    script = """
+      import { readFilter, withoutClosing, writeFilter } from "./filters.js";
+      const read = given.map((text) => readFilter(new URLSearchParams(text), []));
+      const written = read.map((filter) => writeFilter(filter).toString());
+      console.log(JSON.stringify([read.map(({ active }) => active), written, withoutClosing(read[0]).times]));
+    """
+    given = [
+        f"closed_from={MIDNIGHT}",
+        f"active=false&closed_to={MIDNIGHT}",
+        f"active=true&due_to={MIDNIGHT}",
+    ]
+    actives, written, times = answer_of(script, given)
+    assert actives == [None, False, True]
+    assert [parse_qs(text) for text in written] == [
+        {"closed_from": [MIDNIGHT]},
+        {"active": ["false"], "closed_to": [MIDNIGHT]},
+        {"due_to": [MIDNIGHT]},
+    ]
+    assert times == {}
 
 
 def test_what_an_overdue_flag_cannot_be_is_named_and_left_out() -> None:

@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from tracking_shared.contracts.cursors import (
     MAX_CURSOR_CHARACTERS,
     MAX_PARTITIONS,
-    MAX_SEQ,
     NO_EPOCH,
     CursorSeal,
     InvalidCursor,
@@ -19,6 +18,7 @@ from tracking_shared.contracts.cursors import (
     encode_cursor,
     open_cursor,
 )
+from tracking_shared.contracts.documents import MAX_SEQ
 
 ALPHABET = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 

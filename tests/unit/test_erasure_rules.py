@@ -125,6 +125,16 @@ def test_an_erasure_of_one_merchant_leaves_the_orders_of_another() -> None:
     assert not erasure_of(merchant_id="m-2").concerns(project(history(create_command())[0]))
 
 
+def test_an_owner_that_learns_one_more_erasure_knows_that_and_those_from_before() -> None:
+    earlier = ErasedContacts.of(KEY, [done(document_of("crm-2"))])
+    erased = earlier.with_erasure(erasure_of()).with_erasure(erasure_of(at=LATER + SECOND))
+    customers = [Customer(name="Eve", contact_ref=contact_ref) for contact_ref in ("crm-1", "crm-2", "crm-3")]
+    found = erased.apply([create_command(customer=customer) for customer in customers])
+    assert [isinstance(one, CreateOrder) and one.customer for one in found] == [None, None, customers[2]]
+    assert isinstance(found[0], CreateOrder)
+    assert found[0].erased_at == LATER  # of two that concern it the first
+
+
 def test_of_two_reads_the_older_one_takes_nothing_back() -> None:
     newer = ErasedContacts.of(KEY, [document_of()])
     merged = newer.with_more(ErasedContacts())

@@ -3,16 +3,15 @@
 import pytest
 
 from tracking_ingest.api.bodies import BadOperation, CreateBody, UpdateBody, parse_batch, parse_body
-from tracking_ingest.api.requests import (
-    DEFAULT_WAIT_SECONDS,
-    MAX_BATCH_KEY_CHARACTERS,
-    MAX_WAIT_SECONDS,
-    Preferences,
-    batch_key_of,
-    preferences_of,
-)
+from tracking_ingest.api.requests import MAX_BATCH_KEY_CHARACTERS, batch_key_of
 from tracking_shared.contracts.identifiers import is_identifier
 from tracking_shared.contracts.problems import ProblemError
+from tracking_shared.http.preferences import (
+    DEFAULT_WAIT_SECONDS,
+    MAX_WAIT_SECONDS,
+    Preferences,
+    preferences_of,
+)
 
 USUAL = Preferences(DEFAULT_WAIT_SECONDS, respond_async=False)
 ASYNC = Preferences(0, respond_async=True)

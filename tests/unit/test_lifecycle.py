@@ -7,9 +7,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import TIME, checkpoint_command, correct_command, create_command, update_command
-from tracking_order_state.domain.lifecycle import MAX_BYTES, MAX_KEYS, Rejection, Slot, decide, merge_metadata
+from tracking_order_state.domain.lifecycle import Rejection, Slot, decide, merge_metadata
 from tracking_shared.contracts.commands import AddCheckpoint, AnyCommand, CorrectOrder
 from tracking_shared.contracts.documents import EventDocument, OrderDocument, event_type, project
+from tracking_shared.contracts.metadata_bounds import MAX_METADATA_BYTES, MAX_METADATA_KEYS
 from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
 
 SLOT = Slot(partition=3, seq=7, time=TIME)
@@ -89,7 +90,9 @@ def test_the_order_is_the_projection_of_its_newest_event() -> None:
     assert project(moved)["created_at"] == created["recorded_at"]
 
 
-_metadata = st.dictionaries(st.text(min_size=1, max_size=40), st.text(max_size=120), max_size=MAX_KEYS)
+_metadata = st.dictionaries(
+    st.text(min_size=1, max_size=40), st.text(max_size=120), max_size=MAX_METADATA_KEYS
+)
 
 
 @given(st.lists(_metadata, max_size=8))
@@ -98,10 +101,10 @@ def test_merged_metadata_stays_within_bounds_and_the_newest_always_wins(
 ) -> None:
     merged: dict[str, str] = {}
     for update in updates:
-        if len(str(update).encode()) > MAX_BYTES // 2:
+        if len(str(update).encode()) > MAX_METADATA_BYTES // 2:
             continue
         merged = merge_metadata(merged, update)
-        assert len(merged) <= MAX_KEYS
+        assert len(merged) <= MAX_METADATA_KEYS
         assert update.items() <= merged.items()
 
 

@@ -83,5 +83,7 @@ def test_the_binding_is_the_filter_and_not_the_page() -> None:
         binding(created_from="2026-01-01T00:00:00Z"),
         binding(created_to="2026-01-01T00:00:00Z"),
         binding(updated_from="2026-01-01T00:00:00Z"),
+        binding(closed_from="2026-01-01T00:00:00Z"),
+        binding(closed_to="2026-01-01T00:00:00Z"),
     ]
     assert len(set(different)) == len(different)

@@ -16,7 +16,8 @@ from tracking_notifier.session.session_log import (
 )
 from tracking_notifier.stream.filters import Audience, Filter
 from tracking_shared.contracts.access import Grant, Principal
-from tracking_shared.contracts.cursors import MAX_PARTITIONS, MAX_SEQ, Position
+from tracking_shared.contracts.cursors import MAX_PARTITIONS, Position
+from tracking_shared.contracts.documents import MAX_SEQ
 from tracking_shared.telemetry.logs import MAX_MESSAGE_CHARS
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"

@@ -11,7 +11,7 @@ import { fillRow, makeRow, markChanged, markOpened, markSelected, tickRow } from
 import { BulkUpdate } from "./bulk_update.js";
 import { announce, byId, h, icon, setAttribute, setText } from "./dom.js";
 import { FilterForm, pieces } from "./filter_form.js";
-import { COLUMNS, SORTS, comparison, includesClosed, matchesScope, matchesState } from "./filters.js";
+import { COLUMNS, SORTS, comparison, includesClosed, matchesScope, matchesState, withoutClosing } from "./filters.js";
 import { number } from "./format.js";
 import { ListedOrders } from "./listed_orders.js";
 import { Reader } from "./reader.js";
@@ -52,6 +52,7 @@ export class Board {
   #listed;
   #counts;
   #filter = null;
+  #openScope = null; // the filter, for counts of open orders
   #leaving = new Map(); // id → the time when it left the filter
   #leavingTimer = null;
   #arrangeTimer = null;
@@ -117,6 +118,7 @@ export class Board {
     const same = JSON.stringify(filter) === JSON.stringify(this.#filter);
     const narrower = this.#filter && filter.q !== this.#filter.q;
     this.#filter = filter;
+    this.#openScope = withoutClosing(filter);
     this.#parts.viewport.classList.toggle("selectable", this.#mayAct());
     setAttribute(this.#parts.viewport, "aria-multiselectable", String(this.#mayAct()));
     this.#views.refresh();
@@ -221,7 +223,11 @@ export class Board {
   }
 
   #belongs(order) {
-    return Boolean(order) && matchesScope(this.#filter, order) && matchesState(this.#filter, order);
+    return Boolean(order) && this.#isInScope(order) && matchesState(this.#filter, order);
+  }
+
+  #isInScope(order) {
+    return matchesScope(this.#filter, order, { isListed: this.#listed.get(order.order_id) !== undefined });
   }
 
   /** True if the page does not have all orders that may match, so that they are listed in pages. */
@@ -243,7 +249,7 @@ export class Board {
 
   #count(id) {
     const order = this.#store.open.get(id);
-    this.#totals.set(id, order && matchesScope(this.#filter, order) ? order : null);
+    this.#totals.set(id, order && matchesScope(this.#openScope, order) ? order : null);
   }
 
   /** All orders that may be on the board. */
@@ -329,7 +335,7 @@ export class Board {
     }
     for (const id of this.#unplaced) {
       const order = this.#order(id);
-      const stays = this.#belongs(order) ? this.#isKnown(order) : this.#leaving.has(id) && matchesScope(this.#filter, order);
+      const stays = this.#belongs(order) ? this.#isKnown(order) : this.#leaving.has(id) && this.#isInScope(order);
       if (stays) this.#shown.set(order);
       else this.#shown.delete(id);
     }
@@ -425,12 +431,11 @@ export class Board {
     setText(empty.querySelector("span"), waits ? "" : this.#whyEmpty());
   }
 
-  /** Shows how much of the list is loaded, if not all, and where it differs from what is counted. */
+  /** Shows how much of the list is loaded, if not all. */
   #drawPart() {
     const { part } = this.#parts;
     const texts = [];
     if (this.#listed.lastListed !== null && this.#rows.size > 0) texts.push(this.#shownPart());
-    if (this.#counts.isClosedToday) texts.push("Listed by the newest change: with orders that closed earlier and had a checkpoint today, which are not counted.");
     part.hidden = !texts.length;
     setText(part, texts.join(" "));
   }

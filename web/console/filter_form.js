@@ -5,7 +5,7 @@
  */
 
 import { beforeOpening, h, icon } from "./dom.js";
-import { COLUMNS, SORTS, TIMES } from "./filters.js";
+import { COLUMNS, SORTS, TIMES, usualActive } from "./filters.js";
 import { when } from "./format.js";
 
 const SORT_NAMES = {
@@ -22,6 +22,8 @@ const TIME_NAMES = {
   created_to: "Created before",
   updated_from: "Changed from",
   updated_to: "Changed before",
+  closed_from: "Closed from",
+  closed_to: "Closed before",
   due_from: "Due from",
   due_to: "Due before",
 };
@@ -45,9 +47,11 @@ export function pieces(filter) {
   for (const name of TIMES) {
     if (!filter.times[name]) continue;
     const { [name]: time, ...times } = filter.times;
-    found.push({ text: `${TIME_NAMES[name]} ${when(time)}`, without: { ...filter, times } });
+    const without = { ...filter, times };
+    if (filter.active === usualActive(filter)) without.active = usualActive(without);
+    found.push({ text: `${TIME_NAMES[name]} ${when(time)}`, without });
   }
-  if (filter.active !== true && !filter.status.length) {
+  if (filter.active !== true && !filter.status.length && filter.active !== usualActive(filter)) {
     found.push({ text: filter.active === null ? "Open and closed" : "Closed", without: { ...filter, active: true } });
   }
   if (filter.sort !== SORTS[0]) found.push({ text: SORT_NAMES[filter.sort], without: { ...filter, sort: SORTS[0] } });
@@ -133,7 +137,9 @@ export class FilterForm {
     const times = {};
     for (const name of TIMES) if (data.get(name)) times[name] = new Date(data.get(name)).toISOString();
     const chosen = { true: true, false: false, any: null };
-    const [active, overdue] = ["active", "overdue"].map((name) => chosen[data.get(name)]);
+    const [asked, overdue] = ["active", "overdue"].map((name) => chosen[data.get(name)]);
+    // No open order has closed: with times of closing, the choice that is there by default means nothing.
+    const active = asked && usualActive({ status: [], times }) === null ? null : asked;
     const merchants = data.getAll("merchant_id").map((merchant) => merchant.trim());
     const columns = data.getAll("columns");
     this.#close();

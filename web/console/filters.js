@@ -9,7 +9,7 @@
 import { isFound, searchedWords } from "./search_words.js";
 
 export const SORTS = ["-created_at", "created_at", "-updated_at", "updated_at", "due_at", "-due_at"];
-export const TIMES = ["created_from", "created_to", "updated_from", "updated_to", "due_from", "due_to"];
+export const TIMES = ["created_from", "created_to", "updated_from", "updated_to", "closed_from", "closed_to", "due_from", "due_to"];
 
 const LISTS = ["status", "merchant_id"];
 
@@ -49,7 +49,7 @@ export function readFilter(parameters, statuses) {
   const sort = parameters.get("sort");
   return {
     ...{ status, merchant_id, times },
-    active: readActive(parameters.get("active"), status),
+    active: readActive(parameters.get("active"), { status, times }),
     overdue: FLAGS.get(parameters.get("overdue")) ?? null,
     customer_ref: parameters.get("customer_ref") ?? "",
     source_id: parameters.get("source_id") ?? "",
@@ -78,10 +78,19 @@ export function faultsOf(parameters, statuses) {
   return found;
 }
 
-function readActive(text, status) {
+function readActive(text, filter) {
   if (text === "true" || text === "false") return text === "true";
-  return text === "any" || status.length ? null : true;
+  return text === "any" ? null : usualActive(filter);
 }
+
+/** The filter without times of closing, which no open order has. */
+export function withoutClosing(filter) {
+  const times = Object.entries(filter.times).filter(([name]) => !name.startsWith("closed_"));
+  return { ...filter, times: Object.fromEntries(times) };
+}
+
+/** `active` of a filter that does not name it: statuses, and times of closing, say by themselves what may match. */
+export const usualActive = ({ status, times }) => (status.length || times.closed_from || times.closed_to ? null : true);
 
 function readColumns(text) {
   if (!text) return null;
@@ -94,8 +103,7 @@ function readColumns(text) {
 export function writeFilter(filter) {
   const parameters = new URLSearchParams();
   for (const name of LISTS) for (const value of filter[name]) parameters.append(name, value);
-  const silent = filter.status.length ? null : true;
-  if (filter.active !== silent) parameters.set("active", filter.active === null ? "any" : String(filter.active));
+  if (filter.active !== usualActive(filter)) parameters.set("active", filter.active === null ? "any" : String(filter.active));
   if (filter.overdue !== null) parameters.set("overdue", String(filter.overdue));
   if (filter.customer_ref) parameters.set("customer_ref", filter.customer_ref);
   if (filter.source_id) parameters.set("source_id", filter.source_id);
@@ -123,16 +131,21 @@ export function apiParameters(filter) {
   return parameters;
 }
 
-/** True if an order matches, whatever its status, and open or closed. */
-export function matchesScope(filter, order) {
+/**
+ * True if an order matches, whatever its status, and open or closed. `isListed`: the API has listed it for this filter,
+ * which knows when it closed.
+ */
+export function matchesScope(filter, order, { isListed = false } = {}) {
   if (filter.merchant_id.length && !filter.merchant_id.includes(order.merchant_id)) return false;
   if (filter.customer_ref && order.customer?.contact_ref.normalize() !== filter.customer_ref.normalize()) return false;
   if (filter.source_id && order.source.id !== filter.source_id) return false;
   for (const name of TIMES) {
     const bound = filter.times[name];
     if (bound === undefined) continue;
-    const time = Date.parse(order[`${name.split("_")[0]}_at`]);
-    if (Number.isNaN(time)) return false; // it has no due time
+    const field = `${name.split("_")[0]}_at`;
+    if (field === "closed_at" && isListed && !order.active && !order.closed_at) continue;
+    const time = Date.parse(order[field]);
+    if (Number.isNaN(time)) return false; // it has no due time, or is open, or nobody knows when it closed
     if (name.endsWith("from") ? time < Date.parse(bound) : time >= Date.parse(bound)) return false;
   }
   if (isByDueTime(filter) && !order.due_at) return false;

@@ -7,7 +7,7 @@
 
 import { h, icon, setAttribute, setText } from "./dom.js";
 import { byProgress, number, statusIcon, statusName } from "./format.js";
-import { isByDueTime } from "./filters.js";
+import { isByDueTime, withoutClosing } from "./filters.js";
 import { midnight } from "./today.js";
 
 const UNKNOWN = "–";
@@ -94,31 +94,31 @@ export class StatusCounts {
 
   /** The service counts by merchant only, as for closed orders. */
   #countedByService() {
-    const { q, customer_ref, source_id, times, merchant_id } = this.#filter;
+    const { q, customer_ref, source_id, merchant_id } = this.#filter;
     const unknown = { counts: null, overdue: null };
     if (q || customer_ref || source_id) return { ...unknown, why: "Not counted within a search" };
-    if (Object.keys(times).length) return { ...unknown, why: "Not counted within a range of time" };
+    if (this.#isTimed) return { ...unknown, why: "Not counted within a range of time" };
     const found = this.#open.of(merchant_id);
     return isByDueTime(this.#filter) ? { ...found, counts: null, why: found.why || "Orders with a due time are not counted" } : found;
   }
 
   /** Counted by merchant only. With a narrower filter the count is unknown, because a click keeps the filter. */
   #closedToday() {
-    const { q, customer_ref, source_id, times, merchant_id } = this.#filter;
-    const { updated_from, ...others } = times;
+    const { q, customer_ref, source_id, merchant_id } = this.#filter;
     if (q || customer_ref || source_id) return { counts: null, why: "Not counted within a search" };
-    if (Object.keys(others).length || (updated_from && !this.#isToday)) return { counts: null, why: "Not counted within a range of time" };
+    if (this.#isTimed) return { counts: null, why: "Not counted within a range of time" };
     if (isByDueTime(this.#filter)) return { counts: null, why: "Orders with a due time are not counted" };
     return this.#today.of(merchant_id);
   }
 
-  /** True if it shows what closed today: the API lists that by the newest change. */
-  get isClosedToday() {
-    return this.#isToday && this.#filter.status.some((status) => this.#statuses.final.includes(status));
+  get #isToday() {
+    const { closed_from, closed_to } = this.#filter.times;
+    return closed_from === midnight() && !closed_to;
   }
 
-  get #isToday() {
-    return this.#filter.times.updated_from === midnight();
+  /** True within a range of time that a click keeps. It does not keep times of closing. */
+  get #isTimed() {
+    return Object.keys(withoutClosing(this.#filter).times).length > 0;
   }
 
   #chip(key, name, { count, why, pressed, mark = null, closed = false }) {
@@ -154,7 +154,8 @@ export class StatusCounts {
   #toggleClosed(key) {
     const chosen = this.#isToday ? this.#filter.status.filter((status) => this.#statuses.final.includes(status)) : [];
     const status = toggled(chosen, key);
-    const times = { ...this.#withoutToday(), ...(status.length && { updated_from: midnight() }) };
+    const { times } = withoutClosing(this.#filter);
+    if (status.length) times.closed_from = midnight();
     this.#navigate({ filter: { ...this.#filter, status, times, overdue: null, active: status.length ? null : true } });
   }
 
@@ -163,22 +164,17 @@ export class StatusCounts {
     const chosen = this.#isToday ? this.#openChosen() : this.#filter.status;
     const status = key === "open" ? [] : toggled(chosen, key);
     const overdue = key === "open" ? null : this.#filter.overdue;
-    this.#navigate({ filter: { ...this.#filter, status, overdue, times: this.#withoutToday(), active: status.length ? null : true } });
+    this.#navigate({ filter: { ...withoutClosing(this.#filter), status, overdue, active: status.length ? null : true } });
   }
 
   #toggleOverdue() {
     const status = this.#openChosen();
     const overdue = this.#filter.overdue === true ? null : true;
-    this.#navigate({ filter: { ...this.#filter, status, overdue, times: this.#withoutToday(), active: status.length ? null : true } });
+    this.#navigate({ filter: { ...withoutClosing(this.#filter), status, overdue, active: status.length ? null : true } });
   }
 
   #openChosen() {
     return this.#filter.status.filter((status) => !this.#statuses.final.includes(status));
-  }
-
-  #withoutToday() {
-    const { updated_from, ...others } = this.#filter.times;
-    return this.#isToday || !updated_from ? others : this.#filter.times;
   }
 }
 

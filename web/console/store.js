@@ -142,7 +142,7 @@ export class Store extends EventTarget {
     for (const event of events) {
       const { order_id, active } = event.data;
       if (active) this.closed.delete(order_id);
-      else this.#addClosed(orderAfter(event));
+      else this.#addClosed(event);
       if (this.isPartial) this.#keep(event);
     }
     if (this.status.state === "live") this.currentAt = Date.now();
@@ -175,9 +175,13 @@ export class Store extends EventTarget {
     this.#dispatch("outdated");
   }
 
-  #addClosed(order) {
-    this.closed.delete(order.order_id); // to the end
-    this.closed.set(order.order_id, order);
+  /** Adds the order of an event, with the time at which it closed as `closed_at`; null: that was before this page knew it. */
+  #addClosed(event) {
+    const { order_id, status, previous_status, recorded_at } = event.data;
+    const before = this.closed.get(order_id)?.closed_at ?? null;
+    const order = { ...orderAfter(event), closed_at: status === previous_status ? before : recorded_at };
+    this.closed.delete(order_id); // to the end
+    this.closed.set(order_id, order);
     if (this.closed.size > MAX_CLOSED) this.closed.delete(this.closed.keys().next().value);
   }
 

@@ -16,6 +16,7 @@ from tracking.load.records import Location, Operation, Record, unreadable
 from tracking.load.times import instant_of, with_offset
 from tracking_shared.contracts.identifiers import content_update_id
 from tracking_shared.contracts.references import order_id_at
+from tracking_shared.contracts.texts import FORMULA_STARTS
 from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW, Workflow
 
 _TIMES = ("occurred_at", "created_at", "updated_at", "eta", "due_at")
@@ -31,9 +32,6 @@ _ORDER_FIELDS = frozenset(
     }
 )
 """The fields that are loaded of an exported order. The others are derived, or of its installation."""
-
-_FORMULA_STARTS = "=+-@\t\r\n＝＋－＠"  # noqa: RUF001 - as in the export
-"""An export in CSV puts an apostrophe before these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +214,7 @@ def _our_status(text: str, options: ReadOptions) -> str:
 
 
 def _without_apostrophe(value: str) -> str:
-    return value[1:] if value[0] == "'" and value[1:2] and value[1] in _FORMULA_STARTS else value
+    return value[1:] if value[0] == "'" and value[1:2] and value[1] in FORMULA_STARTS else value
 
 
 def _metadata_of(fields: dict[str, Any], column_name: ColumnName) -> Operation | None:

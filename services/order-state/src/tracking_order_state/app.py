@@ -34,29 +34,35 @@ from tracking_shared.telemetry.spans import Spans, spans_of
 NewStore = Callable[..., Store]
 """Makes a store of a `Database`, with the `audit_days` of the settings."""
 OpenPublisher = Callable[[Connection, Workflow], Awaitable[ResultPublisher]]
+NewLetters = Callable[[str, AuditTrail], DeadLetters]
 
 
 async def serve(
     settings: OrderStateSettings,
     new_store: NewStore = Store,
     new_publisher: OpenPublisher = open_publisher,
+    new_letters: NewLetters = DeadLetters,
 ) -> None:
-    """Runs order-state until a stop signal. Tests replace the store and the publisher by faulty ones."""
+    """Runs order-state until a stop signal. Tests replace the store, the publisher and the dead letters by
+    faulty ones.
+    """
     workflow = load_workflow(settings.workflow_file)
     with spans_of("tracking-order-state") as spans:
-        await _serve(settings, workflow, spans, new_store, new_publisher)
+        await _serve(settings, workflow, spans, new_store, new_publisher, new_letters)
 
 
-async def _serve(
+async def _serve(  # noqa: PLR0917 - the parts that tests replace
     settings: OrderStateSettings,
     workflow: Workflow,
     spans: Spans | None,
     new_store: NewStore,
     new_publisher: OpenPublisher,
+    new_letters: NewLetters,
 ) -> None:
     async with open_database(settings.mongodb_url, settings.mongodb_database) as database:
         store = new_store(database, audit_days=settings.audit_days)
-        partitions = _Partitions(settings, database, store, workflow, new_publisher, spans=spans)
+        letters = new_letters(settings.amqp_url, AuditTrail(database, settings.audit_days))
+        partitions = _Partitions(settings, database, store, workflow, new_publisher, letters, spans=spans)
         app = FastAPI(title="order-state", openapi_url=None, redirect_slashes=False)
         install_plumbing(
             app, settings, lambda: {"database": partitions.check_database, "broker": partitions.check_broker}
@@ -68,13 +74,14 @@ async def _serve(
 class _Partitions:
     """Works on the partitions over one broker connection after another."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0917 - the composition root passes what it has opened
         self,
         settings: OrderStateSettings,
         database: Database,
         store: Store,
         workflow: Workflow,
         new_publisher: OpenPublisher,
+        letters: DeadLetters,
         *,
         spans: Spans | None,
     ) -> None:
@@ -83,6 +90,7 @@ class _Partitions:
         self._store = store
         self._workflow = workflow
         self._new_publisher = new_publisher
+        self._letters = letters
         self._spans = spans
         self._silence = SilenceWatch(settings.amqp_url, settings.broker_silence_seconds, store.horizons)
         self._prepared = False
@@ -139,8 +147,7 @@ class _Partitions:
             held = DueSweep(
                 worker, EndedHolds(self._database), worker.end_held, metrics.HELD_SWEEP_AGE, holds_any
             )
-            letters = DeadLetters(settings.amqp_url, AuditTrail(self._database, settings.audit_days))
-            erasures = ErasureSweep(worker, OpenErasures(self._database, settings.partitions), letters)
+            erasures = ErasureSweep(worker, OpenErasures(self._database, settings.partitions), self._letters)
             async with background(horizons.run(), overdue.run(), held.run(), erasures.run()):
                 await consume_partitions(connection, settings, worker, self._silence)
         finally:

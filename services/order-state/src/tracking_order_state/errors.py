@@ -67,8 +67,9 @@ T = TypeVar("T")
 _NOT_CAUSED_BY_A_COMMAND = (Fenced, PartitionStalled, BrokerUnavailable, DatabaseUnavailable, MemoryError)
 
 
-async def fault_of(work: Awaitable[T]) -> T | Fault:
-    """Returns the result of `work`, or its fault if the commands in it may be the cause.
+async def fault_of(work: Awaitable[T], known: Fault | None = None) -> T | Fault:
+    """Returns the result of `work`, or its fault if the commands in it may be the cause. The `known` fault is
+    not logged again.
 
     Raises:
         Fenced, PartitionStalled, BrokerUnavailable, DatabaseUnavailable: passed on.
@@ -79,6 +80,8 @@ async def fault_of(work: Awaitable[T]) -> T | Fault:
         raise
     except Exception as error:  # noqa: BLE001 - no fault of a command may hold up others
         fault = describe(error)
+        if fault == known:
+            return fault
         trace = "".join(traceback.format_tb(error.__traceback__))
         log.error("failed: %s\n%s", fault, trace)  # noqa: TRY400 - not the text of the exception
         return fault

@@ -50,6 +50,9 @@ HELD_UPDATES = Gauge(
 HELD_DECIDED = Counter(
     "tracking_held_decided_total", "Held updates that were decided by this process", ["outcome"]
 )
+for _outcome in ("applied", "rejected"):
+    # From the start, so that the first one of either is seen as an increase.
+    HELD_DECIDED.labels(_outcome)
 HELD_SWEEP_AGE = Gauge(
     "tracking_held_sweep_age_seconds",
     "Time since all held updates whose time was over were decided, of the partition where it is longest",

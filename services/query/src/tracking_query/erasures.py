@@ -17,10 +17,17 @@ from tracking_shared.contracts.messages import DESCRIBED, TimeText
 from tracking_shared.contracts.problems import ProblemError, validation_problem
 from tracking_shared.contracts.texts import CONTROL_FREE_PATTERN, MAX_CONTACT_CHARACTERS
 from tracking_shared.http.merchant_addresses import SentPathRoute
+from tracking_shared.http.preferences import Preferences, preferences_of
 from tracking_shared.http.routes import Answer, Content
 from tracking_shared.http.service_app import JsonResponse
 from tracking_shared.storage.audit_trail import Actor
-from tracking_shared.storage.erasures import erasure_view, find_erasure, request_erasure, wait_for_erasure
+from tracking_shared.storage.erasures import (
+    WAIT_SECONDS,
+    erasure_view,
+    find_erasure,
+    request_erasure,
+    wait_for_erasure,
+)
 
 
 @with_config(DESCRIBED)
@@ -68,7 +75,8 @@ _DESCRIPTION = (
     "Removes the name and the contact from everything that is stored about the person: `customer` is `null`"
     " and `erased_at` is set in each order and event, and each order gets an event `order.customer_erased`."
     " Positions, versions and figures stay. Orders whose creates are received later are of a new person."
-    " Waits up to 10 seconds for the end; then it is 202, and `Location` says where to ask. Safe to repeat."
+    " Waits for the end, up to 10 seconds or as `Prefer` says; then it is 202, and `Location` says where to"
+    " ask. Safe to repeat."
 )
 
 
@@ -80,7 +88,7 @@ class ErasureParameters(Parameters):
 
 
 class ErasureViewParameters(Parameters):
-    """`GET /v1/erasures/{erasure_id}` has none."""
+    """`GET /v1/erasures/{erasure_id}` takes no parameters."""
 
 
 def add_routes(app: FastAPI, context: Context) -> None:
@@ -88,7 +96,14 @@ def add_routes(app: FastAPI, context: Context) -> None:
 
     @described_read(
         Answer(200, "It is done", [Content(ErasureView, DONE)]),
-        Answer(202, "It is accepted and goes on", [Content(OpenErasureView, OPEN)], always=["Location"]),
+        Answer(
+            202,
+            "It is accepted and goes on",
+            [Content(OpenErasureView, OPEN)],
+            always=["Location"],
+            sometimes=["Preference-Applied"],
+        ),
+        headers=["Prefer"],
         scope="orders:admin",
     )
     async def erase_customer(
@@ -99,11 +114,13 @@ def add_routes(app: FastAPI, context: Context) -> None:
     ) -> Response:
         refuse_without_administration(principal)
         _check(contact_ref)
+        preferences = preferences_of(request.headers.getlist("prefer"), WAIT_SECONDS)
         actor = Actor(principal.subject, "api")
         erasure = await request_erasure(
             context.database, context.audit, actor, contact_ref, parameters.merchant_id
         )
-        return _answer(await wait_for_erasure(context.database, erasure))
+        erasure = await wait_for_erasure(context.database, erasure, preferences.wait_seconds)
+        return _answer(erasure, preferences)
 
     # On the path as it was sent: a contact may hold a slash.
     app.router.add_api_route(
@@ -144,8 +161,9 @@ def _check(contact_ref: str) -> None:
     raise ProblemError.of(validation_problem([{"pointer": "/path/contact_ref", "message": fault}]))
 
 
-def _answer(erasure: ErasureDocument) -> Response:
+def _answer(erasure: ErasureDocument, preferences: Preferences) -> Response:
     view = erasure_view(erasure)
     if view["done"]:
         return JsonResponse(view)
-    return JsonResponse(view, 202, headers={"Location": f"/v1/erasures/{erasure['_id']}"})
+    location = {"Location": f"/v1/erasures/{erasure['_id']}"}
+    return JsonResponse(view, 202, headers=location | preferences.applied())

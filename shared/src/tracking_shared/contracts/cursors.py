@@ -21,10 +21,9 @@ import orjson
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESSIV
 
-MAX_PARTITIONS = 1024
+from tracking_shared.contracts.documents import MAX_SEQ
 
-MAX_SEQ = 2**40 - 1
-"""Ten thousand events a second for three years, per partition."""
+MAX_PARTITIONS = 1024
 
 MAX_CURSOR_CHARACTERS = 20_000
 """The longest one within the bounds above: 1,024 numbers of 13 digits, and a third for base64."""

@@ -365,6 +365,11 @@ def correction_entry(event: EventDocument, kept_days: int) -> AuditDocument:
     }
 
 
+def overdue_condition(*, overdue: bool) -> Any:
+    """The condition of a database query on `overdue` of an order, which is not there when it is false."""
+    return True if overdue else {"$ne": True}
+
+
 MAX_SEQ = 2**40 - 1
 """Events in one partition; at 10,000/s it takes three years to fill one. With 1,024 partitions a key
 stays below 2**53, so it is exact in every language."""

@@ -2,11 +2,11 @@
 pages of query and `docs/problems.md` are made from it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
 
-from tracking_shared.contracts.identifiers import IDENTIFIER_PATTERN
+from tracking_shared.contracts.identifiers import IDENTIFIER_PATTERN, MAX_IDENTIFIER_CHARACTERS
 from tracking_shared.contracts.workflow import STATUS_PATTERN
 from tracking_shared.errors import TrackingError
 
@@ -492,6 +492,18 @@ class Problem:
     def headers(self) -> dict[str, str]:
         """The HTTP headers: those of its type, and its own."""
         return {**CATALOGUE[self.slug].headers, **self.own_headers}
+
+
+def unknown_name(pointer: str, known: Collection[str]) -> list[dict[str, str]]:
+    """The errors of a value that is none of the known names, such as those of the workflow's statuses."""
+    return [{"pointer": pointer, "message": f"must be one of {', '.join(sorted(known))}"}]
+
+
+def no_such_order(order_id: str) -> str:
+    """The detail of `order-not-found`: the same for an order that does not exist and for one that the caller
+    may not know of.
+    """
+    return f"There is no order {order_id[:MAX_IDENTIFIER_CHARACTERS]}."
 
 
 class ProblemError(TrackingError):

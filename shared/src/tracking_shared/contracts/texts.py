@@ -15,6 +15,10 @@ MAX_CONTACT_CHARACTERS = 128
 NOTE_PATTERN = r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*$"
 """A text of several lines: of the controls it may have tabs and ends of lines."""
 
+FORMULA_STARTS = frozenset("=+-@\t\r\n＝＋－＠")  # noqa: RUF001 - the wide ones are formulas in some locales
+"""First characters that make a spreadsheet take a text for a formula (OWASP, CSV injection). An apostrophe in
+front of it prevents that."""
+
 _UNSEEN_CATEGORIES = frozenset({"Zs", "Zl", "Zp", "Cc", "Cf", "Cs"})
 
 _DEFAULT_IGNORABLE = (

@@ -14,7 +14,7 @@ from tracking_shared.contracts.access import Principal, may_ask_for_outcomes, ma
 from tracking_shared.contracts.documents import OrderDocument, UpdateDocument, applied_outcome, update_key
 from tracking_shared.contracts.held import held_outcomes
 from tracking_shared.contracts.identifiers import is_identifier
-from tracking_shared.contracts.problems import CHALLENGE, Problem, ProblemError
+from tracking_shared.contracts.problems import CHALLENGE, Problem, ProblemError, no_such_order
 from tracking_shared.contracts.timestamps import format_time
 from tracking_shared.http.headers import tags_of
 from tracking_shared.http.http_limits import consume_rate_limit, count_in_flight
@@ -123,7 +123,7 @@ def entitled(order: OrderDocument | None, order_id: str, principal: Principal) -
         ProblemError: `order-not-found`.
     """
     if order is None or not reaches(principal.grant, order["_id"], order["merchant_id"]):
-        raise ProblemError("order-not-found", f"There is no order {order_id[:64]}.")
+        raise ProblemError("order-not-found", no_such_order(order_id))
     return order
 
 

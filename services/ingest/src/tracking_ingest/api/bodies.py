@@ -25,6 +25,11 @@ from pydantic import (
 
 from tracking_shared.contracts.documents import Metadata
 from tracking_shared.contracts.identifiers import Identifier, is_identifier
+from tracking_shared.contracts.metadata_bounds import (
+    MAX_METADATA_BYTES,
+    MAX_METADATA_KEYS,
+    MAX_METADATA_LEVELS,
+)
 from tracking_shared.contracts.problems import Problem, ProblemError, validation_problem
 from tracking_shared.contracts.references import Reference, order_id_at, referenced_order_id
 from tracking_shared.contracts.strict_json import (
@@ -47,9 +52,6 @@ MAX_BODY_BYTES = 64 * 1024
 MAX_BATCH_BYTES = 1024 * 1024
 MAX_OPERATIONS = 1000
 
-MAX_METADATA_BYTES = 4096
-MAX_METADATA_KEYS = 32
-MAX_METADATA_LEVELS = 4
 _MIN_INT, _MAX_INT = -(2**63), 2**63 - 1
 """The integers that the database and most languages hold exactly."""
 

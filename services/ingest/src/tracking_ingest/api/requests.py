@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from starlette.datastructures import Headers
@@ -33,7 +32,7 @@ from tracking_shared.contracts.identifiers import (
     is_identifier,
     new_update_id,
 )
-from tracking_shared.contracts.problems import Problem, ProblemError
+from tracking_shared.contracts.problems import Problem, ProblemError, no_such_order, unknown_name
 from tracking_shared.contracts.references import is_foreign_id, referenced_order_id
 from tracking_shared.contracts.texts import canonical_form
 from tracking_shared.contracts.timestamps import now
@@ -42,45 +41,8 @@ from tracking_shared.http.access import insufficient_scope
 from tracking_shared.http.headers import tags_of
 from tracking_shared.telemetry.spans import traceparent_of
 
-DEFAULT_WAIT_SECONDS = 3.0
-MAX_WAIT_SECONDS = 10.0
-
 MAX_BATCH_KEY_CHARACTERS = 60
 """The length of an update id without the index of an operation at its end, `:0` to `:999`."""
-
-_ITEM, _PART = (re.compile(rf'(?:[^{end}"]|"(?:[^"\\]|\\.)*"?)+') for end in ",;")
-"""The text between commas, and between semicolons, except those in quoted strings."""
-
-
-@dataclass(frozen=True, slots=True)
-class Preferences:
-    """The preferences of the caller for the answer (RFC 7240)."""
-
-    wait_seconds: float
-    respond_async: bool
-
-
-def preferences_of(headers: Sequence[str]) -> Preferences:
-    """Parses the `Prefer` headers. Unknown preferences are ignored, as the RFC asks.
-
-    With `respond-async` alone there is no wait; with `wait` beside it, up to that long.
-    """
-    asked = _preferred(headers)
-    respond_async = asked.get("respond-async") == ""
-    wait = asked.get("wait", "")
-    if wait.isascii() and wait.isdigit():
-        return Preferences(min(float(wait), MAX_WAIT_SECONDS), respond_async)
-    return Preferences(0.0 if respond_async else DEFAULT_WAIT_SECONDS, respond_async)
-
-
-def _preferred(headers: Sequence[str]) -> dict[str, str]:
-    """The preferences by name, without their parameters; of two with one name the first counts."""
-    found: dict[str, str] = {}
-    for item in _ITEM.findall(",".join(headers)):
-        head = _PART.match(item)
-        name, _, value = (head[0] if head else "").partition("=")
-        found.setdefault(name.strip().lower(), value.strip().strip('"'))
-    return found
 
 
 def update_id_of(headers: Sequence[str]) -> str:
@@ -259,14 +221,13 @@ class CommandFactory:
 
     def _refuse_unknown(self, field: str, value: str, known: Collection[str]) -> None:
         if value not in known:
-            message = f"must be one of {', '.join(sorted(known))}"
-            error = {"pointer": f"/{field}", "message": message}
-            raise ProblemError("validation-failed", f"There is no such {field}.", errors=[error])
+            errors = unknown_name(f"/{field}", known)
+            raise ProblemError("validation-failed", f"There is no such {field}.", errors=errors)
 
     def _refuse_unlisted(self, order_id: str) -> None:
         orders = self.principal.grant.orders
         if orders is not None and order_id not in orders:
-            raise ProblemError("order-not-found", f"There is no order {order_id}.")
+            raise ProblemError("order-not-found", no_such_order(order_id))
 
     def operation(self, operation: AnyOperation, update_id: str) -> AnyCommand:
         """The command of one operation of a batch. Raises what the method of its kind raises."""

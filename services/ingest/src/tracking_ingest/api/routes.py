@@ -39,10 +39,8 @@ from tracking_ingest.api.bodies import (
 from tracking_ingest.api.openapi import BATCH_KEY
 from tracking_ingest.api.requests import (
     CommandFactory,
-    Preferences,
     as_failed_condition,
     batch_key_of,
-    preferences_of,
     refuse_conditions,
     refuse_without_correcting,
     refuse_without_writing,
@@ -69,6 +67,7 @@ from tracking_shared.http.access import (
 )
 from tracking_shared.http.http_limits import consume_rate_limit, media_type_of, read_body
 from tracking_shared.http.merchant_addresses import add_merchant_addresses
+from tracking_shared.http.preferences import preferences_of
 from tracking_shared.http.routes import CORRECT, READ, WRITE, Answer, Content, described
 from tracking_shared.http.service_app import JsonResponse, problem_response
 from tracking_shared.messaging.errors import BrokerUnavailable
@@ -298,7 +297,7 @@ class Ingest:
             wait_seconds=preferences.wait_seconds,
             instance=request.scope["path"],
         )
-        return JsonResponse({"results": results}, headers=_applied_preference(preferences))
+        return JsonResponse({"results": results}, headers=preferences.applied())
 
     async def _caller(self, request: Request) -> Principal:
         principal = await authenticated(request, self.verifier)
@@ -324,7 +323,7 @@ class Ingest:
             return problem_response(request, unavailable(command), error)
         if outcome is None:
             metrics.ANSWERS.labels("accepted").inc()
-            return self._accepted(command, _applied_preference(preferences))
+            return self._accepted(command, preferences.applied())
         metrics.ANSWERS.labels(outcome_name(outcome)).inc()
         if outcome["outcome"] == "rejected":
             problem = problem_of(outcome)
@@ -352,10 +351,6 @@ def _naming(update_id: str) -> Iterator[None]:
     except ProblemError as error:
         members = error.problem.members | {"update_id": update_id}
         raise ProblemError.of(replace(error.problem, members=members)) from None
-
-
-def _applied_preference(preferences: Preferences) -> dict[str, str]:
-    return {"Preference-Applied": "respond-async"} if preferences.respond_async else {}
 
 
 def _refuse_parameters(request: Request) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from tracking_notifier.stream.events import Event
 from tracking_shared.contracts.access import Grant, ReadableOrders, reaches, readable_orders, sees_customer
-from tracking_shared.contracts.documents import OrderDocument
+from tracking_shared.contracts.documents import OrderDocument, overdue_condition
 from tracking_shared.storage.embedded_database import ANY_TIME
 from tracking_shared.storage.keyset import KeyOrder
 
@@ -101,7 +101,7 @@ def snapshot_query(audience: Audience) -> dict[str, Any]:
     if audience.filter.active is not None:
         query["active"] = audience.filter.active
     if audience.filter.overdue is not None:
-        query["overdue"] = True if audience.filter.overdue else {"$ne": True}
+        query["overdue"] = overdue_condition(overdue=audience.filter.overdue)
     if query.keys() == {"active"}:
         # Always true. The embedded database uses the index `active_recency` for it; without it every order of
         # all time is read.

@@ -11,7 +11,7 @@ from tracking_notifier.errors import Refusal
 from tracking_notifier.stream.filters import Filter
 from tracking_shared.auth.tokens import MAX_TOKEN_BYTES
 from tracking_shared.contracts.identifiers import Identifier
-from tracking_shared.contracts.problems import Problem, validation_problem
+from tracking_shared.contracts.problems import Problem, unknown_name, validation_problem
 from tracking_shared.contracts.strict_json import refuse_ambiguous, without_byte_order_mark
 from tracking_shared.http.service_app import pointer_errors
 
@@ -121,8 +121,8 @@ def filter_of(request: FilterRequest | None, statuses: frozenset[str]) -> Filter
     request = request or FilterRequest()
     unknown = [status for status in request.status or () if status not in statuses]
     if unknown:
-        errors = [{"pointer": "/filter/status", "message": f"must be among {', '.join(sorted(statuses))}"}]
-        raise Refusal(BAD_MESSAGE, "not valid", validation_problem(errors))
+        problem = validation_problem(unknown_name("/filter/status", statuses))
+        raise Refusal(BAD_MESSAGE, "not valid", problem)
     unspecific = request.active is None and request.status is None and request.order_id is None
     return Filter(
         merchant_ids=_names(request.merchant_id),

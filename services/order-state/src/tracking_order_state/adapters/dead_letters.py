@@ -56,6 +56,15 @@ class DeadLetters:
             await self._audit.record(Actor("order-state", "service"), Act("dead.drop", name, details))
             log.warning("removed the dead letter %s, which is no JSON, for erasure %s", name, erasure.id)
         else:
-            headers = {key: letter.headers[key] for key in _EXPECTED_HEADERS if key in letter.headers}
-            await publisher.publish("", body, content_type=COMMANDS_MEDIA_TYPE, headers=headers)
+            await self.put_back(letter, body, publisher)
         await letter.acknowledge()
+
+    async def put_back(self, letter: Delivery, body: bytes, publisher: Publisher) -> None:
+        """Publishes what takes the place of a letter, which is acknowledged after it: of a crash in between,
+        two are left, and whoever sends both again has the same updates twice, which take effect once.
+
+        Raises:
+            BrokerUnavailable: no answer; there may be two of it.
+        """
+        headers = {key: letter.headers[key] for key in _EXPECTED_HEADERS if key in letter.headers}
+        await publisher.publish("", body, content_type=COMMANDS_MEDIA_TYPE, headers=headers)

@@ -1,6 +1,4 @@
-"""Reads and writes of held updates (collection `held`). Errors of the driver are the caller's, except in
-`EndedHolds`.
-"""
+"""Reads and writes of held updates (collection `held`). Errors of the driver are the caller's."""
 
 from collections import Counter
 from collections.abc import Collection, Iterable

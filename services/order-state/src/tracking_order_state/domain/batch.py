@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from tracking_order_state.domain.batch_state import BatchState
 from tracking_order_state.domain.decisions import (
     Decisions,
     Known,
@@ -15,7 +16,6 @@ from tracking_order_state.domain.decisions import (
 from tracking_order_state.domain.holding import Holding
 from tracking_order_state.domain.lifecycle import (
     Rejection,
-    Slot,
     decide,
     exists_elsewhere,
     not_found,
@@ -26,7 +26,7 @@ from tracking_order_state.domain.partition import NOTHING_PARKED, ParkedOrders
 from tracking_order_state.domain.repeats import repeat_of_applied, repeat_of_refused
 from tracking_shared.contracts.access import reaches
 from tracking_shared.contracts.commands import AnyCommand, CreateOrder, Outcome
-from tracking_shared.contracts.documents import EventDocument, OrderDocument, ProblemDocument, update_key
+from tracking_shared.contracts.documents import OrderDocument, ProblemDocument, update_key
 from tracking_shared.contracts.workflow import Workflow
 
 
@@ -45,37 +45,26 @@ def decide_batch(
     Commands of parked orders are not decided: they are parked behind the earlier ones of their order.
     """
     decisions = Decisions(time=time)
-    events = dict(known.events)
+    state = BatchState(decisions, known, partition, seq, workflow)
     # Without it, whoever does not hold updates pays nothing for it.
-    holding = (
-        Holding.begin(decisions, events, known, partition, seq, workflow)
-        if workflow.hold_early_seconds or known.held
-        else None
-    )
-    batch = _Batch(decisions, events, known, workflow, holding)
+    batch = _Batch(state, Holding.begin(state) if workflow.hold_early_seconds or known.held else None)
     for command in commands:
-        order = decisions.orders.get(command.order_id) or known.orders.get(command.order_id)
+        order = state.order(command.order_id)
         outcome = batch.outcome_before(command, order)
         if outcome is not None:
             decisions.outcomes.append(outcome)
-            continue
-        slot = Slot(partition, seq + len(decisions.events) + 1, time)
-        if command.order_id in parked_orders:
-            park_behind(decisions, command, known, parked_orders, slot)
+        elif command.order_id in parked_orders:
+            park_behind(decisions, command, known, parked_orders, state.slot())
         else:
-            batch.decide(command, order, slot)
+            batch.decide(command, order)
     return decisions
 
 
 @dataclass(slots=True)
 class _Batch:
-    """The decisions so far, and what they rest on."""
+    """Decides the commands of a batch one after the other."""
 
-    decisions: Decisions
-    events: dict[str, EventDocument]
-    """The events that known updates have made, those of this batch included, by update key."""
-    known: Known
-    workflow: Workflow
+    state: BatchState
     holding: Holding | None
 
     def outcome_before(self, command: AnyCommand, order: OrderDocument | None) -> Outcome | None:
@@ -86,29 +75,30 @@ class _Batch:
         if problem is not None:
             return refused(command, problem)
         key = update_key(command.order_id, command.update_id)
-        event = self.events.get(key)
+        event = self.state.events.get(key)
         if event is not None:
-            return repeat_of_applied(command, event, self.workflow)
+            return repeat_of_applied(command, event, self.state.workflow)
         if self.holding is not None and (outcome := self.holding.outcome_of(command, order)) is not None:
             return outcome
-        refusal = self.decisions.refusals.get(key) or self.known.refusals.get(key)
+        refusal = self.state.refusal(key)
         if refusal is None:
             return None
         outcome = repeat_of_refused(command, refusal)
         if outcome is None:
-            self.decisions.replaced.add(key)
+            self.state.decisions.replaced.add(key)
         return outcome
 
-    def decide(self, command: AnyCommand, order: OrderDocument | None, slot: Slot) -> None:
+    def decide(self, command: AnyCommand, order: OrderDocument | None) -> None:
         """Decides a command, and what was held until now."""
-        made = decide(order, command, slot, self.workflow)
+        state, decisions = self.state, self.state.decisions
+        made = decide(order, command, state.slot(), state.workflow)
         if not isinstance(made, Rejection):
-            record_event(self.decisions, command, made, self.workflow)
-            self.events[update_key(command.order_id, command.update_id)] = made
+            record_event(decisions, command, made, state.workflow)
+            state.events[update_key(command.order_id, command.update_id)] = made
             if self.holding is not None:
                 self.holding.release(command.order_id)
         elif self.holding is None or not self.holding.hold(command, order):
-            record_refusal(self.decisions, command, order, made.problem, slot.time)
+            record_refusal(decisions, command, order, made.problem, decisions.time)
 
 
 def _problem_without_trace(command: AnyCommand, order: OrderDocument | None) -> ProblemDocument | None:

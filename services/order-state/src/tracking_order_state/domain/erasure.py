@@ -78,29 +78,32 @@ class ErasedContacts:
     """The persons that are erased, by the keyed digests of their contacts."""
 
     key: bytes = b""
-    by_contact: Mapping[str, Mapping[str, tuple[str | None, datetime]]] = field(default_factory=dict)
-    """Digest → id of the erasure → merchant, and when it was accepted."""
+    by_contact: Mapping[str, frozenset[tuple[str | None, datetime]]] = field(default_factory=dict)
+    """Digest → merchant, and when the erasure was accepted, of each."""
 
     @classmethod
     def of(cls, key: bytes, documents: Iterable[ErasureDocument]) -> "ErasedContacts":
         """Those of these erasures, open ones and others."""
-        by_contact: dict[str, dict[str, tuple[str | None, datetime]]] = {}
+        by_contact: dict[str, set[tuple[str | None, datetime]]] = {}
         for document in documents:
             refs = document.get("contact_refs")
             digest = contact_key(key, refs[0]) if refs else document["contact_key"]
-            by_contact.setdefault(digest, {})[document["_id"]] = (
-                document["merchant_id"],
-                document["accepted_at"],
-            )
-        return cls(key, by_contact)
+            by_contact.setdefault(digest, set()).add((document["merchant_id"], document["accepted_at"]))
+        return cls(key, {digest: frozenset(found) for digest, found in by_contact.items()})
+
+    def with_erasure(self, erasure: Erasure) -> "ErasedContacts":
+        """These and the person of one more erasure."""
+        digest = contact_key(self.key, next(iter(erasure.contact_refs)))
+        one = frozenset({(erasure.merchant_id, erasure.accepted_at)})
+        return self.with_more(ErasedContacts(self.key, {digest: one}))
 
     def with_more(self, later: "ErasedContacts") -> "ErasedContacts":
         """Those of both. None is ever left out: of two reads at once, the older one may end last."""
-        merged = {
-            digest: {**self.by_contact.get(digest, {}), **later.by_contact.get(digest, {})}
-            for digest in self.by_contact.keys() | later.by_contact.keys()
+        both = {
+            digest: self.by_contact.get(digest, frozenset()) | more
+            for digest, more in later.by_contact.items()
         }
-        return ErasedContacts(later.key or self.key, merged)
+        return ErasedContacts(later.key or self.key, {**self.by_contact, **both})
 
     def apply(self, commands: Sequence[AnyCommand]) -> Sequence[AnyCommand]:
         """The commands, without the customers that are erased."""
@@ -110,10 +113,10 @@ class ErasedContacts:
         """The command, without its customer if that one is erased."""
         if not self.by_contact or not isinstance(command, CreateOrder) or command.customer is None:
             return command
-        found = self.by_contact.get(contact_key(self.key, command.customer.contact_ref), {})
+        found = self.by_contact.get(contact_key(self.key, command.customer.contact_ref), frozenset())
         times = [
             accepted_at
-            for merchant_id, accepted_at in found.values()
+            for merchant_id, accepted_at in found
             if merchant_id in (None, command.merchant_id) and command.received_at <= accepted_at
         ]
         return without_customer(command, min(times)) if times else command

@@ -14,6 +14,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from tracking_order_state.domain.batch_state import BatchState
 from tracking_order_state.domain.decisions import (
     Decisions,
     Known,
@@ -24,7 +25,7 @@ from tracking_order_state.domain.decisions import (
     record_refusal,
     refused,
 )
-from tracking_order_state.domain.lifecycle import Rejection, Slot, decide, not_found
+from tracking_order_state.domain.lifecycle import Rejection, decide, not_found
 from tracking_order_state.domain.partition import PartitionPosition
 from tracking_shared.contracts.access import reaches
 from tracking_shared.contracts.commands import (
@@ -56,30 +57,16 @@ refusals of such a sender are kept, so that it can read what became of each."""
 class Holding:
     """The held updates of the orders of a batch, as the commands decided so far leave them."""
 
-    decisions: Decisions
-    events: dict[str, EventDocument]
-    """The events that known updates have made, by update key; shared with the batch."""
-    partition: int
-    seq: int
-    """Of the newest event before the batch."""
-    workflow: Workflow
+    state: BatchState
     _held: dict[str, dict[str, HeldDocument]]
     _waiting: Counter[str]
     _commands: dict[str, AnyCommand] = field(default_factory=dict)
 
     @classmethod
-    def begin(  # noqa: PLR0917 - the values of a batch
-        cls,
-        decisions: Decisions,
-        events: dict[str, EventDocument],
-        known: Known,
-        partition: int,
-        seq: int,
-        workflow: Workflow,
-    ) -> "Holding":
-        """Begins with what is `known` to be held."""
-        held = {order_id: {one["_id"]: one for one in some} for order_id, some in known.held.items()}
-        return cls(decisions, events, partition, seq, workflow, held, Counter(known.waiting))
+    def begin(cls, state: BatchState) -> "Holding":
+        """Begins with what is known to be held."""
+        held = {order_id: {one["_id"]: one for one in some} for order_id, some in state.known.held.items()}
+        return cls(state, held, Counter(state.known.waiting))
 
     def outcome_of(self, command: AnyCommand, order: OrderDocument | None) -> Outcome | None:
         """The outcome of a command whose update id is held; None if it is not."""
@@ -110,49 +97,50 @@ class Holding:
         held[document["_id"]] = document
         if "sender_key" in document:
             self._waiting[document["sender_key"]] += 1
-        self.decisions.held[document["_id"]] = document
-        self.decisions.refusals.pop(held_update_key(document), None)
-        self.decisions.outcomes.append(held_outcome_of(command, replayed=False))
+        self.state.decisions.held[document["_id"]] = document
+        self.state.decisions.refusals.pop(held_update_key(document), None)
+        self.state.decisions.outcomes.append(held_outcome_of(command, replayed=False))
         return True
 
     def _is_early(self, command: AnyCommand, order: OrderDocument | None) -> bool:
-        if not self.workflow.hold_early_seconds:
+        workflow = self.state.workflow
+        if not workflow.hold_early_seconds:
             return False
         # A correction is made by somebody who has seen the order, so without one it is a mistake.
         if not isinstance(command, UpdateOrder | AddCheckpoint) or command.expected_version is not None:
             return False
         if order is None:
             return True
-        return isinstance(command, UpdateOrder) and self.workflow.can_reach(order["status"], command.status)
+        return isinstance(command, UpdateOrder) and workflow.can_reach(order["status"], command.status)
 
     def _has_room(self, command: AnyCommand, order: OrderDocument | None) -> bool:
         held = self._held.get(command.order_id, {})
         if order is not None:
             return sum(is_of_order(one, order) for one in held.values()) < MAX_HELD_PER_ORDER
-        waiting = self._waiting[sender_key(self.partition, command.source.id)]
+        waiting = self._waiting[sender_key(self.state.partition, command.source.id)]
         return len(held) < MAX_HELD_PER_ORDER and waiting < MAX_WAITING_PER_SENDER
 
     def _document(self, command: AnyCommand, order: OrderDocument | None) -> HeldDocument:
-        until = self.decisions.time + timedelta(seconds=self.workflow.hold_early_seconds)
+        until = self.state.decisions.time + timedelta(seconds=self.state.workflow.hold_early_seconds)
         document: HeldDocument = {
             "_id": held_id(command.order_id, command.update_id, command.source.id),
             "order_id": command.order_id,
             "update_id": command.update_id,
             "fingerprint": command.fingerprint,
-            "partition": self.partition,
+            "partition": self.state.partition,
             "command": encode_command(command).decode(),
             "source": {"type": command.source.type, "id": command.source.id},
             "requested_status": requested_status(command),
             "merchant_id": order["merchant_id"] if order else None,
             "occurred_at": command.occurred_at,
-            "held_at": self.decisions.time,
+            "held_at": self.state.decisions.time,
             "until": until,
-            "held_key": due_key(self.partition, until),
+            "held_key": due_key(self.state.partition, until),
         }
         if isinstance(command, AddCheckpoint):
             document["kind"] = command.kind
         if order is None:
-            document["sender_key"] = sender_key(self.partition, command.source.id)
+            document["sender_key"] = sender_key(self.state.partition, command.source.id)
         return document
 
     def release(self, order_id: str) -> None:
@@ -162,14 +150,14 @@ class Holding:
         while (ready := self._first_ready(order_id)) is not None:
             held, event = ready
             self._remove(held, "applied")
-            if held_update_key(held) not in self.events:  # by now another sender's
+            if held_update_key(held) not in self.state.events:  # by now another sender's
                 self._record(held, event)
 
     def _first_ready(self, order_id: str) -> tuple[HeldDocument, EventDocument] | None:
-        order = self.decisions.orders[order_id]
+        order = self.state.decisions.orders[order_id]
         for held, command in self._by_time(order_id):
             if reaches(command.grant, order_id, order["merchant_id"]):
-                made = decide(order, command, self._slot(), self.workflow)
+                made = decide(order, command, self.state.slot(), self.state.workflow)
                 if not isinstance(made, Rejection):
                     return held, made
         return None
@@ -185,52 +173,49 @@ class Holding:
 
     def _place(self, command: UpdateOrder | AddCheckpoint) -> tuple[datetime, bool, datetime, str]:
         # At the same moment a final status comes last: the others could not follow it.
-        ends = isinstance(command, UpdateOrder) and not self.workflow.is_active(command.status)
+        ends = isinstance(command, UpdateOrder) and not self.state.workflow.is_active(command.status)
         return command.occurred_at or command.received_at, ends, command.received_at, command.update_id
 
-    def end(self, held: HeldDocument, known: Known) -> None:
+    def end(self, held: HeldDocument) -> None:
         """Decides an update whose time is over."""
+        state, decisions = self.state, self.state.decisions
         command, key = command_of(held), held_update_key(held)
-        order = self.decisions.orders.get(held["order_id"]) or known.orders.get(held["order_id"])
-        refusal = self.decisions.refusals.get(key) or known.refusals.get(key)
-        if key in self.events or not _may_be_replaced(refusal):  # the update id became another sender's
+        order = state.order(held["order_id"])
+        if key in state.events or not _may_be_replaced(state.refusal(key)):
+            # The update id became another sender's.
             self._remove(held, "rejected")
-            self.decisions.outcomes.append(refused(command, key_reused(command)))
+            decisions.outcomes.append(refused(command, key_reused(command)))
             return
-        self.decisions.replaced.add(key)
+        decisions.replaced.add(key)
         is_stranger = order is not None and not is_of_order(held, order)
         made = (
             Rejection(not_found(held["order_id"]))
             if is_stranger
-            else decide(order, command, self._slot(), self.workflow)
+            else decide(order, command, state.slot(), state.workflow)
         )
         if isinstance(made, Rejection):
             self._remove(held, "rejected")
-            known_order = None if is_stranger else order
-            record_refusal(self.decisions, command, known_order, made.problem, self.decisions.time)
+            record_refusal(decisions, command, None if is_stranger else order, made.problem, decisions.time)
             return
         # It was held under another table of statuses.
         self._remove(held, "applied")
         self._record(held, made)
-        self.decisions.outcomes.append(applied(command, made, self.workflow, replayed=False))
+        decisions.outcomes.append(applied(command, made, state.workflow, replayed=False))
         self.release(held["order_id"])
 
     def _record(self, held: HeldDocument, event: EventDocument) -> None:
         key = held_update_key(held)
-        self.decisions.replaced.add(key)
-        add_event(self.decisions, event)
-        self.events[key] = event
-
-    def _slot(self) -> Slot:
-        return Slot(self.partition, self.seq + len(self.decisions.events) + 1, self.decisions.time)
+        self.state.decisions.replaced.add(key)
+        add_event(self.state.decisions, event)
+        self.state.events[key] = event
 
     def _remove(self, held: HeldDocument, outcome: str) -> None:
         name = held["_id"]
         del self._held[held["order_id"]][name]
         if "sender_key" in held:
             self._waiting[held["sender_key"]] -= 1
-        if self.decisions.held.pop(name, None) is None:
-            self.decisions.unheld[name] = outcome
+        if self.state.decisions.held.pop(name, None) is None:
+            self.state.decisions.unheld[name] = outcome
 
 
 def _may_be_replaced(refusal: object) -> bool:
@@ -251,12 +236,12 @@ def end_held(
     `now` is by the clock that judges their time, and `time` the one that is recorded.
     """
     decisions = Decisions(time=time)
-    holding = Holding.begin(decisions, dict(known.events), known, position.partition, position.seq, workflow)
+    holding = Holding.begin(BatchState(decisions, known, position.partition, position.seq, workflow))
     held = {one["_id"]: one for some in known.held.values() for one in some}
     for name in ids:
         one = held.get(name)
         if one is not None and one["until"] <= now and name not in decisions.unheld:
-            holding.end(one, known)
+            holding.end(one)
     return decisions
 
 

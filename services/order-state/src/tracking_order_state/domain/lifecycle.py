@@ -22,11 +22,9 @@ from tracking_shared.contracts.documents import (
     position_key,
     update_key,
 )
+from tracking_shared.contracts.metadata_bounds import MAX_METADATA_BYTES, MAX_METADATA_KEYS
+from tracking_shared.contracts.problems import no_such_order
 from tracking_shared.contracts.workflow import Workflow
-
-MAX_KEYS = 32
-MAX_BYTES = 4096
-"""The bounds of one update's metadata hold for the order's too, however many updates it has."""
 
 
 def merge_metadata(old: Metadata, new: Metadata) -> Metadata:
@@ -39,7 +37,9 @@ def merge_metadata(old: Metadata, new: Metadata) -> Metadata:
     if not new:
         return old
     merged = {key: value for key, value in old.items() if key not in new} | new
-    while len(merged) > MAX_KEYS or (len(merged) > len(new) and len(orjson.dumps(merged)) > MAX_BYTES):
+    while len(merged) > MAX_METADATA_KEYS or (
+        len(merged) > len(new) and len(orjson.dumps(merged)) > MAX_METADATA_BYTES
+    ):
         del merged[next(iter(merged))]
     return merged
 
@@ -74,7 +74,7 @@ def decide(
 
 def not_found(order_id: str) -> ProblemDocument:
     """The problem for an order that does not exist, or that the caller may not know of: the same text."""
-    return {"slug": "order-not-found", "detail": f"There is no order {order_id}.", "members": {}}
+    return {"slug": "order-not-found", "detail": no_such_order(order_id), "members": {}}
 
 
 def exists_elsewhere(order_id: str) -> ProblemDocument:

@@ -174,13 +174,11 @@ class BatchCommitter:
             decisions = end_held(ids, known, position, now=now, time=time, workflow=self._workflow)
             return await self.commit_alone(partition, position, decisions)
 
-    async def learn_erasures(self) -> None:
-        """Learns which persons are erased. Whatever is decided from now on holds nothing of them. To be
-        called between two batches: then what an earlier one has recorded of them is found by a search after
-        it.
+    def learn_erasure(self, erasure: Erasure) -> None:
+        """Learns that a person is erased. Whatever is decided from now on holds nothing of them. To be called
+        between two batches: then what an earlier one has recorded of them is found by a search after it.
         """
-        loaded = await self.store.load_erased()
-        self._erased = self._erased.with_more(loaded)
+        self._erased = self._erased.with_erasure(erasure)
 
     def without_erased(self, command: AnyCommand) -> AnyCommand:
         """The command, without its customer if that one is erased."""
@@ -230,7 +228,7 @@ class BatchCommitter:
             await partition.check()
             claimed = await self.store.claim(partition.number)
             # Before anything is decided: the owner before may have carried out an erasure.
-            await self.learn_erasures()
+            self._erased = self._erased.with_more(await self.store.load_erased())
             partition.position = claimed
         elif partition.is_uncertain:
             self._cache.drop(partition.number)

@@ -156,35 +156,38 @@ class BatchProcessor:
         """
         return _alone(partition, await fault_of(self._committer.mark_overdue(partition, order_ids, now)))
 
-    async def learn_erasures(self) -> CommittedBatch | Fault:
-        """Learns which persons are erased (`BatchCommitter.learn_erasures`).
-
-        Raises:
-            DatabaseUnavailable: no answer.
-        """
-        await self._committer.learn_erasures()
+    async def learn_erasure(self, erasure: Erasure) -> CommittedBatch:
+        """Learns that a person is erased (`BatchCommitter.learn_erasure`)."""
+        self._committer.learn_erasure(erasure)
         return CommittedBatch(ReceivedBatch([]), [], [])
 
     async def erase(
-        self, partition: PartitionState, erasure: Erasure, order_ids: Sequence[str]
+        self,
+        partition: PartitionState,
+        erasure: Erasure,
+        order_ids: Sequence[str],
+        known: Fault | None = None,
     ) -> CommittedBatch | Fault:
         """Erases the customer of the first ones of these orders, in one transaction. If our own code fails at
-        that, returns its fault.
+        that, returns its fault; the `known` one is not logged again.
 
         Raises:
             Fenced: another worker owns the partition.
             DatabaseUnavailable: no answer; it may be written.
         """
-        return _alone(partition, await fault_of(self._committer.erase(partition, erasure, order_ids)))
+        return _alone(partition, await fault_of(self._committer.erase(partition, erasure, order_ids), known))
 
-    async def finish_erasure(self, partition: PartitionState, erasure: Erasure) -> CommittedBatch | Fault:
-        """Notes that a partition holds nothing of a person any more, parked commands included.
+    async def finish_erasure(
+        self, partition: PartitionState, erasure: Erasure, known: Fault | None = None
+    ) -> CommittedBatch | Fault:
+        """Notes that a partition holds nothing of a person any more, parked commands included. If our own
+        code fails at that, returns its fault; the `known` one is not logged again.
 
         Raises:
             Fenced: another worker owns the partition.
             DatabaseUnavailable: no answer; it may be written.
         """
-        return _alone(partition, await fault_of(self._committer.finish_erasure(partition, erasure)))
+        return _alone(partition, await fault_of(self._committer.finish_erasure(partition, erasure), known))
 
     async def publish_erasure(self, committed: CommittedBatch) -> None:
         """Publishes the events of `erase`. After a crash before it, nothing is delivered again: notifiers

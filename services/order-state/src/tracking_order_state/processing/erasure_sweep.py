@@ -11,11 +11,12 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Protocol
+from time import monotonic
+from typing import Protocol, TypeVar
 
 from tracking_order_state import metrics
 from tracking_order_state.domain.erasure import Erasure
-from tracking_order_state.errors import Fault, Fenced
+from tracking_order_state.errors import Fault, Fenced, fault_of
 from tracking_order_state.processing.stages import CommittedBatch
 from tracking_order_state.processing.worker import PartitionConsumer, Worker
 from tracking_shared.messaging.errors import BrokerUnavailable
@@ -33,8 +34,12 @@ FOUND_ORDERS = 1_000
 NAMED_ORDERS = 100
 """Orders that one transaction erases at most."""
 
+MAX_FAILING_ORDERS = 100
+"""Orders of a partition that our own code fails on, each tried alone. Beyond it, probably all of them fail.
+"""
+
 FAULT_SECONDS = 30.0
-"""The pause after a fault of our own code."""
+"""The pause before an erasure that our own code has failed on is tried again. The others go on."""
 
 LETTERS_PARTITION = 0
 """The owner of this partition erases the dead letters, which belong to none."""
@@ -72,8 +77,15 @@ Step = Callable[[], Awaitable[CommittedBatch | Fault]]
 """What the worker does between two batches."""
 
 
+T = TypeVar("T")
+
+
 class _Failed(Exception):
     """Our own code has failed at an erasure."""
+
+    def __init__(self, fault: Fault) -> None:
+        super().__init__(fault)
+        self.fault = fault
 
 
 class _NotOwned(Exception):
@@ -81,64 +93,139 @@ class _NotOwned(Exception):
 
 
 class ErasureSweep:
-    """Carries out open erasures, the oldest first, in the partitions that the worker owns."""
+    """Carries out open erasures, the oldest first, in the partitions that the worker owns. One that fails
+    comes after the others.
+    """
 
-    def __init__(self, worker: Worker, erasures: FindsErasures, letters: ErasesLetters) -> None:
+    def __init__(
+        self,
+        worker: Worker,
+        erasures: FindsErasures,
+        letters: ErasesLetters,
+        clock: Callable[[], float] = monotonic,
+    ) -> None:
         self._worker = worker
         self._erasures = erasures
         self._letters = letters
+        self._clock = clock
+        self._faults: dict[str, Fault] = {}
+        self._failed_at: dict[str, float] = {}
+        """When open erasures failed last, for whatever reason."""
 
     async def run(self) -> None:
         """Sweeps until cancelled. While the database or the broker is away, it waits for it."""
+        away: type[Exception] | None = None
         while True:
-            rest = LOOK_SECONDS
             try:
                 await self.look()
+                away = None
             except (DatabaseUnavailable, BrokerUnavailable) as error:
-                log.warning("an erasure waits: %s", error)
-            except _Failed as error:
-                log.error("an erasure cannot be carried out: %s", error)  # noqa: TRY400 - no bug of the sweep
-                rest = FAULT_SECONDS
-            await asyncio.sleep(rest)
+                if type(error) is not away:
+                    log.warning("erasures wait: %s", error)
+                away = type(error)
+            await asyncio.sleep(LOOK_SECONDS)
 
     async def look(self) -> None:
-        """Carries out what is open, as far as this worker can.
+        """Carries out what is open, as far as this worker can. One that our own code fails on is logged once
+        for each fault, and tried again after `FAULT_SECONDS`.
 
         Raises:
             DatabaseUnavailable, BrokerUnavailable: no answer; what is left is found by the next look.
         """
         erasures = await self._erasures.pending()
         metrics.OPEN_ERASURES.set(len(erasures))
-        for erasure in erasures:
-            done = await self._erasures.done_in(erasure)
-            for partition_consumer in self._worker.owned():
-                if partition_consumer.partition.number not in done:
+        self._forget_all_but({erasure.id for erasure in erasures})
+        for erasure in sorted(erasures, key=lambda one: self._failed_at.get(one.id, 0.0)):
+            if not self._pauses(erasure):
+                await self._try(erasure)
+
+    def _forget_all_but(self, ids: set[str]) -> None:
+        self._faults = {key: fault for key, fault in self._faults.items() if key in ids}
+        self._failed_at = {key: time for key, time in self._failed_at.items() if key in ids}
+
+    def _pauses(self, erasure: Erasure) -> bool:
+        return erasure.id in self._faults and self._clock() < self._failed_at[erasure.id] + FAULT_SECONDS
+
+    async def _try(self, erasure: Erasure) -> None:
+        try:
+            await self._carry_out(erasure)
+        except _Failed as error:
+            self._failed_at[erasure.id] = self._clock()
+            if self._faults.get(erasure.id) != error.fault:
+                log.error(  # noqa: TRY400 - no bug of the sweep
+                    "erasure %s cannot be carried out, and is tried again: %s", erasure.id, error.fault
+                )
+            self._faults[erasure.id] = error.fault
+        except (DatabaseUnavailable, BrokerUnavailable):
+            # Perhaps only for this one, so the next look begins with the others.
+            self._failed_at[erasure.id] = self._clock()
+            raise
+        else:
+            self._faults.pop(erasure.id, None)
+            self._failed_at.pop(erasure.id, None)
+
+    async def _carry_out(self, erasure: Erasure) -> None:
+        done = await self._erasures.done_in(erasure)
+        failed: _Failed | None = None
+        for partition_consumer in self._worker.owned():
+            if partition_consumer.partition.number not in done:
+                try:
                     await self._erase_in(partition_consumer, erasure)
-            await self._erasures.finish(erasure)
+                except _Failed as error:  # the others are erased all the same
+                    failed = error
+        if failed is not None:
+            raise failed
+        await self._erasures.finish(erasure)
 
     async def _erase_in(self, partition_consumer: PartitionConsumer, erasure: Erasure) -> None:
         partition, processor = partition_consumer.partition, self._worker.processor
+        known = self._faults.get(erasure.id)
         try:
-            await self._do(partition_consumer, processor.learn_erasures)
-            while found := await self._erasures.find(erasure, partition.number, FOUND_ORDERS):
-                while found:
-                    some = found[:NAMED_ORDERS]
-                    result = await self._do(
-                        partition_consumer, partial(processor.erase, partition, erasure, some)
-                    )
-                    found = found[result.results[0].settled :]
+            await self._do(partition_consumer, partial(processor.learn_erasure, erasure))
+            await self._erase_orders(partition_consumer, erasure)
             if partition.number == LETTERS_PARTITION:
-                await self._letters.erase(erasure)
-            await self._do(partition_consumer, partial(processor.finish_erasure, partition, erasure))
+                _sound(await fault_of(self._letters.erase(erasure), known))
+            await self._do(partition_consumer, partial(processor.finish_erasure, partition, erasure, known))
         except (Fenced, _NotOwned) as error:
             log.info("stopped to erase in partition %d: %s", partition.number, error)
+
+    async def _erase_orders(self, partition_consumer: PartitionConsumer, erasure: Erasure) -> None:
+        """Erases the orders of a partition.
+
+        Raises:
+            _Failed: our own code has failed at some of them. The others are erased.
+        """
+        partition, processor = partition_consumer.partition, self._worker.processor
+        fault, failing = self._faults.get(erasure.id), set[str]()
+        while found := await self._erasures.find(erasure, partition.number, FOUND_ORDERS + len(failing)):
+            left, size = [order_id for order_id in found if order_id not in failing], NAMED_ORDERS
+            if not left:
+                break
+            while left:
+                commit = partial(processor.erase, partition, erasure, left[:size], fault)
+                try:
+                    left = left[(await self._do(partition_consumer, commit)).results[0].settled :]
+                except _Failed as error:
+                    fault = error.fault
+                    if size == 1:
+                        failing.add(left.pop(0))
+                    if len(failing) > MAX_FAILING_ORDERS:
+                        raise
+                    size = 1
+        if failing and fault is not None:
+            raise _Failed(fault)
 
     async def _do(self, partition_consumer: PartitionConsumer, commit: Step) -> CommittedBatch:
         publish = self._worker.processor.publish_erasure
         async with self._worker.paced():
             result = await self._worker.between_batches(partition_consumer, commit, publish)
-        if isinstance(result, Fault):
-            raise _Failed(result)
-        if result is None:
+        committed = _sound(result)
+        if committed is None:
             raise _NotOwned("another worker owns it")
-        return result
+        return committed
+
+
+def _sound(result: T | Fault) -> T:
+    if isinstance(result, Fault):
+        raise _Failed(result)
+    return result

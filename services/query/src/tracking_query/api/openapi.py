@@ -8,7 +8,9 @@ from fastapi import FastAPI
 from tracking_shared.api_docs.openapi import Description, openapi_document
 from tracking_shared.api_docs.schemas import ETAG_HEADERS, Document, header
 from tracking_shared.contracts.workflow import Workflow
+from tracking_shared.http.preferences import MAX_WAIT_SECONDS
 from tracking_shared.http.routes import READ, Answer, Endpoint, described
+from tracking_shared.storage.erasures import WAIT_SECONDS
 
 LIST_CURSOR = "3q2-7wAAAAAAAAAAMTc3MjQ0MDUwMDEyMy9hY21lLTEwMDE"
 """An example."""
@@ -55,6 +57,15 @@ _HEADERS = {
     ),
     "Location": header(
         "Where to ask for the end of an erasure.", "/v1/erasures/019c1e5c5b7a7c119d0e3f5f6c1b2a90"
+    ),
+    "Prefer": header(
+        "RFC 7240, of an erasure. `respond-async`: answer 202 as soon as it is accepted. `wait=N`: wait up to"
+        f" N seconds for its end, {WAIT_SECONDS:g} without it and at most {MAX_WAIT_SECONDS:g}; then the"
+        " answer is 202. Anything else is ignored, parameters too.",
+        "respond-async",
+    ),
+    "Preference-Applied": header(
+        "With 202, if it was asked for.", "respond-async", {"const": "respond-async"}
     ),
     "Vary": header("The request headers that the answer depends on.", "Accept"),
 }

@@ -10,7 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from tracking_query.api.page_cursors import KeysetPosition, decode_position
 from tracking_shared.contracts.cursors import InvalidCursor
 from tracking_shared.contracts.identifiers import Identifier
-from tracking_shared.contracts.problems import ProblemError
+from tracking_shared.contracts.problems import ProblemError, unknown_name
 from tracking_shared.contracts.timestamps import Timestamp
 from tracking_shared.contracts.workflow import Workflow
 from tracking_shared.http.request_parser import path_as_sent
@@ -63,12 +63,15 @@ def check_statuses(statuses: list[str], workflow: Workflow) -> None:
         ProblemError: `validation-failed`.
     """
     if not workflow.statuses.issuperset(statuses):
-        raise invalid_parameter("status", f"must be one of {', '.join(sorted(workflow.statuses))}")
+        raise _invalid(unknown_name("/query/status", workflow.statuses))
 
 
 def invalid_parameter(name: str, message: str) -> ProblemError:
     """The refusal of one query parameter."""
-    errors = [{"pointer": f"/query/{name}", "message": message}]
+    return _invalid([{"pointer": f"/query/{name}", "message": message}])
+
+
+def _invalid(errors: list[dict[str, str]]) -> ProblemError:
     return ProblemError("validation-failed", "The request breaks a rule; see errors.", errors=errors)
 
 

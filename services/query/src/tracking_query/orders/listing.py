@@ -11,7 +11,7 @@ from pydantic import Field, ValidationInfo, field_validator
 from tracking_query.api.page_cursors import KeysetPosition
 from tracking_query.api.parameters import Flag, Identifiers, Parameters, Statuses, Time, WholeNumber
 from tracking_shared.contracts.access import ReadableOrders
-from tracking_shared.contracts.documents import OrderDocument
+from tracking_shared.contracts.documents import OrderDocument, overdue_condition
 from tracking_shared.contracts.references import Reference
 from tracking_shared.contracts.texts import CONTROL_FREE_PATTERN, canonical_forms, searched_words
 from tracking_shared.storage.embedded_database import ANY_TIME, time_range
@@ -59,6 +59,10 @@ class ListParameters(Parameters):
     """Last changed at this time or later."""
     updated_to: Time | None = None
     """Last changed before this time."""
+    closed_from: Time | None = None
+    """Came into its final status at this time or later. Open orders are left out."""
+    closed_to: Time | None = None
+    """Came into its final status before this time. Open orders are left out."""
     overdue: Flag | None = None
     """Only open orders whose `due_at` has passed, or only the others."""
     due_from: Time | None = None
@@ -97,7 +101,7 @@ class ListParameters(Parameters):
             raise ValueError("must hold a word")
         return text
 
-    @field_validator("created_to", "updated_to", "due_to")
+    @field_validator("created_to", "updated_to", "closed_to", "due_to")
     @classmethod
     def _not_before_from(cls, to: datetime | None, info: ValidationInfo) -> datetime | None:
         start_name = f"{str(info.field_name).removesuffix('_to')}_from"
@@ -115,7 +119,12 @@ class ListParameters(Parameters):
     def is_by_time(self) -> bool:
         """True if it is bounded by a time at which something was recorded."""
         bounds = (self.created_from, self.created_to, self.updated_from, self.updated_to)
-        return any(bound is not None for bound in bounds)
+        return self.is_by_closing or any(bound is not None for bound in bounds)
+
+    @property
+    def is_by_closing(self) -> bool:
+        """True if it is bounded by the time at which orders came into their final status."""
+        return self.closed_from is not None or self.closed_to is not None
 
     @property
     def binding(self) -> bytes:
@@ -127,6 +136,8 @@ class ListParameters(Parameters):
             "overdue",
             "due_from",
             "due_to",
+            "closed_from",
+            "closed_to",
         ):  # as in the cursors of earlier releases
             if fields[name] is None:
                 del fields[name]
@@ -209,15 +220,28 @@ def _conditions(parameters: ListParameters, readable: ReadableOrders) -> dict[st
     if parameters.active is not None:
         conditions["active"] = parameters.active
     if parameters.overdue is not None:
-        conditions["overdue"] = True if parameters.overdue else {"$ne": True}
+        conditions["overdue"] = overdue_condition(overdue=parameters.overdue)
+    if parameters.is_by_closing:
+        conditions.setdefault("active", False)
+        conditions["$or"] = _closing_conditions(parameters)
     return conditions | _time_conditions(parameters)
+
+
+def _closing_conditions(parameters: ListParameters) -> list[dict[str, Any]]:
+    """One of them holds. An order came into its final status with its newest change, unless a checkpoint or
+    the like followed.
+    """
+    times = time_range(parameters.closed_from, parameters.closed_to)
+    return [{"closing": {"$exists": False}, "active": False, "updated_at": times}, {"closing.at": times}]
 
 
 def _time_conditions(parameters: ListParameters) -> dict[str, Any]:
     conditions: dict[str, Any] = {}
+    # No order changed last before it closed: by this an index serves a list by closing times.
+    changed_from = max(filter(None, (parameters.updated_from, parameters.closed_from)), default=None)
     for field, start, end in (
         ("created_at", parameters.created_from, parameters.created_to),
-        ("updated_at", parameters.updated_from, parameters.updated_to),
+        ("updated_at", changed_from, parameters.updated_to),
         ("due_at", parameters.due_from, parameters.due_to),
     ):
         if start or end:

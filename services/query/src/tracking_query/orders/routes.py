@@ -56,10 +56,10 @@ LIST_DESCRIPTION = (
     " formula has an apostrophe in front, and `metadata` is JSON; with `bom=true` it begins with the byte"
     " order mark by which Excel knows UTF-8. As `application/vnd.apache.parquet`, where the extra `parquet`"
     " of the package is installed, the columns of the CSV in types of their own."
-    "\n\nA list with `created_*` or `updated_*`, and every file, says `as_of`: nothing recorded before it can"
-    " still appear. All pages of a list say that of the first one. Who goes on with `updated_from` or"
-    " `created_from` = the `as_of` of the last list misses nothing; what was recorded at `as_of` or later may"
-    " be in the list already, and comes again."
+    "\n\nA list with `created_*`, `updated_*` or `closed_*`, and every file, says `as_of`: nothing recorded"
+    " before it can still appear. All pages of a list say that of the first one. Who goes on with"
+    " `updated_from` or `created_from` = the `as_of` of the last list misses nothing; what was recorded at"
+    " `as_of` or later may be in the list already, and comes again."
 )
 
 

@@ -8,15 +8,13 @@ from io import StringIO
 import orjson
 
 from tracking_shared.contracts.documents import CustomerDocument, OrderDocument
+from tracking_shared.contracts.texts import FORMULA_STARTS
 from tracking_shared.contracts.timestamps import format_time
 
 CSV_MEDIA_TYPE = "text/csv"
 CSV_CONTENT_TYPE = "text/csv; charset=utf-8; header=present"
 
 Cell = str | int | float | bool | datetime | None
-
-_FORMULA_STARTS = frozenset("=+-@\t\r\n＝＋－＠")  # noqa: RUF001 - the wide ones are formulas in some locales
-"""First characters that make a spreadsheet take a text for a formula (OWASP, CSV injection)."""
 
 
 def csv_lines(rows: Iterable[Sequence[Cell]]) -> bytes:
@@ -32,7 +30,7 @@ def csv_lines(rows: Iterable[Sequence[Cell]]) -> bytes:
 
 def _cell(value: Cell) -> str | int | float | None:
     if isinstance(value, str):
-        return f"'{value}" if value[:1] in _FORMULA_STARTS else value
+        return f"'{value}" if value[:1] in FORMULA_STARTS else value
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, datetime):

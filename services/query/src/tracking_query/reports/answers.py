@@ -10,7 +10,14 @@ from fastapi import Request, Response
 from pydantic import Field, field_validator
 
 from tracking_query.api.negotiation import preferred_type
-from tracking_query.api.parameters import Identifiers, Parameters, Statuses, Time, invalid_parameter
+from tracking_query.api.parameters import (
+    Identifiers,
+    Parameters,
+    Statuses,
+    Time,
+    check_statuses,
+    invalid_parameter,
+)
 from tracking_query.horizon import AS_OF, as_of_header
 from tracking_query.orders.tables import CSV_CONTENT_TYPE, CSV_MEDIA_TYPE, Cell, csv_lines
 from tracking_query.reports.counts import Since
@@ -162,8 +169,7 @@ class PunctualityParameters(StepsParameters):
             ProblemError: `validation-failed`: one is not in the workflow.
         """
         statuses = sorted(set(self.status)) or [DELIVERED]
-        if not workflow.statuses >= set(statuses):
-            raise invalid_parameter("status", f"must be among {', '.join(sorted(workflow.statuses))}")
+        check_statuses(statuses, workflow)
         return statuses
 
 
