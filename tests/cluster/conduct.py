@@ -17,7 +17,7 @@ from tracking.upkeep.record_reader import queue_lengths, read_records
 from tracking_shared.messaging.errors import BrokerUnavailable
 from tracking_shared.storage.database import open_database
 
-STEADY_BEFORE_SECONDS = 3.0
+STEADY_BEFORE_SECONDS = 1.0
 RECOVERY_SECONDS = 60.0
 """After the end of a fault. Whoever does not run by then does not run again by itself."""
 CHECK_SECONDS = 60.0

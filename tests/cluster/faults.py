@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from cluster.network import ADDRESSES, HOST_ADDRESS
 from cluster.scene import Scene
 
-FLAP_CUT_SECONDS, FLAP_JOINED_SECONDS, FLAPS = 4.0, 6.0, 4
+FLAP_CUT_SECONDS, FLAP_JOINED_SECONDS, FLAPS = 4.0, 4.0, 4
 KILLS = 25
 
 Nodes = Sequence[int]
