@@ -76,5 +76,5 @@ async def test_a_slow_phone_marks_the_time_of_its_first_view(desk: Desk) -> None
         async def is_marked() -> bool:
             return bool(await page.evaluate("performance.getEntriesByName('first-useful-view').length"))
 
-        await eventually(is_marked)
+        await eventually(is_marked, seconds=30)
         assert await rows(page)
