@@ -12,6 +12,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import BulkWriteError
 from pymongo.read_concern import ReadConcern
 
+from tracking_order_state.adapters.archivings import find_archived, is_open, write_archiving
 from tracking_order_state.adapters.due_orders import database_time
 from tracking_order_state.adapters.erasures import find_person, list_unerased, read_erased, write_erasure
 from tracking_order_state.adapters.held_updates import (
@@ -29,6 +30,7 @@ from tracking_order_state.domain.partition import PartitionPosition, encode_park
 from tracking_order_state.errors import Unwritable
 from tracking_shared.contracts.commands import AnyCommand
 from tracking_shared.contracts.documents import (
+    ArchivedOrderDocument,
     EventDocument,
     HeldDocument,
     OrderDocument,
@@ -235,6 +237,24 @@ class Store:
         """
         with driver_errors():
             return await read_orders(self._database, self._session, order_ids)
+
+    async def load_archived(self, order_ids: Collection[str]) -> dict[str, ArchivedOrderDocument]:
+        """What stays of those of these orders that are archived, by order id.
+
+        Raises:
+            DatabaseUnavailable: no answer.
+        """
+        with driver_errors():
+            return await find_archived(self._database, self._session, order_ids)
+
+    async def is_archiving_open(self, request_id: str) -> bool:
+        """True if a request to archive orders is still to be carried out, as of the newest commit.
+
+        Raises:
+            DatabaseUnavailable: no answer.
+        """
+        with driver_errors():
+            return await is_open(self._database, self._session, request_id)
 
     async def load_erased(self) -> ErasedContacts:
         """The persons that are erased, by all erasures that were accepted before the newest claim.
@@ -461,6 +481,8 @@ class Store:
         for position, decisions in writes:
             if decisions.erasure is not None:
                 await write_erasure(database, session, position.partition, decisions)
+            if decisions.archiving is not None:
+                await write_archiving(database, session, decisions.archiving)
 
 
 def _parking(decisions: Decisions) -> list[Any]:
@@ -475,7 +497,11 @@ def _fence(position: PartitionPosition, worker: str, decisions: Decisions) -> Up
     fields: dict[str, Any] = {"horizon": after.horizon}
     if decisions.parked_ranges:
         fields["parked"] = encode_parked_orders(after.parked_orders)
+    if decisions.archiving is not None and decisions.archiving.orders:
+        fields |= {"log_start": after.log_start, "archived_until": after.archived_until}
     counted = {"commits": 1, "seq": len(decisions.events)}
+    if decisions.archiving is not None:
+        counted["archived"] = after.archived - position.archived
     if decisions.held or decisions.unheld:
         counted["held"] = after.held - position.held
     change = {"$inc": counted, "$set": fields}

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from tracking_order_state.domain.archiving import order_archived
 from tracking_order_state.domain.decisions import (
     Decisions,
     Known,
@@ -26,7 +27,13 @@ from tracking_order_state.domain.partition import NOTHING_PARKED, ParkedOrders
 from tracking_order_state.domain.repeats import repeat_of_applied, repeat_of_refused
 from tracking_shared.contracts.access import reaches
 from tracking_shared.contracts.commands import AnyCommand, CreateOrder, Outcome
-from tracking_shared.contracts.documents import EventDocument, OrderDocument, ProblemDocument, update_key
+from tracking_shared.contracts.documents import (
+    ArchivedOrderDocument,
+    EventDocument,
+    OrderDocument,
+    ProblemDocument,
+    update_key,
+)
 from tracking_shared.contracts.workflow import Workflow
 
 
@@ -82,7 +89,7 @@ class _Batch:
         """The outcome of a command that does not reach its order, or whose update id has one. None: it is to
         be decided.
         """
-        problem = _problem_without_trace(command, order)
+        problem = _problem_without_trace(command, order or self.known.archived.get(command.order_id))
         if problem is not None:
             return refused(command, problem)
         key = update_key(command.order_id, command.update_id)
@@ -101,6 +108,10 @@ class _Batch:
 
     def decide(self, command: AnyCommand, order: OrderDocument | None, slot: Slot) -> None:
         """Decides a command, and what was held until now."""
+        archived = self.known.archived.get(command.order_id)
+        if archived is not None:
+            record_refusal(self.decisions, command, archived, order_archived(archived), slot.time)
+            return
         made = decide(order, command, slot, self.workflow)
         if not isinstance(made, Refusal):
             record_event(self.decisions, command, made, self.workflow)
@@ -111,7 +122,9 @@ class _Batch:
             record_refusal(self.decisions, command, order, made.problem, slot.time)
 
 
-def _problem_without_trace(command: AnyCommand, order: OrderDocument | None) -> ProblemDocument | None:
+def _problem_without_trace(
+    command: AnyCommand, order: OrderDocument | ArchivedOrderDocument | None
+) -> ProblemDocument | None:
     # Nothing is stored for a caller who may not know the order: it must not find a trace of itself
     # there, nor block an update id for the owner of the order.
     if order is None or reaches(command.grant, order["_id"], order["merchant_id"]):

@@ -98,6 +98,9 @@ class RememberedPartition:
             if entry := self.entries.get(refusal["order_id"]):
                 entry.add_refused(refusal["update_id"])
         self._add_unknown_orders(decisions)
+        if decisions.archiving is not None:
+            for order_id in decisions.archiving.orders:
+                self.remove(order_id)
         for order_id in _orders_in(decisions):
             self._settle(order_id, is_kept=order_id not in decisions.parked_ranges)
 
