@@ -19,15 +19,22 @@ from tracking_shared.contracts.archive import (
     in_chunks,
     row_of,
     whole_histories,
-    without_customer,
+    without_erased,
 )
 from tracking_shared.contracts.documents import EventDocument, position_key
+from tracking_shared.contracts.erased import ErasedCustomers, contact_key
 from tracking_shared.storage.archive_files import ArchiveBusy, ArchiveFolder, PartWriter, sha256_of
 
 TIME = datetime(2025, 3, 1, 8, 15, 0, 123_000, tzinfo=UTC)
 texts = st.text(st.characters(exclude_categories=("Cs",)), max_size=20)
 times = st.integers(0, 10**12).map(lambda ms: datetime(2000, 1, 1, tzinfo=UTC) + timedelta(milliseconds=ms))
-scalars = st.none() | st.booleans() | st.integers(-(2**63), 2**63 - 1) | texts | st.floats(allow_nan=False, allow_infinity=False)
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**63), 2**63 - 1)
+    | texts
+    | st.floats(allow_nan=False, allow_infinity=False)
+)
 metadata = st.dictionaries(texts, scalars | st.lists(scalars, max_size=3), max_size=4)
 
 
@@ -126,13 +133,16 @@ def written(folder: ArchiveFolder, histories: list[list[EventDocument]]) -> Part
         size,
         digest,
         TIME,
+        TIME,
     )
 
 
 def test_the_manifest_tells_counts_ranges_and_digest(tmp_path: Path) -> None:
     folder = ArchiveFolder(tmp_path)
     later = TIME + timedelta(days=1)
-    part = written(folder, [[event("o-1", 1, 4), event("o-1", 2, 9, recorded_at=later)], [event("o-2", 1, 5)]])
+    part = written(
+        folder, [[event("o-1", 1, 4), event("o-1", 2, 9, recorded_at=later)], [event("o-2", 1, 5)]]
+    )
     assert (part.orders, part.events) == (2, 3)
     assert (part.first_order_id, part.last_order_id) == ("o-1", "o-2")
     assert (part.first_recorded_at, part.last_recorded_at) == (TIME, later)
@@ -177,7 +187,11 @@ def test_a_damaged_and_a_missing_file_are_named(tmp_path: Path) -> None:
         folder.events_of(part, "o-1")
 
 
-@given(st.dictionaries(st.text("abc", min_size=1, max_size=3), st.integers(1, 9)), st.integers(1, 12), st.integers(1, 4))
+@given(
+    st.dictionaries(st.text("abc", min_size=1, max_size=3), st.integers(1, 9)),
+    st.integers(1, 12),
+    st.integers(1, 4),
+)
 def test_chunks_contain_every_order_once_by_id_and_are_bounded(
     versions: dict[str, int], most_events: int, most_orders: int
 ) -> None:
@@ -195,6 +209,18 @@ def test_an_order_of_which_an_event_is_missing_or_new_is_left_out() -> None:
 
 
 def test_an_erased_event_keeps_everything_else_and_its_first_time() -> None:
-    erased = without_customer(event(), TIME)
-    assert erased == {**event(), "customer": None, "erased_at": TIME}
-    assert without_customer(erased, TIME + timedelta(days=1)) == erased
+    key = b"k" * 32
+    document: Any = {
+        "_id": "e",
+        "merchant_id": None,
+        "accepted_at": TIME,
+        "contact_key": contact_key(key, "crm:17"),
+    }
+    erased = ErasedCustomers.of(key, [document])
+    without = without_erased(event(), erased)
+    assert without == {**event(), "customer": None, "erased_at": TIME}
+    assert without_erased(without, erased) == without
+    newer = event(created_at=TIME + timedelta(seconds=1))
+    assert without_erased(newer, erased) == newer
+    other = ErasedCustomers.of(key, [document | {"merchant_id": "globex"}])
+    assert without_erased(event(), other) == event()

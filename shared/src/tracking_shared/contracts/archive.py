@@ -1,7 +1,7 @@
 """The archive: orders that have left the database, in files. Its manifest, and an event as a row. Pure.
 
-An archive is a folder with `manifest.json` and one Parquet file for each *part*. A row is an event; an order is
-the projection of its newest event, as in the database. A part may contain orders that have not left the
+An archive is a folder with `manifest.json` and one Parquet file for each *part*. A row is an event; an order
+is the projection of its newest event, as in the database. A part may contain orders that have not left the
 database, because they changed after it was written, or have come back. So an order is archived in a part
 exactly if what stays of it in the database (`ArchivedOrderDocument`) names that part.
 """
@@ -14,6 +14,7 @@ from typing import Any, Literal, cast
 import orjson
 
 from tracking_shared.contracts.documents import EventDocument, position_key
+from tracking_shared.contracts.erased import ErasedCustomers
 from tracking_shared.contracts.timestamps import format_time, parse_time
 from tracking_shared.errors import TrackingError
 
@@ -78,7 +79,7 @@ _TIME = "$time"
 
 
 class BadArchive(TrackingError):
-    """The archive cannot be read: a file is missing, damaged, or of a later release. The message says which."""
+    """The archive cannot be read: a file is missing, damaged, or of a later release. The message names it."""
 
 
 def row_of(event: EventDocument) -> dict[str, Any]:
@@ -92,7 +93,9 @@ def row_of(event: EventDocument) -> dict[str, Any]:
             for column, member in _PARTS[name].items():
                 row[column] = None if value is None else value[member]  # type: ignore[index]
         elif _fits_column(name, value):
-            row[name] = orjson.dumps(value).decode() if COLUMNS[name] == "json" and value is not None else value
+            row[name] = (
+                orjson.dumps(value).decode() if COLUMNS[name] == "json" and value is not None else value
+            )
         else:
             others[name] = value
     row["others"] = orjson.dumps(_marked(others)).decode() if others else None
@@ -103,7 +106,9 @@ def _fits_parts(name: str, value: Any) -> bool:
     if value is None:
         return name == "customer"
     members = _PARTS[name].values()
-    return isinstance(value, dict) and set(value) == set(members) and all(type(value[m]) is str for m in members)
+    return (
+        isinstance(value, dict) and set(value) == set(members) and all(type(value[m]) is str for m in members)
+    )
 
 
 def _fits_column(name: str, value: Any) -> bool:
@@ -171,6 +176,11 @@ class Part:
     bytes: int
     sha256: str
     written_at: datetime
+    erased_at: datetime
+    """Customers whose erasure was accepted before it were erased in the file."""
+
+
+_TIMES = ("first_recorded_at", "last_recorded_at", "written_at", "erased_at")
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +204,7 @@ def encode_manifest(manifest: Manifest) -> bytes:
     """The manifest as JSON."""
     parts = [asdict(part) for part in manifest.parts.values()]
     for part in parts:
-        for name in ("first_recorded_at", "last_recorded_at", "written_at"):
+        for name in _TIMES:
             part[name] = format_time(part[name])
     totals = {"orders": sum(part["left"] for part in parts), "parts": len(parts)}
     document = {"format": FORMAT, "epoch": manifest.epoch, "totals": totals, "parts": parts}
@@ -218,8 +228,7 @@ def decode_manifest(content: bytes) -> Manifest:
 
 
 def _decode_part(document: dict[str, Any]) -> Part:
-    times = ("first_recorded_at", "last_recorded_at", "written_at")
-    return Part(**document | {name: parse_time(document[name]) for name in times})
+    return Part(**document | {name: parse_time(document[name]) for name in _TIMES})
 
 
 @dataclass(slots=True)
@@ -282,8 +291,10 @@ def in_chunks(versions: Mapping[str, int], most_events: int, most_orders: int) -
     return chunks
 
 
-def without_customer(event: EventDocument, erased_at: datetime) -> EventDocument:
-    """The event without its customer, who was erased then."""
-    if event["customer"] is None:
+def without_erased(event: EventDocument, erased: ErasedCustomers) -> EventDocument:
+    """The event without its customer, if that one was erased."""
+    customer = event["customer"]
+    if customer is None:
         return event
-    return {**event, "customer": None, "erased_at": erased_at}
+    erased_at = erased.erased_at(customer["contact_ref"], event["merchant_id"], event["created_at"])
+    return event if erased_at is None else {**event, "customer": None, "erased_at": erased_at}

@@ -1,11 +1,11 @@
-"""The files of an archive: writes parts and the manifest so that a crash leaves nothing half written, and reads
-the orders of a part. Only with the extra `archive`, which brings pyarrow. Everything here blocks.
+"""The files of an archive: writes parts and the manifest so that a crash leaves nothing half written, and
+reads the orders of a part. Only with the extra `archive`, which brings pyarrow. Everything here blocks.
 """
 
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -56,9 +56,7 @@ class PartWriter:
         self._path = path
         self._unfinished = path.with_suffix(".tmp")
         columns = [pq.SortingColumn(SCHEMA.get_field_index(name)) for name in ("order_id", "version")]
-        self._writer = pq.ParquetWriter(
-            self._unfinished, SCHEMA, compression="zstd", sorting_columns=columns
-        )
+        self._writer = pq.ParquetWriter(self._unfinished, SCHEMA, compression="zstd", sorting_columns=columns)
 
     def add(self, events: Sequence[EventDocument]) -> None:
         """Adds whole orders as a row group, sorted by order id and version."""
@@ -198,12 +196,23 @@ class ArchiveFolder:
             for group in range(file.num_row_groups):
                 yield file.read_row_group(group, columns=list(columns)).to_pylist()
 
-    def rewrite(self, part: Part, path: Path, histories: Iterable[Sequence[EventDocument]]) -> tuple[int, str]:
-        """Writes these histories as a new file of the part. Returns its size and its SHA-256."""
-        writer = PartWriter(path)
-        for events in histories:
-            writer.add(events)
-        return writer.finish()
+    def find(self, name: str, order_id: str, after: int = 0, limit: int | None = None) -> list[EventDocument]:
+        """The events of an order in the part of this name, as `events_of`.
+
+        Raises:
+            BadArchive: there is no such part, or its file is missing or damaged.
+        """
+        try:
+            return self.events_of(self._part(name), order_id, after, limit)
+        except BadArchive:
+            # Its file may just have been replaced, because a customer was erased.
+            return self.events_of(self._part(name), order_id, after, limit)
+
+    def _part(self, name: str) -> Part:
+        manifest = self.manifest()
+        if manifest is None or name not in manifest.parts:
+            raise BadArchive(f"{self.folder}: has no part {name}")
+        return manifest.parts[name]
 
 
 @contextmanager

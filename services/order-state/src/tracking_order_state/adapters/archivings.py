@@ -49,9 +49,7 @@ async def is_open(database: Database, session: AsyncClientSession, request_id: s
     return found is not None and "open" in found
 
 
-async def write_archiving(
-    database: Database, session: AsyncClientSession, step: ArchiveStep
-) -> None:
+async def write_archiving(database: Database, session: AsyncClientSession, step: ArchiveStep) -> None:
     """Replaces orders by what stays of them, and closes the request. Their events, and their words in the
     search, are removed later, by whoever wrote the part.
     """
@@ -59,5 +57,5 @@ async def write_archiving(
         removed: list[Any] = [DeleteOne({"_id": order_id}) for order_id in step.orders]
         await database.archived_orders.insert_many(list(step.orders.values()), ordered=True, session=session)
         await database.orders.bulk_write(removed, ordered=True, session=session)
-    closed = {"$set": {"archived": len(step.orders)}, "$unset": {"open": "", "orders": ""}}
+    closed = {"$set": {"archived": len(step.orders)}, "$unset": {"open": ""}}
     await database.archivings.update_one({"_id": step.request_id}, closed, session=session)

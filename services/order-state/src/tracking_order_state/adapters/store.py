@@ -479,10 +479,13 @@ class Store:
         if holding:
             await database.held.bulk_write(holding, ordered=True, session=session)
         for position, decisions in writes:
-            if decisions.erasure is not None:
-                await write_erasure(database, session, position.partition, decisions)
-            if decisions.archiving is not None:
-                await write_archiving(database, session, decisions.archiving)
+            await self._write_sweep(session, position.partition, decisions)
+
+    async def _write_sweep(self, session: AsyncClientSession, partition: int, decisions: Decisions) -> None:
+        if decisions.erasure is not None:
+            await write_erasure(self._database, session, partition, decisions)
+        if decisions.archiving is not None:
+            await write_archiving(self._database, session, decisions.archiving)
 
 
 def _parking(decisions: Decisions) -> list[Any]:

@@ -139,8 +139,12 @@ class Decisions:
             position.log_start,
             position.archived_until,
         )
-        return after if self.archiving is None else after.with_archived(
-            len(self.archiving.orders), self.archiving.log_start, self.archiving.until
+        return (
+            after
+            if self.archiving is None
+            else after.with_archived(
+                len(self.archiving.orders), self.archiving.log_start, self.archiving.until
+            )
         )
 
 

@@ -12,7 +12,12 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import NamedTuple
 
-from tracking_shared.contracts.documents import ParkedLineDocument, PartitionDocument, horizon_of, log_start_of
+from tracking_shared.contracts.documents import (
+    ParkedLineDocument,
+    PartitionDocument,
+    horizon_of,
+    log_start_of,
+)
 from tracking_shared.contracts.timestamps import UNIX_EPOCH
 
 HORIZON_DUE_AFTER = timedelta(milliseconds=500)

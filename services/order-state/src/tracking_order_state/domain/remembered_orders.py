@@ -98,11 +98,14 @@ class RememberedPartition:
             if entry := self.entries.get(refusal["order_id"]):
                 entry.add_refused(refusal["update_id"])
         self._add_unknown_orders(decisions)
+        for order_id in _orders_in(decisions):
+            self._settle(order_id, is_kept=order_id not in decisions.parked_ranges)
+        self._remove_archived(decisions)
+
+    def _remove_archived(self, decisions: Decisions) -> None:
         if decisions.archiving is not None:
             for order_id in decisions.archiving.orders:
                 self.remove(order_id)
-        for order_id in _orders_in(decisions):
-            self._settle(order_id, is_kept=order_id not in decisions.parked_ranges)
 
     def _add_unknown_orders(self, decisions: Decisions) -> None:
         if isinstance(self.unknown_orders, set):

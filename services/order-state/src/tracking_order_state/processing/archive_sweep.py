@@ -1,5 +1,5 @@
-"""The sweep of archiving: has the worker remove orders that the archive contains, in the partitions that it owns,
-in small transactions between the batches of callers.
+"""The sweep of archiving: has the worker archive the orders that a part of an archive contains, in the
+partitions that it owns, in small transactions between the batches of callers.
 """
 
 import asyncio
