@@ -236,7 +236,9 @@ class BatchCommitter:
                 held, _, _ = await self.store.load_held(request.order_ids, ())
                 waiting |= held.keys()
             decisions = archive(request, orders, waiting, time=position.recording_time(self.clock()))
-            return await self.commit_alone(partition, position, decisions)
+            result = await self.commit_alone(partition, position, decisions)
+            metrics.ARCHIVED.inc(len(decisions.archiving.orders) if decisions.archiving else 0)
+            return result
 
     async def locate(self, partition: PartitionState) -> PartitionPosition:
         """The position of a partition; claims it, or finds out whether an uncertain commit was written."""
