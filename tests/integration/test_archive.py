@@ -150,6 +150,8 @@ async def test_updates_of_an_archived_order_are_refused_also_from_memory(
     assert (foreign.status, foreign.body["type"]) == (404, "/problems/order-not-found")
     outcome = await reader.ok(f"/v1/updates/{order_id}/new")
     assert outcome["problem"]["type"] == "/problems/order-archived"
+    applied = await reader.ok(f"/v1/updates/{order_id}/{order_id}.2")
+    assert (applied["outcome"], applied["version"]) == ("applied", 4)
     await restored(spine, folder, order_id)
     again = await caller.post(f"{path}/updates", _delivered(), Idempotency_Key=f"{order_id}.2")
     assert (again.status, again.headers["Idempotent-Replayed"]) == (200, "true")

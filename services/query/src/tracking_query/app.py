@@ -68,9 +68,9 @@ def create_app(
         limits=limits_of(settings),
     )
     app = service_app("query", "Orders, their history, outcomes of updates and the event log")
-    for feature in (updates, reports, audit):
+    for feature in (reports, audit):
         feature.add_routes(app, context)
-    for feature_with_archive in (orders, history):
+    for feature_with_archive in (orders, history, updates):
         feature_with_archive.add_routes(app, context, archived)
     erasures.add_routes(app, context)
     add_merchant_addresses(app)

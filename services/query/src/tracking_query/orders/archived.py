@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, TypeVar
 
 from tracking_shared.contracts.access import Principal, reaches
 from tracking_shared.contracts.archive import BadArchive, without_erased
-from tracking_shared.contracts.documents import ERASURE_KEY_ID, ArchivedOrderDocument, EventDocument
+from tracking_shared.contracts.documents import (
+    ERASURE_KEY_ID,
+    ArchivedOrderDocument,
+    EventDocument,
+    UpdateDocument,
+    applied_outcome,
+)
 from tracking_shared.contracts.erased import ErasedCustomers
 from tracking_shared.contracts.identifiers import is_identifier
 from tracking_shared.contracts.problems import ProblemError
@@ -24,6 +30,11 @@ READS_AT_ONCE = 4
 """Reads of files, each in a thread, with some 2,000 events in memory. Further ones wait."""
 
 T = TypeVar("T")
+
+
+def is_of_archived(update: UpdateDocument) -> bool:
+    """True if the update was refused because its order is archived."""
+    return update["problem"] is not None and update["problem"]["slug"] == "order-archived"
 
 
 class ArchivedOrders:
@@ -73,6 +84,19 @@ class ArchivedOrders:
         after = found["version"] - 1 if at is None else 0
         events = await self.events(order_id, principal, after=after, until=at)
         return events[-1] if events else None
+
+    async def applied(self, order_id: str, update_id: str, principal: Principal) -> UpdateDocument | None:
+        """The outcome of an update that was applied to an archived order; None: there is none, or no folder
+        here.
+
+        Raises:
+            ProblemError: `archive-unavailable`: the file cannot be read.
+            DatabaseUnavailable: no answer, or not in time.
+        """
+        if self._folder is None:
+            return None
+        events = await self.events(order_id, principal) or []
+        return next((applied_outcome(event) for event in events if event["update_id"] == update_id), None)
 
     async def _find(self, order_id: str, principal: Principal) -> ArchivedOrderDocument | None:
         if not is_identifier(order_id):
