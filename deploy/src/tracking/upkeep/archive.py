@@ -10,8 +10,8 @@ A part goes through these steps, each of which may be interrupted and is repeate
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
@@ -181,10 +181,11 @@ class ArchiveRun:
         finishing = deque(asyncio.create_task(self._finish(part)) for part in self.manifest.unfinished())
         try:
             if before is not None:
-                async for part in self._written(before):
-                    finishing.append(asyncio.create_task(self._finish(part)))
-                    while len(finishing) > PARTS_AT_ONCE:
-                        await finishing.popleft()
+                async with aclosing(self._written(before)) as parts:
+                    async for part in parts:
+                        finishing.append(asyncio.create_task(self._finish(part)))
+                        if len(finishing) > PARTS_AT_ONCE:
+                            await finishing.popleft()
             while finishing:
                 await finishing.popleft()
         finally:
@@ -202,7 +203,7 @@ class ArchiveRun:
 
     # Writing.
 
-    async def _written(self, before: datetime) -> AsyncIterator[Part]:
+    async def _written(self, before: datetime) -> AsyncGenerator[Part]:
         pages = read_pages(
             self._database.orders,
             {"active": False, "updated_at": {"$lt": before}},
@@ -211,13 +212,14 @@ class ArchiveRun:
             page=self._part_orders,
             fields=_SELECTED,
         )
-        while True:
-            async with self._paced():
-                orders = await anext(pages, None)
-            if orders is None:
-                return
-            if (part := await self._write(orders)) is not None:
-                yield part
+        async with aclosing(pages):
+            while True:
+                async with self._paced():
+                    orders = await anext(pages, None)
+                if orders is None:
+                    return
+                if (part := await self._write(orders)) is not None:
+                    yield part
 
     async def _write(self, orders: Sequence[OrderDocument]) -> Part | None:
         versions = {order["_id"]: order["version"] for order in orders}
