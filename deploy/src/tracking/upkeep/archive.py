@@ -109,6 +109,8 @@ def archive_errors() -> Iterator[None]:
             yield
     except BadArchive as error:
         raise NotArchived(str(error)) from None
+    except OSError as error:  # a full disk, a missing right
+        raise NotArchived(f"the archive cannot be written: {error.strerror or error}") from None
 
 
 async def archive_orders(

@@ -24,14 +24,15 @@ class OpenArchivings:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def pending(self) -> list[ArchiveRequest]:
-        """Open requests, of all partitions.
+    async def pending(self, partitions: Collection[int]) -> list[ArchiveRequest]:
+        """Open requests of these partitions.
 
         Raises:
             DatabaseUnavailable: no answer.
         """
         with bounded_read():
-            found = await self._database.archivings.find({"open": True}).limit(MAX_OPEN).to_list()
+            asked = {"open": True, "partition": {"$in": sorted(partitions)}}
+            found = await self._database.archivings.find(asked).limit(MAX_OPEN).to_list()
         return [ArchiveRequest.decode(one) for one in sorted(found, key=lambda one: one["_id"])]
 
 

@@ -4,7 +4,7 @@ partitions that it owns, in small transactions between the batches of callers.
 
 import asyncio
 import logging
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Collection
 from functools import partial
 from typing import Protocol
 
@@ -26,8 +26,8 @@ FAULT_SECONDS = 30.0
 class FindsArchivings(Protocol):
     """The store of requests to archive orders."""
 
-    def pending(self) -> Awaitable[list[ArchiveRequest]]:
-        """Open requests, of all partitions."""
+    def pending(self, partitions: Collection[int], /) -> Awaitable[list[ArchiveRequest]]:
+        """Open requests of these partitions."""
         ...
 
 
@@ -58,7 +58,7 @@ class ArchiveSweep:
             DatabaseUnavailable, BrokerUnavailable: no answer; what is left is found by the next look.
         """
         owned = {one.partition.number: one for one in self._worker.owned()}
-        requests = [one for one in await self._archivings.pending() if one.partition in owned]
+        requests = await self._archivings.pending(owned) if owned else []
         for request in requests:
             await self._archive(owned[request.partition], request)
         return len(requests)
