@@ -3,6 +3,8 @@ every surface answers as the documentation says.
 """
 
 import asyncio
+import re
+import shlex
 import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -34,6 +36,9 @@ from tracking_shared.contracts.archive import decode_manifest
 from tracking_shared.storage.archive_files import sha256_of
 from tracking_shared.storage.audit_trail import AuditTrail
 from tracking_shared.storage.erasures import request_erasure, wait_for_erasure
+
+
+PAGE = Path(__file__).parents[2] / "docs/archive.md"
 
 
 @pytest.fixture
@@ -340,17 +345,25 @@ async def test_without_order_state_nothing_leaves_and_the_command_says_so(
     await assert_consistent(spine, folder, 1)
 
 
+def commands_of_the_page(folder: Path, order_id: str) -> list[list[str]]:
+    """The commands of `docs/archive.md`, for this folder and order, and for orders of any age."""
+    lines = re.findall(r"^tracking (.*)$", PAGE.read_text(), re.MULTILINE)
+    given = {"/srv/archive": str(folder), "acme-1001": order_id, "400d": "0s"}
+    return [[given.get(word, word) for word in shlex.split(line)] for line in lines]
+
+
 async def test_the_commands_of_the_page(spine: Spine, folder: Path) -> None:
     [order_id] = await final_orders(spine.caller, 1)
     environment = spine.environment | {"ARCHIVE_DIR": str(folder)}
     young = await run("archive", "--older-than", "400d", environment=environment)
     assert orjson.loads(young.output)["orders"] == 0
-    done = await run("archive", "--older-than", "0s", "--to", str(folder), environment=spine.environment)
+    archiving, restoring = commands_of_the_page(folder, order_id)
+    done = await run(*archiving, environment=spine.environment)
     assert orjson.loads(done.output) == {"orders": 1, "events": 4, "kept": 0, "erased_events": 0}, done
     checked = await run("check", environment=environment)
     assert "archived: 1 orders\n" in checked.output, checked
     assert checked.exit_code == 0
-    back = await run("archive", "--restore", order_id, environment=environment)
+    back = await run(*restoring, environment=spine.environment)
     assert orjson.loads(back.output) == {"order_id": order_id, "events": 4}
     audit = await run("audit", environment=environment)
     assert "orders.archived" in audit.output
