@@ -37,7 +37,6 @@ from tracking_shared.storage.archive_files import sha256_of
 from tracking_shared.storage.audit_trail import AuditTrail
 from tracking_shared.storage.erasures import request_erasure, wait_for_erasure
 
-
 PAGE = Path(__file__).parents[2] / "docs/archive.md"
 
 
@@ -246,6 +245,14 @@ async def test_while_orders_change_and_order_state_is_killed_every_order_is_arch
             await archived(spine, folder)
         await spine.order_state.kill()
         await spine.order_state.start()
+    async with database_of(spine.environment) as database:
+
+        async def are_final() -> bool:
+            orders = await database.orders.find({}, {"active": 1}).to_list()
+            left = await database.archived_orders.count_documents({})
+            return len(orders) + left == len(living.result()) and not any(one["active"] for one in orders)
+
+        await eventually(are_final)
     await archived(spine, folder)
     await assert_consistent(spine, folder, len(living.result()))
 
@@ -331,14 +338,11 @@ async def test_two_runs_do_not_share_a_folder_and_another_installation_is_refuse
         await restored(spine, folder, "never-was")
 
 
-async def test_without_order_state_nothing_leaves_and_the_command_says_so(
-    spine: Spine, folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_without_order_state_nothing_leaves_and_the_command_says_so(spine: Spine, folder: Path) -> None:
     await final_orders(spine.caller, 1)
     await spine.order_state.stop()
-    monkeypatch.setattr("tracking.upkeep.archive.PATIENCE_SECONDS", 0.5)
     with pytest.raises(NotArchived, match="order-state"):
-        await archived(spine, folder)
+        await archived(spine, folder, patience_seconds=0.5)
     await assert_consistent(spine, folder, 0)
     await spine.order_state.start()
     await archived(spine, folder, older_than=None)

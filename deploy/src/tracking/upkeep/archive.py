@@ -122,6 +122,7 @@ async def archive_orders(
     *,
     part_orders: int = PART_ORDERS,
     grace_seconds: float = GRACE_SECONDS,
+    patience_seconds: float = PATIENCE_SECONDS,
     on_step: OnStep = lambda _: None,
 ) -> dict[str, int]:
     """Continues what an earlier run left, erases customers in the archive who were erased since, and archives
@@ -142,7 +143,13 @@ async def archive_orders(
             await audit_trail_of(database).record(actor, Act("orders.archived", str(folder), details))
             archive.remove_unlisted(manifest)
             run = ArchiveRun(
-                database, archive, manifest, part_orders, grace_seconds=grace_seconds, on_step=on_step
+                database,
+                archive,
+                manifest,
+                part_orders,
+                grace_seconds=grace_seconds,
+                patience_seconds=patience_seconds,
+                on_step=on_step,
             )
             with driver_errors():
                 erased = await run.erase_customers()
@@ -161,6 +168,7 @@ class ArchiveRun:
         part_orders: int = PART_ORDERS,
         *,
         grace_seconds: float = GRACE_SECONDS,
+        patience_seconds: float = PATIENCE_SECONDS,
         on_step: OnStep = lambda _: None,
     ) -> None:
         self.manifest = manifest
@@ -170,6 +178,7 @@ class ArchiveRun:
         self._archive = archive
         self._part_orders = part_orders
         self._grace_seconds = grace_seconds
+        self._patience_seconds = patience_seconds
         self._on_step = on_step
         self._database_lock = asyncio.Lock()
 
@@ -324,7 +333,7 @@ class ArchiveRun:
             ]
 
     async def _wait_for_owners(self, part: Part) -> None:
-        waiting, deadline = -1, monotonic() + PATIENCE_SECONDS
+        waiting, deadline = -1, monotonic() + self._patience_seconds
         while True:
             async with self._paced():
                 found = await self._database.archivings.find({"part": part.name}, {"open": 1}).to_list()
@@ -332,10 +341,10 @@ class ArchiveRun:
             if not still_open:
                 return
             if still_open != waiting:
-                waiting, deadline = still_open, monotonic() + PATIENCE_SECONDS
+                waiting, deadline = still_open, monotonic() + self._patience_seconds
             elif monotonic() > deadline:
                 raise NotArchived(
-                    f"order-state has archived nothing for {PATIENCE_SECONDS:.0f} s; start it, and repeat the"
+                    f"order-state has archived nothing for {self._patience_seconds:g} s; start it, and repeat the"
                     " command: it continues"
                 )
             await asyncio.sleep(LOOK_SECONDS)
