@@ -141,6 +141,7 @@ async def archive_orders(
                 raise NotArchived(f"{folder} is the archive of another installation")
             details = {"older_than_seconds": older_than and older_than.total_seconds()}
             await audit_trail_of(database).record(actor, Act("orders.archived", str(folder), details))
+            archive.write_manifest(manifest)
             archive.remove_unlisted(manifest)
             run = ArchiveRun(
                 database,
@@ -344,8 +345,8 @@ class ArchiveRun:
                 waiting, deadline = still_open, monotonic() + self._patience_seconds
             elif monotonic() > deadline:
                 raise NotArchived(
-                    f"order-state has archived nothing for {self._patience_seconds:g} s; start it, and repeat the"
-                    " command: it continues"
+                    f"order-state has archived nothing for {self._patience_seconds:g} s; start it, and repeat"
+                    " the command: it continues"
                 )
             await asyncio.sleep(LOOK_SECONDS)
 
