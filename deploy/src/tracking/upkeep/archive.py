@@ -190,7 +190,9 @@ class ArchiveRun:
             NotArchived: order-state does not carry it out.
             PyMongoError, BadArchive: to be turned into ours by the caller.
         """
-        finishing = deque(asyncio.create_task(self._finish(part)) for part in self.manifest.unfinished())
+        for part in self.manifest.unfinished():
+            await self._finish(part)  # first: else the same orders would be written again
+        finishing: deque[asyncio.Task[None]] = deque()
         try:
             if before is not None:
                 async with aclosing(self._written(before)) as parts:
