@@ -139,7 +139,8 @@ async def archive_orders(
             manifest = archive.manifest() or Manifest(first["epoch"], {})
             if manifest.epoch != first["epoch"]:
                 raise NotArchived(f"{folder} is the archive of another installation")
-            details = {"older_than_seconds": older_than and older_than.total_seconds()}
+            seconds = None if older_than is None else older_than.total_seconds()
+            details = {"older_than_seconds": seconds}
             await audit_trail_of(database).record(actor, Act("orders.archived", str(folder), details))
             archive.write_manifest(manifest)
             archive.remove_unlisted(manifest)
