@@ -135,5 +135,5 @@ async def assert_consistent(spine: Spine, folder: Path | None, orders: int) -> N
     async with database_of(spine.environment) as database:
         partitions = await read_partitions(database)
         found = await check_records(database, partitions, DEFAULT_WORKFLOW, archive=folder)
-    assert (found.examples, found.faults, found.unsettled) == ([], 0, 0)
-    assert found.archived == orders
+    assert (found.examples, found.faults, found.unsettled) == ([], 0, 0), found
+    assert found.archived == orders, found
