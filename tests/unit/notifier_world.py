@@ -50,6 +50,7 @@ class LogInMemory:
         self.page_size = page_size
         self.epoch = EPOCH
         self.pages_read = 0
+        self.start: Position | None = None
 
     async def read_end(self) -> Position:
         await asyncio.sleep(0)

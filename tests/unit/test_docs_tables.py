@@ -44,6 +44,8 @@ from tracking_query.settings import QuerySettings
 from tracking_shared.auth.revocations import LOOK_SECONDS, MAX_REVOCATIONS
 from tracking_shared.contracts.commands import MAX_COMMANDS_MESSAGE_BYTES, MAX_COMMANDS_PER_MESSAGE
 from tracking_shared.contracts.documents import (
+    ArchivedOrderDocument,
+    ArchivingDocument,
     AuditDocument,
     ErasureDocument,
     ErasureProgressDocument,
@@ -90,6 +92,8 @@ DOCUMENTS = {
     "revocations": RevocationDocument,
     "erasures": ErasureDocument,
     "erasure_progress": ErasureProgressDocument,
+    "archived_orders": ArchivedOrderDocument,
+    "archivings": ArchivingDocument,
     "audit": AuditDocument,
 }
 

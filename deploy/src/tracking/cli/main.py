@@ -23,6 +23,7 @@ COMMANDS: Mapping[str, str] = {
     "load": "load_command:load",
     "check": "upkeep_commands:check",
     "erase": "upkeep_commands:erase",
+    "archive": "archive_command:archive",
     "audit": "token_commands:audit",
     "report": "order_commands:report",
     "parked": "upkeep_commands:parked_app",

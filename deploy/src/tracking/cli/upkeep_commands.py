@@ -18,13 +18,19 @@ from tracking.upkeep.failed_updates import MAX_LETTERS, list_dead, list_parked, 
 from tracking.upkeep.held_updates import MAX_LISTED, list_held
 from tracking_shared.storage.audit_trail import Actor
 
+ArchiveFolderOption = Annotated[
+    Path | None,
+    typer.Option("--archive", help="Folder of the archive.", envvar="ARCHIVE_DIR", show_default=False),
+]
 
-def check(*, data_dir: DataDir = DEFAULT_FOLDER) -> None:
+
+def check(*, archive: ArchiveFolderOption = None, data_dir: DataDir = DEFAULT_FOLDER) -> None:
     """Verifies that all stored data is consistent.
 
     Versions and positions have no gaps, transitions are legal, each order equals the result of its
     history, each update has one effect and one outcome, and each correction is in the audit trail for the
-    AUDIT_DAYS of the environment. Nothing is changed.
+    AUDIT_DAYS of the environment. Archived orders are checked, too, if the archive is given. Nothing is
+    changed.
 
     It may run while orders change: suspicious data is read again, and reported only if the fault is
     still there and the data did not change meanwhile. Commands in the queues are not decided yet; their
@@ -41,6 +47,7 @@ def check(*, data_dir: DataDir = DEFAULT_FOLDER) -> None:
         database=database_name(),
         workflow=configured_workflow(),
         audit_days=audit_days(),
+        archive=archive,
     )
     report = run(check_installation(target))
     echo(describe(report))
@@ -54,6 +61,7 @@ def erase(
         str, typer.Option(metavar="CONTACT", help="The contact reference of the person.", show_default=False)
     ],
     merchant: Annotated[str, typer.Option(help="Only orders of this merchant.", show_default=False)] = "",
+    archive: ArchiveFolderOption = None,
     acting: AsOption = "",
     data_dir: DataDir = DEFAULT_FOLDER,
 ) -> None:
@@ -61,14 +69,21 @@ def erase(
 
     Each order keeps its versions and positions, and gets an event order.customer_erased. order-state does it;
     the command waits for the end. To interrupt it changes nothing: what is accepted is carried out. It may be
-    repeated. Orders that are created later with the same contact are not touched.
+    repeated. Orders that are created later with the same contact are not touched. With the folder of the
+    archive, the person is then erased there, too.
 
     It asks the database of the running stack, or the one that MONGODB_URL and MONGODB_DATABASE name.
 
     Exit code 0: done. 1: not accepted, or not done within 60 s; then it goes on.
     """
     mongodb_url = server_url(data_dir, "MONGODB_URL")
-    echo(run(erase_person(mongodb_url, database_name(), customer_ref, merchant or None, actor_of(acting))))
+    actor = actor_of(acting)
+    echo(run(erase_person(mongodb_url, database_name(), customer_ref, merchant or None, actor)))
+    if archive is not None:
+        from tracking.upkeep.archive import archive_orders  # noqa: PLC0415 - only it needs pyarrow
+
+        result = run(archive_orders(mongodb_url, database_name(), archive, None, actor))
+        echo(f"events erased in the archive: {result['erased_events']}")
 
 
 parked_app = typer.Typer(

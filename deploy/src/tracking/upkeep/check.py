@@ -8,15 +8,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
 from time import monotonic
 
 from tracking.errors import CommandError
 from tracking.terminal import progress_bar
-from tracking.upkeep.checker import Inspection, entry_faults, outcome_faults
+from tracking.upkeep.checker import Inspection, entry_faults, moved_partitions, outcome_faults
 from tracking.upkeep.held_checks import count_fault
 from tracking.upkeep.recheck import Recheck, RecheckResult
 from tracking.upkeep.record_reader import (
     applied_so_far,
+    archived_pages,
     correction_slices,
     count_outcomes,
     held_slices,
@@ -62,6 +64,8 @@ class Target:
     workflow: Workflow
     audit_days: int = KEPT_DAYS
     """The time for which corrections are in the audit trail."""
+    archive: Path | None = None
+    """The folder of the archive; None: it is not read."""
 
 
 @dataclass(slots=True)
@@ -76,6 +80,10 @@ class Findings:
     """Parked updates."""
     held: int = 0
     """Held updates."""
+    archived: int = 0
+    """Archived orders."""
+    is_archive_read: bool = False
+    """True: the events of archived orders were checked; else they were only counted."""
     applied_meanwhile: int = 0
     """Updates that were applied during the check."""
     unsettled: int = 0
@@ -133,6 +141,7 @@ async def check_installation(target: Target) -> Report:
                         advance,
                         findings=findings,
                         audit_days=target.audit_days,
+                        archive=target.archive,
                     )
     except NotChecked as error:
         raise NotChecked(f"{error}{_progress(findings)}") from None
@@ -149,8 +158,10 @@ async def check_records(
     page: int = PAGE_EVENTS,
     findings: Findings | None = None,
     audit_days: int = KEPT_DAYS,
+    archive: Path | None = None,
 ) -> Findings:
-    """Checks all records of the database, starting from `partitions`, as just read.
+    """Checks all records of the database, starting from `partitions`, as just read, and those of the archive
+    in this folder.
 
     Memory does not grow with the number of records, except for an order whose history is longer than a slice.
     All events that were recorded when `partitions` were read are checked; of later ones, only some, which
@@ -174,8 +185,11 @@ async def check_records(
             if any([*inspection.order_faults(records)]):
                 findings.add(await recheck.orders(records))
             on_checked(len(records.events))
+        await _check_archive(database, page, inspection, partitions, findings, archive)
         later = await read_partitions(database)
-        findings.add_faults(inspection.log_faults(later))
+        moved = moved_partitions(partitions, later)
+        findings.unsettled += len(moved)
+        findings.add_faults(inspection.log_faults(later, moved))
         await _check_parked(database, page, inspection, recheck, findings)
         await _check_held(database, page, inspection, recheck, findings)
         async for records in outcome_slices(database, page):
@@ -187,6 +201,30 @@ async def check_records(
             findings.add_faults(entry_faults(records))
     findings.applied_meanwhile = applied_so_far(await read_partitions(database)) - applied_so_far(partitions)
     return findings
+
+
+async def _check_archive(  # noqa: PLR0917 - what a check is made of
+    database: Database,
+    page: int,
+    inspection: Inspection,
+    partitions: list[PartitionDocument],
+    findings: Findings,
+    folder: Path | None,
+) -> None:
+    if folder is None:
+        async for archived in archived_pages(database, page):
+            findings.archived += len(archived)
+            inspection.count_unread(archived)
+        return
+    # Imported here: only an archive needs pyarrow.
+    from tracking.upkeep.archive_check import ArchiveCheck  # noqa: PLC0415
+
+    findings.is_archive_read = True
+    check = ArchiveCheck(database, folder, inspection, partitions, page)
+    async for faults in check.faults():
+        findings.add_faults(faults)
+    findings.archived = check.orders
+    findings.events += check.events
 
 
 async def _check_parked(
@@ -227,6 +265,7 @@ def describe(report: Report) -> str:
         ),
         *([f"parked: {found.parked:,}, see `tracking parked`"] if found.parked else []),
         *([f"held: {found.held:,}, see `tracking held`"] if found.held else []),
+        *([_archived_line(found)] if found.archived else []),
         *found.examples,
     ]
     if found.faults > len(found.examples):
@@ -243,6 +282,11 @@ def describe(report: Report) -> str:
         lines.append(f"{found.unsettled:,} changed whenever they were looked at, and were not judged")
     lines.append(f"{report.seconds:.1f} s")
     return "\n".join(lines)
+
+
+def _archived_line(found: Findings) -> str:
+    how = "" if found.is_archive_read else "; only their number was checked, since no ARCHIVE_DIR was given"
+    return f"archived: {found.archived:,} orders{how}"
 
 
 def _progress(found: Findings) -> str:

@@ -14,6 +14,7 @@ from typing import Any
 from tracking.upkeep.due_checks import due_faults, unmarked_fault
 from tracking.upkeep.held_checks import count_fault, held_faults
 from tracking_shared.contracts.documents import (
+    ArchivedOrderDocument,
     AuditDocument,
     EventDocument,
     HeldDocument,
@@ -131,6 +132,7 @@ class Inspection:
         self._tallies: dict[int, _Tally] = defaultdict(_Tally)
         self._highest: dict[int, int] = defaultdict(int)
         self._parked: dict[tuple[int, str], _Tally] = defaultdict(_Tally)
+        self._unread: Counter[int] = Counter()
         self.held: Counter[int] = Counter()
         """The held updates that were checked, by partition."""
 
@@ -151,19 +153,29 @@ class Inspection:
         yield from self.log_faults(self._partitions)
         yield from map(range_fault, self.mismatched_ranges())
 
-    def log_faults(self, later: Sequence[PartitionDocument]) -> Iterator[str]:
-        """The faults of the event log, after all events were checked and `later` was read.
+    def count_unread(self, archived: Iterable[ArchivedOrderDocument]) -> None:
+        """Counts the events of archived orders, where the archive is not read."""
+        for one in archived:
+            self._unread[one["partition"]] += one["version"]
+
+    def log_faults(self, later: Sequence[PartitionDocument], unjudged: Collection[int] = ()) -> Iterator[str]:
+        """The faults of the event log, after all events were checked, those in an archive too, and `later`
+        was read.
 
         The log must be complete up to the positions at the start. Later events may have been missed, but none
-        may be beyond the positions in `later`.
+        may be beyond the positions in `later`. In `unjudged` partitions, orders were archived meanwhile.
         """
         ends = {partition["_id"]: partition["seq"] for partition in later}
         for partition in self._partitions:
             number, seq = partition["_id"], partition["seq"]
-            if self._tallies[number] != _Tally(seq, min(seq, 1), seq):
+            if number not in unjudged and not self._is_complete(number, seq):
                 yield f"partition {number}: seqs are not exactly 1 to {seq}"
             if self._highest[number] > ends.get(number, 0):
                 yield f"partition {number}: seqs go to {self._highest[number]}, beyond its end"
+
+    def _is_complete(self, partition: int, seq: int) -> bool:
+        tally, unread = self._tallies[partition], self._unread[partition]
+        return tally.size + unread == seq if unread else tally == _Tally(seq, min(seq, 1), seq)
 
     def mismatched_ranges(self) -> Iterator[str]:
         """The orders whose parked updates differ from the range in their partition, once all were checked."""
@@ -241,6 +253,12 @@ class Inspection:
                 yield f"correction {_name(event)} is not in the audit trail"
             elif entry is not None and not _tells_of(entry, event):
                 yield f"correction {_name(event)} is told otherwise in the audit trail"
+
+
+def moved_partitions(before: Iterable[PartitionDocument], after: Iterable[PartitionDocument]) -> set[int]:
+    """The partitions in which orders were archived or restored in between."""
+    archived = {partition["_id"]: partition.get("archived", 0) for partition in after}
+    return {one["_id"] for one in before if one.get("archived", 0) != archived.get(one["_id"])}
 
 
 def corrections_in(events: Iterable[EventDocument]) -> list[EventDocument]:

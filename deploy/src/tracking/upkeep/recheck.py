@@ -20,6 +20,7 @@ from tracking.upkeep.record_reader import (
     PARKED_FIELDS,
     correction_entries,
     with_decided,
+    without_archived,
 )
 from tracking_shared.contracts.documents import EventDocument, PartitionDocument, due_key, update_key
 from tracking_shared.contracts.timestamps import UNIX_EPOCH
@@ -128,6 +129,7 @@ class Recheck:
         updates = await self._database.updates.find({"_id": {"$in": keys}}).to_list()
         audit = await correction_entries(self._database, events)
         after = await self._orders(order_ids)
+        events = await without_archived(self._database, list(after.values()), events)
         records = Records(orders=list(after.values()), events=events, updates=updates, audit=audit)
         return _Reading(self._order_faults(records), before, after)
 

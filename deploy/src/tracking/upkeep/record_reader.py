@@ -1,6 +1,6 @@
 """Reads the records of an installation for the consistency check: all at once, or in slices."""
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -9,10 +9,13 @@ from pymongo.asynchronous.collection import AsyncCollection
 from tracking.errors import CommandError
 from tracking.upkeep.checker import Records, corrections_in
 from tracking_shared.contracts.documents import (
+    ArchivedOrderDocument,
     AuditDocument,
     EventDocument,
     HeldDocument,
+    OrderDocument,
     PartitionDocument,
+    UpdateDocument,
     correction_entry_id,
     update_key,
 )
@@ -135,12 +138,37 @@ async def order_slices(database: Database, page: int) -> AsyncGenerator[Records]
 
 async def _slice(database: Database, order_ids: dict[str, str], events: list[EventDocument]) -> Records:
     keys = [update_key(event["order_id"], event["update_id"]) for event in events]
+    orders = await _all(database.orders, {"_id": order_ids})
+    events = await without_archived(database, orders, events)
     return Records(
-        orders=await _all(database.orders, {"_id": order_ids}),
+        orders=orders,
         events=events,
         updates=await database.updates.find({"_id": {"$in": keys}}).to_list() if keys else [],
         audit=await correction_entries(database, events),
     )
+
+
+async def without_archived(
+    database: Database, orders: Sequence[OrderDocument], events: list[EventDocument]
+) -> list[EventDocument]:
+    """The events without those of archived orders, which are about to be removed."""
+    others = {event["order_id"] for event in events} - {order["_id"] for order in orders}
+    archived = await archived_among(database, others)
+    return [event for event in events if event["order_id"] not in archived] if archived else events
+
+
+async def archived_among(database: Database, order_ids: Collection[str]) -> dict[str, ArchivedOrderDocument]:
+    """What stays of those of these orders that are archived."""
+    if not order_ids:
+        return {}
+    found = await database.archived_orders.find({"_id": {"$in": list(order_ids)}}).to_list()
+    return {one["_id"]: one for one in found}
+
+
+async def archived_pages(database: Database, page: int) -> AsyncGenerator[list[ArchivedOrderDocument]]:
+    """What stays of all archived orders."""
+    async for found in read_pages(database.archived_orders, {}, _BY_ID, batch=SLICE_UPDATES, page=page):
+        yield found
 
 
 async def correction_entries(database: Database, events: list[EventDocument]) -> list[AuditDocument]:
@@ -155,7 +183,9 @@ async def correction_slices(database: Database, page: int) -> AsyncGenerator[Rec
         keys = [update_key(entry["subject"], entry["details"]["update_id"]) for entry in entries]
         # After the entries, with which they were committed.
         events = await database.order_events.find({"update_key": {"$in": keys}}).to_list()
-        yield Records(audit=entries, events=events)
+        others = {entry["subject"] for entry in entries} - {event["order_id"] for event in events}
+        archived = await archived_among(database, others)  # compared with the archive, where that is read
+        yield Records(audit=[one for one in entries if one["subject"] not in archived], events=events)
 
 
 async def held_slices(database: Database, page: int) -> AsyncGenerator[Records]:
@@ -224,4 +254,13 @@ async def _with_events(database: Database, updates: list[Any]) -> Records:
     positions = [update["position"] for update in updates if update["outcome"] == "applied"]
     fields = {"order_id": 1, "update_id": 1, "update_key": 1}
     events = await database.order_events.find({"_id": {"$in": positions}}, fields).to_list()
-    return Records(updates=updates, events=events)
+    found = {event["_id"] for event in events}
+    missing = {
+        _order_of(one) for one in updates if one["outcome"] == "applied" and one["position"] not in found
+    }
+    archived = await archived_among(database, missing)
+    return Records(updates=[one for one in updates if _order_of(one) not in archived], events=events)
+
+
+def _order_of(update: UpdateDocument) -> str:
+    return update["_id"].partition("/")[0]

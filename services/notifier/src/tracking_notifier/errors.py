@@ -20,6 +20,10 @@ class LogReplaced(NotifierError):
     """The event log was replaced by another one while a client caught up."""
 
 
+class PositionExpired(HubLagging):
+    """Events after the client's position were archived: the log begins later now."""
+
+
 class Refusal(NotifierError):
     """Ends the connection with a close code, after a problem document if there is one."""
 

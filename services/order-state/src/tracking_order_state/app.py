@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable
 from fastapi import FastAPI
 
 from tracking_order_state import metrics
+from tracking_order_state.adapters.archivings import OpenArchivings
 from tracking_order_state.adapters.dead_letters import DeadLetters
 from tracking_order_state.adapters.due_orders import DueOrders, EndedHolds
 from tracking_order_state.adapters.migration import OutcomeMigration
@@ -13,6 +14,7 @@ from tracking_order_state.adapters.publisher import ResultPublisher, open_publis
 from tracking_order_state.adapters.search_index import SearchIndexer
 from tracking_order_state.adapters.store import Store
 from tracking_order_state.domain.order_cache import OrderCache
+from tracking_order_state.processing.archive_sweep import ArchiveSweep
 from tracking_order_state.processing.batch_processor import BatchProcessor
 from tracking_order_state.processing.consumer import consume_partitions
 from tracking_order_state.processing.due_sweep import DueSweep, holds_any
@@ -148,7 +150,9 @@ class _Partitions:
                 worker, EndedHolds(self._database), worker.end_held, metrics.HELD_SWEEP_AGE, holds_any
             )
             erasures = ErasureSweep(worker, OpenErasures(self._database, settings.partitions), self._letters)
-            async with background(horizons.run(), overdue.run(), held.run(), erasures.run()):
+            archiving = ArchiveSweep(worker, OpenArchivings(self._database))
+            sweeps = (overdue.run(), held.run(), erasures.run(), archiving.run())
+            async with background(horizons.run(), *sweeps):
                 await consume_partitions(connection, settings, worker, self._silence)
         finally:
             self._connected = False

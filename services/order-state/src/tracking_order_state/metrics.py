@@ -68,6 +68,7 @@ OVERDUE_SWEEP_AGE = Gauge(
     "Time since all orders that were due were recorded as overdue, of the partition where it is longest",
 )
 ERASED = Counter("tracking_erased_total", "Orders whose customer was erased by this process")
+ARCHIVED = Counter("tracking_archived_total", "Orders that were archived by this process")
 OPEN_ERASURES = Gauge("tracking_open_erasures", "Erasures of persons that are accepted and not done")
 SEQ = Gauge("tracking_partition_seq", "Newest event committed by this process", ["partition"])
 STALLED_PARTITIONS = Gauge(

@@ -10,6 +10,7 @@ from tracking_query.log import routes as events
 from tracking_query.log.long_polling import LongPolling
 from tracking_query.orders import history, updates
 from tracking_query.orders import routes as orders
+from tracking_query.orders.archived import ArchivedOrders
 from tracking_query.pages.console import add_console
 from tracking_query.pages.problem_pages import add_problem_pages
 from tracking_query.reports import routes as reports
@@ -51,9 +52,10 @@ def create_app(
     """The application over an open database. Without `verifier`: one of the settings.
 
     Raises:
-        SettingsError: there is no secret for the cursors.
+        SettingsError: there is no secret for the cursors, or an archive that cannot be read.
     """
     verifier = verifier or TokenVerifier(settings)
+    archived = ArchivedOrders(database, settings.archive_dir)
     context = Context(
         database=database,
         verifier=verifier,
@@ -66,8 +68,10 @@ def create_app(
         limits=limits_of(settings),
     )
     app = service_app("query", "Orders, their history, outcomes of updates and the event log")
-    for feature in (orders, history, updates, reports, audit):
+    for feature in (reports, audit):
         feature.add_routes(app, context)
+    for feature_with_archive in (orders, history, updates):
+        feature_with_archive.add_routes(app, context, archived)
     erasures.add_routes(app, context)
     add_merchant_addresses(app)
     events.add_routes(app, context, long_polling)

@@ -25,6 +25,19 @@ async def read_horizon(database: Database, session: AsyncClientSession | None = 
     return min(map(horizon_of, partitions), default=UNIX_EPOCH)
 
 
+async def read_archived_until(database: Database, start: datetime) -> datetime | None:
+    """The time of the newest archived event, unless it is before `start`: then nothing that was recorded from
+    `start` on was archived. To be read after the data.
+
+    Raises:
+        DatabaseUnavailable: no answer, or not in time.
+    """
+    with bounded_read():
+        partitions = await database.partitions.find({}, {"archived_until": 1}).to_list()
+    newest = max((one["archived_until"] for one in partitions if "archived_until" in one), default=None)
+    return newest if newest is not None and newest >= start else None
+
+
 @asynccontextmanager
 async def reading_as_of(database: Database) -> AsyncIterator[datetime]:
     """Reads the horizon. What the same task reads in the body holds all that was recorded before it: the

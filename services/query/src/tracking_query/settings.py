@@ -24,6 +24,9 @@ class QuerySettings(Settings):
     query_max_waits: Annotated[int, Field(ge=1)] = 1_000
     """Requests that wait for the log to go on."""
 
+    archive_dir: Path | None = None
+    """The folder of the archive, to answer for archived orders."""
+
     audit_days: Annotated[int, Field(ge=1, le=MAX_KEPT_DAYS)] = KEPT_DAYS
 
     public_ingest_url: str = ""

@@ -71,6 +71,11 @@ def resync_reason(position: Position, end: Position) -> Literal["epoch-changed",
     return None
 
 
+def is_before(position: Position, start: Position) -> bool:
+    """True if the log that begins behind `start` lacks events that follow `position`. Both are of one log."""
+    return any(seq < first for seq, first in zip(position.seqs, start.seqs, strict=True))
+
+
 class CursorSeal:
     """Seals the positions of one log, and opens them again."""
 

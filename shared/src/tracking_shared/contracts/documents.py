@@ -266,6 +266,52 @@ class PartitionDocument(TypedDict):
     parked: list[ParkedLineDocument]
     horizon: NotRequired[datetime]
     held: NotRequired[int]
+    archived: NotRequired[int]
+    """The number of archived orders. Not there, like the two below, until one was archived."""
+    log_start: NotRequired[int]
+    """The highest seq of an archived event: the log is complete behind it, and begins there."""
+    archived_until: NotRequired[datetime]
+    """Nothing recorded later was ever archived."""
+
+
+class ArchivedOrderDocument(TypedDict):
+    """What stays of an archived order in the database (collection `archived_orders`), `_id` = order id. As
+    long as it is there, the order id is taken, and the order takes no updates.
+    """
+
+    _id: str
+    merchant_id: str
+    partition: int
+    version: int
+    """The number of its events."""
+    part: str
+    """The part of the archive that contains them."""
+    archived_at: datetime
+
+
+class ArchivableOrderDocument(TypedDict):
+    """An order in a part of the archive, as it stood when the part was written."""
+
+    order_id: str
+    version: int
+    seq: int
+    """Of its newest event."""
+    updated_at: datetime
+
+
+class ArchivingDocument(TypedDict):
+    """Orders of one partition that are in a part of the archive, and are to leave the database (collection
+    `archivings`), `_id` = part, partition and a number. The owner of the partition carries it out.
+    """
+
+    _id: str
+    part: str
+    partition: int
+    orders: list[ArchivableOrderDocument]
+    open: NotRequired[bool]
+    """True until it is done; then absent, for an index of open ones alone."""
+    archived: NotRequired[int]
+    """The number of orders that left, once it is done; the others have changed meanwhile."""
 
 
 class RevocationDocument(TypedDict):
@@ -448,6 +494,11 @@ ERASURE_KEY_ID = "erasure_key"
 def cursor_key_id(epoch: str) -> str:
     """`_id` of the key (collection `settings`) that seals the cursors of the log with this epoch."""
     return f"cursor_key/{epoch}"
+
+
+def log_start_of(partition: PartitionDocument) -> int:
+    """The seq behind which the log of the partition is complete; 0 if nothing of it was archived."""
+    return partition.get("log_start", 0)
 
 
 def horizon_of(partition: PartitionDocument) -> datetime:

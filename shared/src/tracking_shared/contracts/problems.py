@@ -245,6 +245,21 @@ CATALOGUE: dict[str, ProblemType] = {
         example="The order acme-1001 exists already and is picked_up.",
         example_members={"current_status": "picked_up", "version": 2, "update_id": "order-1001"},
     ),
+    "order-archived": ProblemType(
+        status=409,
+        title="The order is archived",
+        meaning=(
+            "The order was final for so long that it was moved to the archive. It takes no updates, and its"
+            " id stays taken. Nothing was changed, also if the same update took effect before."
+        ),
+        advice=(
+            "If the order must change, ask an operator to restore it, and then send the update with a new"
+            " `Idempotency-Key`. For something new, create another order."
+        ),
+        sometimes=("version", "update_id"),
+        example="The order acme-1001 is archived. It takes no updates unless it is restored.",
+        example_members={"version": 5, "update_id": "pickup-1"},
+    ),
     "invalid-transition": ProblemType(
         status=409,
         title="The order cannot go to this status from where it stands",
@@ -285,7 +300,10 @@ CATALOGUE: dict[str, ProblemType] = {
     "cursor-expired": ProblemType(
         status=410,
         title="The log no longer holds this position",
-        meaning="The cursor belongs to a log that was replaced, for example by a restored database.",
+        meaning=(
+            "The cursor belongs to a log that was replaced, for example by a restored database. Or the log"
+            " begins later since orders were archived, and the cursor is from before its beginning."
+        ),
         advice="Drop what you have kept and read from the beginning, without a cursor.",
         example="The cursor belongs to a log that was replaced; read from the beginning.",
     ),
@@ -416,6 +434,18 @@ CATALOGUE: dict[str, ProblemType] = {
         headers=_WAIT,
         example="The update may or may not have been taken. Repeat it with the same id; that is safe.",
         example_members={"update_id": "pickup-1", "order_id": "acme-1001"},
+    ),
+    "archive-unavailable": ProblemType(
+        status=503,
+        title="The archive cannot be read now",
+        meaning="The order is archived, and the file that contains it is missing or damaged.",
+        advice=(
+            "Repeat it. If it stays so, report it: the operator should look whether the folder of the archive"
+            " is there, and run `tracking check`."
+        ),
+        repeat="later",
+        headers=_WAIT,
+        example="The order acme-1001 is archived, and its archive cannot be read.",
     ),
     "database-unavailable": ProblemType(
         status=503,

@@ -179,15 +179,28 @@ async def outcome_answer(database: Database, principal: Principal, order_id: str
         ProblemError: `update-not-found`, also where it does not exist for the caller.
         DatabaseUnavailable: no answer, or not in time.
     """
-    update = await _find(database, principal, order_id, update_id)
+    return outcome_response(await find_outcome(database, principal, order_id, update_id), principal)
+
+
+def outcome_response(update: UpdateDocument | None, principal: Principal) -> Response:
+    """The answer with this outcome.
+
+    Raises:
+        ProblemError: `update-not-found`: there is none, or it does not exist for the caller.
+    """
     if update is None or not may_see(principal, update):
         raise ProblemError("update-not-found", "It is not known, or not decided yet.")
     return JsonResponse(outcome_view(update, trace_id_var.get()))
 
 
-async def _find(
+async def find_outcome(
     database: Database, principal: Principal, order_id: str, update_id: str
 ) -> UpdateDocument | None:
+    """The outcome of an update, if the database has it. `may_see` is to be asked, too.
+
+    Raises:
+        DatabaseUnavailable: no answer, or not in time.
+    """
     if not (is_identifier(order_id) and is_identifier(update_id)):
         return None
     key = update_key(order_id, update_id)

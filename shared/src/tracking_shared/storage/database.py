@@ -29,6 +29,8 @@ from tracking_shared.contracts.cursors import CURSOR_KEY_BYTES
 from tracking_shared.contracts.documents import (
     ERASURE_KEY_ID,
     OUTCOMES_ID,
+    ArchivedOrderDocument,
+    ArchivingDocument,
     AuditDocument,
     ErasureDocument,
     ErasureProgressDocument,
@@ -171,6 +173,11 @@ INDEXES: dict[str, list[IndexModel]] = {
         IndexModel([("erasure_id", ASCENDING)], name="erasure"),
         IndexModel([("expires_at", ASCENDING)], name="ttl", expireAfterSeconds=0),
     ],
+    "archived_orders": [],
+    "archivings": [
+        IndexModel([("open", ASCENDING)], name="open", sparse=True),
+        IndexModel([("part", ASCENDING)], name="part"),
+    ],
     "audit": [
         IndexModel([("at", DESCENDING), ("_id", DESCENDING)], name="recency"),
         IndexModel([("expires_at", ASCENDING)], name="ttl", expireAfterSeconds=0),
@@ -238,6 +245,8 @@ class Database:
         self.revocations = cast(AsyncCollection[RevocationDocument], self.raw["revocations"])
         self.erasures = cast(AsyncCollection[ErasureDocument], self.raw["erasures"])
         self.erasure_progress = cast(AsyncCollection[ErasureProgressDocument], self.raw["erasure_progress"])
+        self.archived_orders = cast(AsyncCollection[ArchivedOrderDocument], self.raw["archived_orders"])
+        self.archivings = cast(AsyncCollection[ArchivingDocument], self.raw["archivings"])
         self.audit = cast(AsyncCollection[AuditDocument], self.raw["audit"])
 
     async def ping(self) -> None:

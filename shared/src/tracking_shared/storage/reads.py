@@ -8,7 +8,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.read_concern import ReadConcern
 
 from tracking_shared.contracts.cursors import Position, resync_reason
-from tracking_shared.contracts.documents import PartitionDocument
+from tracking_shared.contracts.documents import PartitionDocument, log_start_of
 from tracking_shared.storage.database import Database, DatabaseUnavailable, driver_errors
 
 READ_SECONDS = 5.0
@@ -101,10 +101,24 @@ async def read_log_end(
     return _end_of(await database.partitions.find({}, session=session).to_list(), partitions)
 
 
-async def read_log_end_to_resume(
+async def read_log_ends(
+    database: Database, partitions: int, session: AsyncClientSession | None = None
+) -> tuple[Position, Position]:
+    """The positions behind which the log begins, and at which it ends: whoever has read up to the first one
+    misses nothing of what follows.
+
+    Raises:
+        DatabaseUnavailable: no event log was set up. Errors of the driver are the caller's.
+    """
+    documents = await database.partitions.find({}, session=session).to_list()
+    end = _end_of(documents, partitions)
+    return Position(end.epoch, tuple(map(log_start_of, documents))), end
+
+
+async def read_log_ends_to_resume(
     database: Database, partitions: int, position: Position, session: AsyncClientSession
-) -> Position:
-    """The end of the log for a reader that resumes from `position`.
+) -> tuple[Position, Position]:
+    """`read_log_ends` for a reader that resumes from `position`.
 
     A primary that was just elected may answer from before the newest commits. A reader that hears that its
     position is none of this log's drops what it has, so if `position` cannot be resumed at that end, the end
@@ -113,12 +127,10 @@ async def read_log_end_to_resume(
     Raises:
         DatabaseUnavailable: no event log was set up. Errors of the driver are the caller's.
     """
-    end = await read_log_end(database, partitions, session)
-    return (
-        end
-        if resync_reason(position, end) is None
-        else await read_newest_log_end(database, partitions, session)
-    )
+    start, end = await read_log_ends(database, partitions, session)
+    if resync_reason(position, end) is not None:
+        end = await read_newest_log_end(database, partitions, session)
+    return start, end
 
 
 async def read_newest_log_end(database: Database, partitions: int, session: AsyncClientSession) -> Position:

@@ -77,6 +77,7 @@ _HEADERS = {
 }
 
 _DECIDED = (
+    "order-archived",
     "order-exists",
     "order-not-found",
     "invalid-transition",

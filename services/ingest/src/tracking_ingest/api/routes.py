@@ -103,7 +103,7 @@ _RECORDED = Answer(
     [Content(Result, examples.UPDATED)],
     sometimes=["Idempotent-Replayed"],
 )
-_CONFLICTS = ("order-not-found", "version-conflict", "precondition-failed")
+_CONFLICTS = ("order-archived", "order-not-found", "version-conflict", "precondition-failed")
 
 _NEXT = {
     "UpdateOrder": {
@@ -172,7 +172,7 @@ class Ingest:
         ),
         _ACCEPTED,
         name="create_order",
-        problems=[*_PROBLEMS, "order-exists"],
+        problems=[*_PROBLEMS, "order-archived", "order-exists"],
         headers=["Idempotency-Key", "Prefer"],
         bodies=[Content(CreateBody, examples.CREATE)],
         scope=WRITE,

@@ -11,7 +11,7 @@ from functools import partial
 from time import monotonic
 from typing import NamedTuple
 
-from tracking_notifier.errors import NotifierError
+from tracking_notifier.errors import NotifierError, PositionExpired
 from tracking_notifier.hub import Hub
 from tracking_notifier.metrics import LAG
 from tracking_notifier.stream.events import Erased, Event, erase_in, event_of
@@ -23,8 +23,8 @@ from tracking_shared.storage.database import Database, DatabaseUnavailable, driv
 from tracking_shared.storage.keyset import read_pages
 from tracking_shared.storage.reads import (
     CausalReads,
-    read_log_end,
-    read_log_end_to_resume,
+    read_log_ends,
+    read_log_ends_to_resume,
     read_newest_log_end,
 )
 from tracking_shared.storage.shared_reads import SharedReads
@@ -64,6 +64,8 @@ class EventLog:
         self._partitions = partitions
         self._reads = asyncio.Semaphore(CONCURRENT_READS)
         self._causal = CausalReads(database)
+        self.start: Position | None = None
+        """Where the log began when its end was read last. None: not read yet."""
 
     async def read_end(self) -> Position:
         """Reads the end of the log.
@@ -73,17 +75,21 @@ class EventLog:
         """
         with driver_errors():
             async with self._causal.session() as session:
-                return await read_log_end(self._database, self._partitions, session)
+                self.start, end = await read_log_ends(self._database, self._partitions, session)
+        return end
 
     async def read_end_to_resume(self, position: Position) -> Position:
-        """Reads the end of the log for a reader that resumes from `position` (`read_log_end_to_resume`).
+        """Reads the end of the log for a reader that resumes from `position` (`read_log_ends_to_resume`).
 
         Raises:
             DatabaseUnavailable: as `read_end`.
         """
         with driver_errors():
             async with self._causal.session() as session:
-                return await read_log_end_to_resume(self._database, self._partitions, position, session)
+                self.start, end = await read_log_ends_to_resume(
+                    self._database, self._partitions, position, session
+                )
+        return end
 
     async def advance_to(self, position: Position) -> None:
         """Makes all later reads at least as recent as `position`, which may be known from the broker only.
@@ -96,20 +102,25 @@ class EventLog:
     async def read_page(self, partition: int, after: int, last: int) -> list[Event]:
         """Reads the events after the sequence number `after`, up to `last`, at most `PAGE_EVENTS`.
 
+        Events before the beginning of the log are left out if one of them is missing.
+
         Raises:
             DatabaseUnavailable: it did not answer.
             LogIncomplete: an event is missing in the log.
         """
         last = min(last, after + PAGE_EVENTS)
         events = await self._read_events(partition, after + 1, last)
+        first = after + 1
         if len(events) < last - after:
             with driver_errors():
                 async with self._causal.session() as session:
                     # Makes the next read at least as recent as the commit of these events.
                     await read_newest_log_end(self._database, self._partitions, session)
-            events = await self._read_events(partition, after + 1, last)
-        if [event["seq"] for event in events] != list(range(after + 1, last + 1)):
-            raise LogIncomplete(f"events {after + 1} to {last} of partition {partition} are not all there")
+                    start, _ = await read_log_ends(self._database, self._partitions, session)
+            first = max(first, start.seqs[partition] + 1)
+            events = await self._read_events(partition, first, last)
+        if [event["seq"] for event in events] != list(range(first, last + 1)):
+            raise LogIncomplete(f"events {first} to {last} of partition {partition} are not all there")
         return [event_of(event, self._workflow) for event in events]
 
     async def _read_events(self, partition: int, first: int, last: int) -> list[EventDocument]:
@@ -180,6 +191,7 @@ class SharedPages:
         """The events that follow `seq`, up to `last` and to the end of the page.
 
         Raises:
+            PositionExpired: some of them were archived.
             DatabaseUnavailable: it did not answer, or an event is missing in the log.
         """
         # Pages begin at fixed sequence numbers, so that readers at different positions need the same page.
@@ -190,7 +202,10 @@ class SharedPages:
             events = await self._reads.read(page, partial(self._fetch, page))
         else:
             self._cache.move_to_end(page)
-        return events[seq + 1 - first :]
+        following = [event for event in events if event.seq > seq]
+        if not following or following[0].seq != seq + 1:
+            raise PositionExpired(f"the log does not contain what follows {seq} in partition {partition}")
+        return following
 
     def erase(self, erased: Erased) -> None:
         """Erases the customers of these orders. Pages that are being read are read again."""

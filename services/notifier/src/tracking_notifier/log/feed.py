@@ -265,7 +265,9 @@ class Feed:
                     )
                     UNDECODABLE.inc()
                     return
-                await self._publish_from_log(partition, step.last)
+                if not await self._publish_from_log(partition, step.last):
+                    await self._publish_batch(partition, events)
+                    return
             else:
                 FEED_EVENTS.labels("broker").inc(step.stop - step.start)
                 self._hub.publish(events[step.start : step.stop])
@@ -312,13 +314,20 @@ class Feed:
             await self._publish_from_log(partition, end.seqs[partition])
         return bool(partitions)
 
-    async def _publish_from_log(self, partition: int, last: int) -> None:
-        """Reads the events up to `last` that the hub does not have, and publishes them."""
+    async def _publish_from_log(self, partition: int, last: int) -> bool:
+        """Reads the events up to `last` that the hub does not have, and publishes them. Returns False if some
+        of them were archived: then the hub has begun anew at the end of the log.
+        """
         while (published := self._hub.seqs[partition]) < last:
             events = await self._retry(partial(self._log.read_page, partition, published, last))
+            if not events or events[0].seq != published + 1:
+                log.error("events were archived before they were published: every client is resynchronised")
+                await self._start_hub(await self._retry(self._log.read_end))
+                return False
             FEED_EVENTS.labels("log").inc(len(events))
             self._hub.publish(events)
             self._hub.flush()
+        return True
 
     async def _retry(self, read: Callable[[], Awaitable[T]]) -> T:
         """Reads until the database answers: nothing can be published before."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import orjson
 
-from tracking_notifier.errors import HubLagging, LogReplaced
+from tracking_notifier.errors import HubLagging, LogReplaced, PositionExpired
 from tracking_notifier.hub import Hub
 from tracking_notifier.log.event_log import PAGE_EVENTS, EventLog, SharedPages
 from tracking_notifier.metrics import REPLAYED, RESYNCS, SNAPSHOT_ORDERS
@@ -20,10 +20,13 @@ from tracking_notifier.stream.messages import (
     resync_message,
     snapshot_message,
 )
-from tracking_shared.contracts.cursors import Position, resync_reason
+from tracking_shared.contracts.cursors import Position, is_before, resync_reason
 from tracking_shared.contracts.documents import OrderDocument
 from tracking_shared.contracts.messages import order_view
 from tracking_shared.contracts.workflow import Workflow
+
+EXPIRED = "position-expired"
+"""The reason of a resync: the log has begun later since, because orders were archived."""
 
 MAX_LAG_SECONDS = 15
 """The longest wait for a hub that is behind the client: longer than a reconnect to the broker takes."""
@@ -82,9 +85,7 @@ class CatchUp:
         start = self.hub.position
         reason = await self._resync_reason() or self.subscription.resync_reason
         if reason is not None:
-            RESYNCS.labels(reason).inc()
-            self.counts.resyncs += 1
-            yield resync_message(reason, self.hub.cursor_of(start.seqs))
+            yield self._resync_message(reason, start)
         if self.subscription.after is None or self.subscription.snapshot or reason:
             self._seqs = list(start.seqs)
         else:
@@ -93,18 +94,43 @@ class CatchUp:
         if self.subscription.snapshot or reason:
             async for message in self._snapshot():
                 yield message
+        async for message in self._until_live():
+            yield message
+
+    async def _until_live(self) -> AsyncGenerator[bytes, None]:
+        try:
+            async for message in self._until_hub_position():
+                yield message
+        except PositionExpired:
+            async for message in self._anew():
+                yield message
+
+    async def _anew(self) -> AsyncGenerator[bytes, None]:
+        """Begins with a snapshot, for a client that would have got events that were archived meanwhile."""
+        start = self.hub.position
+        yield self._resync_message(EXPIRED, start)
+        self._seqs, self._target = list(start.seqs), start.seqs
+        async for message in self._snapshot():
+            yield message
         async for message in self._until_hub_position():
             yield message
+
+    def _resync_message(self, reason: str, start: Position) -> bytes:
+        RESYNCS.labels(reason).inc()
+        self.counts.resyncs += 1
+        return resync_message(reason, self.hub.cursor_of(start.seqs))
 
     async def _resync_reason(self) -> str | None:
         after = self.subscription.after
         if after is None or self.subscription.snapshot:
             return None
         # Usually the client is behind this hub, and the database is not needed.
-        if resync_reason(after, self.hub.position) is None:
-            return None
-        end = self._in_same_log(await self.log.read_end_to_resume(after))
-        return resync_reason(after, end)
+        if resync_reason(after, self.hub.position) is not None:
+            end = self._in_same_log(await self.log.read_end_to_resume(after))
+            if (reason := resync_reason(after, end)) is not None:
+                return reason
+        start = self.log.start
+        return EXPIRED if start and start.epoch == after.epoch and is_before(after, start) else None
 
     async def _snapshot(self) -> AsyncGenerator[bytes, None]:
         # The hub's position comes from the broker. Events before it are not sent again, so the orders must

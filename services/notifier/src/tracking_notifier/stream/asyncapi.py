@@ -40,7 +40,9 @@ from tracking_shared.api_docs.asyncapi import (
 from tracking_shared.api_docs.schemas import Document
 from tracking_shared.contracts.messages import DESCRIBED, CloudEvent, CursorText, OrderView, ProblemDetails
 
-ResyncReason = Literal["epoch-changed", "position-unknown", "entitlement-changed", "too-slow"]
+ResyncReason = Literal[
+    "epoch-changed", "position-unknown", "position-expired", "entitlement-changed", "too-slow"
+]
 
 
 @with_config(DESCRIBED)

@@ -21,7 +21,12 @@ from pymongo.errors import DuplicateKeyError
 from uuid_utils import uuid4
 
 from tracking_order_state.errors import Fault, fault_of
-from tracking_shared.contracts.documents import EventDocument, position_key
+from tracking_shared.contracts.documents import (
+    EventDocument,
+    PartitionDocument,
+    log_start_of,
+    position_key,
+)
 from tracking_shared.contracts.texts import words_of_event
 from tracking_shared.contracts.timestamps import now
 from tracking_shared.storage.database import DURABLE, Database, DatabaseUnavailable, driver_errors
@@ -116,7 +121,7 @@ class SearchIndexer:
 
     async def _follow(self) -> int:
         with driver_errors():
-            partitions = await self._database.partitions.find({}, {"seq": 1}).to_list()
+            partitions = await self._database.partitions.find({}, {"seq": 1, "log_start": 1}).to_list()
             changes = sum(partition["seq"] for partition in partitions)
             self._choose_pace(changes)
             if not partitions or self._is_complete(changes) or not await self._is_ours():
@@ -128,7 +133,7 @@ class SearchIndexer:
             for partition in partitions:
                 number, seq = partition["_id"], reached.get(partition["_id"], 0)
                 if seq < partition["seq"]:
-                    taken += await self._take(number, seq, erasures.get(number))
+                    taken += await self._take(partition, seq, erasures.get(number))
             if taken + sum(reached.values()) == changes:
                 self._complete = monotonic(), changes
             return taken
@@ -168,20 +173,23 @@ class SearchIndexer:
         self._renewed_at = started
         return True
 
-    async def _take(self, partition: int, seq: int, erasures: int | None) -> int:
+    async def _take(self, head: PartitionDocument, seq: int, erasures: int | None) -> int:
         if seq == 0:
             self._written.clear()  # perhaps the index was removed, to have it built again
-        # Keys rather than a sort: there are no holes.
-        keys = [position_key(partition, number) for number in range(seq + 1, seq + 1 + CHUNK_EVENTS)]
+        partition = head["_id"]
+        # Keys rather than a sort: there are no holes, except where orders were archived.
+        last = min(seq + CHUNK_EVENTS, head["seq"])
+        keys = [position_key(partition, number) for number in range(seq + 1, last + 1)]
         found = await self._database.order_events.find({"_id": {"$in": keys}}, _FIELDS).to_list()
         events = sorted(found, key=lambda event: event["seq"])
-        if not events:
+        reached = max(min(last, log_start_of(head)), events[-1]["seq"] if events else seq)
+        if reached == seq:
             return 0
         changed = self._changed(events)
-        await self._write(partition, (seq, erasures), events[-1]["seq"], changed)
+        await self._write(partition, (seq, erasures), reached, changed)
         for key, document in changed:
             self._remember(key, tuple(document["words"]))
-        return len(events)
+        return reached - seq
 
     async def _write(
         self, partition: int, before: tuple[int, int | None], seq: int, changed: Changed

@@ -12,6 +12,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import BulkWriteError
 from pymongo.read_concern import ReadConcern
 
+from tracking_order_state.adapters.archivings import find_archived, is_open, write_archiving
 from tracking_order_state.adapters.due_orders import database_time
 from tracking_order_state.adapters.erasures import find_person, list_unerased, read_erased, write_erasure
 from tracking_order_state.adapters.held_updates import (
@@ -29,6 +30,7 @@ from tracking_order_state.domain.partition import PartitionPosition, encode_park
 from tracking_order_state.errors import NotNew, Unwritable
 from tracking_shared.contracts.commands import AnyCommand
 from tracking_shared.contracts.documents import (
+    ArchivedOrderDocument,
     EventDocument,
     HeldDocument,
     OrderDocument,
@@ -238,6 +240,24 @@ class Store:
         """
         with driver_errors():
             return await read_orders(self._database, self._session, order_ids)
+
+    async def load_archived(self, order_ids: Collection[str]) -> dict[str, ArchivedOrderDocument]:
+        """What stays of those of these orders that are archived, by order id.
+
+        Raises:
+            DatabaseUnavailable: no answer.
+        """
+        with driver_errors():
+            return await find_archived(self._database, self._session, order_ids)
+
+    async def is_archiving_open(self, request_id: str) -> bool:
+        """True if a request to archive orders is still to be carried out, as of the newest commit.
+
+        Raises:
+            DatabaseUnavailable: no answer.
+        """
+        with driver_errors():
+            return await is_open(self._database, self._session, request_id)
 
     async def load_erased(self) -> ErasedContacts:
         """The persons that are erased, by all erasures that were accepted before the newest claim.
@@ -462,8 +482,13 @@ class Store:
         if holding:
             await database.held.bulk_write(holding, ordered=True, session=session)
         for position, decisions in writes:
-            if decisions.erasure is not None:
-                await write_erasure(database, session, position.partition, decisions)
+            await self._write_sweep(session, position.partition, decisions)
+
+    async def _write_sweep(self, session: AsyncClientSession, partition: int, decisions: Decisions) -> None:
+        if decisions.erasure is not None:
+            await write_erasure(self._database, session, partition, decisions)
+        if decisions.archiving is not None:
+            await write_archiving(self._database, session, decisions.archiving)
 
 
 def _parking(decisions: Decisions) -> list[Any]:
@@ -478,7 +503,11 @@ def _fence(position: PartitionPosition, worker: str, decisions: Decisions) -> Up
     fields: dict[str, Any] = {"horizon": after.horizon}
     if decisions.parked_ranges:
         fields["parked"] = encode_parked_orders(after.parked_orders)
+    if decisions.archiving is not None and decisions.archiving.orders:
+        fields |= {"log_start": after.log_start, "archived_until": after.archived_until}
     counted = {"commits": 1, "seq": len(decisions.events)}
+    if decisions.archiving is not None:
+        counted["archived"] = after.archived - position.archived
     if decisions.held or decisions.unheld:
         counted["held"] = after.held - position.held
     change = {"$inc": counted, "$set": fields}

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
+from tracking_order_state.domain.archiving import order_archived
 from tracking_order_state.domain.batch_state import BatchState
 from tracking_order_state.domain.decisions import (
     Decisions,
@@ -26,7 +27,12 @@ from tracking_order_state.domain.partition import NOTHING_PARKED, ParkedOrders
 from tracking_order_state.domain.repeats import repeat_of_applied, repeat_of_refused
 from tracking_shared.contracts.access import reaches
 from tracking_shared.contracts.commands import AnyCommand, CreateOrder, Outcome
-from tracking_shared.contracts.documents import OrderDocument, ProblemDocument, update_key
+from tracking_shared.contracts.documents import (
+    ArchivedOrderDocument,
+    OrderDocument,
+    ProblemDocument,
+    update_key,
+)
 from tracking_shared.contracts.workflow import Workflow
 
 
@@ -71,7 +77,7 @@ class _Batch:
         """The outcome of a command that does not reach its order, or whose update id has one. None: it is to
         be decided.
         """
-        problem = _problem_without_trace(command, order)
+        problem = _problem_without_trace(command, order or self.state.known.archived.get(command.order_id))
         if problem is not None:
             return refused(command, problem)
         key = update_key(command.order_id, command.update_id)
@@ -91,6 +97,10 @@ class _Batch:
     def decide(self, command: AnyCommand, order: OrderDocument | None) -> None:
         """Decides a command, and what was held until now."""
         state, decisions = self.state, self.state.decisions
+        archived = self.state.known.archived.get(command.order_id)
+        if archived is not None:
+            record_refusal(decisions, command, archived, order_archived(archived), decisions.time)
+            return
         made = decide(order, command, state.slot(), state.workflow)
         if not isinstance(made, Rejection):
             record_event(decisions, command, made, state.workflow)
@@ -101,7 +111,9 @@ class _Batch:
             record_refusal(decisions, command, order, made.problem, decisions.time)
 
 
-def _problem_without_trace(command: AnyCommand, order: OrderDocument | None) -> ProblemDocument | None:
+def _problem_without_trace(
+    command: AnyCommand, order: OrderDocument | ArchivedOrderDocument | None
+) -> ProblemDocument | None:
     # Nothing is stored for a caller who may not know the order: it must not find a trace of itself
     # there, nor block an update id for the owner of the order.
     if order is None or reaches(command.grant, order["_id"], order["merchant_id"]):

@@ -8,6 +8,7 @@ from tracking_order_state.domain.partition import ParkedRange, PartitionPosition
 from tracking_shared.contracts.access import sees_customer
 from tracking_shared.contracts.commands import AddCheckpoint, AnyCommand, Outcome, requested_status
 from tracking_shared.contracts.documents import (
+    ArchivedOrderDocument,
     EventDocument,
     HeldDocument,
     OrderDocument,
@@ -38,6 +39,8 @@ class Known:
     """The held updates of the orders, by order id."""
     waiting: Mapping[str, int] = field(default_factory=dict)
     """How many updates of each sender are held for orders that did not exist, by sender key."""
+    archived: Mapping[str, ArchivedOrderDocument] = field(default_factory=dict)
+    """What stays of those orders that are archived, by order id. None of them is in `orders`."""
 
 
 NOTHING_KNOWN = Known({}, {}, {})
@@ -58,6 +61,19 @@ class ErasureStep:
     """Parked commands without their customer."""
     is_last: bool = False
     """True: the partition holds nothing of the customer any more."""
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveStep:
+    """Orders that leave the database, because a part of the archive contains them."""
+
+    request_id: str
+    orders: Mapping[str, ArchivedOrderDocument]
+    """What stays of each, by order id. The others of the request have changed, and stay."""
+    log_start: int
+    """The highest seq of their events."""
+    until: datetime
+    """The time of the newest one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +101,7 @@ class Decisions:
     unheld: dict[str, str] = field(default_factory=dict)
     """Held updates that are decided now, by `_id`: applied or rejected."""
     erasure: ErasureStep | None = None
+    archiving: ArchiveStep | None = None
     time: datetime = UNIX_EPOCH
     """Nothing in it was recorded earlier, and once it is written nothing can be. 1970: it records nothing."""
 
@@ -99,6 +116,7 @@ class Decisions:
             self.held,
             self.unheld,
             self.erasure,
+            self.archiving,
         )
         return not any(changes)
 
@@ -110,13 +128,23 @@ class Decisions:
         """The position of the partition once these decisions are committed at `position`."""
         if not self.is_written_at(position):
             return position
-        return PartitionPosition(
+        after = PartitionPosition(
             position.partition,
             position.seq + len(self.events),
             position.commits + 1,
             position.with_parked(self.parked_ranges) if self.parked_ranges else position.parked_orders,
             max(position.horizon, self.time),
             position.held + len(self.held) - len(self.unheld),
+            position.archived,
+            position.log_start,
+            position.archived_until,
+        )
+        return (
+            after
+            if self.archiving is None
+            else after.with_archived(
+                len(self.archiving.orders), self.archiving.log_start, self.archiving.until
+            )
         )
 
 
@@ -136,7 +164,7 @@ def add_event(decisions: Decisions, event: EventDocument) -> None:
 def record_refusal(
     decisions: Decisions,
     command: AnyCommand,
-    order: OrderDocument | None,
+    order: OrderDocument | ArchivedOrderDocument | None,
     problem: ProblemDocument,
     time: datetime,
 ) -> None:

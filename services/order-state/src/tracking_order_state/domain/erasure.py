@@ -4,7 +4,6 @@ An erasure is in effect from its acceptance. What was received until then holds 
 the erasure is done, also if it is decided later. What is received later is of a new person.
 """
 
-import hashlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -31,18 +30,11 @@ from tracking_shared.contracts.documents import (
     ParkedDocument,
     project,
 )
+from tracking_shared.contracts.erased import contact_key
 from tracking_shared.contracts.texts import canonical_form, words_of_event
 
 ERASER_ID = "tracking:erasure"
 """`source.id` of the events."""
-
-DIGEST_BYTES = 16
-
-
-def contact_key(key: bytes, contact_ref: str) -> str:
-    """The keyed digest of a contact, the same for each way to write it down."""
-    text = canonical_form(contact_ref).encode()
-    return hashlib.blake2b(text, digest_size=DIGEST_BYTES, key=key).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

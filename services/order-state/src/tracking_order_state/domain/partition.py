@@ -7,12 +7,17 @@ then the data has read everything before it.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from types import MappingProxyType
 from typing import NamedTuple
 
-from tracking_shared.contracts.documents import ParkedLineDocument, PartitionDocument, horizon_of
+from tracking_shared.contracts.documents import (
+    ParkedLineDocument,
+    PartitionDocument,
+    horizon_of,
+    log_start_of,
+)
 from tracking_shared.contracts.timestamps import UNIX_EPOCH
 
 HORIZON_DUE_AFTER = timedelta(milliseconds=500)
@@ -61,6 +66,12 @@ class PartitionPosition:
     horizon: datetime = UNIX_EPOCH
     held: int = 0
     """The number of held updates."""
+    archived: int = 0
+    """The number of archived orders."""
+    log_start: int = 0
+    """The highest seq of an archived event."""
+    archived_until: datetime = UNIX_EPOCH
+    """Nothing recorded later was archived."""
 
     @classmethod
     def decode(cls, document: PartitionDocument) -> "PartitionPosition":
@@ -73,6 +84,9 @@ class PartitionPosition:
             parked,
             horizon_of(document),
             document.get("held", 0),
+            document.get("archived", 0),
+            log_start_of(document),
+            document.get("archived_until", UNIX_EPOCH),
         )
 
     def recording_time(self, clock: datetime) -> datetime:
@@ -84,6 +98,15 @@ class PartitionPosition:
     def is_horizon_due(self, time: datetime) -> bool:
         """True if the horizon is to be moved on to `time` though nothing else is to be written."""
         return time - self.horizon >= HORIZON_DUE_AFTER
+
+    def with_archived(self, orders: int, log_start: int, until: datetime) -> "PartitionPosition":
+        """The position with so many more archived orders, whose events end at `log_start` and `until`."""
+        return replace(
+            self,
+            archived=self.archived + orders,
+            log_start=max(self.log_start, log_start),
+            archived_until=max(self.archived_until, until),
+        )
 
     def with_parked(self, changed: ParkedOrders) -> ParkedOrders:
         """The parked orders with the `changed` ranges; an order whose range is empty is gone."""

@@ -100,6 +100,12 @@ class RememberedPartition:
         self._add_unknown_orders(decisions)
         for order_id in _orders_in(decisions):
             self._keep_or_forget(order_id, is_kept=order_id not in decisions.parked_ranges)
+        self._remove_archived(decisions)
+
+    def _remove_archived(self, decisions: Decisions) -> None:
+        if decisions.archiving is not None:
+            for order_id in decisions.archiving.orders:
+                self.remove(order_id)
 
     def _add_unknown_orders(self, decisions: Decisions) -> None:
         if isinstance(self.unknown_orders, set):

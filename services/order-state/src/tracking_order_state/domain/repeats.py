@@ -18,7 +18,7 @@ from tracking_shared.contracts.identifiers import is_content_update_id
 from tracking_shared.contracts.workflow import Workflow
 
 DEPENDS_ON_THE_ORDER = frozenset(
-    {"invalid-transition", "order-not-found", "order-exists", "version-conflict"}
+    {"invalid-transition", "order-not-found", "order-exists", "order-archived", "version-conflict"}
 )
 """Refusals that depend on the state of the order. Under an update id that is derived from content they are
 decided again: whoever loads a file again has no other id for the same content."""

@@ -12,6 +12,7 @@ from typing import ParamSpec, TypeVar
 
 from tracking_order_state import metrics
 from tracking_order_state.adapters.store import Store
+from tracking_order_state.domain.archiving import ArchiveRequest, archive
 from tracking_order_state.domain.batch import decide_batch
 from tracking_order_state.domain.decisions import NOTHING_KNOWN, Decisions, Known
 from tracking_order_state.domain.erasure import ErasedContacts, Erasure, erase, finish, fitting
@@ -220,6 +221,22 @@ class BatchCommitter:
             parked = await self.store.load_parked(partition.number) if position.parked_orders else []
             decisions = finish(erasure, parked, time=position.recording_time(self.clock()))
             return await self.commit_alone(partition, position, decisions)
+
+    async def archive(self, partition: PartitionState, request: ArchiveRequest) -> PartitionResult:
+        """Archives those of the requested orders that stand as the archive has them."""
+        with self._dropping_on_error([partition]):
+            position = await self.locate(partition)
+            if not await self.store.is_archiving_open(request.id):
+                return PartitionResult()
+            orders = await self.store.read_orders(request.order_ids)
+            waiting = set(position.parked_orders)
+            if position.held:
+                held, _, _ = await self.store.load_held(request.order_ids, ())
+                waiting |= held.keys()
+            decisions = archive(request, orders, waiting, time=position.recording_time(self.clock()))
+            result = await self.commit_alone(partition, position, decisions)
+            metrics.ARCHIVED.inc(len(decisions.archiving.orders) if decisions.archiving else 0)
+            return result
 
     async def locate(self, partition: PartitionState) -> PartitionPosition:
         """The position of a partition; claims it, or finds out whether an uncertain commit was written."""

@@ -14,6 +14,7 @@ from time import perf_counter
 from tracking_order_state import metrics
 from tracking_order_state.adapters.publisher import ResultPublisher
 from tracking_order_state.adapters.store import Store
+from tracking_order_state.domain.archiving import ArchiveRequest
 from tracking_order_state.domain.erasure import Erasure
 from tracking_order_state.domain.order_cache import OrderCache
 from tracking_order_state.errors import Fault, fault_of
@@ -188,6 +189,16 @@ class BatchProcessor:
             DatabaseUnavailable: no answer; it may be written.
         """
         return _alone(partition, await fault_of(self._committer.finish_erasure(partition, erasure), known))
+
+    async def archive(self, partition: PartitionState, request: ArchiveRequest) -> CommittedBatch | Fault:
+        """Archives those of the requested orders that stand as the archive has them, in one transaction. If
+        our own code fails at that, returns its fault.
+
+        Raises:
+            Fenced: another worker owns the partition.
+            DatabaseUnavailable: no answer; it may be written.
+        """
+        return _alone(partition, await fault_of(self._committer.archive(partition, request)))
 
     async def publish_erasure(self, committed: CommittedBatch) -> None:
         """Publishes the events of `erase`. After a crash before it, nothing is delivered again: notifiers

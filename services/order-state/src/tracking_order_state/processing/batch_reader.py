@@ -71,12 +71,14 @@ class BatchReader:
     async def with_held(
         self, known: Known, commands: Sequence[tuple[Sequence[AnyCommand], PartitionPosition]]
     ) -> Known:
-        """Adds the held updates of the orders of these commands. Where none is held, nothing is read.
+        """Adds the held updates of the orders of these commands, and what stays of those that are archived.
+        Where none is held or archived, nothing is read.
 
         Raises:
             TooManyHeld: they are more than one transaction should apply.
             DatabaseUnavailable: no answer.
         """
+        known = await self._with_archived(known, commands)
         concerned = [(some, position) for some, position in commands if position.held and some]
         if not concerned:
             return known
@@ -89,6 +91,18 @@ class BatchReader:
         }
         held, events, waiting = await self._store.load_held(order_ids, senders)
         return replace(known, events=events | known.events, held=held, waiting=waiting)
+
+    async def _with_archived(
+        self, known: Known, commands: Sequence[tuple[Sequence[AnyCommand], PartitionPosition]]
+    ) -> Known:
+        unknown = {
+            command.order_id
+            for some, position in commands
+            if position.archived
+            for command in some
+            if command.order_id not in known.orders
+        }
+        return replace(known, archived=await self._store.load_archived(unknown)) if unknown else known
 
     async def _list_unknown_orders(
         self,

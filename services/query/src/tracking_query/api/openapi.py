@@ -50,6 +50,11 @@ _HEADERS = {
         " that is not known.",
         "2026-03-02T09:40:58.021Z",
     ),
+    "Archived-Until": header(
+        "Of a report: orders whose newest change was recorded until then may be archived, and are not"
+        " counted. Not there: none was archived that belongs to the range.",
+        "2025-01-25T00:00:00.000Z",
+    ),
     "Corrections": header(
         "Of a report: the number of corrections in its range. What they took back is not counted.",
         "2",

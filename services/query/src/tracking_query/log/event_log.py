@@ -13,13 +13,13 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 
 from tracking_query.log.log_page import LogPage, keys_of
 from tracking_shared.contracts.access import ReadableOrders
-from tracking_shared.contracts.cursors import Position, resync_reason
+from tracking_shared.contracts.cursors import Position, is_before, resync_reason
 from tracking_shared.contracts.documents import EventDocument, position_key
 from tracking_shared.contracts.identifiers import partition_of
 from tracking_shared.errors import TrackingError
 from tracking_shared.storage.database import Database
 from tracking_shared.storage.embedded_database import match_stages
-from tracking_shared.storage.reads import bounded_read, read_log_end, read_log_end_to_resume
+from tracking_shared.storage.reads import bounded_read, read_log_ends, read_log_ends_to_resume
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,9 @@ class UnknownPosition(TrackingError):
 
 
 class ExpiredPosition(TrackingError):
-    """The position belongs to a log that was replaced."""
+    """The position belongs to a log that was replaced, or is before the beginning of this one. The message
+    says which, after "The cursor".
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ async def read_log(
     *,
     search_seconds: float = SEARCH_SECONDS,
 ) -> LogPage:
-    """The next matching events after a position, at most `limit`; from the beginning without one.
+    """The next matching events after a position, at most `limit`; without one, from where the log begins.
 
     A page always gets ahead, though it may be short of events when `search_seconds` have passed.
 
@@ -77,12 +79,12 @@ async def read_log(
     # One causal session: after a change of the primary the data must not be older than the positions.
     with bounded_read():
         async with database.client.start_session(causal_consistency=True) as session:
-            head = (
-                await read_log_end(database, partitions, session)
+            start, head = (
+                await read_log_ends(database, partitions, session)
                 if after is None
-                else await read_log_end_to_resume(database, partitions, after, session)
+                else await read_log_ends_to_resume(database, partitions, after, session)
             )
-            page = LogPage(limit, head, _start(after, head))
+            page = LogPage(limit, head, _start(after, start, head))
             orders = wanted.readable.orders
             if orders is None:
                 await _search(database, page, wanted.conditions(), session, monotonic() + search_seconds)
@@ -91,13 +93,15 @@ async def read_log(
     return page
 
 
-def _start(after: Position | None, end: Position) -> list[int]:
+def _start(after: Position | None, start: Position, end: Position) -> list[int]:
     if after is None:
-        return [0] * len(end.seqs)
+        return list(start.seqs)
     if after.epoch != end.epoch:
-        raise ExpiredPosition
+        raise ExpiredPosition("belongs to a log that was replaced")
     if resync_reason(after, end) is not None:
         raise UnknownPosition
+    if is_before(after, start):
+        raise ExpiredPosition("is from before the beginning of the log; older orders were archived")
     return list(after.seqs)
 
 

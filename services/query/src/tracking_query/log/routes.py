@@ -72,7 +72,7 @@ class EventParameters(Parameters):
     """The filters and the page of `GET /v1/events`."""
 
     after: str | None = None
-    """The `cursor` of the answer before; without it, from the beginning."""
+    """The `cursor` of the answer before; without it, from the beginning of the log."""
     limit: Annotated[WholeNumber, Field(ge=1, le=MAX_EVENTS)] = 100
     """At most so many on a page."""
     wait: Annotated[WholeNumber, Field(ge=0, le=MAX_WAIT_SECONDS)] = 0
@@ -98,7 +98,8 @@ def add_routes(app: FastAPI, context: Context, long_polling: LongPolling) -> Non
             " may be more. A page can be short, even empty, before the end. With `wait` the answer at the end"
             " of the log is held back until something matches, at most so many seconds. With `status`, events"
             " are given by the status that they lead to; a stream with such a filter also tells that an order"
-            " left one."
+            " left one. Events of archived orders are not in the log: it begins behind the newest one of"
+            " them, and a cursor from before that has expired."
         ),
     )
     @described_read(
@@ -170,10 +171,8 @@ async def _read(context: Context, wanted: LogFilter, after: Position | None, lim
         return await read_log(context.database, context.partitions, after, wanted, limit)
     except UnknownPosition:
         raise ProblemError("invalid-cursor", "The log has no such position.") from None
-    except ExpiredPosition:
-        raise ProblemError(
-            "cursor-expired", "The cursor belongs to a log that was replaced; read from the beginning."
-        ) from None
+    except ExpiredPosition as error:
+        raise ProblemError("cursor-expired", f"The cursor {error}; read from the beginning.") from None
 
 
 async def _position(context: Context, cursor: str | None) -> Position | None:

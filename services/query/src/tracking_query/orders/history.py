@@ -9,6 +9,7 @@ from tracking_query.api.context import Context
 from tracking_query.api.openapi import described_read
 from tracking_query.api.page_cursors import seal, unseal
 from tracking_query.api.parameters import Parameters, WholeNumber, next_link, refuse_cursor
+from tracking_query.orders.archived import ArchivedOrders
 from tracking_query.orders.shapes import HISTORY, History
 from tracking_shared.contracts.access import Principal, sees_customer
 from tracking_shared.contracts.cursors import InvalidCursor
@@ -34,7 +35,7 @@ class HistoryParameters(Parameters):
     """The `next_cursor` of the page before, for the same request."""
 
 
-def add_routes(app: FastAPI, context: Context) -> None:
+def add_routes(app: FastAPI, context: Context, archived: ArchivedOrders) -> None:
     """Adds `GET /v1/orders/{order_id}/history`."""
 
     @app.get(
@@ -43,12 +44,13 @@ def add_routes(app: FastAPI, context: Context) -> None:
         summary="Every change of an order, oldest first",
         description=(
             f"Up to {MAX_VERSIONS} changes come at once. Where more follow, the answer has a `next_cursor`:"
-            " go on with `cursor` = it, or follow the `Link`. The last page has none."
+            " go on with `cursor` = it, or follow the `Link`. The last page has none. That of an archived"
+            " order has `archived`: true."
         ),
     )
     @described_read(
         Answer(200, "The history, or a page of it", [Content(History, HISTORY)], sometimes=["Link"]),
-        problems=["order-not-found", "invalid-cursor"],
+        problems=["order-not-found", "invalid-cursor", "archive-unavailable"],
     )
     async def get_history(
         request: Request,
@@ -57,11 +59,17 @@ def add_routes(app: FastAPI, context: Context) -> None:
         parameters: Annotated[HistoryParameters, Query()],
     ) -> Response:
         after = _version(context, order_id, parameters.cursor)
-        events = await _read(context.database, order_id, after, parameters.limit)
+        limit, is_archived = parameters.limit, False
+        events = await _read(context.database, order_id, after, limit)
+        if not events:
+            from_archive = await archived.events(order_id, principal, after=after, limit=limit + 1)
+            # It may have been restored in between.
+            is_archived = from_archive is not None
+            events = from_archive or await _read(context.database, order_id, after, limit)
         # Any event shows whether the order exists for the caller; behind a cursor of ours there is one.
         entitled(project(events[0]) if events else None, order_id, principal)
         items = [history_item(event, with_customer=sees_customer(principal.grant)) for event in events]
-        return _answer(context, request, order_id, items, parameters.limit)
+        return _answer(context, request, order_id, items, limit, is_archived=is_archived)
 
 
 async def _read(database: Database, order_id: str, after: int, limit: int) -> list[EventDocument]:
@@ -75,10 +83,18 @@ async def _read(database: Database, order_id: str, after: int, limit: int) -> li
 
 
 def _answer(
-    context: Context, request: Request, order_id: str, found: list[dict[str, Any]], limit: int
+    context: Context,
+    request: Request,
+    order_id: str,
+    found: list[dict[str, Any]],
+    limit: int,
+    *,
+    is_archived: bool,
 ) -> Response:
     page = found[:limit]
     answer: dict[str, Any] = {"order_id": order_id, "items": page}
+    if is_archived:
+        answer["archived"] = True
     if len(found) <= limit:
         return JsonResponse(answer)
     cursor = seal(str(page[-1]["version"]).encode(), _binding(order_id), context.cursor_key)

@@ -23,6 +23,7 @@ from tracking_query.api.parameters import (
 )
 from tracking_query.horizon import AS_OF, as_of_header, reading_as_of
 from tracking_query.orders import shapes
+from tracking_query.orders.archived import ArchivedOrders
 from tracking_query.orders.export_forms import EXPORTED_TYPES, NDJSON_MEDIA_TYPE, export_form, missing_types
 from tracking_query.orders.exports import Exports, export_headers, record_export
 from tracking_query.orders.listing import ListParameters, ListQuery, Page, list_query, page_of
@@ -32,10 +33,10 @@ from tracking_query.orders.tables import CSV_MEDIA_TYPE
 from tracking_shared.contracts.access import Grant, Principal, readable_orders, sees_customer
 from tracking_shared.contracts.documents import OrderDocument, project
 from tracking_shared.contracts.identifiers import is_identifier
-from tracking_shared.contracts.messages import OrderView, order_view
+from tracking_shared.contracts.messages import order_view
 from tracking_shared.contracts.problems import ProblemError
 from tracking_shared.contracts.timestamps import UNIX_EPOCH
-from tracking_shared.http.access import entitled, insufficient_scope, order_answer
+from tracking_shared.http.access import entitled, insufficient_scope, order_answer, order_by_id
 from tracking_shared.http.http_limits import within
 from tracking_shared.http.routes import Answer, Content
 from tracking_shared.http.service_app import JsonResponse, head_only
@@ -60,6 +61,7 @@ LIST_DESCRIPTION = (
     " before it can still appear. All pages of a list say that of the first one. Who goes on with"
     " `updated_from` or `created_from` = the `as_of` of the last list misses nothing; what was recorded at"
     " `as_of` or later may be in the list already, and comes again."
+    "\n\nArchived orders are in no list and no file."
 )
 
 
@@ -70,7 +72,7 @@ class OrderParameters(Parameters):
     """The order as it stood then: after the changes recorded up to this time."""
 
 
-def add_routes(app: FastAPI, context: Context) -> None:
+def add_routes(app: FastAPI, context: Context, archived: ArchivedOrders) -> None:
     """Adds `GET /v1/orders/{order_id}` and `GET /v1/orders`."""
     exports = Exports(context.database)
     missing = missing_types()
@@ -79,11 +81,15 @@ def add_routes(app: FastAPI, context: Context) -> None:
         "/v1/orders/{order_id}",
         tags=["orders"],
         summary="An order, as it stands or as it stood at a time",
+        description=(
+            "An archived order has `archived`: true, if the service has the archive. Lists, reports and the"
+            " log do not contain archived orders."
+        ),
     )
     @described_read(
-        Answer(200, "The order", [Content(OrderView, shapes.ORDER)], always=["ETag"]),
+        Answer(200, "The order", [Content(shapes.ReadOrder, shapes.ORDER)], always=["ETag"]),
         Answer(304, "It is as the caller has it", always=["ETag"]),
-        problems=["order-not-found", "precondition-failed"],
+        problems=["order-not-found", "precondition-failed", "archive-unavailable"],
         headers=["If-Match", "If-None-Match"],
     )
     async def get_order(
@@ -92,12 +98,13 @@ def add_routes(app: FastAPI, context: Context) -> None:
         principal: Annotated[Principal, Depends(context.reader)],
         parameters: Annotated[OrderParameters, Query()],
     ) -> Response:
-        if parameters.at is None:
-            order = await context.order(order_id, principal)
-        else:
-            past = await _order_at(context.database, order_id, parameters.at)
-            order = entitled(past, order_id, principal)
-        view = order_view(order, context.workflow, with_customer=sees_customer(principal.grant))
+        found = await _order(context.database, order_id, parameters.at)
+        newest = None if found else await archived.newest(order_id, principal, parameters.at)
+        if not found and not newest:  # it may have been restored in between
+            found = await _order(context.database, order_id, parameters.at)
+        order = entitled(project(newest) if newest else found, order_id, principal)
+        shown = order_view(order, context.workflow, with_customer=sees_customer(principal.grant))
+        view = {**shown, "archived": True} if newest else shown
         return order_answer(request, orjson.dumps(view), order["version"])
 
     @app.get(
@@ -167,9 +174,17 @@ def _joined(request: Request, header: str) -> str | None:
     return ",".join(request.headers.getlist(header)) or None
 
 
-async def _order_at(database: Database, order_id: str, at: datetime) -> OrderDocument | None:
+async def _order(database: Database, order_id: str, at: datetime | None) -> OrderDocument | None:
+    """The order as it stands, or as it stood then, if the database has it."""
     if not is_identifier(order_id):
         return None
+    if at is not None:
+        return await _order_at(database, order_id, at)
+    with bounded_read():
+        return await order_by_id(database, order_id)
+
+
+async def _order_at(database: Database, order_id: str, at: datetime) -> OrderDocument | None:
     conditions = {"order_id": order_id, "recorded_at": {"$lte": at}}
     pipeline: list[dict[str, Any]] = [
         *match_stages(index_stages(conditions, "order_id")),

@@ -35,6 +35,14 @@ from tracking_shared.contracts.problems import EXAMPLE_TRACE_ID
 
 
 @with_config(DESCRIBED)
+class ReadOrder(OrderView):
+    """An order by its id."""
+
+    archived: NotRequired[bool]
+    """True: it is archived, and takes no updates. Not there: it is not."""
+
+
+@with_config(DESCRIBED)
 class SearchNote(TypedDict):
     """The extent of a search."""
 
@@ -98,6 +106,8 @@ class History(TypedDict):
 
     order_id: Identifier
     items: list[HistoryItem]
+    archived: NotRequired[bool]
+    """True: the order is archived. Not there: it is not."""
     next_cursor: NotRequired[str]
     """The `cursor` of the next page; not there on the last one."""
 

@@ -9,12 +9,13 @@ from pydantic import Field
 from tracking_query.api.context import Context
 from tracking_query.api.openapi import described_read
 from tracking_query.api.parameters import Parameters, WholeNumber
+from tracking_query.orders.archived import ArchivedOrders, is_of_archived
 from tracking_query.orders.shapes import ORDER_UPDATES, OUTCOME, OrderUpdates
 from tracking_shared.contracts.access import Principal, reaches_all, sees_customer
 from tracking_shared.contracts.documents import OrderDocument, UpdateDocument, applied_outcome
 from tracking_shared.contracts.held import held_outcomes
 from tracking_shared.contracts.messages import UpdateOutcome, source_view
-from tracking_shared.http.access import MAX_SENDERS, may_see, outcome_answer, outcome_view
+from tracking_shared.http.access import MAX_SENDERS, find_outcome, may_see, outcome_response, outcome_view
 from tracking_shared.http.routes import WRITE, Answer, Content
 from tracking_shared.http.service_app import JsonResponse
 from tracking_shared.storage.database import Database
@@ -38,7 +39,7 @@ class UpdateParameters(Parameters):
     """`GET /v1/updates/{order_id}/{update_id}` takes no parameters."""
 
 
-def add_routes(app: FastAPI, context: Context) -> None:
+def add_routes(app: FastAPI, context: Context, archived: ArchivedOrders) -> None:
     """Adds `GET /v1/updates/{order_id}/{update_id}` and `GET /v1/orders/{order_id}/updates`."""
 
     @app.get(
@@ -56,7 +57,7 @@ def add_routes(app: FastAPI, context: Context) -> None:
             "It was applied, or rejected with this problem, or is held",
             [Content(UpdateOutcome, OUTCOME)],
         ),
-        problems=["update-not-found"],
+        problems=["update-not-found", "archive-unavailable"],
         other_scope=WRITE,
     )
     async def get_update(
@@ -65,7 +66,11 @@ def add_routes(app: FastAPI, context: Context) -> None:
         principal: Annotated[Principal, Depends(context.sender_or_reader)],
         parameters: Annotated[UpdateParameters, Query()],
     ) -> Response:
-        return await outcome_answer(context.database, principal, order_id, update_id)
+        update = await find_outcome(context.database, principal, order_id, update_id)
+        if update is None or is_of_archived(update):
+            # An update that was applied before its order was archived, whatever a repeat was answered.
+            update = await archived.applied(order_id, update_id, principal) or update
+        return outcome_response(update, principal)
 
     @app.get(
         "/v1/orders/{order_id}/updates",

@@ -235,6 +235,10 @@ def wants_csv(request: Request) -> bool:
     return chosen == CSV_MEDIA_TYPE
 
 
+ARCHIVED_UNTIL = "Archived-Until"
+"""The header of a report whose range may contain changes of archived orders."""
+
+
 def report_answer(
     frame: Frame,
     own: Sequence[str],
@@ -243,20 +247,25 @@ def report_answer(
     as_csv: bool,
     as_of: datetime | None,
     corrections: int | None = None,
+    archived_until: datetime | None = None,
 ) -> Response:
     """The report in the form that was asked for. `as_of`: the horizon before it was read, where it tells of
     recorded times. `corrections`: the number of those in its range, where it counts without what they took
-    back.
+    back. `archived_until`: until then, orders were archived, and are not in it.
     """
     columns = frame.columns(own)
     lines: Iterator[list[Cell]] = (frame.cells(row) for row in rows)
     headers = {"Vary": "Accept"} | as_of_header(as_of)
     if corrections is not None:
         headers["Corrections"] = str(corrections)
+    if archived_until is not None:
+        headers[ARCHIVED_UNTIL] = format_time(archived_until)
     if as_csv:
         return Response(csv_lines([columns, *lines]), headers=headers | {"Content-Type": CSV_CONTENT_TYPE})
     told: dict[str, Any] = {"as_of": headers[AS_OF]} if as_of else {}
     if corrections is not None:
         told["corrections"] = corrections
+    if archived_until is not None:
+        told["archived_until"] = headers[ARCHIVED_UNTIL]
     document = frame.asked | told | {"rows": [dict(zip(columns, cells, strict=True)) for cells in lines]}
     return JsonResponse(document, headers=headers)

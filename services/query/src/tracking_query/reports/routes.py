@@ -10,7 +10,7 @@ from fastapi import Depends, FastAPI, Query, Request, Response
 from tracking_query.api.context import Context
 from tracking_query.api.openapi import described_read
 from tracking_query.api.parameters import invalid_parameter
-from tracking_query.horizon import reading_as_of
+from tracking_query.horizon import read_archived_until, reading_as_of
 from tracking_query.orders.tables import CSV_MEDIA_TYPE, csv_lines
 from tracking_query.reports import shapes
 from tracking_query.reports.answers import (
@@ -69,12 +69,15 @@ SharedOpenCounts = SharedReads[tuple[ReadableOrders, bool], OpenCounts]
 """Boards that open together count the same orders. The answer says of which position of the log it is."""
 
 
+_HEADERS = ("As-Of", "Corrections", "Archived-Until")
+
+
 def _described_report(shape: Any, example: dict[str, Any]) -> Callable[[Endpoint], Endpoint]:
     rows = example["rows"]
     table = csv_lines([list(rows[0]), *(list(row.values()) for row in rows)]).decode()
     contents = [Content(shape, example), Content({"type": "string"}, table, CSV_MEDIA_TYPE)]
     return described_read(
-        Answer(200, "The report", contents, always=["Vary"], sometimes=["As-Of", "Corrections"]),
+        Answer(200, "The report", contents, always=["Vary"], sometimes=_HEADERS),
         problems=["not-acceptable", "too-many-requests"],
     )
 
@@ -205,9 +208,16 @@ def add_routes(app: FastAPI, context: Context) -> None:
         readable = readable_orders(principal.grant, parameters.merchant_id or None)
         async with reading_as_of(context.database) as as_of:
             totals = await read_totals(context.database, context.workflow, readable, start, end)
+        archived_until = await read_archived_until(context.database, start)
         frame = Frame({"from": format_time(start), "to": format_time(end)}, None, by_merchant=False)
         return report_answer(
-            frame, TOTALS_COLUMNS, totals.rows, as_csv=as_csv, as_of=as_of, corrections=totals.corrections
+            frame,
+            TOTALS_COLUMNS,
+            totals.rows,
+            as_csv=as_csv,
+            as_of=as_of,
+            corrections=totals.corrections,
+            archived_until=archived_until,
         )
 
     @app.get(
@@ -273,6 +283,7 @@ async def _steps_report(
         await read_histories(context.database, context.partitions, changes, Deadline(), take)
     # By the other clock, a message that comes late changes the past.
     as_of = horizon if parameters.clock == "recorded" else None
+    archived_until = await read_archived_until(context.database, buckets.start)
     return await to_thread(
         report_answer,
         frame,
@@ -281,6 +292,7 @@ async def _steps_report(
         as_csv=as_csv,
         as_of=as_of,
         corrections=corrections,
+        archived_until=archived_until,
     )
 
 

@@ -13,6 +13,14 @@ from tracking_shared.contracts.access import SourceType
 from tracking_shared.contracts.messages import DESCRIBED, CursorText, StatusText, TimeText
 
 Count = Annotated[int, Field(ge=0)]
+ArchivedUntil = Annotated[
+    TimeText,
+    Field(
+        description="Orders whose newest change was recorded until then may be archived, and are not counted."
+        " Not there: none was archived that belongs to the range."
+    ),
+]
+
 Corrections = Annotated[
     int, Field(ge=0, description="Corrections in the range. What they took back is not counted.")
 ]
@@ -108,6 +116,7 @@ class DurationReport(Range):
     per: NotRequired[Per]
     """Not there with `leg`, the default."""
     as_of: NotRequired[TimeText]
+    archived_until: NotRequired[ArchivedUntil]
     corrections: Corrections
     rows: list[DurationRow]
 
@@ -130,6 +139,7 @@ class PunctualityReport(Range):
 
     clock: Clock
     as_of: NotRequired[TimeText]
+    archived_until: NotRequired[ArchivedUntil]
     corrections: Corrections
     rows: list[PunctualityRow]
 
@@ -139,6 +149,7 @@ class StatusReport(Range):
 
     clock: Clock
     as_of: NotRequired[TimeText]
+    archived_until: NotRequired[ArchivedUntil]
     corrections: Corrections
     rows: list[StatusRow]
 
@@ -158,6 +169,7 @@ class TotalsReport(Totals):
     """The number of orders that were created, and of those that reached each final status."""
 
     as_of: TimeText
+    archived_until: NotRequired[ArchivedUntil]
     corrections: Corrections
     rows: list[TotalsRow]
 

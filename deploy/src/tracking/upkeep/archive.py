@@ -1,0 +1,458 @@
+"""Archives final orders: writes them to the files of an archive, and has them leave the database.
+
+A part goes through these steps, each of which may be interrupted and is repeated by the next run:
+
+1. The file is written and flushed to the disk, then listed in the manifest. Until then nothing has changed.
+2. The owners of the partitions are asked to archive its orders. An order leaves the database if it still
+   stands as it was written, and leaves a small document behind that names the part.
+3. After a time in which every reader that began before has ended, the events are removed.
+"""
+
+import asyncio
+from collections import defaultdict, deque
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
+from contextlib import aclosing, asynccontextmanager, contextmanager
+from dataclasses import replace
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import pymongo
+from pymongo import DeleteOne
+from pymongo.asynchronous.client_session import AsyncClientSession
+from pymongo.errors import BulkWriteError
+from pymongo.read_concern import ReadConcern
+from uuid_utils import uuid7
+
+from tracking.errors import CommandError
+from tracking.upkeep.audit import audit_trail_of
+from tracking.upkeep.record_reader import read_partitions, server_errors
+from tracking_shared.contracts.archive import (
+    BadArchive,
+    Manifest,
+    Part,
+    PartContents,
+    in_chunks,
+    whole_histories,
+    without_erased,
+)
+from tracking_shared.contracts.documents import (
+    ERASURE_KEY_ID,
+    ArchivableOrderDocument,
+    ArchivingDocument,
+    ErasureDocument,
+    OrderDocument,
+    position_key,
+)
+from tracking_shared.contracts.erased import ErasedCustomers
+from tracking_shared.contracts.timestamps import now
+from tracking_shared.storage.archive_files import ArchiveFolder, PartWriter
+from tracking_shared.storage.audit_trail import Act, Actor
+from tracking_shared.storage.database import DURABLE, Database, driver_errors, open_database
+from tracking_shared.storage.keyset import KeyOrder, read_pages
+from tracking_shared.storage.reads import READ_SECONDS
+
+PART_ORDERS = 5_000
+"""Orders of one file: some 10 MB."""
+
+GROUP_EVENTS, GROUP_ORDERS = 2_000, 500
+"""Of one row group, which a reader of one order reads. The run has so many events in memory, or those of one
+order."""
+
+REQUEST_ORDERS = 100
+"""Orders that leave the database in one transaction of their owner: callers wait so long for it at most."""
+
+PURGE_EVENTS = 500
+"""Events that are removed in one transaction."""
+
+REST_FACTOR = 1.0
+"""After each use of the database, the run pauses so many times as long: half of its time is for others."""
+
+GRACE_SECONDS = 2 * READ_SECONDS
+"""Between the move of the start of the log and the removal of events before it: a reader that saw the earlier
+start has ended by then."""
+
+PATIENCE_SECONDS = 60.0
+"""The time without any progress after which order-state counts as away."""
+
+LOOK_SECONDS = 0.25
+
+WRITE_SECONDS = 8.0
+"""The time limit of a transaction, with everything that the driver repeats of it."""
+
+PARTS_AT_ONCE = 3
+"""Parts whose orders are leaving while the next one is written."""
+
+CLOCK_MARGIN = timedelta(days=1)
+"""Erasures that were accepted so long before a part was looked at may have been missed: clocks differ."""
+
+DUPLICATE_KEY = 11_000
+
+_BY_CHANGE = KeyOrder(("updated_at", "_id"))
+_SELECTED = {"version": 1, "updated_at": 1}
+
+OnStep = Callable[[str], None]
+"""Called after each step, for tests that end the process there."""
+
+
+class NotArchived(CommandError):
+    """Not all is archived. What is archived is complete, and the next run continues."""
+
+
+@contextmanager
+def archive_errors() -> Iterator[None]:
+    """Turns errors of servers and of the archive into `NotArchived`."""
+    try:
+        with server_errors(NotArchived):
+            yield
+    except BadArchive as error:
+        raise NotArchived(str(error)) from None
+    except OSError as error:  # a full disk, a missing right
+        raise NotArchived(f"the archive cannot be written: {error.strerror or error}") from None
+
+
+async def archive_orders(
+    mongodb_url: str,
+    database_name: str,
+    folder: Path,
+    older_than: timedelta | None,
+    actor: Actor,
+    *,
+    part_orders: int = PART_ORDERS,
+    grace_seconds: float = GRACE_SECONDS,
+    patience_seconds: float = PATIENCE_SECONDS,
+    on_step: OnStep = lambda _: None,
+) -> dict[str, int]:
+    """Continues what an earlier run left, erases customers in the archive who were erased since, and archives
+    the final orders that have not changed for `older_than` (None: none). Returns counts.
+
+    Raises:
+        NotArchived: another run is going on, a server is away, or the archive cannot be written.
+        NoInstallation: the database holds no installation.
+    """
+    archive = ArchiveFolder(folder)
+    with archive_errors(), archive.locked():
+        async with open_database(mongodb_url, database_name) as database:
+            [first, *_] = await read_partitions(database)
+            manifest = archive.manifest() or Manifest(first["epoch"], {})
+            if manifest.epoch != first["epoch"]:
+                raise NotArchived(f"{folder} is the archive of another installation")
+            seconds = None if older_than is None else older_than.total_seconds()
+            details = {"older_than_seconds": seconds}
+            await audit_trail_of(database).record(actor, Act("orders.archived", str(folder), details))
+            archive.write_manifest(manifest)
+            archive.remove_unlisted(manifest)
+            run = ArchiveRun(
+                database,
+                archive,
+                manifest,
+                part_orders,
+                grace_seconds=grace_seconds,
+                patience_seconds=patience_seconds,
+                on_step=on_step,
+            )
+            with driver_errors():
+                erased = await run.erase_customers()
+                await run.archive(None if older_than is None else now() - older_than)
+    return {"orders": run.left, "events": run.removed, "kept": run.kept, "erased_events": erased}
+
+
+class ArchiveRun:
+    """One run over an archive. The manifest on the disk is as `manifest` is."""
+
+    def __init__(
+        self,
+        database: Database,
+        archive: ArchiveFolder,
+        manifest: Manifest,
+        part_orders: int = PART_ORDERS,
+        *,
+        grace_seconds: float = GRACE_SECONDS,
+        patience_seconds: float = PATIENCE_SECONDS,
+        on_step: OnStep = lambda _: None,
+    ) -> None:
+        self.manifest = manifest
+        self.left = self.kept = self.removed = 0
+        """Orders that left the database in this run, or have changed and stay; events that were removed."""
+        self._database = database
+        self._archive = archive
+        self._part_orders = part_orders
+        self._grace_seconds = grace_seconds
+        self._patience_seconds = patience_seconds
+        self._on_step = on_step
+        self._database_lock = asyncio.Lock()
+
+    async def archive(self, before: datetime | None) -> None:
+        """Finishes parts of earlier runs, then archives final orders that changed last before this time.
+
+        Raises:
+            NotArchived: order-state does not carry it out.
+            PyMongoError, BadArchive: to be turned into ours by the caller.
+        """
+        for part in self.manifest.unfinished():
+            await self._finish(part)  # first: else the same orders would be written again
+        finishing: deque[asyncio.Task[None]] = deque()
+        try:
+            if before is not None:
+                async with aclosing(self._written(before)) as parts:
+                    async for part in parts:
+                        finishing.append(asyncio.create_task(self._finish(part)))
+                        if len(finishing) > PARTS_AT_ONCE:
+                            await finishing.popleft()
+            while finishing:
+                await finishing.popleft()
+        finally:
+            for task in finishing:
+                task.cancel()
+            await asyncio.gather(*finishing, return_exceptions=True)
+
+    @asynccontextmanager
+    async def _paced(self) -> AsyncIterator[None]:
+        """For each use of the database: one at a time, with a pause after it."""
+        async with self._database_lock:
+            started = monotonic()
+            yield
+            await asyncio.sleep(REST_FACTOR * (monotonic() - started))
+
+    # Writing.
+
+    async def _written(self, before: datetime) -> AsyncGenerator[Part]:
+        pages = read_pages(
+            self._database.orders,
+            {"active": False, "updated_at": {"$lt": before}},
+            _BY_CHANGE,
+            batch=self._part_orders,
+            page=self._part_orders,
+            fields=_SELECTED,
+        )
+        async with aclosing(pages):
+            while True:
+                async with self._paced():
+                    orders = await anext(pages, None)
+                if orders is None:
+                    return
+                if (part := await self._write(orders)) is not None:
+                    yield part
+
+    async def _write(self, orders: Sequence[OrderDocument]) -> Part | None:
+        versions = {order["_id"]: order["version"] for order in orders}
+        name = f"part-{uuid7().hex}"
+        contents, written_at = PartContents(), now()
+        writer = PartWriter(self._archive.folder / f"{name}.parquet")
+        try:
+            for chunk in in_chunks(versions, GROUP_EVENTS, GROUP_ORDERS):
+                async with self._paced():
+                    found = await self._database.order_events.find({"order_id": {"$in": chunk}}).to_list()
+                histories = whole_histories({order_id: versions[order_id] for order_id in chunk}, found)
+                if events := [event for history in histories.values() for event in history]:
+                    contents.add(events)
+                    writer.add(events)
+        except BaseException:
+            writer.abandon()
+            raise
+        if contents.first_recorded_at is None or contents.last_recorded_at is None:
+            writer.abandon()
+            return None
+        size, digest = writer.finish()
+        self._on_step("written")
+        part = Part(
+            name=name,
+            file=f"{name}.parquet",
+            state="written",
+            orders=contents.orders,
+            events=contents.events,
+            left=0,
+            first_order_id=contents.first_order_id,
+            last_order_id=contents.last_order_id,
+            first_recorded_at=contents.first_recorded_at,
+            last_recorded_at=contents.last_recorded_at,
+            positions=contents.positions or {},
+            bytes=size,
+            sha256=digest,
+            written_at=written_at,
+            erased_at=written_at,
+        )
+        self._list(part)
+        self._on_step("listed")
+        return part
+
+    def _list(self, part: Part) -> None:
+        self.manifest = self.manifest.with_part(part)
+        self._archive.write_manifest(self.manifest)
+
+    # Leaving the database.
+
+    async def _finish(self, part: Part) -> None:
+        await self._request(part)
+        self._on_step("requested")
+        await self._wait_for_owners(part)
+        self._on_step("left")
+        await asyncio.sleep(self._grace_seconds)
+        left = await self._purge(part)
+        async with self._paced():
+            await self._database.archivings.delete_many({"part": part.name})
+        self._on_step("unrequested")
+        self._list(replace(self.manifest.parts[part.name], state="done", left=left))
+        self._on_step("done")
+        self.left += left
+        self.kept += part.orders - left
+
+    async def _request(self, part: Part) -> None:
+        for number, requests in enumerate(self._requests(part)):
+            async with self._paced():
+                try:
+                    await self._database.archivings.insert_many(requests, ordered=False)
+                except BulkWriteError as error:  # an earlier run has asked for them
+                    if any(fault["code"] != DUPLICATE_KEY for fault in error.details["writeErrors"]):
+                        raise
+            self._on_step(f"asked {number}")
+
+    def _requests(self, part: Part) -> Iterator[list[ArchivingDocument]]:
+        """The requests for a part, always the same, in a few lists."""
+        columns = ("order_id", "version", "partition", "seq", "recorded_at")
+        for number, rows in enumerate(self._archive.rows(part, columns)):
+            newest = {row["order_id"]: row for row in rows}  # by version within an order
+            by_partition: dict[int, list[ArchivableOrderDocument]] = defaultdict(list)
+            for order_id, row in newest.items():
+                by_partition[row["partition"]].append(
+                    {
+                        "order_id": order_id,
+                        "version": row["version"],
+                        "seq": row["seq"],
+                        "updated_at": row["recorded_at"],
+                    }
+                )
+            yield [
+                {
+                    "_id": f"{part.name}/{partition}/{number}/{start}",
+                    "part": part.name,
+                    "partition": partition,
+                    "orders": orders[start : start + REQUEST_ORDERS],
+                    "open": True,
+                }
+                for partition, orders in by_partition.items()
+                for start in range(0, len(orders), REQUEST_ORDERS)
+            ]
+
+    async def _wait_for_owners(self, part: Part) -> None:
+        waiting, deadline = -1, monotonic() + self._patience_seconds
+        while True:
+            async with self._paced():
+                found = await self._database.archivings.find({"part": part.name}, {"open": 1}).to_list()
+            still_open = sum("open" in one for one in found)
+            if not still_open:
+                return
+            if still_open != waiting:
+                waiting, deadline = still_open, monotonic() + self._patience_seconds
+            elif monotonic() > deadline:
+                raise NotArchived(
+                    f"order-state has archived nothing for {self._patience_seconds:g} s; start it, and repeat"
+                    " the command: it continues"
+                )
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def _purge(self, part: Part) -> int:
+        """Removes the events of the orders that are archived in the part. Returns the number of these."""
+        left = 0
+        for number, events in enumerate(self._purged(part)):
+            async with self._paced():
+                left += await self._remove(part, events)
+            self._on_step(f"purged {number}")
+        return left
+
+    def _purged(self, part: Part) -> Iterator[dict[str, list[int]]]:
+        """The positions of the events of a part, by order, in chunks."""
+        for rows in self._archive.rows(part, ("order_id", "partition", "seq")):
+            positions: dict[str, list[int]] = defaultdict(list)
+            for row in rows:
+                positions[row["order_id"]].append(position_key(row["partition"], row["seq"]))
+            sizes = {order_id: len(keys) for order_id, keys in positions.items()}
+            for chunk in in_chunks(sizes, PURGE_EVENTS, REQUEST_ORDERS):
+                yield {order_id: positions[order_id] for order_id in chunk}
+
+    async def _remove(self, part: Part, events: dict[str, list[int]]) -> int:
+        left: list[str] = []
+
+        async def remove(session: AsyncClientSession) -> None:
+            # In the transaction: an order that is restored meanwhile is written by that, too, and conflicts.
+            asked = {"_id": {"$in": list(events)}}
+            found = await self._database.archived_orders.find(asked, session=session).to_list()
+            archived = [one for one in found if one["part"] == part.name]
+            left[:] = [one["_id"] for one in archived]
+            await _remove_in(self._database, session, archived, events)
+
+        await in_transaction(self._database, remove)
+        self.removed += sum(len(events[order_id]) for order_id in left)
+        return len(left)
+
+    # Erasing.
+
+    async def erase_customers(self) -> int:
+        """Erases customers in the archive who were erased since it was last looked at. Returns the number of
+        events.
+        """
+        looked_at = now()
+        key, erasures = await read_erasures(self._database)
+        total = 0
+        for part in list(self.manifest.parts.values()):
+            recent = [one for one in erasures if one["accepted_at"] >= part.erased_at - CLOCK_MARGIN]
+            erased = ErasedCustomers.of(key, recent)
+            if recent:
+                total += self._erase_in(part, erased, looked_at)
+        return total
+
+    def _erase_in(self, part: Part, erased: ErasedCustomers, looked_at: datetime) -> int:
+        columns = ("customer_contact_ref", "merchant_id", "created_at")
+        number = sum(
+            erased.erased_at(row["customer_contact_ref"], row["merchant_id"], row["created_at"]) is not None
+            for rows in self._archive.rows(part, columns)
+            for row in rows
+        )
+        if not number:
+            self._list(replace(part, erased_at=looked_at))
+            return 0
+        file = f"{part.name}-{uuid7().hex}.parquet"
+        writer = PartWriter(self._archive.folder / file)
+        for events in self._archive.histories(part):
+            writer.add([without_erased(event, erased) for event in events])
+        size, digest = writer.finish()
+        self._on_step("rewritten")
+        self._list(replace(part, file=file, bytes=size, sha256=digest, erased_at=looked_at))
+        self._on_step("replaced")
+        self._archive.path_of(part).unlink()
+        return number
+
+
+async def read_erasures(
+    database: Database, session: AsyncClientSession | None = None
+) -> tuple[bytes, list[ErasureDocument]]:
+    """The key of the digests of erased contacts, and all erasures that are not forgotten yet."""
+    stored = await database.raw["settings"].find_one({"_id": ERASURE_KEY_ID}, session=session)
+    erasures = await database.erasures.find({}, session=session).to_list()
+    return (bytes(stored["key"]) if stored else b""), erasures
+
+
+async def _remove_in(
+    database: Database, session: AsyncClientSession, archived: Sequence[Any], events: dict[str, list[int]]
+) -> None:
+    if not archived:
+        return
+    removed: list[Any] = [DeleteOne({"_id": key}) for one in archived for key in events[one["_id"]]]
+    await database.order_events.bulk_write(removed, ordered=True, session=session)
+    words: list[Any] = [DeleteOne({"_id": one["_id"]}) for one in archived]
+    await database.order_search.bulk_write(words, ordered=True, session=session)
+    for partition in sorted({one["partition"] for one in archived}):
+        # What the indexer of the search has read of these events is not written any more.
+        change = {"$inc": {"erasures": 1}, "$setOnInsert": {"seq": 0}}
+        await database.search_progress.update_one({"_id": partition}, change, upsert=True, session=session)
+
+
+async def in_transaction(database: Database, write: Callable[[AsyncClientSession], Any]) -> None:
+    """Runs `write` in a transaction, again while another one conflicts with it."""
+    async with database.client.start_session() as session:
+        with pymongo.timeout(WRITE_SECONDS):
+            await session.with_transaction(
+                partial(write), read_concern=ReadConcern("snapshot"), write_concern=DURABLE
+            )

@@ -1,0 +1,82 @@
+"""The sweep of archiving: has the worker archive the orders that a part of an archive contains, in the
+partitions that it owns, in small transactions between the batches of callers.
+"""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Collection
+from functools import partial
+from typing import Protocol
+
+from tracking_order_state.domain.archiving import ArchiveRequest
+from tracking_order_state.errors import Fault, Fenced
+from tracking_order_state.processing.worker import PartitionConsumer, Worker
+from tracking_shared.messaging.errors import BrokerUnavailable
+from tracking_shared.storage.database import DatabaseUnavailable
+
+log = logging.getLogger(__name__)
+
+LOOK_SECONDS = 1.0
+"""Between two looks when there was nothing to do: one query of an index that is empty most of the time."""
+
+FAULT_SECONDS = 30.0
+"""The pause after a fault of our own code."""
+
+
+class FindsArchivings(Protocol):
+    """The store of requests to archive orders."""
+
+    def pending(self, partitions: Collection[int], /) -> Awaitable[list[ArchiveRequest]]:
+        """Open requests of these partitions."""
+        ...
+
+
+class ArchiveSweep:
+    """Carries out requests to archive orders, in the partitions that the worker owns."""
+
+    def __init__(self, worker: Worker, archivings: FindsArchivings) -> None:
+        self._worker = worker
+        self._archivings = archivings
+
+    async def run(self) -> None:
+        """Sweeps until cancelled. While the database or the broker is away, it waits for it."""
+        while True:
+            rest = LOOK_SECONDS
+            try:
+                rest = 0.0 if await self.look() else LOOK_SECONDS
+            except (DatabaseUnavailable, BrokerUnavailable) as error:
+                log.warning("archiving waits: %s", error)
+            except _Failed as error:
+                log.error("orders cannot be archived: %s", error)  # noqa: TRY400 - no bug of the sweep
+                rest = FAULT_SECONDS
+            await asyncio.sleep(rest)
+
+    async def look(self) -> int:
+        """Carries out what is open, as far as this worker can. Returns the number of requests.
+
+        Raises:
+            DatabaseUnavailable, BrokerUnavailable: no answer; what is left is found by the next look.
+        """
+        owned = {one.partition.number: one for one in self._worker.owned()}
+        requests = await self._archivings.pending(owned) if owned else []
+        for request in requests:
+            await self._archive(owned[request.partition], request)
+        return len(requests)
+
+    async def _archive(self, partition_consumer: PartitionConsumer, request: ArchiveRequest) -> None:
+        processor = self._worker.processor
+        commit = partial(processor.archive, partition_consumer.partition, request)
+        try:
+            async with self._worker.paced():
+                result = await self._worker.between_batches(
+                    partition_consumer, commit, processor.publish_events
+                )
+        except Fenced as error:
+            log.info("stopped to archive in partition %d: %s", request.partition, error)
+            return
+        if isinstance(result, Fault):
+            raise _Failed(result)
+
+
+class _Failed(Exception):
+    """Our own code has failed at archiving."""
