@@ -180,7 +180,7 @@ def test_what_closed_today_is_counted_once_and_anew_after_a_correction() -> None
 
 COUNTING = """
   import { OpenCounts } from "./open_counts.js";
-  import { Rejection } from "./api.js";
+  import { Refusal } from "./api.js";
   const asked = [];
   let answer = async () => ({ cursor: "c", rows: given });
   const open = new OpenCounts({ get: (path, parameters) => (asked.push(`${path}?${parameters}`), answer()) });
@@ -246,7 +246,7 @@ def test_of_too_many_merchants_all_are_counted_together() -> None:
       const together = async () => ({ cursor: "c", rows: [{ status: "created", count: 9, overdue: 0 }] });
       answer = async () => {
         answer = together;
-        throw new Rejection(problem);
+        throw new Refusal(problem);
       };
       const { total } = await open.read();
       change("m", "created", "picked_up", true);

@@ -31,7 +31,7 @@ from tracking_order_state.domain.decisions import Decisions, Known
 from tracking_order_state.domain.erasure import ErasedContacts
 from tracking_order_state.domain.order_cache import OrderCache
 from tracking_order_state.domain.partition import PartitionPosition, encode_parked_orders
-from tracking_order_state.errors import Fenced, Unwritable
+from tracking_order_state.errors import Fenced, NotNew, Unwritable
 from tracking_order_state.processing.batch_processor import BatchProcessor
 from tracking_order_state.processing.stages import PartitionBatch, PartitionState, ReceivedBatch
 from tracking_shared.contracts.access import Grant
@@ -76,7 +76,7 @@ class Documents:
         for one in decisions.events:
             others = [event for event in self.events if event["order_id"] == one["order_id"]]
             if any(e["version"] == one["version"] or e["update_id"] == one["update_id"] for e in others):
-                raise Unwritable("11000")
+                raise NotNew("11000")
         self.events += decisions.events
         self.orders |= decisions.orders
         for key in decisions.replaced:
