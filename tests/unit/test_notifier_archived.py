@@ -30,7 +30,7 @@ def grown() -> World:
 
 
 def archive(world: World, seqs: tuple[int, int], *, noticed: bool = True) -> None:
-    """Removes what is up to these positions. `noticed`: the notifier has read where the log begins."""
+    """Removes what is up to these positions. `noticed`: the hub knows where the log begins."""
     read_page = world.log.read_page
 
     async def read(partition: int, after: int, last: int) -> list[Event]:
@@ -38,7 +38,7 @@ def archive(world: World, seqs: tuple[int, int], *, noticed: bool = True) -> Non
 
     cast(Any, world.log).read_page = read
     if noticed:
-        world.log.start = Position(EPOCH, seqs)
+        world.hub.log_start = Position(EPOCH, seqs)
 
 
 async def told(world: World, after: tuple[int, ...]) -> list[dict[str, Any]]:

@@ -186,6 +186,8 @@ class Hub:
         self.recent_events = RecentEvents(partitions, recent_bytes)
         self.seqs: list[int] = []
         """The newest published event of each partition. Empty until `start`."""
+        self.log_start: Position | None = None
+        """Where the log begins, as of the last check. None: not checked yet."""
         self.generation = 0
         """Increases when the log is replaced: a reader of an earlier generation must start again."""
         self.on_erased: Callable[[Erased], None] = lambda _: None

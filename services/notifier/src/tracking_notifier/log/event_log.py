@@ -284,6 +284,7 @@ class LogCheck:
                 log.warning("cannot read the end of the log: %s", error)
             else:
                 self.checked_at = monotonic()
+                self._hub.log_start = self._log.start
                 self.is_replaced = resync_reason(position, end) is not None
                 self.record(end)
             await asyncio.sleep(CHECK_SECONDS)

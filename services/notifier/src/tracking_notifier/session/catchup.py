@@ -129,7 +129,7 @@ class CatchUp:
             end = self._in_same_log(await self.log.read_end_to_resume(after))
             if (reason := resync_reason(after, end)) is not None:
                 return reason
-        start = self.log.start
+        start = self.hub.log_start
         return EXPIRED if start and start.epoch == after.epoch and is_before(after, start) else None
 
     async def _snapshot(self) -> AsyncGenerator[bytes, None]:
