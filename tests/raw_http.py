@@ -53,6 +53,11 @@ class RawConnection:
             return await self._reader.read()
         return await self._reader.readexactly(int(headers.get("content-length", "0")))
 
+    async def read(self) -> bytes:
+        """What has arrived, at least a byte; nothing: the peer has closed."""
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            return await self._reader.read(65536)
+
     async def closed_after(self) -> float:
         """Seconds until the peer has closed."""
         started = time.monotonic()

@@ -103,5 +103,9 @@ def _refused(errors: list[dict[str, str]]) -> Refusal:
 def parameter_problem(problem: Problem) -> Problem:
     """The problem of a `subscribe` that was made of query parameters, with pointers to these."""
     errors = problem.members.get("errors", [])
-    told = [error | {"pointer": "/query" + error["pointer"].removeprefix("/filter")} for error in errors]
+    told = [error | {"pointer": f"/query{_below_filter(error['pointer'])}"} for error in errors]
     return replace(problem, members=problem.members | {"errors": told}) if told else problem
+
+
+def _below_filter(pointer: str) -> str:
+    return pointer.removeprefix("/filter") if pointer.startswith("/filter/") else pointer
