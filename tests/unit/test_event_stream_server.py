@@ -37,7 +37,7 @@ def request(query: str = "") -> bytes:
 
 async def until_connections(count: float) -> None:
     async with asyncio.timeout(10):
-        while connections() != count:
+        while connections() != count:  # noqa: ASYNC110 - there is no event for it
             await asyncio.sleep(0.01)
 
 
@@ -237,12 +237,11 @@ async def test_a_revoked_token_ends_the_stream_with_a_problem() -> None:
 
 
 async def test_comments_come_while_nothing_happens_and_heartbeats_if_asked_for() -> None:
-    async with stream_world(heartbeat_seconds=0.5) as world:
-        async with world.streaming("?heartbeat=true") as stream:
-            await stream.until("live")
-            beat = await stream.next()
-            assert (beat.type, beat.data["events"]) == ("events", [])
-            assert stream.comments >= 1
+    async with stream_world(heartbeat_seconds=0.5) as world, world.streaming("?heartbeat=true") as stream:
+        await stream.until("live")
+        beat = await stream.next()
+        assert (beat.type, beat.data["events"]) == ("events", [])
+        assert stream.comments >= 1
 
 
 async def test_streams_end_when_the_replica_stops() -> None:
