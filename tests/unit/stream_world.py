@@ -12,6 +12,7 @@ import httpx
 import jwt
 import orjson
 from notifier_world import World, new_world
+from prometheus_client import REGISTRY
 
 from tracking.devstack.processes import free_port
 from tracking_notifier.log.event_log import EventLog
@@ -106,6 +107,11 @@ class StreamWorld:
         event = self.world.history.apply(order_id, status)
         self.world.take(event.partition)
 
+    @property
+    def sessions(self) -> float:
+        """Connections that are open now, of all servers of this process."""
+        return REGISTRY.get_sample_value("tracking_stream_connections") or 0.0
+
     def revoke(self, subject: str) -> None:
         """Revokes all tokens of a subject."""
         self.revocations.known = Revocations(issued_before={subject: time.time() + 1})
@@ -113,16 +119,16 @@ class StreamWorld:
 
     @asynccontextmanager
     async def streaming(
-        self, query: str = "", token: str | None = None, **headers: str
+        self, query: str = "", token: str | None = None, status: int = 200, **headers: str
     ) -> AsyncIterator[EventStream]:
-        """An event stream that has begun."""
+        """An event stream that has begun, or the beginning of another answer."""
         sent = {"Accept": "text/event-stream", "Authorization": f"Bearer {token or bearer()}"}
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         async with (
             httpx.AsyncClient(timeout=20) as client,
             client.stream("GET", f"{self.url}{query}", headers=sent | named) as response,
         ):
-            assert response.status_code == 200, await response.aread()
+            assert response.status_code == status, await response.aread()
             yield EventStream(response)
 
 
