@@ -37,7 +37,7 @@ http {{
     }}
 }}
 """
-"""As an administrator writes it who thinks of no streams: answers are buffered and compressed, the notifier gets
+"""As one writes it who thinks of no streams: answers are buffered and compressed, the notifier gets
 HTTP/1.0 and no offers of a WebSocket. It also serves pages."""
 
 
