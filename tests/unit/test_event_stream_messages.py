@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 
 from tracking_notifier.errors import Refusal
 from tracking_notifier.stream.event_stream import (
+    PARAMETERS,
     accepts_event_stream,
     event_stream_frame,
     event_stream_request,
     parameter_problem,
 )
 from tracking_notifier.stream.messages import (
+    FilterRequest,
     ServerMessage,
     Subscribe,
     events_message,
@@ -131,6 +133,11 @@ def test_a_stream_of_events_must_be_asked_for_by_name(accept: list[str], *, expe
 
 def test_the_cursor_of_a_resync_is_of_no_log() -> None:
     assert open_cursor(RESYNC_CURSOR, None).epoch == NO_EPOCH
+
+
+def test_the_parameters_are_the_members_of_a_subscribe() -> None:
+    members = (Subscribe.model_fields.keys() | FilterRequest.model_fields) - {"type", "token", "filter"}
+    assert PARAMETERS.keys() == members
 
 
 def test_a_message_knows_its_type() -> None:

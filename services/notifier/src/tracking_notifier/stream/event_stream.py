@@ -19,9 +19,13 @@ COMMENT = b": keep-alive\n\n"
 COMMENT_SECONDS = 15.0
 """The longest time between two comments."""
 
-_LISTS = frozenset({"merchant_id", "order_id", "status"})
-_FLAGS = frozenset({"active", "overdue", "snapshot", "heartbeat"})
-_TEXTS = frozenset({"after"})
+PARAMETERS = {
+    **dict.fromkeys(("merchant_id", "order_id", "status"), "array"),
+    **dict.fromkeys(("active", "overdue", "snapshot", "heartbeat"), "boolean"),
+    "after": "string",
+}
+"""The query parameters of a stream, with their JSON types. An array is a parameter that may be repeated."""
+
 _FILTERS = frozenset(FilterRequest.model_fields)
 
 
@@ -80,20 +84,32 @@ def _document(parameters: dict[str, list[str]]) -> dict[str, Any]:
             errors.append({"pointer": f"/{name[:64]}", "message": fault})
             continue
         members = document["filter"] if name in _FILTERS else document
-        members[name] = values if name in _LISTS else values[0] == "true" if name in _FLAGS else values[0]
+        members[name] = _value(name, values)
     if errors:
         raise _refused(errors)
     return document
 
 
 def _fault(name: str, values: list[str]) -> str | None:
-    if name in _LISTS:
-        return None
-    if name not in _FLAGS | _TEXTS:
-        return "is not a parameter of the stream"
-    if len(values) > 1:
-        return "must be given once"
-    return "must be true or false" if name in _FLAGS and values[0] not in ("true", "false") else None
+    match PARAMETERS.get(name):
+        case None:
+            return "is not a parameter of the stream"
+        case "array":
+            return None
+        case _ if len(values) > 1:
+            return "must be given once"
+        case "boolean" if values[0] not in ("true", "false"):
+            return "must be true or false"
+    return None
+
+
+def _value(name: str, values: list[str]) -> list[str] | str | bool:
+    match PARAMETERS[name]:
+        case "array":
+            return values
+        case "boolean":
+            return values[0] == "true"
+    return values[0]
 
 
 def _refused(errors: list[dict[str, str]]) -> Refusal:
