@@ -112,7 +112,7 @@ def _pair(figure: str, peer: str, function: str, **options: Any) -> dict[str, Lo
 
 
 def _event_streams(figure: str, websockets: str, function: str, **options: Any) -> dict[str, Load]:
-    """The same load on event streams and on WebSockets, both of the notifier, which begins anew for memory."""
+    """The same load on event streams and on WebSockets of the notifier, which begins anew for memory."""
     counts, restarts = "burst" in options, "connections" in options
     return {
         name: Load(function, own, "notifier", counts_events=counts, restarts_notifier=restarts)

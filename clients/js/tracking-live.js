@@ -303,17 +303,23 @@ class EventStream extends EventTarget {
   }
 
   async #run(url, token) {
+    await undefined; // listeners are added after the constructor
     try {
       const headers = { Accept: "text/event-stream", Authorization: `Bearer ${token}` };
       const { signal } = this.#abort;
       const response = await fetch(url, { headers, signal, cache: "no-store", credentials: "omit" });
       const kind = response.headers.get("Content-Type")?.split(";")[0];
       if (response.ok && kind === "text/event-stream") await this.#read(response.body);
-      else if (kind === "application/problem+json") this.#receive(JSON.stringify({ type: "problem", problem: await response.json() }));
+      else if (kind === "application/problem+json") this.#refused(await response.json());
     } catch {
       // no answer, or it broke off: closed without a code
     }
     this.#tell("close", { code: this.#closeCode, reason: "" });
+  }
+
+  #refused(problem) {
+    // Of another status: there is no event stream here.
+    if (CLOSE_CODE_OF_STATUS.has(problem.status)) this.#receive(JSON.stringify({ type: "problem", problem }));
   }
 
   async #read(body) {
@@ -357,8 +363,7 @@ function eventStreamUrl(url, { filter, ...request }) {
 
 /**
  * Live orders over a WebSocket that is reopened whenever it ends, or over server-sent events where WebSockets do not get
- * through. Changes are dispatched as a `CustomEvent`, after
- * `orders`, `cursor` and `status` are updated:
+ * through. Changes are dispatched as a `CustomEvent`, after `orders`, `cursor` and `status` are updated:
  *
  * | event | detail |
  * |---|---|
@@ -538,12 +543,12 @@ export class LiveOrders extends EventTarget {
 
   #received(data) {
     this.#receivedAt = Date.now();
-    this.#heard = true;
-    this.#webSocketsWork ||= this.#usedTransport === "websocket";
     this.#cancel("first");
     const current = this.#stillCurrent();
     try {
       const message = parsed(data);
+      this.#webSocketsWork ||= this.#usedTransport === "websocket";
+      this.#heard ||= this.#usedTransport === "websocket" || message.type !== "problem"; // which may be the whole answer
       const events = this.#view.take(message);
       if (message.type !== "problem") this.#refusedTokens = 0;
       this.#announce(events);
