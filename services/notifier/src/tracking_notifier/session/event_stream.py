@@ -14,11 +14,10 @@ from tracking_shared.http.access import no_token
 class EventStreamSession(Session):
     """The session of a client that sends nothing after its request."""
 
-    __slots__ = ("_subscription", "_token")
+    __slots__ = ("_subscription",)
 
     def __init__(self, connection: StreamConnection, context: SessionContext, token: str) -> None:
         super().__init__(connection, context, token)
-        self._token = token
         self._subscription: Subscription | None = None
 
     def open(self, request: Subscribe) -> None:
@@ -27,7 +26,7 @@ class EventStreamSession(Session):
         Raises:
             Refusal: the client, or its request, is not acceptable. Nothing need be released.
         """
-        if not self._token:
+        if not self._handshake_token:
             detail = "Send a token in the Authorization header."
             raise Refusal(NOT_AUTHENTICATED, "not authenticated", no_token(detail))
         self._context.admission.enter()
