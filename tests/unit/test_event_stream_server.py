@@ -296,3 +296,30 @@ async def test_a_client_that_takes_nothing_is_cut() -> None:
             await asyncio.sleep(0)
         await until_connections(0)
         connection.close()
+
+
+async def test_what_a_client_sends_after_its_request_is_ignored() -> None:
+    async with stream_world() as world:
+        connection = await RawConnection.open(world.url)
+        await connection.send(request() + b"GET /healthz HTTP/1.1\r\nHost: notifier\r\n\r\n")
+        await received(connection, lives=1)
+        await connection.send(b"\x81\x85" + b"x" * 1024 * 1024)
+        world.happens("o-1")
+        data = await connection.read()
+        assert data.startswith(b"event: events\n")
+        assert connections() == 1
+        connection.close()
+        await until_connections(0)
+
+
+async def test_clients_that_leave_in_the_middle_leave_nothing_behind() -> None:
+    async with stream_world(max_connections=1000) as world:
+        for number in range(50):
+            connection = await RawConnection.open(world.url)
+            await connection.send(request()[: None if number % 2 else 40 + number])
+            if number % 3 == 0:
+                await asyncio.sleep(0)
+            connection.close()
+        await until_connections(0)
+        async with world.streaming() as stream:
+            await stream.until("live")

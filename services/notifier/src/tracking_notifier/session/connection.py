@@ -5,6 +5,7 @@ its state. Refused handshakes get a problem document over HTTP.
 import logging
 import socket
 from collections.abc import Generator, Sequence
+from contextlib import suppress
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any, Protocol
@@ -294,7 +295,8 @@ class StreamConnection(ServerConnection):
         if hasattr(socket, "TCP_USER_TIMEOUT"):
             milliseconds = int(max_unacknowledged_seconds * 1000)
             tcp = self.transport.get_extra_info("socket")
-            tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+            with suppress(OSError):  # the client has just left
+                tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
         return event_stream_response(protocol.trace_id)
 
     @property

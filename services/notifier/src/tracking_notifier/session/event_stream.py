@@ -2,13 +2,27 @@
 
 from dataclasses import replace
 
+from websockets.http11 import Request
+
 from tracking_notifier.errors import Refusal
 from tracking_notifier.session.catchup import Subscription
-from tracking_notifier.session.connection import StreamConnection
+from tracking_notifier.session.connection import StreamConnection, handshake_tokens
 from tracking_notifier.session.session import Session
 from tracking_notifier.session.session_context import SessionContext
 from tracking_notifier.stream.messages import NOT_AUTHENTICATED, Subscribe
 from tracking_shared.http.access import no_token
+
+
+def token_of(request: Request) -> str:
+    """The token of a request for an event stream.
+
+    Raises:
+        Refusal: there is none.
+    """
+    for token in handshake_tokens(request.headers):
+        return token
+    problem = no_token("Send a token in the Authorization header.")
+    raise Refusal(NOT_AUTHENTICATED, "not authenticated", problem)
 
 
 class EventStreamSession(Session):
@@ -26,9 +40,6 @@ class EventStreamSession(Session):
         Raises:
             Refusal: the client, or its request, is not acceptable. Nothing need be released.
         """
-        if not self._handshake_token:
-            detail = "Send a token in the Authorization header."
-            raise Refusal(NOT_AUTHENTICATED, "not authenticated", no_token(detail))
         self._context.admission.enter()
         try:
             # Browsers reconnect with the `id` of whichever message was the last.

@@ -25,7 +25,7 @@ from tracking_notifier.session.connection import (
     problem_response,
     trace_id_of_request,
 )
-from tracking_notifier.session.event_stream import EventStreamSession
+from tracking_notifier.session.event_stream import EventStreamSession, token_of
 from tracking_notifier.session.session import CLOSE_SECONDS, Session
 from tracking_notifier.session.session_context import SessionContext
 from tracking_notifier.stream.asyncapi import encoded_document
@@ -208,7 +208,7 @@ class StreamServer:
         """
         if not isinstance(connection, StreamConnection):
             raise TypeError("the server makes StreamConnections")
-        token = next(iter(handshake_tokens(request.headers)), "")
+        token = token_of(request)
         last_event_id = ",".join(request.headers.get_all("Last-Event-ID"))
         subscribe = event_stream_request(request.path.partition("?")[2], last_event_id)
         await self._context.verifier.refresh_keys_for(token)
