@@ -13,6 +13,7 @@ NGINX = os.environ.get("NGINX", "/usr/sbin/nginx")
 
 TYPICAL = """
 daemon off;
+{user}
 pid {folder}/nginx.pid;
 error_log stderr warn;
 worker_processes 1;
@@ -45,7 +46,9 @@ HTTP/1.0 and no offers of a WebSocket. It also serves pages."""
 async def typical_proxy(folder: Path, notifier: int, directives: str = "") -> AsyncIterator[str]:
     """The origin of a proxy without any regard for streams, which also serves the files of `folder/pages`."""
     port = free_port()
-    text = TYPICAL.format(folder=folder, port=port, notifier=notifier, directives=directives)
+    # Its workers must be able to read a folder of the tests.
+    user = "user root;" if os.getuid() == 0 else ""
+    text = TYPICAL.format(folder=folder, port=port, notifier=notifier, directives=directives, user=user)
     async with _running(folder, text, port):
         yield f"http://127.0.0.1:{port}"
 
