@@ -21,7 +21,7 @@ TABLES: dict[str, tuple[tuple[str, ...], str]] = {
         ("updates:", "floors:"),
         "updates seconds rate p50_ms p99_ms max_ms " + " ".join(f"{name}_us" for name in PROCESSES),
     ),
-    "Live view beside Node's ws, event streams beside WebSockets (µs: processor time of a delivery; in the storm, of a client)": (
+    "Live view beside Node's ws (µs: processor time of a delivery; in the storm, of a client)": (
         ("fan_out:", "storm:"),
         "clients clients_wanted clients_missing retries deliveries seconds p50_ms p99_ms max_ms "
         "server_us generator_us client_kb",
