@@ -367,7 +367,7 @@ CATALOGUE: dict[str, ProblemType] = {
             "Use a WebSocket library, or accept `text/event-stream`. Behind a proxy, let it pass the headers"
             " `Connection` and `Upgrade` on."
         ),
-        example="Open a WebSocket here: HTTP/1.1, and version 13 of the protocol. Or accept text/event-stream.",
+        example="Open a WebSocket here: HTTP/1.1, version 13 of the protocol. Or accept text/event-stream.",
     ),
     "too-many-requests": ProblemType(
         status=429,

@@ -58,7 +58,7 @@ _TOO_BIG = Problem(
 )
 _UPGRADE_REQUIRED = Problem(
     "upgrade-required",
-    "Open a WebSocket here: HTTP/1.1, and version 13 of the protocol. Or accept text/event-stream.",
+    "Open a WebSocket here: HTTP/1.1, version 13 of the protocol. Or accept text/event-stream.",
     own_headers={"Upgrade": "websocket", "Sec-WebSocket-Version": "13"},
 )
 _TOO_LARGE = Problem("headers-too-large", "A line of the head may have 8192 bytes, and there may be 128.")
