@@ -109,7 +109,9 @@ def _prepare(asked: Namespace) -> None:
 
 def _parse(arguments: Sequence[str]) -> Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    names = "idle-memory latency single batches fan-out storm authorisation tracing console query"
+    names = (
+        "idle-memory event-stream latency single batches fan-out storm authorisation tracing console query"
+    )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"a figure, or of {names}; all by default")
     parser.add_argument("--seconds", type=float, help="of each load, instead of its own 10 to 30")
     parser.add_argument("--short", action="store_true", help="a quick look, not to be quoted")

@@ -33,6 +33,20 @@ def door_of(site: Site, request: bytes) -> Door:
     return Door(address.hostname or "", address.port or 80, address.path, first)
 
 
+def event_stream_door(site: Site) -> Door:
+    """The stream of the notifier as server-sent events, with the request for it."""
+    address = urlsplit(site.notifier)
+    query = "&".join(["snapshot=false", *(f"status={status}" for status in EVERY_STATUS)])
+    lines = (
+        f"GET {address.path}?{query} HTTP/1.1",
+        f"Host: {address.netloc}",
+        "Accept: text/event-stream",
+        f"Authorization: Bearer {site.token()}",
+    )
+    request = "\r\n".join([*lines, "", ""]).encode()
+    return Door(address.hostname or "", address.port or 80, address.path, request, is_event_stream=True)
+
+
 def subscribe_request(token: str, **more: str) -> bytes:
     """Asks for all orders that the token allows: from now on, or what was missed since `after`."""
     wanted = {"status": EVERY_STATUS}
@@ -178,9 +192,10 @@ def recorded_times(messages: list[bytes]) -> list[float]:
 
 
 @asynccontextmanager
-async def open_crowd(site: Site, number: int) -> AsyncIterator[Crowd]:
+async def open_crowd(site: Site, number: int, *, event_stream: bool = False) -> AsyncIterator[Crowd]:
     """So many dashboards at the notifier, or at the peer, while the body runs."""
-    crowd = Crowd(door_of(site, b"" if site.peer_port else subscribe_request(site.token())))
+    first = b"" if site.peer_port else subscribe_request(site.token())
+    crowd = Crowd(event_stream_door(site) if event_stream else door_of(site, first))
     await crowd.gather(number)
     yield crowd
     crowd.leave()

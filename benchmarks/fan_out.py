@@ -35,16 +35,23 @@ DRAIN_SECONDS = 60
 
 
 async def fan_out(
-    site: Site, dashboards: int, burst: int, samples: int = 0, seconds: float = 0
+    site: Site,
+    dashboards: int,
+    burst: int,
+    samples: int = 0,
+    seconds: float = 0,
+    *,
+    event_stream: bool = False,
 ) -> AsyncIterator[Run]:
     """200 events a second, in bursts of so many, and later where the feed falls behind.
 
-    With a burst of 0, one event at a time, when the one before has come to everybody.
+    With a burst of 0, one event at a time, when the one before has come to everybody. `event_stream`: to
+    clients of server-sent events.
     """
     async with asyncio.TaskGroup() as group, AsyncExitStack() as opened:
         if site.peer_port:
             await opened.enter_async_context(_open_bridge(site))
-        crowd = await opened.enter_async_context(open_crowd(site, dashboards))
+        crowd = await opened.enter_async_context(open_crowd(site, dashboards, event_stream=event_stream))
         feed = Feed([await connect_http(site.ingest, site.token()) for _ in range(CALLERS)], group)
         await _one_by_one(crowd, feed, range(1, WARM_UPS + 1))
 
@@ -149,13 +156,13 @@ async def open_peer_feed(site: Site) -> AsyncIterator[asyncio.StreamWriter]:
     writer.close()
 
 
-async def idle(site: Site, connections: int) -> AsyncIterator[Run]:
+async def idle(site: Site, connections: int, *, event_stream: bool = False) -> AsyncIterator[Run]:
     """Connections on which nothing happens. The connecting is what is measured."""
     async with AsyncExitStack() as opened:
 
         async def run() -> Result:
             start = perf_counter()
-            await opened.enter_async_context(open_crowd(site, connections))
+            await opened.enter_async_context(open_crowd(site, connections, event_stream=event_stream))
             elapsed = perf_counter() - start
             await asyncio.sleep(1)  # the last of the handshakes end
             return {"clients": connections, "seconds": elapsed}

@@ -55,6 +55,14 @@ _TRANSACTIONS = ("transactions-1", "transactions-4")
 
 TARGETS: Mapping[str, Target] = {
     "idle-memory": Target("idle dashboard, memory of the server", "client_kb", "KB", 20, ("ws-memory",)),
+    "event-stream-memory": Target(
+        "idle event stream, memory of the server",
+        "client_kb",
+        "KB",
+        1.3,
+        ("websocket-memory",),
+        is_relative=True,
+    ),
     "latency": Target("idle, from POST to the event in a client, median", "p50_ms", "ms", 12, ("pass-idle",)),
     "single": Target(
         "single updates, synchronous, 64 callers", "rate", "updates/s", 2000, ("pass-busy",), True
@@ -65,6 +73,8 @@ TARGETS: Mapping[str, Target] = {
     "fan-out-single": _delivery("one event at a time", 1.2, "ws-single"),
     "fan-out-stream": _delivery("200 events/s one by one", 1 / 3, "ws-stream"),
     "fan-out-bursts": _delivery("200 events/s in batches of 20", 1 / 3, "ws-bursts"),
+    "event-stream-single": _delivery("event streams, one event at a time", 1.3, "websocket-single"),
+    "event-stream-bursts": _delivery("event streams, batches of 20", 1.3, "websocket-bursts"),
     "storm": Target(_STORM, "seconds", "s", 10, ("ws-storm",)),
     "storm-restart": Target("the same after a restart of the notifier", "seconds", "s", 10, ("ws-storm",)),
     "authorisation": Target(
@@ -101,6 +111,15 @@ def _pair(figure: str, peer: str, function: str, **options: Any) -> dict[str, Lo
     }
 
 
+def _event_streams(figure: str, websockets: str, function: str, **options: Any) -> dict[str, Load]:
+    """The same load on event streams and on WebSockets of the notifier, which begins anew for memory."""
+    counts, restarts = "burst" in options, "connections" in options
+    return {
+        name: Load(function, own, "notifier", counts_events=counts, restarts_notifier=restarts)
+        for name, own in ((figure, options | {"event_stream": True}), (websockets, options))
+    }
+
+
 _ONE_BY_ONE = {"dashboards": 1000, "burst": 0, "samples": 250}
 _STREAM = {"dashboards": 1000, "burst": 1, "seconds": 10.0}
 ALGORITHMS = ("HS256", "RS256", "ES256", "EdDSA")
@@ -128,6 +147,9 @@ LOADS: Mapping[str, Load] = {
     **_pair("fan-out-single", "ws-single", "fan_out:fan_out", **_ONE_BY_ONE),
     **_pair("fan-out-stream", "ws-stream", "fan_out:fan_out", **_STREAM),
     **_pair("fan-out-bursts", "ws-bursts", "fan_out:fan_out", **_STREAM | {"burst": 20}),
+    **_event_streams("event-stream-memory", "websocket-memory", "fan_out:idle", connections=2000),
+    **_event_streams("event-stream-single", "websocket-single", "fan_out:fan_out", **_ONE_BY_ONE),
+    **_event_streams("event-stream-bursts", "websocket-bursts", "fan_out:fan_out", **_STREAM | {"burst": 20}),
     **_pair("storm", "ws-storm", "storm:storm", wanted=5000),
     "storm-restart": Load("storm:storm", {"wanted": 5000}, "notifier", restarts_notifier=True),
     "authorisation": Load("authorisation:tokens", {"algorithms": ["HS256"], "are_known": True}),

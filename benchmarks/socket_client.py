@@ -1,4 +1,6 @@
-"""WebSocket clients (RFC 6455) that cost little: thousands of them leave the machine to the server."""
+"""Clients of WebSockets (RFC 6455) and of event streams that cost little: thousands of them leave the machine
+to the server.
+"""
 
 import asyncio
 from dataclasses import dataclass
@@ -7,6 +9,8 @@ from typing import NamedTuple, cast
 TEXT, CLOSE, PING, PONG = 0x1, 0x8, 0x9, 0xA
 
 HEAD_END = b"\r\n\r\n"
+EVENT_END = b"\n\n"
+DATA = b"data: "
 
 _FINAL = 0x80
 _MASKED = 0x80
@@ -63,13 +67,14 @@ _PONG = client_frame(PONG, b"")
 
 @dataclass(frozen=True)
 class Door:
-    """The address of a server, and the first frame to send there."""
+    """The address of a server, and the first frame to send there; of an event stream, the request."""
 
     host: str
     port: int
     path: str
     first: bytes
     """A whole frame, or nothing."""
+    is_event_stream: bool = False
 
 
 class SocketClient(asyncio.Protocol):
@@ -111,7 +116,10 @@ class SocketClient(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
         self._rest, self._is_open, self._fault = b"", False, "lost"
-        self._transport.write(handshake(self._door.host, self._door.port, self._door.path))
+        door = self._door
+        self._transport.write(
+            door.first if door.is_event_stream else handshake(door.host, door.port, door.path)
+        )
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None
@@ -121,6 +129,9 @@ class SocketClient(asyncio.Protocol):
         if self._rest:
             data = self._rest + data
         at = 0 if self._is_open else self._open(data)
+        if self._door.is_event_stream:
+            self._rest = data[self._take_events(data, at) :]
+            return
         while self._is_open and (frame := next_frame(data, at)) is not None:
             opcode, start, at = frame
             if opcode == TEXT:
@@ -129,16 +140,24 @@ class SocketClient(asyncio.Protocol):
                 self._control(opcode, data[start:at])
         self._rest = data[at:]
 
+    def _take_events(self, data: bytes, at: int) -> int:
+        while self._is_open and (end := data.find(EVENT_END, at)) >= 0:
+            start = data.find(DATA, at, end)
+            if start >= 0:  # else it is a comment
+                self.received(data, start + len(DATA), end)
+            at = end + len(EVENT_END)
+        return at
+
     def _open(self, data: bytes) -> int:
         end = data.find(HEAD_END)
         if end < 0:
             return 0
-        if not data.startswith(b"HTTP/1.1 101 "):
+        if not data.startswith(b"HTTP/1.1 200 " if self._door.is_event_stream else b"HTTP/1.1 101 "):
             self._fault = f"the handshake was answered with {data[:60]!r}"
             self.leave()
             return 0
         self._is_open = True
-        if self._transport is not None and self._door.first:
+        if self._transport is not None and self._door.first and not self._door.is_event_stream:
             self._transport.write(self._door.first)
         self.opened()
         return end + len(HEAD_END)

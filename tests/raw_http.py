@@ -3,6 +3,7 @@
 import asyncio
 import time
 from contextlib import suppress
+from typing import cast
 from urllib.parse import urlsplit
 
 from answers import Answer
@@ -52,6 +53,26 @@ class RawConnection:
         if headers.get("connection") == "close" and "content-length" not in headers:
             return await self._reader.read()
         return await self._reader.readexactly(int(headers.get("content-length", "0")))
+
+    async def read(self) -> bytes:
+        """What has arrived, at least a byte."""
+        async with asyncio.timeout(DEADLINE_SECONDS):
+            data = await self._reader.read(65536)
+        if not data:
+            raise EOFError("the peer has closed")
+        return data
+
+    def pause(self) -> None:
+        """Takes nothing from the socket until `resume`."""
+        self._transport.pause_reading()
+
+    def resume(self) -> None:
+        """The reverse of `pause`."""
+        self._transport.resume_reading()
+
+    @property
+    def _transport(self) -> asyncio.ReadTransport:
+        return cast(asyncio.ReadTransport, self._writer.transport)
 
     async def closed_after(self) -> float:
         """Seconds until the peer has closed."""

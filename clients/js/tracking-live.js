@@ -52,11 +52,14 @@
  * @property {number} [code]  The close code, if the server closed with one.
  * @property {Date} [retryAt]  The time of the next attempt, while it waits.
  * @property {Object} [problem]  The RFC 9457 document that the server sent before its close.
+ * @property {Transport} transport  Of this connection or attempt, or of the last one.
  *
  * @typedef {"stopped"|"connecting"|"catching-up"|"live"|"waiting"|"refused"} State
  *   stopped: not started, or `stop()` was called. catching-up: connected; the snapshot or missed events are being
  *   received, and `orders` may be outdated. waiting: the connection ended and there will be another attempt;
  *   `orders` is outdated. refused: the server refuses this request permanently.
+ *
+ * @typedef {"websocket"|"event-stream"} Transport  event-stream: server-sent events, by HTTP.
  */
 
 /** After these codes the same request would be refused again. After every other end, reconnect. */
@@ -77,6 +80,17 @@ const STABLE_SECONDS = 10;
 
 /** Time limit for the token and the handshake together. */
 const CONNECT_SECONDS = 10;
+
+/** Time limit for the first message of a connection. A proxy may hold back what it was sent. */
+const FIRST_MESSAGE_SECONDS = 30;
+
+/** WebSockets that did not get through are tried again after this time, at the next connection. */
+const WEBSOCKET_AGAIN_SECONDS = 3600;
+
+/** The close codes that stand for the statuses of problems. An event stream has no close codes. */
+const CLOSE_CODE_OF_STATUS = new Map([
+  ...[[400, 4400], [401, NOT_AUTHENTICATED], [403, 4403], [413, 4413], [422, 4400], [429, 4429], [503, 1013]],
+]);
 
 /** Time limit for the request that checks whether a server answers at all. */
 const PROBE_SECONDS = 3;
@@ -270,8 +284,86 @@ export function orderAfter({ data }) {
 }
 
 /**
- * Live orders over a WebSocket that is reopened whenever it ends. Changes are dispatched as a `CustomEvent`, after
- * `orders`, `cursor` and `status` are updated:
+ * An event stream that looks like a `WebSocket`: events `open`, `message` and `close`, and `activity` for all that comes,
+ * comments included. It is fetched, because an `EventSource` cannot send a token. A refusal is a `problem` message.
+ */
+class EventStream extends EventTarget {
+  #abort = new AbortController();
+  #data = []; // the lines of the event that is being received
+  #rest = ""; // of a line that is not complete
+  #closeCode = NO_CLOSE;
+
+  constructor(url, token) {
+    super();
+    this.#run(url, token);
+  }
+
+  close() {
+    this.#abort.abort();
+  }
+
+  async #run(url, token) {
+    await undefined; // listeners are added after the constructor
+    try {
+      const headers = { Accept: "text/event-stream", Authorization: `Bearer ${token}` };
+      const { signal } = this.#abort;
+      const response = await fetch(url, { headers, signal, cache: "no-store", credentials: "omit" });
+      const kind = response.headers.get("Content-Type")?.split(";")[0];
+      if (response.ok && kind === "text/event-stream") await this.#read(response.body);
+      else if (kind === "application/problem+json") this.#refused(await response.json());
+    } catch {
+      // no answer, or it broke off: closed without a code
+    }
+    this.#tell("close", { code: this.#closeCode, reason: "" });
+  }
+
+  #refused(problem) {
+    // Of another status: there is no event stream here.
+    if (CLOSE_CODE_OF_STATUS.has(problem.status)) this.#receive(JSON.stringify({ type: "problem", problem }));
+  }
+
+  async #read(body) {
+    this.#tell("open");
+    const decoder = new TextDecoder();
+    const reader = body.getReader();
+    for (let { done, value } = await reader.read(); !done; { done, value } = await reader.read()) {
+      this.#tell("activity");
+      const lines = (this.#rest + decoder.decode(value, { stream: true })).split("\n");
+      this.#rest = lines.pop();
+      for (const line of lines) this.#takeLine(line);
+    }
+  }
+
+  #takeLine(line) {
+    if (line.startsWith("data: ")) this.#data.push(line.slice(6));
+    if (line !== "" || !this.#data.length) return; // type and cursor are in the data, too
+    this.#receive(this.#data.splice(0).join("\n"));
+  }
+
+  #receive(data) {
+    const { type, problem } = JSON.parse(data);
+    if (type === "problem") this.#closeCode = CLOSE_CODE_OF_STATUS.get(problem.status) ?? NO_CLOSE;
+    this.#tell("message", { data });
+  }
+
+  #tell(kind, members = {}) {
+    this.dispatchEvent(Object.assign(new Event(kind), members));
+  }
+}
+
+/** The address of an event stream, with what a `subscribe` says as its query. */
+function eventStreamUrl(url, { filter, ...request }) {
+  const address = new URL(url);
+  address.protocol = address.protocol.replace("ws", "http");
+  for (const [name, values] of Object.entries({ ...filter, ...request })) {
+    for (const value of [values ?? []].flat()) address.searchParams.append(name, value);
+  }
+  return address;
+}
+
+/**
+ * Live orders over a WebSocket that is reopened whenever it ends, or over server-sent events where WebSockets do not get
+ * through. Changes are dispatched as a `CustomEvent`, after `orders`, `cursor` and `status` are updated:
  *
  * | event | detail |
  * |---|---|
@@ -289,9 +381,15 @@ export class LiveOrders extends EventTarget {
   #url;
   #token;
   #view;
+  #isAuto; // whether the transport is chosen here
+  #transport; // of this attempt, or of the next one
+  #usedTransport; // of the last attempt
+  #heard = true; // a message came on this connection; true without a connection, of which nothing can be said
+  #webSocketsWork = false; // a message came on one, since the network was the same
+  #webSocketTriedAt = 0;
   #notices = []; // of the message that is being handled
   #silenceSeconds;
-  #status = { state: "stopped", reason: "" };
+  #status;
   #attempt = 0; // increases when a connection is given up, so that its later events are ignored
   #socket = null;
   #timers = new Map();
@@ -316,8 +414,9 @@ export class LiveOrders extends EventTarget {
    * @param {string} [options.after]  A cursor to continue from.
    * @param {boolean} [options.snapshot]  False: only events from now on.
    * @param {number} [options.silenceSeconds]  A connection that received nothing for this time is replaced.
+   * @param {"auto"|Transport} [options.transport]  auto: WebSockets, or server-sent events where they do not get through.
    */
-  constructor(url, token, { filter = {}, after, snapshot, silenceSeconds = SILENCE_SECONDS } = {}) {
+  constructor(url, token, { filter = {}, after, snapshot, silenceSeconds = SILENCE_SECONDS, transport = "auto" } = {}) {
     super();
     this.#url = new URL(url, globalThis.location?.href);
     this.#url.protocol = this.#url.protocol.replace("http", "ws");
@@ -325,6 +424,9 @@ export class LiveOrders extends EventTarget {
     this.#token = token;
     this.#silenceSeconds = silenceSeconds;
     this.#view = new OrderView(filter, (name, detail) => this.#onNotice(name, detail), { after, snapshot });
+    this.#isAuto = transport === "auto";
+    this.#transport = this.#usedTransport = this.#isAuto ? "websocket" : transport;
+    this.#status = { state: "stopped", reason: "", transport: this.#usedTransport };
   }
 
   /** @returns {Map<string, Order>} By order id. To be read only. A snapshot replaces the whole map. */
@@ -340,6 +442,11 @@ export class LiveOrders extends EventTarget {
   /** @returns {number} The number of times that versions were missing; anything but 0 is a bug of the server. */
   get gaps() {
     return this.#view.gaps;
+  }
+
+  /** @returns {Transport} That of this connection or attempt, or of the last one. */
+  get transport() {
+    return this.#usedTransport;
   }
 
   /** @returns {Status} */
@@ -371,6 +478,9 @@ export class LiveOrders extends EventTarget {
   }
 
   async #connect() {
+    const again = Date.now() - this.#webSocketTriedAt > WEBSOCKET_AGAIN_SECONDS * 1000;
+    if (this.#isAuto && again) this.#transport = "websocket";
+    this.#usedTransport = this.#transport;
     this.#setStatus({ state: "connecting" });
     this.#schedule("connect", CONNECT_SECONDS, () => this.#retry("no connection in time"));
     this.#problem = undefined;
@@ -387,23 +497,45 @@ export class LiveOrders extends EventTarget {
   }
 
   #open(token, current) {
-    const socket = (this.#socket = new WebSocket(this.#url));
+    this.#heard = false;
+    this.#subscribedToken = this.#newestToken = token;
+    const socket = (this.#socket = this.#usedTransport === "websocket" ? this.#openWebSocket() : this.#openEventStream(token));
     const on = (kind, handle) => socket.addEventListener(kind, (event) => current() && handle(event));
     on("open", () => this.#opened(token));
+    on("activity", () => (this.#receivedAt = Date.now()));
     on("message", ({ data }) => this.#received(data));
     on("close", ({ code, reason }) => this.#closed(code, reason));
   }
 
-  #opened(token) {
-    this.#cancel("connect");
-    this.connections += 1;
-    this.#subscribedToken = this.#newestToken = token;
+  #openWebSocket() {
+    this.#webSocketTriedAt = Date.now();
+    return new WebSocket(this.#url);
+  }
+
+  #openEventStream(token) {
+    return new EventStream(eventStreamUrl(this.#url, this.#request(token)), token);
+  }
+
+  #request(token) {
     if (this.#view.fromSnapshot && entitlement(token) !== this.#snapshotEntitlement) {
       // A resume would neither add the orders that only this token may see, nor remove the others.
       this.#view.forget("entitlement-changed");
     }
-    this.#send({ type: "subscribe", token, heartbeat: true, ...this.#view.request() });
+    return { heartbeat: true, ...this.#view.request() };
+  }
+
+  #opened(token) {
+    if (this.#isAuto && this.#usedTransport === "event-stream" && this.#webSocketsWork) {
+      // The WebSocket failed because the server was away. It is back. If another one fails now, they do not get through.
+      this.#webSocketsWork = false;
+      this.#retry("the server is there again");
+      return;
+    }
+    this.#cancel("connect");
+    this.connections += 1;
+    if (this.#usedTransport === "websocket") this.#send({ type: "subscribe", token, ...this.#request(token) });
     this.#receivedAt = Date.now();
+    this.#schedule("first", FIRST_MESSAGE_SECONDS, () => this.#retry("nothing comes through: does a proxy hold it back?"));
     this.#watchSilence(this.#silenceSeconds * (0.75 + Math.random() / 4)); // clients that connected together do not reconnect together
     this.#scheduleRefresh();
     this.#setStatus({ state: "catching-up" });
@@ -411,9 +543,12 @@ export class LiveOrders extends EventTarget {
 
   #received(data) {
     this.#receivedAt = Date.now();
+    this.#cancel("first");
     const current = this.#stillCurrent();
     try {
       const message = parsed(data);
+      this.#webSocketsWork ||= this.#usedTransport === "websocket";
+      this.#heard ||= this.#usedTransport === "websocket" || message.type !== "problem"; // which may be the whole answer
       const events = this.#view.take(message);
       if (message.type !== "problem") this.#refusedTokens = 0;
       this.#announce(events);
@@ -456,10 +591,11 @@ export class LiveOrders extends EventTarget {
     if (final) this.#refuse(code, reason);
     else if (code !== NO_CLOSE) this.#retry(reason || `closed with ${code}`, code);
     else if (this.connections > 0 || !globalThis.location) this.#retry("connection lost");
+    else if (this.#isAuto && this.#usedTransport === "websocket") this.#retry("no WebSocket could be opened");
     else await this.#failToOpen();
   }
 
-  /** Browsers do not report why a handshake failed. If the server answers over HTTP, it has refused it. */
+  /** Browsers do not report why a connection failed. If the server answers over HTTP, it has refused it. */
   async #failToOpen() {
     const current = this.#stillCurrent();
     this.#schedule("connect", CONNECT_SECONDS, () => this.#retry("no connection in time"));
@@ -501,6 +637,8 @@ export class LiveOrders extends EventTarget {
     const stable = this.#liveSince !== null && Date.now() - this.#liveSince >= STABLE_SECONDS * 1000;
     this.#liveSince = null;
     this.#failures = stable ? 1 : this.#failures + 1;
+    // Where nothing came through, the next attempt is made the other way.
+    if (this.#isAuto && !this.#heard) this.#transport = this.#usedTransport === "websocket" ? "event-stream" : "websocket";
     this.#dropConnection();
     const seconds = waitSeconds(this.#failures);
     this.#schedule("retry", seconds, () => this.#connect());
@@ -510,6 +648,7 @@ export class LiveOrders extends EventTarget {
 
   #dropConnection() {
     this.#attempt += 1;
+    this.#heard = true;
     this.#cancelTimers();
     this.#socket?.close();
     this.#socket = null;
@@ -538,6 +677,18 @@ export class LiveOrders extends EventTarget {
     const newest = this.#newestToken;
     const token = await this.#fetchToken().catch(() => newest);
     if (!current() || !this.#socket) return;
+    if (token !== newest && this.#usedTransport === "event-stream") this.#replaceConnection(token);
+    else this.#refreshOn(token, newest);
+  }
+
+  /** An event stream cannot be sent a new token. */
+  #replaceConnection(token) {
+    this.#dropConnection();
+    this.#spareToken = token;
+    this.#connect();
+  }
+
+  #refreshOn(token, newest) {
     if (token !== newest) this.#send({ type: "refresh", token });
     this.#newestToken = token;
     this.#scheduleRefresh(token === newest);
@@ -555,9 +706,15 @@ export class LiveOrders extends EventTarget {
 
   #watchPage(signal) {
     const visible = () => globalThis.document?.visibilityState === "visible" && this.#onVisible();
-    globalThis.addEventListener?.("offline", () => this.reconnect("offline"), { signal });
-    globalThis.addEventListener?.("online", () => this.reconnect("online again"), { signal });
+    globalThis.addEventListener?.("offline", () => this.#onNetworkChange("offline"), { signal });
+    globalThis.addEventListener?.("online", () => this.#onNetworkChange("online again"), { signal });
     globalThis.document?.addEventListener("visibilitychange", visible, { signal });
+  }
+
+  #onNetworkChange(reason) {
+    this.reconnect(reason);
+    if (this.#isAuto) this.#transport = "websocket"; // another network may let them through
+    this.#webSocketsWork = false;
   }
 
   #onVisible() {
@@ -577,7 +734,7 @@ export class LiveOrders extends EventTarget {
   }
 
   #setStatus(status) {
-    this.#status = { reason: "", ...status };
+    this.#status = { reason: "", transport: this.#usedTransport, ...status };
     this.#dispatch("status", this.#status);
   }
 

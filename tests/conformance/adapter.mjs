@@ -27,8 +27,8 @@ function follow({ url, token, tokens, filter, options }) {
   const live = new LiveOrders(url, token ?? tokenSource(tokens), { filter, silenceSeconds, ...from });
   for (const name of ["snapshot", "gap", "problem"]) live.addEventListener(name, ({ detail }) => say(name, detail));
   live.addEventListener("events", ({ detail }) => detail.forEach(({ id }) => say("event", id)));
-  live.addEventListener("status", ({ detail: { state, reason, code = null, retryAt = null, problem = null } }) =>
-    say("status", { state, reason, code, retryAt, problem: problem?.type ?? null }),
+  live.addEventListener("status", ({ detail: { state, reason, code = null, retryAt = null, problem = null, transport } }) =>
+    say("status", { state, reason, code, retryAt, problem: problem?.type ?? null, transport }),
   );
   live.start();
   return live;

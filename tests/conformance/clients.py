@@ -27,6 +27,11 @@ COMMANDS = {
     "javascript": [str(NODE), str(HERE / "adapter.mjs")],
 }
 
+OVER_HTTP = "javascript over http"
+"""The JavaScript client with server-sent events instead of a WebSocket."""
+
+CLIENTS = [*COMMANDS, OVER_HTTP]
+
 WAIT_SECONDS = 45
 MAX_LINE_BYTES = 2**24
 STANDARD_ERROR = 2
@@ -106,6 +111,8 @@ async def following(
     language: str, url: str, token: str | list[str | None], wanted: Document | None = None, **options: Any
 ) -> AsyncIterator[ClientProcess]:
     """A client that follows `url`. A list of tokens stands for a function that gives them one by one."""
+    if language == OVER_HTTP:
+        language, options = "javascript", options | {"transport": "event-stream"}
     client = _start(language)
     listening = asyncio.create_task(client.listen())
     try:

@@ -7,6 +7,11 @@ from typing import Any
 import orjson
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
+from websockets.http11 import Request, Response
+
+from tracking_notifier.session.connection import StreamConnection, handshake_tokens
+from tracking_notifier.stream.event_stream import accepts_event_stream, event_stream_request
+from tracking_notifier.stream.messages import ServerMessage
 
 Document = dict[str, Any]
 
@@ -23,6 +28,10 @@ class Visit:
     async def say(self, *messages: Document) -> None:
         for message in messages:
             await self.socket.send(orjson.dumps(message), text=True)
+
+    async def say_raw(self, data: str | bytes) -> None:
+        """Says what is no message."""
+        await self.socket.send(data)
 
     async def hear(self) -> Document:
         """The client's next message."""
@@ -41,6 +50,26 @@ class Visit:
         await self.socket.close(code, reason)
 
 
+class EventStreamVisit(Visit):
+    """The same by server-sent events. Instead of a close code, the last message is a problem."""
+
+    async def say(self, *messages: Document) -> None:
+        for message in messages:
+            named = ServerMessage(message.get("type", ""), orjson.dumps(message), message.get("cursor"))
+            assert isinstance(self.socket, StreamConnection)
+            self.socket.send_now(named)
+            await self.socket.drain()
+
+    async def say_raw(self, data: str | bytes) -> None:
+        line = data.encode() if isinstance(data, str) else b"\xff" + data
+        self.socket.transport.write(b"data: %b\n\n" % line)
+
+    async def close(self, code: int, reason: str = "") -> None:
+        if code == 4401:
+            await self.say({"type": "problem", "problem": PROBLEM | {"status": 401, "detail": reason}})
+        await self.socket.close(code)
+
+
 Script = Callable[[Visit], Awaitable[None]]
 
 
@@ -51,15 +80,38 @@ class ScriptedNotifier:
         self._scripts = list(scripts)
         self.visits: list[Visit] = []
         self.failure: BaseException | None = None
+        self.blocks = 0
+        """So many WebSockets from now on do not get through."""
+        self.blocked = 0
+        self._stream_requests: dict[ServerConnection, Document] = {}
 
     @property
     def requests(self) -> list[Document]:
         """The first message of each connection."""
         return [visit.request for visit in self.visits]
 
+    async def respond(self, socket: ServerConnection, request: Request) -> Response | None:
+        """Begins an event stream if one is asked for. None: the library goes on with the WebSocket."""
+        if not accepts_event_stream(request.headers.get_all("Accept")):
+            return self._block(socket) if self.blocks else None
+        asked = event_stream_request(request.path.partition("?")[2], "").model_dump(exclude_unset=True)
+        [token] = handshake_tokens(request.headers)
+        self._stream_requests[socket] = asked | {"token": token}
+        assert isinstance(socket, StreamConnection)
+        return socket.begin_event_stream("0" * 32, 60)
+
+    def _block(self, socket: ServerConnection) -> Response:
+        self.blocks -= 1
+        self.blocked += 1
+        return socket.respond(502, "no way")
+
     async def serve(self, socket: ServerConnection) -> None:
         with suppress(ConnectionClosed):
-            visit = Visit(socket, orjson.loads(await socket.recv()))
+            stream_request = self._stream_requests.pop(socket, None)
+            if stream_request is None:
+                visit = Visit(socket, orjson.loads(await socket.recv()))
+            else:
+                visit = EventStreamVisit(socket, stream_request)
             script = self._scripts[min(len(self.visits), len(self._scripts) - 1)]
             self.visits.append(visit)
             try:
@@ -73,7 +125,15 @@ class ScriptedNotifier:
 async def scripted(*scripts: Script) -> AsyncIterator[tuple[str, ScriptedNotifier]]:
     """The address of a notifier that plays these scripts, and the notifier."""
     notifier = ScriptedNotifier(scripts)
-    async with serve(notifier.serve, "127.0.0.1", 0, compression=None, close_timeout=1) as server:
+    async with serve(
+        notifier.serve,
+        "127.0.0.1",
+        0,
+        create_connection=StreamConnection,
+        process_request=notifier.respond,
+        compression=None,
+        close_timeout=1,
+    ) as server:
         port = next(iter(server.sockets)).getsockname()[1]
         try:
             yield f"ws://127.0.0.1:{port}/v1/stream", notifier

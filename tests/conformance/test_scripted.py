@@ -23,7 +23,7 @@ from scripted_notifier import (
     snapshot,
 )
 
-from clients import COMMANDS, following
+from clients import CLIENTS, COMMANDS, following
 from tracking.devstack.processes import free_port
 
 SECRET = "a-secret-of-the-tests-0123456789abcdef"
@@ -31,8 +31,14 @@ SECRET = "a-secret-of-the-tests-0123456789abcdef"
 SUBSCRIBE = {"type": "subscribe", "heartbeat": True}
 
 
+@pytest.fixture(params=CLIENTS)
+def client_name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(params=COMMANDS)
 def language(request: pytest.FixtureRequest) -> str:
+    """A client on a WebSocket, on which it may send messages, and which has close codes."""
     return str(request.param)
 
 
@@ -72,12 +78,12 @@ async def test_a_snapshot_is_shown_when_its_last_page_is_there(language: str) ->
         assert notifier.requests == [wanted | {"token": brief}]
 
 
-async def test_half_a_snapshot_counts_for_nothing(language: str) -> None:
+async def test_half_a_snapshot_counts_for_nothing(client_name: str) -> None:
     first = cutting(snapshot(order("a", 1), order("gone", 1), more=True))
     second = playing(snapshot(order("a", 2)), live("c1"))
     async with (
         scripted(first, second) as (url, notifier),
-        following(language, url, TOKEN) as client,
+        following(client_name, url, TOKEN) as client,
     ):
         await client.until_state("live")
         assert (await client.report())["orders"] == {"a": order("a", 2)}
@@ -86,14 +92,14 @@ async def test_half_a_snapshot_counts_for_nothing(language: str) -> None:
         assert client.states == ["connecting", "catching-up", "waiting", "connecting", "catching-up", "live"]
 
 
-async def test_events_that_the_snapshot_is_ahead_of_are_dropped(language: str) -> None:
+async def test_events_that_the_snapshot_is_ahead_of_are_dropped(client_name: str) -> None:
     script = playing(
         snapshot(order("a", 3, "picked_up"), order("b", 5)),
         events("c1", event("a", 2, "delivered"), event("b", 6), event("a", 3, "created")),
         events("c2", event("a", 4, "in_transit")),
         live("c2"),
     )
-    async with scripted(script) as (url, _), following(language, url, TOKEN) as client:
+    async with scripted(script) as (url, _), following(client_name, url, TOKEN) as client:
         await client.until_state("live")
         assert client.events == ["b:6", "a:4"]
         report = await client.report()
@@ -101,7 +107,7 @@ async def test_events_that_the_snapshot_is_ahead_of_are_dropped(language: str) -
         assert report["gaps"] == 0
 
 
-async def test_an_order_leaves_the_filter_and_comes_back(language: str) -> None:
+async def test_an_order_leaves_the_filter_and_comes_back(client_name: str) -> None:
     script = playing(
         snapshot(order("a", 1), order("b", 1)),
         live("c1"),
@@ -110,7 +116,7 @@ async def test_an_order_leaves_the_filter_and_comes_back(language: str) -> None:
     )
     async with (
         scripted(script) as (url, _),
-        following(language, url, TOKEN, {"status": ["created"]}) as client,
+        following(client_name, url, TOKEN, {"status": ["created"]}) as client,
     ):
         await client.until(lambda it: len(it.events) == 4)
         assert client.events == ["a:2", "b:2", "a:7", "new:1"]
@@ -120,7 +126,7 @@ async def test_an_order_leaves_the_filter_and_comes_back(language: str) -> None:
 
 
 async def test_checkpoints_corrections_and_types_of_later_releases_leave_the_order_as_it_is_after_them(
-    language: str,
+    client_name: str,
 ) -> None:
     def told(entry: Document, kind: str, /, **more: str) -> Document:
         return entry | {"type": kind, "data": entry["data"] | more}
@@ -137,7 +143,7 @@ async def test_checkpoints_corrections_and_types_of_later_releases_leave_the_ord
             told(event("a", 3, "created", "created"), "order.carried_by_pigeon", wings="two"),
         ),
     )
-    async with scripted(script) as (url, _), following(language, url, TOKEN) as client:
+    async with scripted(script) as (url, _), following(client_name, url, TOKEN) as client:
         await client.until(lambda it: len(it.events) == 5)
         assert client.events == ["a:2", "b:5", "b:6", "old:9", "a:3"]
         report = await client.report()
@@ -161,16 +167,16 @@ async def test_checkpoints_corrections_and_types_of_later_releases_leave_the_ord
         ({"merchant_id": ["acme"]}, {"a"}),
     ],
 )
-async def test_only_orders_that_match_are_held(language: str, wanted: Document, held: set[str]) -> None:
+async def test_only_orders_that_match_are_held(client_name: str, wanted: Document, held: set[str]) -> None:
     news = events("c1", event("a", 2, "picked_up"), event("b", 2, "delivered"))
     script = playing(snapshot(), news, live("c1"))
-    async with scripted(script) as (url, _), following(language, url, TOKEN, wanted) as client:
+    async with scripted(script) as (url, _), following(client_name, url, TOKEN, wanted) as client:
         await client.until_state("live")
         assert client.events == ["a:2", "b:2"]
         assert (await client.report())["orders"].keys() == held
 
 
-async def test_a_gap_is_counted_and_told_and_what_came_is_shown(language: str) -> None:
+async def test_a_gap_is_counted_and_told_and_what_came_is_shown(client_name: str) -> None:
     script = playing(
         snapshot(order("a", 1), order("done", 1)),
         live("c1"),
@@ -178,7 +184,7 @@ async def test_a_gap_is_counted_and_told_and_what_came_is_shown(language: str) -
         events("c3", event("unseen", 2, "in_transit", "picked_up")),  # its beginning did not match
         events("c4", event("unheld", 5, "in_transit", "in_transit")),  # its last event must have been missed
     )
-    async with scripted(script) as (url, _), following(language, url, TOKEN) as client:
+    async with scripted(script) as (url, _), following(client_name, url, TOKEN) as client:
         await client.until(lambda it: len(it.events) == 4)
         report = await client.report()
         assert client.all("gap") == [
@@ -190,34 +196,34 @@ async def test_a_gap_is_counted_and_told_and_what_came_is_shown(language: str) -
         assert report["orders"].keys() == {"a", "unseen", "unheld"}
 
 
-async def test_what_a_snapshot_may_have_overtaken_is_no_gap(language: str) -> None:
+async def test_what_a_snapshot_may_have_overtaken_is_no_gap(client_name: str) -> None:
     script = playing(
         snapshot(order("a", 1)),
         events("c1", event("b", 4, "delivered", "created")),
         live("c1"),
     )
-    async with scripted(script) as (url, _), following(language, url, TOKEN) as client:
+    async with scripted(script) as (url, _), following(client_name, url, TOKEN) as client:
         await client.until_state("live")
         assert client.events == ["b:4"]
         assert client.all("gap") == []
 
 
-async def test_that_holds_after_a_reconnect_before_the_snapshot_was_caught_up_with(language: str) -> None:
+async def test_that_holds_after_a_reconnect_before_the_snapshot_was_caught_up_with(client_name: str) -> None:
     first = cutting(snapshot(order("a", 1)), events("c1", event("a", 2)))
     second = playing(live("c1"), events("c2", event("b", 4, "delivered", "picked_up")))
-    async with scripted(first, second) as (url, _), following(language, url, TOKEN) as client:
+    async with scripted(first, second) as (url, _), following(client_name, url, TOKEN) as client:
         await client.until(lambda it: it.events == ["a:2", "b:4"])
         assert client.all("gap") == []
 
 
-async def test_after_a_reconnect_it_goes_on_from_its_cursor_and_drops_repeats(language: str) -> None:
+async def test_after_a_reconnect_it_goes_on_from_its_cursor_and_drops_repeats(client_name: str) -> None:
     first = cutting(snapshot(order("a", 4)), events("c1", event("a", 5), event("b", 1)))
     second = playing(
         events("c2", event("a", 4), event("a", 5), event("b", 1), event("b", 2)),
         events("c3", event("a", 6, "delivered")),
         live("c3"),
     )
-    async with scripted(first, second) as (url, notifier), following(language, url, TOKEN) as client:
+    async with scripted(first, second) as (url, notifier), following(client_name, url, TOKEN) as client:
         await client.until_state("live")
         assert notifier.requests[1] == SUBSCRIBE | {"token": TOKEN, "filter": {}, "after": "c1"}
         assert client.events == ["a:5", "b:1", "b:2", "a:6"]
@@ -248,12 +254,12 @@ async def test_a_resync_replaces_everything_once_its_snapshot_is_whole(language:
 
 
 @pytest.mark.parametrize("options", [{}, {"snapshot": False}, {"after": "c0"}])
-async def test_a_resync_that_is_cut_off_is_asked_for_again(language: str, options: Document) -> None:
+async def test_a_resync_that_is_cut_off_is_asked_for_again(client_name: str, options: Document) -> None:
     first = cutting(live("c1"), resync("c9"), snapshot(order("a", 7), more=True))
     second = playing(snapshot(order("b", 1)), live("c10"))
     async with (
         scripted(first, second) as (url, notifier),
-        following(language, url, TOKEN, **options) as client,
+        following(client_name, url, TOKEN, **options) as client,
     ):
         await client.until_state("live", 2)
         assert notifier.requests[1] == SUBSCRIBE | {"token": TOKEN, "filter": {}, "snapshot": True}
@@ -261,12 +267,12 @@ async def test_a_resync_that_is_cut_off_is_asked_for_again(language: str, option
         assert client.all("snapshot") == [{"reason": "too-slow"}]
 
 
-async def test_a_snapshot_that_nobody_asked_for_is_one_all_the_same(language: str) -> None:
+async def test_a_snapshot_that_nobody_asked_for_is_one_all_the_same(client_name: str) -> None:
     first = cutting(live("c1"), snapshot(order("a", 7), more=True))
     second = playing(snapshot(order("b", 1)), live("c10"))
     async with (
         scripted(first, second) as (url, notifier),
-        following(language, url, TOKEN, after="c0") as client,
+        following(client_name, url, TOKEN, after="c0") as client,
     ):
         await client.until_state("live", 2)
         assert notifier.requests[1].get("after") is None
@@ -277,11 +283,11 @@ async def test_a_snapshot_that_nobody_asked_for_is_one_all_the_same(language: st
     ("options", "asked"),
     [({"snapshot": False}, {"snapshot": False}), ({"after": "c0"}, {"after": "c0"})],
 )
-async def test_it_may_begin_without_a_snapshot(language: str, options: Document, asked: Document) -> None:
+async def test_it_may_begin_without_a_snapshot(client_name: str, options: Document, asked: Document) -> None:
     script = playing(events("c1", event("a", 5), event("b", 2, "delivered", "in_transit")), live("c1"))
     async with (
         scripted(script) as (url, notifier),
-        following(language, url, TOKEN, **options) as client,
+        following(client_name, url, TOKEN, **options) as client,
     ):
         await client.until_state("live")
         assert notifier.requests == [SUBSCRIBE | {"token": TOKEN, "filter": {}} | asked]
@@ -335,12 +341,12 @@ async def test_a_refused_token_is_final_if_there_is_no_other(language: str) -> N
             assert len(notifier.visits) == 1
 
 
-async def test_after_a_refused_token_a_fresh_one_is_tried(language: str) -> None:
+async def test_after_a_refused_token_a_fresh_one_is_tried(client_name: str) -> None:
     fresh = token()
     first = closing(4401, snapshot(order("a", 1)), live("c1"))
     async with (
         scripted(first, playing(live("c1"))) as (url, notifier),
-        following(language, url, [TOKEN, fresh + "x"]) as client,
+        following(client_name, url, [TOKEN, fresh + "x"]) as client,
     ):
         await client.until_state("live", 2)
         assert [request["token"] for request in notifier.requests] == [TOKEN, fresh + "x"]
@@ -414,10 +420,10 @@ async def test_a_refused_refresh_is_told_and_ends_nothing(language: str) -> None
         assert client.states == ["connecting", "catching-up", "live"]
 
 
-async def test_a_token_that_cannot_be_had_now_is_asked_for_again(language: str) -> None:
+async def test_a_token_that_cannot_be_had_now_is_asked_for_again(client_name: str) -> None:
     async with (
         scripted(playing(snapshot(), live("c1"))) as (url, notifier),
-        following(language, url, [None, None, TOKEN]) as client,
+        following(client_name, url, [None, None, TOKEN]) as client,
     ):
         await client.until_state("live")
         assert client.states[:3] == ["connecting", "waiting", "connecting"]
@@ -425,13 +431,13 @@ async def test_a_token_that_cannot_be_had_now_is_asked_for_again(language: str) 
         assert len(notifier.visits) == 1
 
 
-async def test_another_entitlement_asks_for_a_snapshot_instead_of_going_on(language: str) -> None:
+async def test_another_entitlement_asks_for_a_snapshot_instead_of_going_on(client_name: str) -> None:
     first = closing(4401, snapshot(order("a", 1)), live("c1"))
     second = playing(snapshot(order("b", 1)), live("c2"))
     wider = token(merchants=["acme", "zeta"])
     async with (
         scripted(first, second) as (url, notifier),
-        following(language, url, [TOKEN, wider]) as client,
+        following(client_name, url, [TOKEN, wider]) as client,
     ):
         await client.until_state("live", 2)
         assert notifier.requests[1] == SUBSCRIBE | {"token": wider, "filter": {}, "snapshot": True}
@@ -439,23 +445,23 @@ async def test_another_entitlement_asks_for_a_snapshot_instead_of_going_on(langu
         assert client.all("snapshot") == [{"reason": None}, {"reason": "entitlement-changed"}]
 
 
-async def test_what_it_does_not_know_is_ignored(language: str) -> None:
+async def test_what_it_does_not_know_is_ignored(client_name: str) -> None:
     script = playing(
         {"type": "weather", "forecast": ["rain"]},
         snapshot(order("a", 1)) | {"extra": 1},
         live("c1") | {"extra": {}},
         events("c2", event("a", 2) | {"extra": None}),
     )
-    async with scripted(script) as (url, notifier), following(language, url, TOKEN) as client:
+    async with scripted(script) as (url, notifier), following(client_name, url, TOKEN) as client:
         await client.until(lambda it: it.events == ["a:2"])
         assert len(notifier.visits) == 1
 
 
-async def test_a_message_without_events_moves_the_cursor_alone(language: str) -> None:
+async def test_a_message_without_events_moves_the_cursor_alone(client_name: str) -> None:
     first = cutting(snapshot(order("a", 1)), live("c1"), events("c2"))
     async with (
         scripted(first, playing(live("c2"))) as (url, notifier),
-        following(language, url, TOKEN) as client,
+        following(client_name, url, TOKEN) as client,
     ):
         await client.until_state("live", 2)
         assert notifier.requests[1]["after"] == "c2"
@@ -486,19 +492,19 @@ GARBAGE: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("garbage", GARBAGE)
-async def test_garbage_changes_nothing_and_ends_the_connection(language: str, garbage: str) -> None:
+async def test_garbage_changes_nothing_and_ends_the_connection(client_name: str, garbage: str) -> None:
     async def first(visit: Visit) -> None:
         await visit.say(snapshot(order("a", 1)), live("c1"))
         message = GARBAGE[garbage]
         if isinstance(message, dict):
             await visit.say(message)
         else:
-            await visit.socket.send(message)
+            await visit.say_raw(message)
         await visit.stay()
 
     async with (
         scripted(first, playing(live("c1"))) as (url, notifier),
-        following(language, url, TOKEN) as client,
+        following(client_name, url, TOKEN) as client,
     ):
         await client.until_state("live", 2)
         assert notifier.requests[1]["after"] == "c1"
@@ -507,17 +513,17 @@ async def test_garbage_changes_nothing_and_ends_the_connection(language: str, ga
 
 
 @pytest.mark.parametrize("message", [live("c9"), events("c9", event("a", 2))])
-async def test_a_snapshot_that_just_ends_is_garbage(language: str, message: Document) -> None:
+async def test_a_snapshot_that_just_ends_is_garbage(client_name: str, message: Document) -> None:
     first = playing(snapshot(order("a", 1), more=True), message)
     second = playing(snapshot(order("b", 1)), live("c1"))
-    async with scripted(first, second) as (url, notifier), following(language, url, TOKEN) as client:
+    async with scripted(first, second) as (url, notifier), following(client_name, url, TOKEN) as client:
         await client.until_state("live")
         assert "after" not in notifier.requests[1]
         assert (await client.report())["orders"].keys() == {"b"}
 
 
-async def test_waits_grow_and_are_announced(language: str) -> None:
-    async with following(language, f"ws://127.0.0.1:{free_port()}/v1/stream", TOKEN) as client:
+async def test_waits_grow_and_are_announced(client_name: str) -> None:
+    async with following(client_name, f"ws://127.0.0.1:{free_port()}/v1/stream", TOKEN) as client:
         seen = []
         for times, longest in enumerate((0.25, 0.5, 1.0, 2.0), 1):
             waiting = await client.until_state("waiting", times)
@@ -527,7 +533,7 @@ async def test_waits_grow_and_are_announced(language: str) -> None:
         assert client.states[:4] == ["connecting", "waiting", "connecting", "waiting"]
 
 
-async def test_a_connection_that_is_dead_is_replaced(language: str) -> None:
+async def test_a_connection_that_is_dead_is_replaced(client_name: str) -> None:
     async def freeze(visit: Visit) -> None:
         await visit.say(snapshot(order("a", 1)), live("c1"))
         visit.socket.transport.pause_reading()  # nothing is answered any more, no ping and no close
@@ -535,17 +541,17 @@ async def test_a_connection_that_is_dead_is_replaced(language: str) -> None:
 
     async with (
         scripted(freeze, playing(live("c1"))) as (url, notifier),
-        following(language, url, TOKEN, silence_seconds=1.0) as client,
+        following(client_name, url, TOKEN, silence_seconds=1.0) as client,
     ):
         await client.until_state("live", 2)
         assert notifier.requests[1]["after"] == "c1"
         notifier.visits[0].socket.transport.abort()
 
 
-async def test_it_stops_when_it_is_told(language: str) -> None:
+async def test_it_stops_when_it_is_told(client_name: str) -> None:
     async with (
         scripted(playing(snapshot(order("a", 1)), live("c1"))) as (url, notifier),
-        following(language, url, TOKEN) as client,
+        following(client_name, url, TOKEN) as client,
     ):
         await client.until_state("live")
         report = await client.tell("stop")

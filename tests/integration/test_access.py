@@ -20,7 +20,7 @@ from fastapi.routing import iter_route_contexts
 from websockets.asyncio.client import connect
 from websockets.exceptions import InvalidStatus
 
-from access_scene import PARQUET, REFERRED, Marks, Scene, Truth, Viewer, marks, running_scene
+from access_scene import PARQUET, REFERRED, STATUSES, Marks, Scene, Truth, Viewer, marks, running_scene
 from answers import Answer
 from callers import JWT_SECRET, eventually
 from corrected_histories import corrected_steps
@@ -300,6 +300,26 @@ def claims_of(holder: Holder) -> Claims:
 
 
 async def walk_stream(scene: Scene, _route: Route, holder: Holder, order_id: str) -> str:
+    by_socket = await walk_socket(scene, holder, order_id)
+    assert await walk_event_stream(scene, holder, order_id) == by_socket
+    return by_socket
+
+
+async def walk_event_stream(scene: Scene, holder: Holder, order_id: str) -> str:
+    url, told = f"{scene.services['notifier'].url}{STREAM_PATH}", b""
+    headers = {"Accept": "text/event-stream"}
+    if holder.token is not None:
+        headers["Authorization"] = f"Bearer {holder.token}"
+    asked = [("status", status) for status in STATUSES]
+    async with scene.session.get(url, params=asked, headers=headers) as response:
+        if response.status != 200:
+            return str(response.status)
+        while not told.endswith(b"\n\n") or b"event: live" not in told:
+            told += await response.content.readany()
+    return shown(told, order_id)
+
+
+async def walk_socket(scene: Scene, holder: Holder, order_id: str) -> str:
     viewer = scene.viewer(holder.token or "none")
     running = asyncio.create_task(viewer.run())
     async with asyncio.timeout(30):

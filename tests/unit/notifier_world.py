@@ -17,7 +17,7 @@ from tracking_notifier.log.event_log import EventLog, SharedPages
 from tracking_notifier.session.catchup import CatchUp, Subscription
 from tracking_notifier.stream.events import Event, event_of
 from tracking_notifier.stream.filters import Audience, Filter, snapshot_query
-from tracking_notifier.stream.messages import live_message
+from tracking_notifier.stream.messages import ServerMessage, live_message
 from tracking_shared.contracts.access import Grant
 from tracking_shared.contracts.cursors import Position, decode_cursor
 from tracking_shared.contracts.documents import OrderDocument
@@ -93,7 +93,7 @@ class World:
         log = cast(EventLog, self.log)
         self.pages = SharedPages(log, page_events=self.log.page_size, limit_bytes=self.pages_bytes)
 
-    def catch_up(self, subscription: Subscription) -> AsyncGenerator[bytes, None]:
+    def catch_up(self, subscription: Subscription) -> AsyncGenerator[ServerMessage, None]:
         """What a client with this subscription is given before it is live."""
         log = cast(EventLog, self.log)
         return CatchUp(subscription, self.hub, log, self.pages, DEFAULT_WORKFLOW).messages()
@@ -153,13 +153,13 @@ class Visitor:
         async with aclosing(self.world.catch_up(self.subscription(begin))) as messages:
             count = 0
             async for message in messages:
-                self.take(message)
+                self.take(message.body)
                 await asyncio.sleep(0)
                 count += 1
                 if count == until_message:
                     return
             topic = self.world.hub.subscribe(self, self.audience)
-            self.take(live_message(self.world.hub.cursor))
+            self.take(live_message(self.world.hub.cursor).body)
         for _ in range(live_steps):
             await asyncio.sleep(0)
         self.world.hub.unsubscribe(self, topic)

@@ -117,7 +117,7 @@ def test_the_examples_of_the_page_are_as_described() -> None:
 @pytest.mark.parametrize("slug", CATALOGUE)
 def test_every_problem_may_be_told(slug: str) -> None:
     problem = Problem(slug, "Because.", {"version": 3})
-    check_message("problem", orjson.loads(problem_message(problem, 32 * "0")))
+    check_message("problem", orjson.loads(problem_message(problem, 32 * "0").body))
 
 
 def test_what_the_server_encodes_is_as_described() -> None:
@@ -137,7 +137,7 @@ def test_what_the_server_encodes_is_as_described() -> None:
         ("resync", resync_message("too-slow", "abc")),
         ("problem", problem_message(refused, 32 * "0")),
     ):
-        check_message(name, orjson.loads(message))
+        check_message(name, orjson.loads(message.body))
 
 
 def test_the_checks_of_messages_notice_what_is_wrong() -> None:

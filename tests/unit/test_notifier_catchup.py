@@ -262,7 +262,7 @@ async def visited(
 
 
 async def messages_of(world: World, subscription: Subscription) -> list[dict[str, Any]]:
-    return [orjson.loads(message) async for message in world.catch_up(subscription)]
+    return [orjson.loads(message.body) async for message in world.catch_up(subscription)]
 
 
 def grown_world(events: int, window_bytes: int = 1024 * 1024) -> World:

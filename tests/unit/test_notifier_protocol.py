@@ -112,12 +112,12 @@ def test_any_json_is_a_message_or_refused(document: Any) -> None:
         parse_client_message(orjson.dumps(document))
     except Refusal as refusal:
         problem = refusal.problem
-    assert problem is None or len(problem_message(problem, 32 * "0")) < 16_384
+    assert problem is None or len(problem_message(problem, 32 * "0").body) < 16_384
 
 
 def test_server_messages_are_json() -> None:
     events = [b'{"id":"a:1"}', b'{"id":"a:2"}']
-    for encoded, expected in (
+    for message, expected in (
         (
             events_message(events, "c"),
             {"type": "events", "events": [{"id": "a:1"}, {"id": "a:2"}], "cursor": "c"},
@@ -127,7 +127,8 @@ def test_server_messages_are_json() -> None:
         (live_message("c"), {"type": "live", "cursor": "c"}),
         (resync_message("r", "c"), {"type": "resync", "reason": "r", "cursor": "c"}),
     ):
-        assert orjson.loads(encoded) == expected
+        assert orjson.loads(message.body) == expected
+        assert (message.type, message.cursor) == (expected["type"], expected.get("cursor"))
 
 
 @pytest.mark.parametrize("size", [0, 125, 126, 65_535, 65_536, 300_000])

@@ -21,7 +21,7 @@ from tracking_shared.contracts.documents import MAX_SEQ
 from tracking_shared.telemetry.logs import MAX_MESSAGE_CHARS
 
 TRACE_ID = "4bf92f3577b34da6a3ce929d0e0e4736"
-END = SessionEnd(TRACE_ID, 1000, 62.44)
+END = SessionEnd(TRACE_ID, 1000, 62.44, "websocket")
 
 
 def principal(grant: Grant) -> Principal:
@@ -48,7 +48,7 @@ def test_a_line_has_the_facts_and_no_name() -> None:
     assert line == (
         f"stream session ended: subject={subject} token_merchants=2 token_orders=any merchants=any orders=any"
         " statuses=any active=any overdue=true from=cursor:17,21 to=40,21 subscriptions=2 resyncs=1"
-        " events=312 seconds=62.4 close_code=1000"
+        " events=312 seconds=62.4 transport=websocket close_code=1000"
     )
 
 

@@ -4,11 +4,14 @@
  * @module connection
  */
 
-import { announce, byId, setText } from "./dom.js";
+import { announce, byId, setAttribute, setText } from "./dom.js";
 import { decimal, number, timeOfDay } from "./format.js";
 
 /** A shorter interruption is not shown. */
 const PATIENCE_MS = 700;
+
+/** Shown at the state, so that it can be reported. */
+const FALLBACK = "By server-sent events: WebSockets do not get through here";
 
 export class Connection {
   #store;
@@ -42,6 +45,7 @@ export class Connection {
     if (!live && !long) this.#timer = setTimeout(() => this.#draw(), PATIENCE_MS);
     const words = this.#text(state);
     this.#light.dataset.state = state;
+    setAttribute(this.#light, "title", this.#store.status.transport === "event-stream" ? FALLBACK : "");
     setText(this.#words, words);
     this.#drawBanner(state, live || !long, words);
     this.#announce(state, long);

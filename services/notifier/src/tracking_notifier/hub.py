@@ -12,7 +12,12 @@ from typing import Protocol
 from tracking_notifier.metrics import DELIVERED, MESSAGES
 from tracking_notifier.stream.events import Erased, Event, erase_in
 from tracking_notifier.stream.filters import Audience
-from tracking_notifier.stream.messages import MAX_STREAM_MESSAGE_BYTES, events_message, text_frame
+from tracking_notifier.stream.messages import (
+    MAX_STREAM_MESSAGE_BYTES,
+    Framing,
+    events_message,
+    websocket_frame,
+)
 from tracking_shared.contracts.cursors import Position, encode_cursor
 
 
@@ -35,12 +40,13 @@ class Subscriber(Protocol):
 
 
 class Topic:
-    """The live connections of one audience, and the events that the next flush sends them."""
+    """The live connections of one audience and one kind, and the events that the next flush sends them."""
 
-    __slots__ = ("_cached_sinks", "_sinks", "audience", "events_sent", "pending", "with_customer")
+    __slots__ = ("_cached_sinks", "_sinks", "audience", "events_sent", "framing", "pending", "with_customer")
 
-    def __init__(self, audience: Audience) -> None:
+    def __init__(self, audience: Audience, framing: Framing) -> None:
         self.audience = audience
+        self.framing = framing
         self.with_customer = audience.with_customer
         self.pending: list[bytes] = []
         self.events_sent = 0
@@ -80,25 +86,25 @@ class TopicIndex:
     """The topics, indexed by order and merchant, so that an event is compared with few of them."""
 
     def __init__(self) -> None:
-        self._by_audience: dict[Audience, Topic] = {}
+        self._topics: dict[tuple[Audience, Framing], Topic] = {}
         self._by_order: dict[str, set[Topic]] = {}
         self._by_merchant: dict[str, set[Topic]] = {}
         self._unlimited: set[Topic] = set()
 
     def __iter__(self) -> Iterator[Topic]:
-        return iter(tuple(self._by_audience.values()))
+        return iter(tuple(self._topics.values()))
 
-    def get_or_create(self, audience: Audience) -> Topic:
-        """The topic of an audience."""
-        topic = self._by_audience.get(audience)
+    def get_or_create(self, audience: Audience, framing: Framing = websocket_frame) -> Topic:
+        """The topic of an audience whose connections take messages in this framing."""
+        topic = self._topics.get((audience, framing))
         if topic is None:
-            topic = self._by_audience[audience] = Topic(audience)
+            topic = self._topics[audience, framing] = Topic(audience, framing)
             self._insert(topic)
         return topic
 
     def discard(self, topic: Topic) -> None:
         """Removes a topic without connections."""
-        del self._by_audience[topic.audience]
+        del self._topics[topic.audience, topic.framing]
         index, names = self._index_of(topic)
         if index is None:
             self._unlimited.discard(topic)
@@ -263,7 +269,7 @@ class Hub:
         topics, self._pending_topics = self._pending_topics, set()  # `unsubscribe` changes the set meanwhile
         self._pending_bytes = 0
         for topic in topics:
-            frame = text_frame(events_message(topic.pending, self.cursor))
+            frame = topic.framing(events_message(topic.pending, self.cursor))
             sinks = topic.sinks
             MESSAGES.inc(len(sinks))
             DELIVERED.inc(len(sinks) * len(topic.pending))
@@ -279,10 +285,12 @@ class Hub:
         """The number of live connections that get an event."""
         return sum(len(topic.sinks) for topic in self._topics.matching(event))
 
-    def subscribe(self, subscriber: Subscriber, audience: Audience) -> Topic:
+    def subscribe(
+        self, subscriber: Subscriber, audience: Audience, framing: Framing = websocket_frame
+    ) -> Topic:
         """Makes a connection live. It must have received everything up to the position."""
         self.flush()
-        topic = self._topics.get_or_create(audience)
+        topic = self._topics.get_or_create(audience, framing)
         topic.add(subscriber)
         return topic
 

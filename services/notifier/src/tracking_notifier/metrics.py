@@ -2,7 +2,7 @@
 
 from prometheus_client import Counter, Gauge
 
-CONNECTIONS = Gauge("tracking_stream_connections", "Open WebSocket connections")
+CONNECTIONS = Gauge("tracking_stream_connections", "Open streams: WebSockets and server-sent events")
 PAUSED = Gauge(
     "tracking_stream_held_connections", "Connections whose client reads more slowly than the notifier sends"
 )

@@ -158,6 +158,10 @@ def _text_of(content: bytes) -> str:
     return urlsafe_b64encode(content).rstrip(b"=").decode("ascii")
 
 
+RESYNC_CURSOR = _text_of(bytes([_SEALED]) + bytes(_NAME_BYTES + _SEAL_BYTES + _SEQ_BYTES))
+"""A cursor of no log: a reader that continues from it is told to begin anew."""
+
+
 def decode_cursor(text: str) -> Position:
     """The position that `encode_cursor` wrote.
 

@@ -379,12 +379,13 @@ CATALOGUE: dict[str, ProblemType] = {
         meaning=(
             "This is the stream: it is a WebSocket (RFC 6455, version 13), and this was a plain request,"
             " one of another version, or one by HTTP/1.0. A proxy that does not pass `Upgrade` on makes it"
-            " so, too."
+            " so, too. With `Accept: text/event-stream` the stream comes over plain HTTP."
         ),
         advice=(
-            "Use a WebSocket library. Behind a proxy, let it pass the headers `Connection` and `Upgrade` on."
+            "Use a WebSocket library, or accept `text/event-stream`. Behind a proxy, let it pass the headers"
+            " `Connection` and `Upgrade` on."
         ),
-        example="Open a WebSocket here: HTTP/1.1, and version 13 of the protocol.",
+        example="Open a WebSocket here: HTTP/1.1, version 13 of the protocol. Or accept text/event-stream.",
     ),
     "too-many-requests": ProblemType(
         status=429,

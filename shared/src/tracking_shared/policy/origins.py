@@ -18,7 +18,8 @@ PREFLIGHT_SECONDS = b"600"
 
 ALLOWED_METHODS = b"GET, POST"
 ALLOWED_HEADERS = (
-    b"Accept, Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Prefer, Traceparent"
+    b"Accept, Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Last-Event-ID, Prefer,"
+    b" Traceparent"
 )
 EXPOSED_HEADERS = (
     b"As-Of, Content-Disposition, ETag, Idempotent-Replayed, Link, Location, Preference-Applied, RateLimit,"

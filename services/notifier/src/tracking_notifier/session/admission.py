@@ -57,16 +57,28 @@ class Admission:
         Raises:
             Refusal: there are too many.
         """
+        self.enter()
+        try:
+            yield
+        finally:
+            self.leave()
+
+    def enter(self) -> None:
+        """Counts a connection.
+
+        Raises:
+            Refusal: there are too many.
+        """
         if self._connections >= self._max_connections:
             REFUSED.labels("connections", "all").inc()
             raise _too_many(f"The server takes {self._max_connections} connections.")
         self._connections += 1
         CONNECTIONS.inc()
-        try:
-            yield
-        finally:
-            self._connections -= 1
-            CONNECTIONS.dec()
+
+    def leave(self) -> None:
+        """The reverse of `enter`."""
+        self._connections -= 1
+        CONNECTIONS.dec()
 
     def acquire(self, holder: Holder) -> None:
         """Counts a connection for its principal and merchant, once they are known.

@@ -16,11 +16,12 @@ from tracking_notifier.stream.events import Event, has_reached, lagging_partitio
 from tracking_notifier.stream.filters import Audience, matching_events
 from tracking_notifier.stream.messages import (
     MAX_STREAM_MESSAGE_BYTES,
+    ServerMessage,
     events_message,
     resync_message,
     snapshot_message,
 )
-from tracking_shared.contracts.cursors import Position, is_before, resync_reason
+from tracking_shared.contracts.cursors import RESYNC_CURSOR, Position, is_before, resync_reason
 from tracking_shared.contracts.documents import OrderDocument
 from tracking_shared.contracts.messages import order_view
 from tracking_shared.contracts.workflow import Workflow
@@ -43,6 +44,8 @@ class Subscription:
     """If set, the client must discard its orders and gets a snapshot."""
     heartbeat: bool = False
     """True if the client asked for heartbeats."""
+    resumes_from_every_cursor: bool = False
+    """True if the client reconnects with the cursor of the last message, whichever that was."""
 
 
 @dataclass(slots=True)
@@ -70,7 +73,7 @@ class CatchUp:
     _target: tuple[int, ...] = ()
     _generation: int = 0
 
-    async def messages(self) -> AsyncGenerator[bytes, None]:
+    async def messages(self) -> AsyncGenerator[ServerMessage, None]:
         """Yields all messages before `live`. At the end the client is at the hub's position, until the caller
         waits for something.
 
@@ -115,10 +118,16 @@ class CatchUp:
         async for message in self._until_hub_position():
             yield message
 
-    def _resync_message(self, reason: str, start: Position) -> bytes:
+    def _resync_message(self, reason: str, start: Position) -> ServerMessage:
         RESYNCS.labels(reason).inc()
         self.counts.resyncs += 1
-        return resync_message(reason, self.hub.cursor_of(start.seqs))
+        return resync_message(reason, self._resync_cursor(start))
+
+    def _resync_cursor(self, start: Position) -> str:
+        if self.subscription.resumes_from_every_cursor:
+            # Until its snapshot is complete, the client must not resume, but be resynchronised again.
+            return RESYNC_CURSOR
+        return self.hub.cursor_of(start.seqs)
 
     async def _resync_reason(self) -> str | None:
         after = self.subscription.after
@@ -132,7 +141,7 @@ class CatchUp:
         start = self.hub.log_start
         return EXPIRED if start and start.epoch == after.epoch and is_before(after, start) else None
 
-    async def _snapshot(self) -> AsyncGenerator[bytes, None]:
+    async def _snapshot(self) -> AsyncGenerator[ServerMessage, None]:
         # The hub's position comes from the broker. Events before it are not sent again, so the orders must
         # not be older.
         await self.log.advance_to(self.hub.position)
@@ -157,7 +166,7 @@ class CatchUp:
         with_customer = self.subscription.audience.with_customer
         return orjson.dumps(order_view(order, self.workflow, with_customer=with_customer))
 
-    async def _until_hub_position(self) -> AsyncGenerator[bytes, None]:
+    async def _until_hub_position(self) -> AsyncGenerator[ServerMessage, None]:
         while True:
             self._check_generation()
             partitions = lagging_partitions(self._seqs, self.hub.seqs)
@@ -170,7 +179,7 @@ class CatchUp:
             else:
                 await self._wait_for_hub()
 
-    async def _missed_events(self, partitions: list[int]) -> AsyncGenerator[bytes, None]:
+    async def _missed_events(self, partitions: list[int]) -> AsyncGenerator[ServerMessage, None]:
         """Yields one page of events of each of these partitions, in few messages of limited size."""
         parts: list[bytes] = []
         size = 0
@@ -202,7 +211,7 @@ class CatchUp:
             return events
         return [event for event in events if event.version > self._snapshot_versions.get(event.order_id, 0)]
 
-    def _events_message(self, parts: list[bytes]) -> bytes:
+    def _events_message(self, parts: list[bytes]) -> ServerMessage:
         REPLAYED.inc(len(parts))
         self.counts.events += len(parts)
         return events_message(parts, self.hub.cursor_of(self._seqs))

@@ -1,9 +1,11 @@
-"""The WebSocket connection: its handshake, its close codes, and notifications about its state. Refused
-handshakes get a problem document over HTTP.
+"""The connection of a client, a WebSocket or an event stream: its handshake, its end, and notifications about
+its state. Refused handshakes get a problem document over HTTP.
 """
 
 import logging
-from collections.abc import Sequence
+import socket
+from collections.abc import Generator, Sequence
+from contextlib import suppress
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any, Protocol
@@ -26,13 +28,16 @@ from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from tracking_notifier.metrics import CLOSED, NO_REQUEST, PAUSED
+from tracking_notifier.stream.event_stream import COMMENT, EVENT_STREAM, event_stream_frame
 from tracking_notifier.stream.messages import (
     BEARER_PREFIX,
     MAX_CLIENT_MESSAGE_BYTES,
     SUBPROTOCOL,
     TOO_BIG,
+    Framing,
+    ServerMessage,
     problem_message,
-    text_frame,
+    websocket_frame,
 )
 from tracking_shared.contracts.problems import PROBLEM_MEDIA_TYPE, Problem
 from tracking_shared.http.headers import always_sent
@@ -53,7 +58,7 @@ _TOO_BIG = Problem(
 )
 _UPGRADE_REQUIRED = Problem(
     "upgrade-required",
-    "Open a WebSocket here: HTTP/1.1, and version 13 of the protocol.",
+    "Open a WebSocket here: HTTP/1.1, version 13 of the protocol. Or accept text/event-stream.",
     own_headers={"Upgrade": "websocket", "Sec-WebSocket-Version": "13"},
 )
 _TOO_LARGE = Problem("headers-too-large", "A line of the head may have 8192 bytes, and there may be 128.")
@@ -78,17 +83,32 @@ def http_response(status: HTTPStatus, content_type: str, body: bytes, **headers:
     return Response(status.value, status.phrase, Headers(sent | headers), body)
 
 
+def trace_id_of_request(request: Request | None) -> str:
+    """The trace id of a request's `traceparent`, or a new one."""
+    sent = [] if request is None else request.headers.get_all("traceparent")
+    return trace_id_of(next(iter(sent), None))
+
+
+def event_stream_response(trace_id: str) -> Response:
+    """Makes the head of an event stream. The stream ends with the connection: no length, and no chunks."""
+    sent = _ALWAYS_SENT | {
+        "Content-Type": EVENT_STREAM,
+        "Connection": "close",
+        "Date": formatdate(usegmt=True),
+        "Trace-Id": trace_id,
+        "X-Accel-Buffering": "no",  # nginx and others like it pass on each message at once
+    }
+    return Response(HTTPStatus.OK.value, HTTPStatus.OK.phrase, Headers(sent))
+
+
 def problem_response(problem: Problem, request: Request | None = None) -> Response:
     """Makes the response to a refused request. `request` is None if it could not be parsed."""
-    path, traceparent = None, None
-    if request is not None:
-        path = request.path.partition("?")[0][:200]
-        traceparent = next(iter(request.headers.get_all("traceparent")), None)
-    body = orjson.dumps(problem.document(path, trace_id_of(traceparent)))
+    path = None if request is None else request.path.partition("?")[0][:200]
+    body = orjson.dumps(problem.document(path, trace_id_of_request(request)))
     return http_response(HTTPStatus(problem.status), PROBLEM_MEDIA_TYPE, body, **problem.headers())
 
 
-def logged_problem_message(problem: Problem, trace_id: str) -> bytes:
+def logged_problem_message(problem: Problem, trace_id: str) -> ServerMessage:
     """Encodes a `problem` message with the trace id of its session, and logs that id."""
     log.info("problem %s, trace id %s", problem.slug, trace_id)
     return problem_message(problem, trace_id)
@@ -122,20 +142,29 @@ def _handshake_problem(request: Request, reason: Exception | None) -> Problem:
     return _PROBLEMS[HTTPStatus.INTERNAL_SERVER_ERROR]
 
 
+def offers_websocket(headers: Headers) -> bool:
+    """True if the client offers to change to a WebSocket."""
+    offered = ",".join(headers.get_all("Upgrade")).lower().split(",")
+    return "websocket" in (protocol.strip() for protocol in offered)
+
+
 def _keep_only_websocket(headers: Headers) -> None:
     """Removes other protocols that are offered with WebSocket: a server selects one (RFC 9110, 7.8)."""
-    offered = ",".join(headers.get_all("Upgrade")).lower().split(",")
-    if "websocket" in (protocol.strip() for protocol in offered):
+    if offers_websocket(headers):
         del headers["Upgrade"]
         headers["Upgrade"] = "websocket"
 
 
 class StreamProtocol(ServerProtocol):
     """The library's protocol with our subprotocol, our close code for messages that are too big, and
-    tolerance for valid handshakes with unusual surroundings.
+    tolerance for valid handshakes with unusual surroundings. And with event streams, which the library does
+    not know: it takes any other response than that to a handshake for the end of the connection.
     """
 
     _has_begun = False
+
+    is_event_stream = False
+    """True if the next response begins an event stream."""
 
     trace_id = ""
     """Of the session: that of the handshake's `traceparent`, or a new one."""
@@ -154,7 +183,7 @@ class StreamProtocol(ServerProtocol):
         if sent_code != CloseCode.ABNORMAL_CLOSURE:  # only means that the client has vanished
             CLOSED.labels(int(sent_code)).inc()
         if too_big and self.state is State.OPEN:
-            self.send_text(logged_problem_message(_TOO_BIG, self.trace_id))
+            self.send_text(logged_problem_message(_TOO_BIG, self.trace_id).body)
         super().fail(sent_code, "too big" if too_big else reason)
 
     def accept(self, request: Request) -> Response:
@@ -162,13 +191,30 @@ class StreamProtocol(ServerProtocol):
         _keep_only_websocket(request.headers)
         response = super().accept(request)
         if response.status_code == HTTPStatus.SWITCHING_PROTOCOLS:
-            self.trace_id = trace_id_of(next(iter(request.headers.get_all("traceparent")), None))
+            self.trace_id = trace_id_of_request(request)
             return response
         return problem_response(_handshake_problem(request, self.handshake_exc), request)
 
     def reject(self, status: HTTPStatus | int, text: str) -> Response:
         """Replaces a response of the library itself by a problem."""
         return problem_response(_PROBLEMS.get(int(status), Problem("malformed-request", text.strip())))
+
+    def send_response(self, response: Response) -> None:
+        """Sends the response to the request. An event stream is open after it, as a WebSocket is."""
+        if not self.is_event_stream:
+            super().send_response(response)
+            return
+        self.writes.append(response.serialize())
+        self.state = State.OPEN
+        self.parser = self._ignore_input()
+        next(self.parser)
+
+    def _ignore_input(self) -> Generator[None]:
+        """Parses what comes after the request for an event stream: nothing that matters, and the end."""
+        while not (yield from self.reader.at_eof()):
+            self.reader.discard()
+        self.state = State.CLOSED
+        yield
 
     def send_eof(self) -> None:
         """Ends the sending side. A client that did not send HTTP gets a problem first."""
@@ -196,7 +242,7 @@ class ConnectionListener(Protocol):
 
 
 class StreamConnection(ServerConnection):
-    """A connection that notifies a listener, and records when the client last sent something."""
+    """A connection that notifies a listener, and records when the client last showed that it is there."""
 
     def __init__(self, protocol: ServerProtocol, server: Server, **options: Any) -> None:
         self._stream_protocol = StreamProtocol(max_size=MAX_CLIENT_MESSAGE_BYTES)
@@ -204,9 +250,17 @@ class StreamConnection(ServerConnection):
         self.received_at = self.loop.time()
         self.pinged_at = self.received_at
         self.listener: ConnectionListener | None = None
+        self.framing: Framing = websocket_frame
+        self._event_stream_code = CloseCode.ABNORMAL_CLOSURE.value
+        """Why the server ended the event stream, if it did."""
         self._is_paused = False
         """True if it counts as paused: the transport does not report that a pause ends with the
         connection."""
+
+    @property
+    def is_waiting(self) -> bool:
+        """True if the client waits for the response to its request."""
+        return self.protocol.state is State.CONNECTING
 
     @property
     def is_open(self) -> bool:
@@ -219,22 +273,76 @@ class StreamConnection(ServerConnection):
         return self._stream_protocol.trace_id
 
     @property
-    def final_code(self) -> int:
-        """The close code of a connection that has ended: that of the side which closed it first, or 1006."""
+    def is_event_stream(self) -> bool:
+        """True if messages are sent as server-sent events."""
+        return self._stream_protocol.is_event_stream
+
+    @property
+    def transport_name(self) -> str:
+        """The kind of connection, for people."""
+        return "event-stream" if self.is_event_stream else "websocket"
+
+    def begin_event_stream(self, trace_id: str, max_unacknowledged_seconds: float) -> Response:
+        """Makes the connection an event stream. Returns the response, which must be sent at once.
+
+        A client that vanished without a word is noticed by what its side of TCP does not acknowledge.
+        """
         protocol = self._stream_protocol
+        protocol.is_event_stream = True
+        protocol.trace_id = trace_id
+        self.framing = event_stream_frame
+        self.received_at = self.pinged_at = self.loop.time()
+        if hasattr(socket, "TCP_USER_TIMEOUT"):
+            milliseconds = int(max_unacknowledged_seconds * 1000)
+            tcp = self.transport.get_extra_info("socket")
+            with suppress(OSError):  # the client has just left
+                tcp.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, milliseconds)
+        return event_stream_response(protocol.trace_id)
+
+    @property
+    def final_code(self) -> int:
+        """The close code of a connection that has ended: that of the side which closed it first, or 1006. The
+        client of an event stream has no code to close with, and is not told the server's.
+        """
+        protocol = self._stream_protocol
+        if protocol.is_event_stream:
+            return self._event_stream_code
         close = protocol.close_sent or protocol.close_rcvd  # a close of the client is echoed
         return CloseCode.ABNORMAL_CLOSURE if close is None else close.code
 
+    def silent_seconds(self, now: float) -> float:
+        """The time since the client last showed that it is there. That of an event stream has no words: it is
+        there while it takes all that is sent.
+        """
+        if self.is_event_stream and self.transport.get_write_buffer_size() == 0:
+            self.received_at = now
+        return now - self.received_at
+
     def ping_now(self) -> None:
-        """Sends a ping without waiting, even if the connection is paused."""
-        if self.is_open:
+        """Sends a ping, or a comment, without waiting, even if the connection is paused."""
+        if not self.is_open:
+            return
+        if self.is_event_stream:
+            self.transport.write(COMMENT)
+        else:
             self.protocol.send_ping(b"")
             self.send_data()
 
-    def send_now(self, payload: bytes) -> None:
-        """Sends a text message without waiting, if messages may be sent."""
+    def send_now(self, message: ServerMessage) -> None:
+        """Sends a message without waiting, if messages may be sent."""
         if self.is_open:
-            self.transport.write(text_frame(payload))
+            self.transport.write(self.framing(message))
+
+    async def close(self, code: CloseCode | int = CloseCode.NORMAL_CLOSURE, reason: str = "") -> None:
+        """Closes the connection and waits until it is closed. An event stream ends after what was sent."""
+        if not self.is_event_stream:
+            await super().close(code, reason)
+            return
+        if self.is_open:
+            self.protocol.state = State.CLOSING
+            self._event_stream_code = int(code)
+            self.transport.close()
+        await self.wait_closed()
 
     def take_handshake_token(self) -> str:
         """Returns the token of the handshake, or "", and discards the handshake, which takes 2.5 KB."""
@@ -271,6 +379,8 @@ class StreamConnection(ServerConnection):
     def resume_writing(self) -> None:
         """Called by the transport."""
         super().resume_writing()
+        if self.is_event_stream:
+            self.received_at = self.loop.time()
         self._count_pause(paused=False)
         self._notify_flow_change()
 

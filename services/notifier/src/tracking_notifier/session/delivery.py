@@ -15,7 +15,7 @@ from tracking_notifier.session.connection import StreamConnection
 from tracking_notifier.session.session_context import SessionContext
 from tracking_notifier.session.session_log import SessionRecord
 from tracking_notifier.stream.filters import Audience
-from tracking_notifier.stream.messages import OVERLOADED, RESTARTING, events_message, live_message, text_frame
+from tracking_notifier.stream.messages import OVERLOADED, RESTARTING, events_message, live_message
 from tracking_shared.contracts.access import Grant
 from tracking_shared.contracts.problems import Problem
 from tracking_shared.policy.limits import TokenBucket
@@ -120,7 +120,7 @@ class SubscriptionDelivery:
     def send_heartbeat(self) -> None:
         """Sends the position to a live client that asked for heartbeats."""
         if self._topic is not None and self._subscription is not None and self._subscription.heartbeat:
-            self.write(text_frame(events_message([], self._context.hub.cursor)))
+            self.write(self._connection.framing(events_message([], self._context.hub.cursor)))
 
     def on_log_replaced(self) -> None:
         """Closes the connection. The client reconnects with a cursor of the old log and is resynchronised."""
@@ -179,7 +179,7 @@ class SubscriptionDelivery:
             if self._subscription is not subscription:
                 return False
             # Nothing was awaited since the last message was made, so hub and client are at the same position.
-            self._topic = context.hub.subscribe(self, subscription.audience)
+            self._topic = context.hub.subscribe(self, subscription.audience, self._connection.framing)
             self._live_from = self._topic.events_sent
             self._connection.send_now(live_message(context.hub.cursor))
         return True

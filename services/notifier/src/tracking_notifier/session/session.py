@@ -1,5 +1,5 @@
 """The session of one connection: authenticates the client, handles its messages, and closes the connection.
-`delivery` sends the updates.
+`delivery` sends the updates, and `event_stream` has the session of a client that sends no messages.
 """
 
 import asyncio
@@ -79,7 +79,7 @@ class Session:
         except ConnectionClosed:
             pass  # the ordinary end
         finally:
-            self._release()
+            self.release()
         if self._closing is not None:
             await self._read_to_end()
             await self._closing
@@ -113,6 +113,9 @@ class Session:
         else:
             self._refresh(message)
 
+    def _subscribe(self, message: Subscribe) -> None:
+        self._delivery.start(self._accept(message))
+
     async def _read_to_end(self) -> None:
         # The client's answer to our close comes after whatever else it has sent.
         with suppress(ConnectionClosed):
@@ -139,7 +142,12 @@ class Session:
             await self._context.verifier.refresh_keys_for(token)
         return message
 
-    def _subscribe(self, message: Subscribe) -> None:
+    def _accept(self, message: Subscribe) -> Subscription:
+        """Checks who asks, and for what.
+
+        Raises:
+            Refusal: one of them is not acceptable.
+        """
         principal = self._identity.principal
         if principal is None or message.token is not None:
             other_token = self._handshake_token if message.token is not None else ""
@@ -152,7 +160,7 @@ class Session:
             audience, after, message.wants_snapshot, heartbeat=bool(message.heartbeat)
         )
         self._record.add_subscription(subscription)
-        self._delivery.start(subscription)
+        return subscription
 
     def _parse_cursor(self, cursor: str | None) -> Position | None:
         try:
@@ -195,9 +203,11 @@ class Session:
         principal = self._identity.principal
         if principal is not None and self._record.first is not None:
             seconds = self._loop.time() - self._record.began_at
-            end = SessionEnd(self._connection.trace_id, self._connection.final_code, seconds)
+            connection = self._connection
+            end = SessionEnd(connection.trace_id, connection.final_code, seconds, connection.transport_name)
             self._context.session_log.write(principal, self._record, end)
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """Ends the subscription, and no longer counts the connection for its principal."""
         self._delivery.release()
         self._identity.release()

@@ -59,6 +59,7 @@ class SessionEnd:
     trace_id: str
     close_code: int
     seconds: float
+    transport: str
 
 
 class SessionLog:
@@ -93,6 +94,7 @@ def session_line(principal: Principal, record: SessionRecord, end: SessionEnd) -
         "resyncs": record.counts.resyncs,
         "events": record.counts.events,
         "seconds": f"{end.seconds:.1f}",
+        "transport": end.transport,
         "close_code": end.close_code,
     }
     return "stream session ended: " + " ".join(f"{name}={value}" for name, value in facts.items())

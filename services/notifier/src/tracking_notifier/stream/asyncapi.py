@@ -12,6 +12,7 @@ import orjson
 from pydantic import with_config
 from typing_extensions import TypedDict
 
+from tracking_notifier.stream.event_stream import COMMENT_SECONDS, EVENT_STREAM, PARAMETERS
 from tracking_notifier.stream.messages import (
     BAD_MESSAGE,
     FORBIDDEN,
@@ -149,8 +150,8 @@ SERVER_MESSAGES = (
 )
 
 _DESCRIPTION = """\
-The messages of the system: the live updates that the notifier streams to dashboards over WebSockets, and
-the commands, events and replies of the services on the broker.
+The messages of the system: the live updates that the notifier streams to dashboards over WebSockets, or as
+server-sent events, and the commands, events and replies of the services on the broker.
 
 Unknown members: clients ignore them in all messages of the server, and skip server messages of an unknown
 type. The services ignore them in events and replies. Unknown members in messages of clients and callers are
@@ -161,7 +162,10 @@ _STREAM = f"""\
 A connection has one subscription. The client sends `subscribe` within 5 seconds and gets a snapshot, or
 the events since its cursor, then `live`, then live events. A message of a client has at most
 {MAX_CLIENT_MESSAGE_BYTES // 1024} KiB. `x-close-codes` lists the close codes; after any other end the client
-should reconnect with its cursor."""
+should reconnect with its cursor.
+
+`x-event-stream`: with this `Accept`, the messages come as server-sent events. `event` is the type of a
+message, `id` its cursor if it has one, and `data` the message. The query has the members of `subscribe`."""
 
 
 @cache
@@ -231,7 +235,22 @@ def _stream_channel() -> Document:
                 "bindingVersion": "0.1.0",
             }
         },
+        "x-event-stream": _event_stream(),
         "x-close-codes": [asdict(close_code) for close_code in CLOSE_CODES],
+    }
+
+
+def _event_stream() -> Document:
+    text = {"type": "string"}
+    return {
+        "method": "GET",
+        "headers": {
+            "Accept": text | {"const": EVENT_STREAM},
+            "Authorization": text | {"description": "`Bearer <token>`"},
+            "Last-Event-ID": text | {"description": "The last `id`: continue after it"},
+        },
+        "query": {name: {"type": kind} for name, kind in PARAMETERS.items()},
+        "comment_seconds": COMMENT_SECONDS,
     }
 
 

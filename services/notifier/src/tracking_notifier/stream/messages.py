@@ -1,6 +1,7 @@
 """The messages of the stream: parses those of clients, and encodes those of the server."""
 
-from typing import Annotated, Literal
+from collections.abc import Callable
+from typing import Annotated, Literal, NamedTuple
 
 import orjson
 import pydantic_core
@@ -137,31 +138,53 @@ def _names(values: list[str] | None) -> frozenset[str] | None:
     return None if values is None else frozenset(values)
 
 
+class ServerMessage(NamedTuple):
+    """A message of the server, encoded, with the members that a transport repeats outside of the JSON."""
+
+    type: str
+    body: bytes
+    """JSON, in one line."""
+    cursor: str | None = None
+
+
+Framing = Callable[[ServerMessage], bytes]
+"""Encodes a message for one kind of connection. The same bytes are sent to every connection of that kind."""
+
+
 def text_frame(payload: bytes) -> bytes:
-    """Encodes a text frame. The same bytes are sent to every connection that gets the message."""
+    """Encodes a text frame."""
     return Frame(Opcode.TEXT, payload).serialize(mask=False)
 
 
-def events_message(events: list[bytes], cursor: str) -> bytes:
+def websocket_frame(message: ServerMessage) -> bytes:
+    """Encodes a message for WebSockets."""
+    return text_frame(message.body)
+
+
+def events_message(events: list[bytes], cursor: str) -> ServerMessage:
     """Encodes `events` from encoded events."""
-    return b'{"type":"events","events":[%b],"cursor":"%b"}' % (b",".join(events), cursor.encode())
+    body = b'{"type":"events","events":[%b],"cursor":"%b"}' % (b",".join(events), cursor.encode())
+    return ServerMessage("events", body, cursor)
 
 
-def snapshot_message(orders: list[bytes], *, more: bool) -> bytes:
+def snapshot_message(orders: list[bytes], *, more: bool) -> ServerMessage:
     """Encodes `snapshot`, one page of encoded orders."""
-    return b'{"type":"snapshot","orders":[%b],"more":%b}' % (b",".join(orders), b"true" if more else b"false")
+    body = b'{"type":"snapshot","orders":[%b],"more":%b}' % (b",".join(orders), b"true" if more else b"false")
+    return ServerMessage("snapshot", body)
 
 
-def live_message(cursor: str) -> bytes:
+def live_message(cursor: str) -> ServerMessage:
     """Encodes `live`: the client has caught up."""
-    return orjson.dumps({"type": "live", "cursor": cursor})
+    return ServerMessage("live", orjson.dumps({"type": "live", "cursor": cursor}), cursor)
 
 
-def resync_message(reason: str, cursor: str) -> bytes:
+def resync_message(reason: str, cursor: str) -> ServerMessage:
     """Encodes `resync`: the client must discard its orders; a snapshot follows."""
-    return orjson.dumps({"type": "resync", "reason": reason, "cursor": cursor})
+    body = orjson.dumps({"type": "resync", "reason": reason, "cursor": cursor})
+    return ServerMessage("resync", body, cursor)
 
 
-def problem_message(problem: Problem, trace_id: str) -> bytes:
+def problem_message(problem: Problem, trace_id: str) -> ServerMessage:
     """Encodes `problem`: the reason why a message was refused, or why the connection will be closed."""
-    return orjson.dumps({"type": "problem", "problem": problem.document(STREAM_PATH, trace_id)})
+    document = problem.document(STREAM_PATH, trace_id)
+    return ServerMessage("problem", orjson.dumps({"type": "problem", "problem": document}))
