@@ -100,7 +100,7 @@ class CatchUp:
         async for message in self._until_live():
             yield message
 
-    async def _until_live(self) -> AsyncGenerator[bytes, None]:
+    async def _until_live(self) -> AsyncGenerator[ServerMessage, None]:
         try:
             async for message in self._until_hub_position():
                 yield message
@@ -108,7 +108,7 @@ class CatchUp:
             async for message in self._anew():
                 yield message
 
-    async def _anew(self) -> AsyncGenerator[bytes, None]:
+    async def _anew(self) -> AsyncGenerator[ServerMessage, None]:
         """Begins with a snapshot, for a client that would have got events that were archived meanwhile."""
         start = self.hub.position
         yield self._resync_message(EXPIRED, start)
