@@ -1,6 +1,6 @@
 """Reads the records of an installation for the consistency check: all at once, or in slices."""
 
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
@@ -13,9 +13,11 @@ from tracking_shared.contracts.documents import (
     EventDocument,
     HeldDocument,
     PartitionDocument,
+    UpdateDocument,
     correction_entry_id,
     update_key,
 )
+from tracking_shared.contracts.formats import ORDER_EVENTS, PARTITIONS, UPDATES, upcast_all
 from tracking_shared.contracts.held import held_update_key
 from tracking_shared.messaging.connection import connect
 from tracking_shared.messaging.errors import AccessRefused, BrokerUnavailable
@@ -87,7 +89,7 @@ async def read_partitions(database: Database) -> list[PartitionDocument]:
         NoInstallation: it holds no installation.
     """
     with driver_errors():
-        partitions = await database.partitions.find({}).to_list()
+        partitions = upcast_all(PARTITIONS, await database.partitions.find({}).to_list())
     if not partitions:
         raise NoInstallation(f"the database {database.raw.name!r} holds no installation")
     return partitions
@@ -138,7 +140,7 @@ async def _slice(database: Database, order_ids: dict[str, str], events: list[Eve
     return Records(
         orders=await _all(database.orders, {"_id": order_ids}),
         events=events,
-        updates=await database.updates.find({"_id": {"$in": keys}}).to_list() if keys else [],
+        updates=await outcomes_of(database, keys) if keys else [],
         audit=await correction_entries(database, events),
     )
 
@@ -154,8 +156,7 @@ async def correction_slices(database: Database, page: int) -> AsyncGenerator[Rec
     async for entries in read_pages(database.audit, OF_CORRECTIONS, _BY_ID, batch=SLICE_UPDATES, page=page):
         keys = [update_key(entry["subject"], entry["details"]["update_id"]) for entry in entries]
         # After the entries, with which they were committed.
-        events = await database.order_events.find({"update_key": {"$in": keys}}).to_list()
-        yield Records(audit=entries, events=events)
+        yield Records(audit=entries, events=await events_of(database, keys))
 
 
 async def held_slices(database: Database, page: int) -> AsyncGenerator[Records]:
@@ -169,9 +170,19 @@ async def held_slices(database: Database, page: int) -> AsyncGenerator[Records]:
 async def with_decided(database: Database, held: list[HeldDocument]) -> Records:
     """Held updates with the outcomes and events that have their update ids."""
     keys = list({held_update_key(one) for one in held})
-    updates = await database.updates.find({"_id": {"$in": keys}}).to_list()
-    events = await database.order_events.find({"update_key": {"$in": keys}}).to_list()
-    return Records(held=held, updates=updates, events=events)
+    updates = await outcomes_of(database, keys)
+    return Records(held=held, updates=updates, events=await events_of(database, keys))
+
+
+async def outcomes_of(database: Database, keys: Sequence[str]) -> list[UpdateDocument]:
+    """The stored outcomes of updates, by their keys."""
+    return upcast_all(UPDATES, await database.updates.find({"_id": {"$in": keys}}).to_list())
+
+
+async def events_of(database: Database, keys: Sequence[str]) -> list[EventDocument]:
+    """The events of updates, by their keys."""
+    found = await database.order_events.find({"update_key": {"$in": keys}}).to_list()
+    return upcast_all(ORDER_EVENTS, found)
 
 
 async def _whole_histories(database: Database, page: int) -> AsyncGenerator[list[EventDocument]]:
@@ -210,8 +221,8 @@ async def _with_outcomes(database: Database, parked: list[Any]) -> Records:
     keys = [command["_id"] for command in parked]
     return Records(
         parked=parked,
-        events=await database.order_events.find({"update_key": {"$in": keys}}).to_list(),
-        updates=await database.updates.find({"_id": {"$in": keys}}).to_list(),
+        events=await events_of(database, keys),
+        updates=await outcomes_of(database, keys),
     )
 
 

@@ -12,6 +12,7 @@ from tracking_shared.auth.revocations import Revocations
 from tracking_shared.auth.tokens import NoToken, TokenError, TokenVerifier, bearer_token
 from tracking_shared.contracts.access import Principal, may_ask_for_outcomes, may_read, reaches, sees_outcome
 from tracking_shared.contracts.documents import OrderDocument, UpdateDocument, applied_outcome, update_key
+from tracking_shared.contracts.formats import HELD, ORDER_EVENTS, ORDERS, UPDATES, upcast, upcast_all
 from tracking_shared.contracts.held import held_outcomes
 from tracking_shared.contracts.identifiers import is_identifier
 from tracking_shared.contracts.problems import CHALLENGE, Problem, ProblemError
@@ -160,9 +161,10 @@ async def order_by_id(database: Database, order_id: str) -> OrderDocument | None
     except ServerSelectionTimeoutError:
         raise
     except AutoReconnect:
-        return await database.orders.find_one({"_id": order_id})
+        stored = await database.orders.find_one({"_id": order_id})
+        return upcast(ORDERS, stored) if stored else None
     found: list[OrderDocument] = answer["cursor"]["firstBatch"]
-    return found[0] if found else None
+    return upcast(ORDERS, found[0]) if found else None
 
 
 def refuse_without_outcomes(principal: Principal) -> None:
@@ -204,7 +206,9 @@ async def _find_decided(database: Database, key: str) -> UpdateDocument | None:
     # The event last: one that takes the place of a refusal meanwhile is found.
     stored = await database.updates.find_one({"_id": key})
     event = await database.order_events.find_one({"update_key": key})
-    return applied_outcome(event) if event else stored
+    if event:
+        return applied_outcome(upcast(ORDER_EVENTS, event))
+    return upcast(UPDATES, stored) if stored else None
 
 
 async def _find_held(
@@ -216,7 +220,7 @@ async def _find_held(
     if not held:
         return None
     order = await order_by_id(database, order_id)
-    seen = [one for one in held_outcomes(held, order) if may_see(principal, one)]
+    seen = [one for one in held_outcomes(upcast_all(HELD, held), order) if may_see(principal, one)]
     own = [one for one in seen if one["source"]["id"] == principal.subject]
     return next(iter([*own, *seen]), None)
 

@@ -14,6 +14,7 @@ import aio_pika
 import aiormq.exceptions
 from aio_pika.abc import AbstractChannel, AbstractConnection
 
+from tracking_shared.contracts.formats import Format
 from tracking_shared.messaging.consumer import Consumer, Delivery, delivery_of
 from tracking_shared.messaging.errors import (
     AccessRefused,
@@ -122,8 +123,8 @@ class Connection:
         self._channels.append(channel)
         return Publisher(exchange, mandatory=mandatory and confirms, is_blocked=lambda: self.is_blocked)
 
-    async def consumer(self, queue_name: str, *, prefetch: int) -> Consumer:
-        """A consumer with acknowledgements on a channel of its own.
+    async def consumer(self, queue_name: str, *, prefetch: int, form: Format | None = None) -> Consumer:
+        """A consumer with acknowledgements on a channel of its own. `form`: what its messages are.
 
         Raises:
             NotDeclared: there is no such queue.
@@ -132,7 +133,7 @@ class Connection:
         async with bounded(f"consume {queue_name}"):
             channel = await self._connection.channel(publisher_confirms=False)
             await channel.set_qos(prefetch_count=prefetch)
-            consumer = Consumer(channel, prefetch)
+            consumer = Consumer(channel, prefetch, form)
             await consumer.start(queue_name)
         return consumer
 
