@@ -34,7 +34,7 @@ from tracking_shared.storage.database import INDEXES
 from tracking_shared.storage.erasures import erasure_view
 
 SINCE_THE_LAST_RELEASE: set[str] = set()
-"""Kinds and fields that no release has written yet, as the tests below name them. Emptied by `make corpus`."""
+"""Kinds and fields that no release has written yet, as the tests below name them."""
 
 MODELS: dict[str, Any] = {
     "audit": models.AuditDocument,
