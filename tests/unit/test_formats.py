@@ -36,7 +36,9 @@ from tracking_shared.contracts.formats import (
     upcast_all,
     upcast_items,
 )
+from tracking_shared.contracts.timestamps import now
 from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
+from tracking_shared.http.access import outcome_view
 from tracking_shared.messaging.consumer import NewerMessage
 from tracking_shared.messaging.topology import DELIVERY_LIMIT
 from tracking_shared.storage.database import INDEXES, DatabaseUnavailable, driver_errors
@@ -146,6 +148,26 @@ def test_what_a_later_release_has_added_to_a_command_is_kept() -> None:
     encoded = orjson.loads(encode_command(command))
     assert encoded["priority"] == 1
     assert encoded["customer"]["salutation"] == "Dr"
+
+
+def test_an_outcome_with_a_problem_of_a_later_release_is_not_known_yet_and_the_others_are() -> None:
+    applied = {
+        "update_id": "u-1",
+        "order_id": "o-1",
+        "outcome": "applied",
+        "replayed": False,
+        "version": 1,
+        "order": None,
+        "problem": None,
+    }
+    refused = applied | {"outcome": "rejected", "problem": {"slug": "order-evaporated"}}
+    body = orjson.dumps([{"message_id": "m-1", "outcomes": [applied, refused, None]}])
+    [reply] = decode_replies(body)
+    assert reply["outcomes"] == [applied, None, None]
+    stored: Any = refused | {"recorded_at": now()}
+    stored["problem"] |= {"detail": "", "members": {}}
+    with pytest.raises(DatabaseUnavailable, match="order-evaporated"):
+        outcome_view(stored, None)
 
 
 def test_what_restricts_a_grant_is_never_overlooked() -> None:

@@ -327,7 +327,8 @@ def decode_replies(body: bytes, headers: Mapping[str, Any] = NO_HEADERS) -> list
 
     Raises:
         UndecodableReplies: not an array of replies, or in a newer format. Of an outcome only that it has all
-            its parts is looked at: what is in them, order-state has made.
+            its parts is looked at: what is in them, order-state has made. One with a problem of a later
+            release is None, as if it were not decided yet.
     """
     try:
         version = message_version(REPLIES, headers)
@@ -336,6 +337,8 @@ def decode_replies(body: bytes, headers: Mapping[str, Any] = NO_HEADERS) -> list
         raise UndecodableReplies(f"{len(body)} bytes: {error}") from None
     if not (isinstance(replies, list) and all(map(_is_reply, replies))):
         raise UndecodableReplies(f"{len(body)} bytes: not a list of replies")
+    for reply in replies:
+        reply["outcomes"] = [None if _is_of_later_release(one) else one for one in reply["outcomes"]]
     return replies
 
 
@@ -354,5 +357,11 @@ def _is_outcome(outcome: object) -> bool:
     problem = outcome["problem"]
     if problem is None:
         return True
-    slug = problem.get("slug") if isinstance(problem, dict) else None
-    return isinstance(slug, str) and slug in CATALOGUE
+    return isinstance(problem, dict) and isinstance(problem.get("slug"), str)
+
+
+def _is_of_later_release(outcome: Outcome | None) -> bool:
+    """True if it was refused for a reason that this release does not know: its caller reads it later."""
+    return (
+        outcome is not None and outcome["problem"] is not None and outcome["problem"]["slug"] not in CATALOGUE
+    )

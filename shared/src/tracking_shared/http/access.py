@@ -15,12 +15,12 @@ from tracking_shared.contracts.documents import OrderDocument, UpdateDocument, a
 from tracking_shared.contracts.formats import HELD, ORDER_EVENTS, ORDERS, UPDATES, upcast, upcast_all
 from tracking_shared.contracts.held import held_outcomes
 from tracking_shared.contracts.identifiers import is_identifier
-from tracking_shared.contracts.problems import CHALLENGE, Problem, ProblemError
+from tracking_shared.contracts.problems import CATALOGUE, CHALLENGE, Problem, ProblemError
 from tracking_shared.contracts.timestamps import format_time
 from tracking_shared.http.headers import tags_of
 from tracking_shared.http.http_limits import consume_rate_limit, count_in_flight
 from tracking_shared.http.service_app import JsonResponse
-from tracking_shared.storage.database import MAJORITY, Database
+from tracking_shared.storage.database import MAJORITY, Database, DatabaseUnavailable
 from tracking_shared.storage.reads import bounded_read
 from tracking_shared.telemetry.logs import trace_id_var
 
@@ -238,6 +238,9 @@ def may_see(principal: Principal, update: UpdateDocument) -> bool:
 def outcome_view(update: UpdateDocument, trace_id: str | None) -> dict[str, Any]:
     """The outcome as callers see it: with the problem that the caller of the update was answered.
     `trace_id` is that of the request that is answered now.
+
+    Raises:
+        DatabaseUnavailable: the problem is one of a later release.
     """
     view: dict[str, Any] = {
         "update_id": update["update_id"],
@@ -247,6 +250,8 @@ def outcome_view(update: UpdateDocument, trace_id: str | None) -> dict[str, Any]
     }
     problem = update["problem"]
     if problem is not None:
+        if problem["slug"] not in CATALOGUE:
+            raise DatabaseUnavailable(f"refused by a later release: {problem['slug']}")
         members = problem["members"] | {"update_id": update["update_id"]}
         instance = f"/v1/updates/{update['order_id']}/{update['update_id']}"
         view["problem"] = Problem(problem["slug"], problem["detail"], members).document(instance, trace_id)
