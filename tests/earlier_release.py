@@ -1,6 +1,7 @@
 """The source tree of the release before this one, to run its services beside those of this one."""
 
 import subprocess
+import tarfile
 from os import pathsep
 from pathlib import Path
 
@@ -25,7 +26,8 @@ def earlier_tree(folder: Path) -> str:
     command = ["git", "-C", str(ROOT), "archive", "--output", str(archive), EARLIER_COMMIT, *PACKAGES]
     try:
         subprocess.run(command, check=True, capture_output=True)
-        subprocess.run(["tar", "-xf", str(archive), "-C", str(folder)], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError) as error:
         raise NoEarlierRelease(str(error)) from None
+    with tarfile.open(archive) as packed:
+        packed.extractall(folder, filter="data")
     return pathsep.join(str(folder / package / "src") for package in PACKAGES)

@@ -110,6 +110,11 @@ def applied_so_far(partitions: list[PartitionDocument]) -> int:
     return sum(partition["seq"] for partition in partitions)
 
 
+def queue_names(partitions: int) -> list[str]:
+    """The queues of commands and the dead-letter queue."""
+    return [*map(partition_queue_name, range(partitions)), DEAD_QUEUE]
+
+
 async def queue_lengths(amqp_url: str, partitions: int) -> dict[str, int]:
     """The ready messages in each queue of commands and in the dead-letter queue, if the user may read it.
 
@@ -117,9 +122,8 @@ async def queue_lengths(amqp_url: str, partitions: int) -> dict[str, int]:
         BrokerUnavailable: the broker does not answer, or has no such queues.
     """
     lengths: dict[str, int] = {}
-    names = [*map(partition_queue_name, range(partitions)), DEAD_QUEUE]
     async with connect(amqp_url, "tracking") as connection:
-        for name in names:
+        for name in queue_names(partitions):
             with suppress(AccessRefused):
                 lengths[name] = await connection.depth(name)
     return lengths
