@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
-from aiohttp import BasicAuth, ClientError, ClientSession, ClientTimeout
+from aiohttp import ClientError, ClientSession, ClientTimeout, encode_basic_auth
 
 MEMBERS_WANTED = 3
 """By default RabbitMQ places a quorum queue on so many nodes, or on all if there are fewer. A queue that was
@@ -46,17 +46,18 @@ async def queue_members(management_url: str, amqp_url: str, names: Sequence[str]
     if not management_url:
         return [NOT_ASKED]
     parts = urlsplit(management_url)
-    auth = BasicAuth(unquote(parts.username or ""), unquote(parts.password or ""))
+    login = encode_basic_auth(unquote(parts.username or ""), unquote(parts.password or ""))
     base = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}/api"
     vhost = quote(unquote(urlsplit(amqp_url).path[1:]) or "/", safe="")
     try:
-        async with ClientSession(auth=auth, timeout=_TIMEOUT, raise_for_status=True) as session:
+        async with ClientSession(
+            headers={"Authorization": login}, timeout=_TIMEOUT, raise_for_status=True
+        ) as session:
             async with session.get(f"{base}/queues/{vhost}?columns=name,members,online") as answer:
                 queues = await answer.json()
             async with session.get(f"{base}/nodes?columns=name") as answer:
                 nodes = await answer.json()
     except (ClientError, TimeoutError, ValueError) as error:
-        return [
-            f"members of the queues: not known, the management API does not answer ({type(error).__name__})"
-        ]
+        reason = f"the management API does not answer ({type(error).__name__})"
+        return [f"members of the queues: not known, {reason}"]
     return members_report(queues, names, len(nodes))
