@@ -35,6 +35,7 @@ from tracking_shared.messaging.topology import (
     COMMANDS_EXCHANGE,
     DEAD_QUEUE,
     EVENTS_EXCHANGE,
+    partition_queue_name,
     routing_key,
 )
 from tracking_shared.storage.audit_trail import Actor
@@ -231,8 +232,8 @@ async def tapping(amqp_url: str) -> AsyncIterator[Tap]:
 
 async def publish_garbage(tap: Tap) -> None:
     """A message that is none of ours: it becomes a dead letter."""
-    exchange = await tap.channel.get_exchange(COMMANDS_EXCHANGE, ensure=False)
-    await exchange.publish(aio_pika.Message(b'{"op": "explode"}'), routing_key(0))
+    body = aio_pika.Message(b'{"op": "explode"}')
+    await tap.channel.default_exchange.publish(body, partition_queue_name(0))
 
 
 async def read_documents(database: Database) -> dict[str, list[dict[str, Any]]]:

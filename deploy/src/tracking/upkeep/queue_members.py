@@ -48,11 +48,10 @@ async def queue_members(management_url: str, amqp_url: str, names: Sequence[str]
     parts = urlsplit(management_url)
     login = encode_basic_auth(unquote(parts.username or ""), unquote(parts.password or ""))
     base = f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}{parts.path.rstrip('/')}/api"
+    headers = {"Authorization": login}
     vhost = quote(unquote(urlsplit(amqp_url).path[1:]) or "/", safe="")
     try:
-        async with ClientSession(
-            headers={"Authorization": login}, timeout=_TIMEOUT, raise_for_status=True
-        ) as session:
+        async with ClientSession(headers=headers, timeout=_TIMEOUT, raise_for_status=True) as session:
             async with session.get(f"{base}/queues/{vhost}?columns=name,members,online") as answer:
                 queues = await answer.json()
             async with session.get(f"{base}/nodes?columns=name") as answer:
