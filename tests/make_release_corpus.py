@@ -119,6 +119,9 @@ async def drive_orders(callers: Callers) -> None:
     await callers.create("early-3")
     await callers.step("early-3", "in_transit")  # held until the next one, then applied
     await callers.step("early-3", "picked_up")
+    await callers.create("closed-1")
+    await callers.step("closed-1", "cancelled")
+    await callers.checkpoint("closed-1", "note", message="the customer called")  # it stays closed
     lines = [
         {"op": "create", "order_id": "batch-1", "merchant_id": "m-2", "customer": PERSON},
         {"op": "update", "order_id": "batch-1", "status": "picked_up"},
@@ -288,6 +291,7 @@ async def make(release_name: str, folder: Path) -> Corpus:
         await revoke(database)
         await publish_garbage(tap)
         await eventually(lambda: is_settled(database))
+        await callers.step("overdue-1", "picked_up")
         messages = await tap.messages()
         messages["replies"] = await tap.replies(messages["commands"])
         await order_state.stop()

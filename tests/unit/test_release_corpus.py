@@ -88,7 +88,7 @@ def messages() -> Iterator[Any]:
             yield pytest.param(kind, found, corpus, id=f"{corpus.release}-{kind}")
 
 
-@pytest.mark.parametrize(("collection", "found"), documents())
+@pytest.mark.parametrize(("collection", "found"), list(documents()))
 def test_every_document_is_read(collection: str, found: list[dict[str, Any]]) -> None:
     if collection in UNTYPED:
         return
@@ -100,7 +100,7 @@ def test_every_document_is_read(collection: str, found: list[dict[str, Any]]) ->
         READERS.get(collection, bool)(current)
 
 
-@pytest.mark.parametrize(("kind", "found", "corpus"), messages())
+@pytest.mark.parametrize(("kind", "found", "corpus"), list(messages()))
 def test_every_message_is_read(kind: str, found: list[Message], corpus: Corpus) -> None:
     partitions = len(corpus.documents["partitions"])
     for message in found:

@@ -20,6 +20,7 @@ def refusal(name: str, current: str) -> str:
         ("x-max-length", "the value '50000' of type 'signedint'", 50_000),
         ("x-max-length-bytes", "the value '4294967296' of type 'long'", 2**32),
         ("x-delivery-limit", "the value '20' of type 'long'", 20),
+        ("x-max-length", "'500'", 500),
         ("x-max-length", "none", None),
         ("x-queue-leader-locator", "the value 'balanced' of type 'longstr'", "balanced"),
         ("x-quorum-initial-group-size", "the value '5' of type 'signedint'", 5),

@@ -47,8 +47,10 @@ a queue, so one of an earlier release, or of an operator, has others. Every othe
 
 _INEQUIVALENT = re.compile(
     r"inequivalent arg '(?P<name>[^']+)' for queue .* but current is "
-    r"(?:none|the value '(?P<value>[^']*)' of type '(?P<type>[^']*)')"
+    r"(?:none|(?:the value )?'(?P<value>[^']*)')"
 )
+"""RabbitMQ 3.10 says neither `the value` nor a type. The text ends at 255 bytes, for which the name of a
+virtual host must be long."""
 
 
 def as_it_exists(queue: Queue, refusal: str) -> Queue | None:
@@ -61,7 +63,7 @@ def as_it_exists(queue: Queue, refusal: str) -> Queue | None:
     arguments = {name: value for name, value in queue.arguments.items() if name != found["name"]}
     if found["value"] is not None:
         value = found["value"]
-        arguments[found["name"]] = value if found["type"] == "longstr" else int(value)
+        arguments[found["name"]] = int(value) if value.lstrip("-").isdigit() else value
     return replace(queue, arguments=arguments)
 
 
