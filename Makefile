@@ -1,6 +1,6 @@
 # The front door. `make` alone lists what there is. ARGS="…" goes to the command behind a target.
 .DEFAULT_GOAL := help
-.PHONY: help setup browser demo up test test-slow test-rabbitmq4 test-cluster test-replica-set test-statements test-clients fuzz lint audit format docs screenshots bench lock test-containers test-monitoring
+.PHONY: help setup browser demo up test test-slow test-rabbitmq4 test-cluster test-replica-set test-statements test-clients fuzz lint audit format docs screenshots corpus bench lock test-containers test-monitoring
 
 WORKERS ?= 4
 RABBITMQ4 ?= .rabbitmq4
@@ -111,3 +111,6 @@ lock: setup ## pin the dependencies again, with hashes
 	@$(COMPILE) --output-file requirements.lock $(SERVICES)
 	@$(COMPILE) --constraints requirements.lock --output-file requirements-dev.lock $(SERVICES) deploy/pyproject.toml requirements-dev.in
 	@$(COMPILE) --constraints requirements-dev.lock --no-emit-package secantusdb --no-emit-package psutil --extra tracing --output-file requirements-image.lock $(SERVICES) deploy/pyproject.toml
+
+corpus: setup ## keep what RELEASE=… of this source tree writes, for the tests of later releases
+	@PYTHONPATH=tests .venv/bin/python tests/make_release_corpus.py "$(RELEASE)"

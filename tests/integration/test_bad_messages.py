@@ -12,6 +12,7 @@ from tracking_shared.contracts.identifiers import partition_of
 from tracking_shared.messaging.connection import connect
 from tracking_shared.messaging.topology import COMMANDS_EXCHANGE, DEAD_QUEUE, routing_key
 
+OWN = next(name for name in (f"o-{n}" for n in range(99)) if partition_of(name, PARTITIONS) == 0)
 FOREIGN = next(name for name in (f"o-{n}" for n in range(99)) if partition_of(name, PARTITIONS) != 0)
 
 BAD = {
@@ -19,7 +20,9 @@ BAD = {
     "not a batch": b'{"op": "create"}',
     "an empty batch": b"[]",
     "another kind of command": b'[{"op": "explode"}]',
-    "a field too many": encode_command(create_command()).join([b"[", b"]"]).replace(b'"op"', b'"x":1,"op"'),
+    "a grant of another kind": join_commands([encode_command(create_command(OWN))]).replace(
+        b'"grant":{', b'"grant":{"regions":[],'
+    ),
     "another partition's": join_commands([encode_command(create_command(FOREIGN))]),
     "too many": b"[" + b",".join([b"1"] * 501) + b"]",
 }

@@ -2,6 +2,7 @@
 (early updates) and `dead` (dead letters).
 """
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -37,7 +38,8 @@ def check(*, archive: ArchiveFolderOption = None, data_dir: DataDir = DEFAULT_FO
     number is reported.
 
     It checks the running stack, or the servers that AMQP_URL, MONGODB_URL, MONGODB_DATABASE and
-    WORKFLOW_FILE in the environment name.
+    WORKFLOW_FILE in the environment name. With RABBITMQ_MANAGEMENT_URL, of a user with the tag monitoring,
+    it also says which queues are on too few nodes.
 
     Exit code 0: no faults. 1: faults, or it could not be checked.
     """
@@ -48,6 +50,7 @@ def check(*, archive: ArchiveFolderOption = None, data_dir: DataDir = DEFAULT_FO
         workflow=configured_workflow(),
         audit_days=audit_days(),
         archive=archive,
+        management_url=os.environ.get("RABBITMQ_MANAGEMENT_URL", ""),
     )
     report = run(check_installation(target))
     echo(describe(report))

@@ -4,7 +4,7 @@ It reads the records in slices while orders change. Suspicious records are read 
 fault of a record that did not change meanwhile is reported.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -15,6 +15,7 @@ from tracking.errors import CommandError
 from tracking.terminal import progress_bar
 from tracking.upkeep.checker import Inspection, entry_faults, moved_partitions, outcome_faults
 from tracking.upkeep.held_checks import count_fault
+from tracking.upkeep.queue_members import queue_members
 from tracking.upkeep.recheck import Recheck, RecheckResult
 from tracking.upkeep.record_reader import (
     applied_so_far,
@@ -26,6 +27,7 @@ from tracking.upkeep.record_reader import (
     outcome_slices,
     parked_slices,
     queue_lengths,
+    queue_names,
     read_partitions,
     server_errors,
     stored_in_events,
@@ -66,6 +68,8 @@ class Target:
     """The time for which corrections are in the audit trail."""
     archive: Path | None = None
     """The folder of the archive; None: it is not read."""
+    management_url: str = ""
+    """Of the broker's management API; "": there is none."""
 
 
 @dataclass(slots=True)
@@ -115,6 +119,8 @@ class Report:
     seconds: float
     hidden: int = 0
     """Queues that the broker's user may not read."""
+    members: Sequence[str] = ()
+    """What is known of the members of the queues, in lines."""
 
 
 async def check_installation(target: Target) -> Report:
@@ -131,6 +137,8 @@ async def check_installation(target: Target) -> Report:
             async with open_database(target.mongodb_url, target.database) as database:
                 partitions = await read_partitions(database)
                 waiting = await queue_lengths(target.amqp_url, len(partitions))
+                names = queue_names(len(partitions))
+                members = await queue_members(target.management_url, target.amqp_url, names)
                 total = applied_so_far(partitions) + await count_outcomes(database)
                 with progress_bar("checking", total) as (progress, task):
                     advance = partial(progress.advance, task)
@@ -146,7 +154,7 @@ async def check_installation(target: Target) -> Report:
     except NotChecked as error:
         raise NotChecked(f"{error}{_progress(findings)}") from None
     hidden = len(partitions) + 1 - len(waiting)
-    return Report(findings, waiting, monotonic() - started, hidden)
+    return Report(findings, waiting, monotonic() - started, hidden, members)
 
 
 async def check_records(
@@ -263,6 +271,7 @@ def describe(report: Report) -> str:
             if report.hidden
             else []
         ),
+        *report.members,
         *([f"parked: {found.parked:,}, see `tracking parked`"] if found.parked else []),
         *([f"held: {found.held:,}, see `tracking held`"] if found.held else []),
         *([_archived_line(found)] if found.archived else []),

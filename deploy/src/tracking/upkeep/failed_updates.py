@@ -26,6 +26,7 @@ from tracking_shared.contracts.commands import (
     join_commands,
 )
 from tracking_shared.contracts.documents import ParkedLineDocument
+from tracking_shared.contracts.formats import COMMANDS, NewerFormat, message_headers
 from tracking_shared.contracts.identifiers import partition_of
 from tracking_shared.contracts.timestamps import format_time
 from tracking_shared.messaging.connection import Connection, connect
@@ -183,8 +184,8 @@ class DeadLetter:
 def letter_of(delivery: Delivery) -> DeadLetter:
     """Decodes a message of the queue."""
     try:
-        commands = decode_commands(delivery.body)
-    except UndecodableMessage:
+        commands = decode_commands(delivery.body, delivery.headers)
+    except (UndecodableMessage, NewerFormat):
         commands = []
     name = hashlib.blake2b(delivery.body, digest_size=6).hexdigest()
     traces = traces_in(delivery.body)
@@ -303,4 +304,5 @@ async def _publish(
             content_type=COMMANDS_MEDIA_TYPE,
             message_id=token_hex(8),
             reply_to=reply_to,
+            headers=message_headers(COMMANDS),
         )

@@ -19,10 +19,13 @@ from tracking.upkeep.record_reader import (
     HELD_FIELDS,
     PARKED_FIELDS,
     correction_entries,
+    events_of,
+    outcomes_of,
     with_decided,
     without_archived,
 )
 from tracking_shared.contracts.documents import EventDocument, PartitionDocument, due_key, update_key
+from tracking_shared.contracts.formats import ORDER_EVENTS, ORDERS, upcast_all
 from tracking_shared.contracts.timestamps import UNIX_EPOCH
 from tracking_shared.contracts.workflow import Workflow
 from tracking_shared.storage.database import Database
@@ -126,7 +129,7 @@ class Recheck:
         pages = read_pages(self._database.order_events, conditions, BY_ORDER, batch=MAX_SUSPECTS)
         events = [event async for page in pages for event in page]
         keys = [update_key(event["order_id"], event["update_id"]) for event in events]
-        updates = await self._database.updates.find({"_id": {"$in": keys}}).to_list()
+        updates = await outcomes_of(self._database, keys)
         audit = await correction_entries(self._database, events)
         after = await self._orders(order_ids)
         events = await without_archived(self._database, list(after.values()), events)
@@ -136,14 +139,15 @@ class Recheck:
     async def _read_outcomes(self, keys: Sequence[str]) -> _Reading:
         before = await self._outcomes(keys)
         positions = [update["position"] for update in before.values()]
-        events = await self._database.order_events.find({"_id": {"$in": positions}}).to_list()
+        found = await self._database.order_events.find({"_id": {"$in": positions}}).to_list()
+        events = upcast_all(ORDER_EVENTS, found)
         records = Records(updates=list(before.values()), events=events)
         return _Reading(_outcome_faults(records), before, await self._outcomes(keys))
 
     async def _read_parked(self, keys: Sequence[str]) -> _Reading:
         before = await self._parked({"_id": {"$in": keys}})
         outcomes = await self._outcomes(keys)
-        events = await self._database.order_events.find({"update_key": {"$in": keys}}).to_list()
+        events = await events_of(self._database, keys)
         after = await self._parked({"_id": {"$in": keys}})
         records = Records(parked=list(after.values()), updates=list(outcomes.values()), events=events)
         return _Reading(self._parked_faults(records), before, after)
@@ -160,11 +164,10 @@ class Recheck:
 
     async def _orders(self, order_ids: Sequence[str]) -> dict[str, Any]:
         found = await self._database.orders.find({"_id": {"$in": order_ids}}).to_list()
-        return {order["_id"]: order for order in found}
+        return {order["_id"]: order for order in upcast_all(ORDERS, found)}
 
     async def _outcomes(self, keys: Sequence[str]) -> dict[str, Any]:
-        found = await self._database.updates.find({"_id": {"$in": keys}}).to_list()
-        return {update["_id"]: update for update in found}
+        return {update["_id"]: update for update in await outcomes_of(self._database, keys)}
 
     async def _parked(self, conditions: dict[str, Any]) -> dict[str, Any]:
         found = await self._database.parked.find(conditions, PARKED_FIELDS).to_list()

@@ -19,6 +19,7 @@ from tracking_shared.contracts.documents import (
     correction_entry_id,
     update_key,
 )
+from tracking_shared.contracts.formats import ORDER_EVENTS, PARTITIONS, UPDATES, upcast_all
 from tracking_shared.contracts.held import held_update_key
 from tracking_shared.messaging.connection import connect
 from tracking_shared.messaging.errors import AccessRefused, BrokerUnavailable
@@ -90,7 +91,7 @@ async def read_partitions(database: Database) -> list[PartitionDocument]:
         NoInstallation: it holds no installation.
     """
     with driver_errors():
-        partitions = await database.partitions.find({}).to_list()
+        partitions = upcast_all(PARTITIONS, await database.partitions.find({}).to_list())
     if not partitions:
         raise NoInstallation(f"the database {database.raw.name!r} holds no installation")
     return partitions
@@ -111,6 +112,11 @@ def applied_so_far(partitions: list[PartitionDocument]) -> int:
     return sum(partition["seq"] for partition in partitions)
 
 
+def queue_names(partitions: int) -> list[str]:
+    """The queues of commands and the dead-letter queue."""
+    return [*map(partition_queue_name, range(partitions)), DEAD_QUEUE]
+
+
 async def queue_lengths(amqp_url: str, partitions: int) -> dict[str, int]:
     """The ready messages in each queue of commands and in the dead-letter queue, if the user may read it.
 
@@ -118,9 +124,8 @@ async def queue_lengths(amqp_url: str, partitions: int) -> dict[str, int]:
         BrokerUnavailable: the broker does not answer, or has no such queues.
     """
     lengths: dict[str, int] = {}
-    names = [*map(partition_queue_name, range(partitions)), DEAD_QUEUE]
     async with connect(amqp_url, "tracking") as connection:
-        for name in names:
+        for name in queue_names(partitions):
             with suppress(AccessRefused):
                 lengths[name] = await connection.depth(name)
     return lengths
@@ -143,7 +148,7 @@ async def _slice(database: Database, order_ids: dict[str, str], events: list[Eve
     return Records(
         orders=orders,
         events=events,
-        updates=await database.updates.find({"_id": {"$in": keys}}).to_list() if keys else [],
+        updates=await outcomes_of(database, keys) if keys else [],
         audit=await correction_entries(database, events),
     )
 
@@ -182,7 +187,7 @@ async def correction_slices(database: Database, page: int) -> AsyncGenerator[Rec
     async for entries in read_pages(database.audit, OF_CORRECTIONS, _BY_ID, batch=SLICE_UPDATES, page=page):
         keys = [update_key(entry["subject"], entry["details"]["update_id"]) for entry in entries]
         # After the entries, with which they were committed.
-        events = await database.order_events.find({"update_key": {"$in": keys}}).to_list()
+        events = await events_of(database, keys)
         others = {entry["subject"] for entry in entries} - {event["order_id"] for event in events}
         archived = await archived_among(database, others)  # compared with the archive, where that is read
         yield Records(audit=[one for one in entries if one["subject"] not in archived], events=events)
@@ -199,9 +204,19 @@ async def held_slices(database: Database, page: int) -> AsyncGenerator[Records]:
 async def with_decided(database: Database, held: list[HeldDocument]) -> Records:
     """Held updates with the outcomes and events that have their update ids."""
     keys = list({held_update_key(one) for one in held})
-    updates = await database.updates.find({"_id": {"$in": keys}}).to_list()
-    events = await database.order_events.find({"update_key": {"$in": keys}}).to_list()
-    return Records(held=held, updates=updates, events=events)
+    updates = await outcomes_of(database, keys)
+    return Records(held=held, updates=updates, events=await events_of(database, keys))
+
+
+async def outcomes_of(database: Database, keys: Sequence[str]) -> list[UpdateDocument]:
+    """The stored outcomes of updates, by their keys."""
+    return upcast_all(UPDATES, await database.updates.find({"_id": {"$in": keys}}).to_list())
+
+
+async def events_of(database: Database, keys: Sequence[str]) -> list[EventDocument]:
+    """The events of updates, by their keys."""
+    found = await database.order_events.find({"update_key": {"$in": keys}}).to_list()
+    return upcast_all(ORDER_EVENTS, found)
 
 
 async def _whole_histories(database: Database, page: int) -> AsyncGenerator[list[EventDocument]]:
@@ -240,8 +255,8 @@ async def _with_outcomes(database: Database, parked: list[Any]) -> Records:
     keys = [command["_id"] for command in parked]
     return Records(
         parked=parked,
-        events=await database.order_events.find({"update_key": {"$in": keys}}).to_list(),
-        updates=await database.updates.find({"_id": {"$in": keys}}).to_list(),
+        events=await events_of(database, keys),
+        updates=await outcomes_of(database, keys),
     )
 
 

@@ -74,6 +74,11 @@ SEQ = Gauge("tracking_partition_seq", "Newest event committed by this process", 
 STALLED_PARTITIONS = Gauge(
     "tracking_stalled_partitions", "Partitions of this process that cannot go on and are tried again"
 )
+WAITS_FOR_UPGRADE = Gauge(
+    "tracking_waits_for_upgrade",
+    "1 while the next message of the partition is in a newer format than this release reads; else 0",
+    ["partition"],
+)
 OLDEST_COMMAND_SECONDS = Gauge(
     "tracking_oldest_command_seconds",
     "Age, since ingest took it, of the oldest command that has been delivered and not decided; 0: none",

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 from pydantic import Field, TypeAdapter
 
 from tracking_shared.api_docs.schemas import Document, PlainSchema
+from tracking_shared.contracts import formats
 from tracking_shared.contracts.commands import (
     COMMANDS_MEDIA_TYPE,
     MAX_COMMANDS_PER_MESSAGE,
@@ -18,6 +19,7 @@ from tracking_shared.contracts.commands import (
     Command,
     Reply,
 )
+from tracking_shared.contracts.formats import FORMAT, Format
 from tracking_shared.contracts.messages import EVENTS_MEDIA_TYPE, CloudEvent
 from tracking_shared.messaging.topology import (
     COMMANDS_EXCHANGE,
@@ -41,6 +43,8 @@ class Message:
     content_type: str = "application/json"
     correlation: str | None = None
     """The location of its correlation id, as a runtime expression."""
+    form: Format | None = None
+    """The format of a message on the broker."""
 
 
 def ref(*path: str) -> Document:
@@ -71,6 +75,18 @@ def _message(message: Message, payload: Document) -> Document:
         "contentType": message.content_type,
         "payload": _draft_7(payload),
     }
+    if message.form is not None:
+        document["headers"] = {
+            "type": "object",
+            "properties": {
+                FORMAT: {
+                    "type": "integer",
+                    "minimum": 1,
+                    "default": 1,
+                    "description": f"Version of the format. This release writes {message.form.written}.",
+                }
+            },
+        }
     if message.correlation:
         document["correlationId"] = {"location": message.correlation}
     return document
@@ -96,18 +112,21 @@ COMMANDS = Message(
     "What callers asked for: creates and updates of one partition, in their order; rarely, a release",
     COMMANDS_MEDIA_TYPE,
     "$message.header#/message_id",
+    form=formats.COMMANDS,
 )
 ANNOUNCED_EVENTS = Message(
     "announcedEvents",
     Annotated[list[CloudEvent], Field(min_length=1)],
     "Changes, those of each partition in the order of their sequence. May repeat; a hole is a missed message",
     EVENTS_MEDIA_TYPE,
+    form=formats.EVENTS,
 )
 REPLIES = Message(
     "replies",
     Annotated[list[Reply], Field(min_length=1)],
     "What became of the commands of one or more messages",
     REPLIES_MEDIA_TYPE,
+    form=formats.REPLIES,
 )
 
 BROKER_MESSAGES = (COMMANDS, ANNOUNCED_EVENTS, REPLIES)

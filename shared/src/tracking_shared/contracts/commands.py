@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections.abc import Mapping
 from datetime import datetime
 from functools import cache
 from typing import Annotated, Any, Literal, TypeVar
@@ -12,6 +13,15 @@ from typing_extensions import TypedDict
 
 from tracking_shared.contracts.access import Grant, SourceType
 from tracking_shared.contracts.documents import Metadata, ProblemDocument
+from tracking_shared.contracts.formats import (
+    COMMANDS,
+    NO_HEADERS,
+    REPLIES,
+    InvalidFormat,
+    NewerFormat,
+    message_version,
+    upcast_items,
+)
 from tracking_shared.contracts.identifiers import Identifier, Subject
 from tracking_shared.contracts.messages import DESCRIBED, OrderView, Version
 from tracking_shared.contracts.problems import CATALOGUE
@@ -29,7 +39,7 @@ COMMANDS_MEDIA_TYPE = "application/vnd.tracking.commands+json"
 class Source(BaseModel):
     """The reporter: from the token, never from the body."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True)
 
     type: SourceType
     id: Subject
@@ -38,14 +48,16 @@ class Source(BaseModel):
 class Customer(BaseModel):
     """Whose order it is."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="allow", frozen=True)
 
     name: str
     contact_ref: str
 
 
 class _Command(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    # Members that only a later release knows are kept, also while the command is held or parked. One that
+    # may not be overlooked makes a new format (`tracking_shared.contracts.formats`).
+    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
 
     update_id: Identifier
     """With the order id, names the command: a repeat gets the first outcome."""
@@ -137,7 +149,7 @@ class ReleaseOrder(BaseModel):
     nothing is parked, to have a partition claimed by its active worker.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="allow", frozen=True, use_attribute_docstrings=True)
 
     op: Literal["release"] = "release"
     order_id: Identifier
@@ -164,7 +176,7 @@ def unchecked(kind: type[M], /, **fields: Any) -> M:
     for name, value in (
         ("__dict__", {**_defaults_of(kind), **fields}),
         ("__pydantic_fields_set__", set(fields)),
-        ("__pydantic_extra__", None),
+        ("__pydantic_extra__", {} if kind.model_config.get("extra") == "allow" else None),
         ("__pydantic_private__", None),
     ):
         object.__setattr__(made, name, value)  # it is frozen
@@ -218,18 +230,29 @@ def join_commands(encoded: list[bytes]) -> bytes:
     return b"[" + b",".join(encoded) + b"]"
 
 
-def decode_commands(body: bytes) -> list[AnyCommand | ReleaseOrder]:
+def decode_commands(body: bytes, headers: Mapping[str, Any] = NO_HEADERS) -> list[AnyCommand | ReleaseOrder]:
     """The commands of one message.
 
     Raises:
         UndecodableMessage: not a JSON array of 1 to 500 valid commands, or longer than the bound.
+        NewerFormat: a later release has written it.
     """
     if len(body) > MAX_COMMANDS_MESSAGE_BYTES + 64 * 1024:
         raise UndecodableMessage(f"{len(body)} bytes")
     try:
-        return _BATCH.validate_json(body)
+        version = message_version(COMMANDS, headers)
+        return _BATCH.validate_json(body if version == COMMANDS.newest else _upcast(body, version))
     except ValidationError as error:
         raise UndecodableMessage(_faults(error)) from None
+    except InvalidFormat as error:
+        raise UndecodableMessage(str(error)) from None
+
+
+def _upcast(body: bytes, version: int) -> bytes:
+    try:
+        return orjson.dumps(upcast_items(COMMANDS, orjson.loads(body), version))
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise UndecodableMessage(f"{len(body)} bytes: {type(error).__name__}") from None
 
 
 def received_at_in(body: bytes) -> datetime | None:
@@ -299,19 +322,23 @@ class UndecodableReplies(TrackingError):
     """The body of a message is not a batch of replies."""
 
 
-def decode_replies(body: bytes) -> list[Reply]:
+def decode_replies(body: bytes, headers: Mapping[str, Any] = NO_HEADERS) -> list[Reply]:
     """The replies in one message: a JSON array.
 
     Raises:
-        UndecodableReplies: not an array of replies. Of an outcome only that it has all its parts is looked
-            at: what is in them, order-state has made.
+        UndecodableReplies: not an array of replies, or in a newer format. Of an outcome only that it has all
+            its parts is looked at: what is in them, order-state has made. One with a problem of a later
+            release is None, as if it were not decided yet.
     """
     try:
-        replies: list[Reply] = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
+        version = message_version(REPLIES, headers)
+        replies: list[Reply] = upcast_items(REPLIES, orjson.loads(body), version)
+    except (ValueError, TypeError, KeyError, AttributeError, InvalidFormat, NewerFormat) as error:
         raise UndecodableReplies(f"{len(body)} bytes: {error}") from None
     if not (isinstance(replies, list) and all(map(_is_reply, replies))):
         raise UndecodableReplies(f"{len(body)} bytes: not a list of replies")
+    for reply in replies:
+        reply["outcomes"] = [None if _is_of_later_release(one) else one for one in reply["outcomes"]]
     return replies
 
 
@@ -330,5 +357,11 @@ def _is_outcome(outcome: object) -> bool:
     problem = outcome["problem"]
     if problem is None:
         return True
-    slug = problem.get("slug") if isinstance(problem, dict) else None
-    return isinstance(slug, str) and slug in CATALOGUE
+    return isinstance(problem, dict) and isinstance(problem.get("slug"), str)
+
+
+def _is_of_later_release(outcome: Outcome | None) -> bool:
+    """True if it was refused for a reason that this release does not know: its caller reads it later."""
+    return (
+        outcome is not None and outcome["problem"] is not None and outcome["problem"]["slug"] not in CATALOGUE
+    )

@@ -12,14 +12,15 @@ from tracking_shared.auth.revocations import Revocations
 from tracking_shared.auth.tokens import NoToken, TokenError, TokenVerifier, bearer_token
 from tracking_shared.contracts.access import Principal, may_ask_for_outcomes, may_read, reaches, sees_outcome
 from tracking_shared.contracts.documents import OrderDocument, UpdateDocument, applied_outcome, update_key
+from tracking_shared.contracts.formats import HELD, ORDER_EVENTS, ORDERS, UPDATES, upcast, upcast_all
 from tracking_shared.contracts.held import held_outcomes
 from tracking_shared.contracts.identifiers import is_identifier
-from tracking_shared.contracts.problems import CHALLENGE, Problem, ProblemError, no_such_order
+from tracking_shared.contracts.problems import CATALOGUE, CHALLENGE, Problem, ProblemError, no_such_order
 from tracking_shared.contracts.timestamps import format_time
 from tracking_shared.http.headers import tags_of
 from tracking_shared.http.http_limits import consume_rate_limit, count_in_flight
 from tracking_shared.http.service_app import JsonResponse
-from tracking_shared.storage.database import MAJORITY, Database
+from tracking_shared.storage.database import MAJORITY, Database, DatabaseUnavailable
 from tracking_shared.storage.reads import bounded_read
 from tracking_shared.telemetry.logs import trace_id_var
 
@@ -160,9 +161,10 @@ async def order_by_id(database: Database, order_id: str) -> OrderDocument | None
     except ServerSelectionTimeoutError:
         raise
     except AutoReconnect:
-        return await database.orders.find_one({"_id": order_id})
+        stored = await database.orders.find_one({"_id": order_id})
+        return upcast(ORDERS, stored) if stored else None
     found: list[OrderDocument] = answer["cursor"]["firstBatch"]
-    return found[0] if found else None
+    return upcast(ORDERS, found[0]) if found else None
 
 
 def refuse_without_outcomes(principal: Principal) -> None:
@@ -217,7 +219,9 @@ async def _find_decided(database: Database, key: str) -> UpdateDocument | None:
     # The event last: one that takes the place of a refusal meanwhile is found.
     stored = await database.updates.find_one({"_id": key})
     event = await database.order_events.find_one({"update_key": key})
-    return applied_outcome(event) if event else stored
+    if event:
+        return applied_outcome(upcast(ORDER_EVENTS, event))
+    return upcast(UPDATES, stored) if stored else None
 
 
 async def _find_held(
@@ -229,7 +233,7 @@ async def _find_held(
     if not held:
         return None
     order = await order_by_id(database, order_id)
-    seen = [one for one in held_outcomes(held, order) if may_see(principal, one)]
+    seen = [one for one in held_outcomes(upcast_all(HELD, held), order) if may_see(principal, one)]
     own = [one for one in seen if one["source"]["id"] == principal.subject]
     return next(iter([*own, *seen]), None)
 
@@ -247,6 +251,9 @@ def may_see(principal: Principal, update: UpdateDocument) -> bool:
 def outcome_view(update: UpdateDocument, trace_id: str | None) -> dict[str, Any]:
     """The outcome as callers see it: with the problem that the caller of the update was answered.
     `trace_id` is that of the request that is answered now.
+
+    Raises:
+        DatabaseUnavailable: the problem is one of a later release.
     """
     view: dict[str, Any] = {
         "update_id": update["update_id"],
@@ -256,6 +263,8 @@ def outcome_view(update: UpdateDocument, trace_id: str | None) -> dict[str, Any]
     }
     problem = update["problem"]
     if problem is not None:
+        if problem["slug"] not in CATALOGUE:
+            raise DatabaseUnavailable(f"refused by a later release: {problem['slug']}")
         members = problem["members"] | {"update_id": update["update_id"]}
         instance = f"/v1/updates/{update['order_id']}/{update['update_id']}"
         view["problem"] = Problem(problem["slug"], problem["detail"], members).document(instance, trace_id)

@@ -14,6 +14,7 @@ import aio_pika
 import aiormq.exceptions
 from aio_pika.abc import AbstractChannel, AbstractConnection
 
+from tracking_shared.contracts.formats import Format
 from tracking_shared.messaging.consumer import Consumer, Delivery, delivery_of
 from tracking_shared.messaging.errors import (
     AccessRefused,
@@ -32,7 +33,9 @@ from tracking_shared.messaging.topology import (
     DEAD_QUEUE,
     EVENTS_EXCHANGE,
     Queue,
+    as_it_exists,
     dead_queue,
+    differences,
     partition_queue,
 )
 
@@ -54,11 +57,12 @@ class Connection:
         self._trials: dict[str, Publisher] = {}
 
     async def declare(self, partitions: int) -> None:
-        """Declares every exchange and queue. Idempotent.
+        """Declares every exchange and queue. Idempotent. A queue that exists keeps its bounds, whatever this
+        release declares.
 
         Raises:
-            BrokerRefused: the user may not, or an exchange or the queue of a partition exists with other
-                arguments.
+            BrokerRefused: the user may not, or an exchange or the queue of a partition exists without one of
+                the guarantees.
             BrokerUnavailable: the connection is gone.
         """
         async with bounded("declare the exchanges"):
@@ -69,9 +73,29 @@ class Connection:
         for partition in range(partitions):
             queue = partition_queue(partition)
             async with bounded(f"declare {queue.name}"):  # each alone: a new cluster takes its time for some
-                await _declare_queue(channel, queue)
+                channel = await self._declare_or_adopt(channel, queue)
         async with bounded("close channel"):
             await channel.close()
+
+    async def _declare_or_adopt(self, channel: AbstractChannel, queue: Queue) -> AbstractChannel:
+        """Declares a queue with the arguments that it has, if it exists and differs only where it may.
+        Returns an open channel: the broker closes one on which it refuses a declaration.
+        """
+        existing = queue
+        while True:
+            try:
+                await _declare_queue(channel, existing)
+            except aiormq.exceptions.ChannelPreconditionFailed as error:
+                # The broker names one argument at a time.
+                found = as_it_exists(existing, str(error))
+                if found is None or found == existing:
+                    raise
+                existing = found
+                channel = await self._connection.channel()
+            else:
+                if existing != queue:
+                    log.info("%s stays as it is: %s", queue.name, differences(queue, existing))
+                return channel
 
     async def _declare_dead_queue(self) -> None:
         channel = await self._connection.channel()
@@ -122,8 +146,8 @@ class Connection:
         self._channels.append(channel)
         return Publisher(exchange, mandatory=mandatory and confirms, is_blocked=lambda: self.is_blocked)
 
-    async def consumer(self, queue_name: str, *, prefetch: int) -> Consumer:
-        """A consumer with acknowledgements on a channel of its own.
+    async def consumer(self, queue_name: str, *, prefetch: int, form: Format | None = None) -> Consumer:
+        """A consumer with acknowledgements on a channel of its own. `form`: what its messages are.
 
         Raises:
             NotDeclared: there is no such queue.
@@ -132,7 +156,7 @@ class Connection:
         async with bounded(f"consume {queue_name}"):
             channel = await self._connection.channel(publisher_confirms=False)
             await channel.set_qos(prefetch_count=prefetch)
-            consumer = Consumer(channel, prefetch)
+            consumer = Consumer(channel, prefetch, form)
             await consumer.start(queue_name)
         return consumer
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, cast
 
 from aio_pika.abc import AbstractChannel, AbstractIncomingMessage
 
+from tracking_shared.contracts.formats import FORMAT, Format, is_newer
 from tracking_shared.messaging.errors import (
     DRIVER_ERRORS,
     bounded,
@@ -73,12 +74,26 @@ class Delivery:
             raise fault_of("reject", error) from error
 
 
-class Consumer:
-    """Deliveries of one queue in their order, on a channel of its own. Bounded by the prefetch."""
+@dataclass(frozen=True, slots=True)
+class NewerMessage:
+    """A message in a format that this release does not read."""
 
-    def __init__(self, channel: AbstractChannel, prefetch: int) -> None:
+    version: int
+    returns: int
+    """How often it has gone back to its queue so far, which the delivery limit bounds."""
+
+
+class Consumer:
+    """Deliveries of one queue in their order, on a channel of its own. Bounded by the prefetch.
+
+    With a `form`, messages in a newer format of it than this release reads are not taken: they stay
+    unacknowledged until the channel is closed, and so do those behind them.
+    """
+
+    def __init__(self, channel: AbstractChannel, prefetch: int, form: Format | None = None) -> None:
         self._channel = channel
         self._prefetch = prefetch
+        self._form = form
         self._arrived: deque[AbstractIncomingMessage] = deque()
         self._something = asyncio.Event()
         self._closed = False
@@ -114,15 +129,29 @@ class Consumer:
         return self._arrived[0].body if self._arrived else None
 
     def take_bytes(self, limit: int) -> list[Delivery]:
-        """Like `take`, but at most `limit` bytes, or one delivery if that is larger."""
+        """Like `take`, but at most `limit` bytes, or one delivery if that is larger; and none from the first
+        one on that is in a newer format.
+        """
         size = 0
         number = 0
         for message in self._arrived:
             size += len(message.body)
-            if number and size > limit:
+            if (number and size > limit) or self._is_newer(message):
                 break
             number += 1
         return self.take(number)
+
+    @property
+    def first_newer(self) -> NewerMessage | None:
+        """The first message that has arrived and is not taken, if it is in a newer format. It stays."""
+        if not self._arrived or not self._is_newer(self._arrived[0]):
+            return None
+        headers = self._arrived[0].headers
+        returns = headers.get("x-delivery-count", 0)
+        return NewerMessage(cast(int, headers[FORMAT]), returns if isinstance(returns, int) else 0)
+
+    def _is_newer(self, message: AbstractIncomingMessage) -> bool:
+        return self._form is not None and is_newer(self._form, message.headers)
 
     @property
     def is_closed(self) -> bool:

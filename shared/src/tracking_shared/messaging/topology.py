@@ -1,6 +1,7 @@
 """Exchanges and queues, by name and argument. Pure: the broker adapter declares what stands here."""
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, replace
 from typing import Any
 
 COMMANDS_EXCHANGE = "orders.commands"
@@ -32,6 +33,48 @@ class Queue:
     exchange: str
     routing_key: str
     arguments: dict[str, Any]
+
+
+MAY_DIFFER = (
+    "x-delivery-limit",
+    "x-max-length",
+    "x-max-length-bytes",
+    "x-queue-leader-locator",
+    "x-quorum-initial-group-size",
+)
+"""Arguments by which a queue that exists may differ: bounds and placement. The broker never changes those of
+a queue, so one of an earlier release, or of an operator, has others. Every other argument is a guarantee."""
+
+_INEQUIVALENT = re.compile(
+    r"inequivalent arg '(?P<name>[^']+)' for queue .* but current is "
+    r"(?:none|(?:the value )?'(?P<value>[^']*)')"
+)
+"""RabbitMQ 3.10 says neither `the value` nor a type. The text ends at 255 bytes, for which the name of a
+virtual host must be long."""
+
+
+def as_it_exists(queue: Queue, refusal: str) -> Queue | None:
+    """The queue with the argument that it has on the broker, by the text with which that refused the
+    declaration. None: it differs in a guarantee, or the refusal says something else.
+    """
+    found = _INEQUIVALENT.search(refusal)
+    if found is None or found["name"] not in MAY_DIFFER:
+        return None
+    arguments = {name: value for name, value in queue.arguments.items() if name != found["name"]}
+    if found["value"] is not None:
+        value = found["value"]
+        arguments[found["name"]] = int(value) if value.lstrip("-").isdigit() else value
+    return replace(queue, arguments=arguments)
+
+
+def differences(declared: Queue, existing: Queue) -> str:
+    """The arguments of a queue that are others than this release declares."""
+    names = sorted(declared.arguments.keys() | existing.arguments.keys())
+    return ", ".join(
+        f"{name} is {existing.arguments.get(name, 'not set')}, not {declared.arguments.get(name, 'set')}"
+        for name in names
+        if declared.arguments.get(name) != existing.arguments.get(name)
+    )
 
 
 def routing_key(partition: int) -> str:

@@ -46,6 +46,7 @@ from tracking_shared.contracts.documents import (
     UpdateDocument,
     cursor_key_id,
 )
+from tracking_shared.contracts.formats import InvalidFormat, NewerFormat
 from tracking_shared.contracts.timestamps import UNIX_EPOCH, now
 from tracking_shared.errors import TrackingError
 from tracking_shared.storage.embedded_database import ANY_TIME
@@ -199,9 +200,15 @@ class PartitionCountMismatch(TrackingError):
 
 @contextmanager
 def driver_errors() -> Iterator[None]:
-    """Turns the driver's errors into ours. Wrap every use of a collection in it."""
+    """Turns the driver's errors into ours. Wrap every use of a collection in it.
+
+    A document in a format that this release does not read counts as one that cannot be had now: who needs it
+    waits, and tries again.
+    """
     try:
         yield
+    except (NewerFormat, InvalidFormat) as error:
+        raise DatabaseUnavailable(str(error)) from None
     except BulkWriteError as error:  # its text quotes the documents
         codes = sorted({fault["code"] for fault in error.details["writeErrors"]})
         raise DatabaseUnavailable(f"writes were refused with {codes}") from None

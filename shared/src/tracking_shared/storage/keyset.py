@@ -10,6 +10,8 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from tracking_shared.contracts.formats import DOCUMENTS, upcast_all
+
 if TYPE_CHECKING:
     from pymongo.asynchronous.client_session import AsyncClientSession
     from pymongo.asynchronous.collection import AsyncCollection
@@ -78,6 +80,7 @@ async def read_pages(
     key changes may come twice or not at all. Errors of the driver are the caller's.
     """
     wanted = conditions
+    form = None if fields else DOCUMENTS.get(collection.name)
     while True:
         found, last = 0, None
         async with collection.find(
@@ -86,7 +89,7 @@ async def read_pages(
             while cursor.alive and (documents := await cursor.to_list(batch)):
                 found += len(documents)
                 last = documents[-1]
-                yield documents
+                yield documents if form is None else upcast_all(form, documents)
         if last is None or found < page:
             return
         wanted = both(conditions, order.behind(last))

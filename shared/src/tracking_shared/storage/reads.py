@@ -9,6 +9,7 @@ from pymongo.read_concern import ReadConcern
 
 from tracking_shared.contracts.cursors import Position, resync_reason
 from tracking_shared.contracts.documents import PartitionDocument, log_start_of
+from tracking_shared.contracts.formats import PARTITIONS, upcast_all
 from tracking_shared.storage.database import Database, DatabaseUnavailable, driver_errors
 
 READ_SECONDS = 5.0
@@ -144,6 +145,7 @@ async def read_newest_log_end(database: Database, partitions: int, session: Asyn
 
 
 def _end_of(documents: list[PartitionDocument], partitions: int) -> Position:
+    documents = upcast_all(PARTITIONS, documents)
     documents.sort(key=lambda document: document["_id"])
     if [document["_id"] for document in documents] != list(range(partitions)):
         raise DatabaseUnavailable("the log is not set up yet: order-state does that when it starts")

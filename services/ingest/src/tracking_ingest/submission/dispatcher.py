@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from itertools import count
@@ -20,6 +20,7 @@ from tracking_shared.contracts.commands import (
     decode_replies,
     encode_command,
 )
+from tracking_shared.contracts.formats import COMMANDS, NO_HEADERS, message_headers
 from tracking_shared.contracts.identifiers import partition_of
 from tracking_shared.http.health import SharedCheck
 from tracking_shared.messaging.connection import Connection
@@ -172,7 +173,7 @@ class Dispatcher:
                     content_type=COMMANDS_MEDIA_TYPE,
                     message_id=message_id,
                     reply_to=reply_to if wanted else None,
-                    headers=headers,
+                    headers=message_headers(COMMANDS, headers),
                 )
 
         return Pipeline(send)
@@ -185,13 +186,13 @@ class Dispatcher:
     async def _receive(self, replies: Consumer) -> None:
         while deliveries := await replies.next_batch(REPLY_BATCH):
             for delivery in deliveries:
-                self._take(delivery.body)
+                self._take(delivery.body, delivery.headers)
             await deliveries[-1].acknowledge_through()
         raise BrokerUnavailable("the reply queue is gone")
 
-    def _take(self, body: bytes) -> None:
+    def _take(self, body: bytes, headers: Mapping[str, Any] = NO_HEADERS) -> None:
         try:
-            replies = decode_replies(body)
+            replies = decode_replies(body, headers)
         except UndecodableReplies as error:
             # Callers that wait for it are answered 202 when their time is up.
             log.warning("message dropped: %s", error)

@@ -18,6 +18,7 @@ from tracking_notifier.stream.events import Erased, Event, erase_in, event_of
 from tracking_notifier.stream.filters import Audience, snapshot_order, snapshot_query
 from tracking_shared.contracts.cursors import Position, resync_reason
 from tracking_shared.contracts.documents import EventDocument, OrderDocument, position_key
+from tracking_shared.contracts.formats import ORDER_EVENTS, upcast_all
 from tracking_shared.contracts.workflow import Workflow
 from tracking_shared.storage.database import Database, DatabaseUnavailable, driver_errors
 from tracking_shared.storage.keyset import read_pages
@@ -129,7 +130,7 @@ class EventLog:
             with driver_errors():
                 async with self._causal.session() as session:
                     found = self._database.order_events.find({"_id": keys}, session=session)
-                    return await found.sort("_id", 1).to_list(None)
+                    return upcast_all(ORDER_EVENTS, await found.sort("_id", 1).to_list(None))
 
     async def read_snapshot(self, audience: Audience) -> AsyncIterator[list[OrderDocument]]:
         """Reads the orders of a snapshot for this audience, in pages.

@@ -242,7 +242,7 @@ class Feed:
 
     async def _publish_delivery(self, delivery: Delivery) -> None:
         try:
-            events = decode_events(delivery.body, self._workflow, self._partitions)
+            events = decode_events(delivery.body, self._workflow, self._partitions, delivery.headers)
         except UndecodableEvents as error:
             # If it announced events, they are missing now and will be read from the log.
             log.warning("message dropped: %s", error)

@@ -154,9 +154,12 @@ The messages of the system: the live updates that the notifier streams to dashbo
 server-sent events, and the commands, events and replies of the services on the broker.
 
 Unknown members: clients ignore them in all messages of the server, and skip server messages of an unknown
-type. The services ignore them in events and replies. Unknown members in messages of clients and callers are
-refused. order-state sends a message with an unknown member in a command to the dead-letter queue, so it must
-know a new member of commands before ingest sends it."""
+type. The services ignore them in events and replies, and keep them in commands. Unknown members in messages
+of clients and callers are refused.
+
+On the broker, the header `format` of a message is the version of its format; without it, that is 1. A
+partition whose next message is in a newer format than its order-state reads waits for one that reads it.
+ingest and notifier skip such replies and events: callers get 202, and events are read from the log."""
 
 _STREAM = f"""\
 A connection has one subscription. The client sends `subscribe` within 5 seconds and gets a snapshot, or

@@ -1,12 +1,21 @@
 """Events on their way to clients, and the arithmetic on their sequence numbers. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import orjson
 
 from tracking_notifier.errors import UndecodableEvents
 from tracking_shared.contracts.documents import EventDocument
+from tracking_shared.contracts.formats import (
+    EVENTS,
+    NO_HEADERS,
+    InvalidFormat,
+    NewerFormat,
+    message_version,
+    upcast_items,
+)
 from tracking_shared.contracts.messages import CloudEvent, cloud_event, without_customer
 from tracking_shared.contracts.workflow import Workflow
 
@@ -81,15 +90,19 @@ def event_of(document: EventDocument, workflow: Workflow) -> Event:
     return _event(cloud_event(document, workflow), workflow)
 
 
-def decode_events(body: bytes, workflow: Workflow, partitions: int) -> list[Event]:
+def decode_events(
+    body: bytes, workflow: Workflow, partitions: int, headers: Mapping[str, Any] = NO_HEADERS
+) -> list[Event]:
     """Decodes the events of one broker message.
 
     Raises:
-        UndecodableEvents: not a JSON array of our CloudEvents of existing partitions.
+        UndecodableEvents: not a JSON array of our CloudEvents of existing partitions, or in a newer format.
     """
     try:
-        events = [_event(document, workflow) for document in _list(orjson.loads(body))]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        version = message_version(EVENTS, headers)
+        documents = upcast_items(EVENTS, _list(orjson.loads(body)), version)
+        events = [_event(document, workflow) for document in documents]
+    except (ValueError, KeyError, TypeError, AttributeError, InvalidFormat, NewerFormat) as error:
         raise UndecodableEvents(f"{len(body)} bytes: {error!r}") from None
     for event in events:
         if not 0 <= event.partition < partitions:

@@ -6,6 +6,7 @@ import logging
 from tracking_order_state.domain.erased_letters import REMOVED, erase_letter
 from tracking_order_state.domain.erasure import Erasure
 from tracking_shared.contracts.commands import COMMANDS_MEDIA_TYPE
+from tracking_shared.contracts.formats import FORMAT
 from tracking_shared.messaging.connection import connect
 from tracking_shared.messaging.consumer import Delivery
 from tracking_shared.messaging.publisher import Publisher
@@ -17,8 +18,8 @@ log = logging.getLogger(__name__)
 LETTERS_AT_ONCE = 100
 """Up to half a MiB each. Each time takes a channel, of which a connection has about 2,000."""
 
-_EXPECTED_HEADERS = ("x-death",)
-"""By which an operator sees where a letter comes from."""
+_EXPECTED_HEADERS = ("x-death", FORMAT)
+"""By which an operator sees where a letter comes from, and a reader how it is read."""
 
 
 class DeadLetters:

@@ -11,6 +11,7 @@ from tracking_order_state.domain.decisions import Decisions
 from tracking_order_state.domain.holding import MAX_WAITING_PER_SENDER
 from tracking_order_state.errors import TooManyHeld
 from tracking_shared.contracts.documents import HeldDocument
+from tracking_shared.contracts.formats import HELD, stamped, upcast_all
 from tracking_shared.storage.database import Database
 
 MAX_HELD_PER_BATCH = 2_000
@@ -26,7 +27,7 @@ async def read_held(
         TooManyHeld: they are more than one transaction should apply.
     """
     found = database.held.find({"order_id": {"$in": [*order_ids]}}, session=session)
-    held = await found.limit(MAX_HELD_PER_BATCH + 1).to_list()
+    held = upcast_all(HELD, await found.limit(MAX_HELD_PER_BATCH + 1).to_list())
     if len(held) > MAX_HELD_PER_BATCH:
         raise TooManyHeld(f"more than {MAX_HELD_PER_BATCH} updates are held of the orders of a batch")
     return by_order(held)
@@ -36,7 +37,8 @@ async def read_held_by_id(
     database: Database, session: AsyncClientSession, ids: Collection[str]
 ) -> dict[str, list[HeldDocument]]:
     """Those of these updates that are held, by order id."""
-    return by_order(await database.held.find({"_id": {"$in": [*ids]}}, session=session).to_list())
+    found = await database.held.find({"_id": {"$in": [*ids]}}, session=session).to_list()
+    return by_order(upcast_all(HELD, found))
 
 
 def by_order(held: Iterable[HeldDocument]) -> dict[str, list[HeldDocument]]:
@@ -61,5 +63,8 @@ def holding_operations(decisions: Decisions) -> list[Any]:
     """The writes of the held updates of these decisions."""
     return [
         *(DeleteOne({"_id": name}) for name in decisions.unheld),
-        *(ReplaceOne({"_id": name}, held, upsert=True) for name, held in decisions.held.items()),
+        *(
+            ReplaceOne({"_id": name}, stamped(HELD, held), upsert=True)
+            for name, held in decisions.held.items()
+        ),
     ]

@@ -8,6 +8,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 
 from tracking_order_state.domain.remembered_orders import MAX_IDS, MAX_UNKNOWN_ORDERS
 from tracking_shared.contracts.documents import OrderDocument
+from tracking_shared.contracts.formats import ORDERS, upcast_all
 from tracking_shared.storage.database import Database
 
 MAX_LISTED = 1_000
@@ -24,7 +25,7 @@ async def read_orders(
     if not order_ids:
         return {}
     found = database.orders.find({"_id": {"$in": [*order_ids]}}, session=session)
-    return {order["_id"]: order for order in await found.to_list()}
+    return {order["_id"]: order for order in upcast_all(ORDERS, await found.to_list())}
 
 
 async def list_refused(

@@ -15,6 +15,7 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from tracking_order_state.domain.decisions import Decisions
 from tracking_order_state.domain.parking import GIVEN_UP
 from tracking_shared.contracts.documents import UnknownOrdersDocument, UpdateDocument, applied_outcome
+from tracking_shared.contracts.formats import UPDATES, stamped
 from tracking_shared.contracts.held import held_update_key
 from tracking_shared.storage.database import Database
 
@@ -70,7 +71,7 @@ def _is_of_unknown_order(refusal: UpdateDocument) -> bool:
 
 
 def _store(outcome: UpdateDocument, *, is_new: bool) -> Any:
-    document = dict(outcome)
+    document = dict(stamped(UPDATES, outcome))
     if _is_of_unknown_order(outcome):
         document["expires_at"] = outcome["recorded_at"] + UNKNOWN_LIFE
     return InsertOne(document) if is_new else ReplaceOne({"_id": outcome["_id"]}, document, upsert=True)

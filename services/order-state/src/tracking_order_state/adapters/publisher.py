@@ -19,6 +19,7 @@ import orjson
 from tracking_order_state import metrics
 from tracking_shared.contracts.commands import REPLIES_MEDIA_TYPE, Reply
 from tracking_shared.contracts.documents import EventDocument
+from tracking_shared.contracts.formats import EVENTS, REPLIES, message_headers
 from tracking_shared.contracts.messages import EVENTS_MEDIA_TYPE, cloud_event
 from tracking_shared.contracts.workflow import Workflow
 from tracking_shared.messaging.connection import Connection
@@ -90,7 +91,7 @@ class EventPublisher:
                 "",
                 message.body,
                 content_type=EVENTS_MEDIA_TYPE,
-                headers=message.headers,
+                headers=message_headers(EVENTS, message.headers),
                 timeout_seconds=None,
             )
         except PublishRefused:  # a queue that somebody else has bound is full; all others have it
@@ -152,7 +153,9 @@ class ResultPublisher:
             BrokerUnavailable: the connection is gone.
         """
         for body, _ in _messages([orjson.dumps(reply) for reply in replies]):
-            await self.replies.publish(reply_to, body, content_type=REPLIES_MEDIA_TYPE)
+            await self.replies.publish(
+                reply_to, body, content_type=REPLIES_MEDIA_TYPE, headers=message_headers(REPLIES)
+            )
 
 
 def _messages(encoded: list[bytes]) -> Iterator[tuple[bytes, int]]:

@@ -35,11 +35,23 @@ from tracking_shared.contracts.documents import (
     HeldDocument,
     OrderDocument,
     ParkedDocument,
+    PartitionDocument,
     UpdateDocument,
     correction_entry,
     event_type,
     horizon_of,
     update_key,
+)
+from tracking_shared.contracts.formats import (
+    ORDER_EVENTS,
+    ORDERS,
+    PARKED,
+    PARTITIONS,
+    UPDATES,
+    stamped,
+    stamped_all,
+    upcast,
+    upcast_all,
 )
 from tracking_shared.contracts.held import held_update_key
 from tracking_shared.contracts.timestamps import now
@@ -149,7 +161,7 @@ class Store:
             DatabaseUnavailable: no answer, or somebody's transaction is in the way and could not be ended.
         """
         await self._choose_form()
-        return PartitionPosition.decode(await self._ownership.claim(partition))
+        return _position(await self._ownership.claim(partition))
 
     async def _choose_form(self) -> None:
         if self._copies_until is None and (form := await self._database.form_of_outcomes()):
@@ -165,7 +177,7 @@ class Store:
             Fenced: another worker has claimed it meanwhile.
             DatabaseUnavailable: no answer.
         """
-        return PartitionPosition.decode(await self._ownership.recover(position.partition))
+        return _position(await self._ownership.recover(position.partition))
 
     async def load(self, commands: Sequence[AnyCommand], parked_orders: Collection[str] = ()) -> Known:
         """Loads the documents of the orders and updates that `commands` name.
@@ -185,6 +197,7 @@ class Store:
             )
             # After the outcomes: one that is migrated meanwhile is found here.
             follow_session(self._session, self._second_session)
+            outcomes, orders = upcast_all(UPDATES, outcomes), upcast_all(ORDERS, orders)
             events = await self._events_of(keys, outcomes)
         return Known(
             orders={order["_id"]: order for order in orders},
@@ -201,14 +214,15 @@ class Store:
         """
         found = self._database.order_events
         made = await found.find({"update_key": {"$in": keys}}, session=self._session).to_list()
-        events = {event["update_key"]: event for event in made}
+        events = {event["update_key"]: event for event in upcast_all(ORDER_EVENTS, made)}
         earlier = {
             one["position"]: one
             for one in outcomes
             if one["position"] is not None and one["_id"] not in events
         }
         if earlier:
-            for event in await found.find({"_id": {"$in": list(earlier)}}, session=self._session).to_list():
+            older = await found.find({"_id": {"$in": list(earlier)}}, session=self._session).to_list()
+            for event in upcast_all(ORDER_EVENTS, older):
                 outcome = earlier[event["_id"]]
                 event["fingerprint"] = outcome["fingerprint"]
                 events[outcome["_id"]] = event
@@ -297,7 +311,7 @@ class Store:
         """
         with driver_errors():
             found = self._database.parked.find({"partition": partition}, session=self._session)
-            return await found.to_list()
+            return upcast_all(PARKED, await found.to_list())
 
     async def load_unknown_orders(self) -> set[str] | None:
         """The order ids under which something was refused that belonged to no order, in all partitions. None:
@@ -346,7 +360,8 @@ class Store:
     async def _parked_among(self, commands: Sequence[AnyCommand]) -> dict[str, ParkedDocument]:
         keys = list({update_key(command.order_id, command.update_id) for command in commands})
         with driver_errors():
-            parked = await self._database.parked.find({"_id": {"$in": keys}}, session=self._session).to_list()
+            found = self._database.parked.find({"_id": {"$in": keys}}, session=self._session)
+            parked = upcast_all(PARKED, await found.to_list())
         return {document["_id"]: document for document in parked}
 
     async def parked_command(self, command: AnyCommand) -> ParkedDocument | None:
@@ -356,9 +371,10 @@ class Store:
             DatabaseUnavailable: no answer.
         """
         with driver_errors():
-            return await self._database.parked.find_one(
+            found = await self._database.parked.find_one(
                 {"_id": update_key(command.order_id, command.update_id)}, session=self._session
             )
+            return upcast(PARKED, found) if found else None
 
     async def parked_at(self, order_id: str, place: int) -> ParkedDocument:
         """The parked command of an order at a place of its range.
@@ -370,9 +386,9 @@ class Store:
             found = await self._database.parked.find_one(
                 {"order_id": order_id, "place": place}, session=self._session
             )
-        if found is None:
-            raise LookupError(f"nothing is parked of order {order_id} at {place}")
-        return found
+            if found is None:
+                raise LookupError(f"nothing is parked of order {order_id} at {place}")
+            return upcast(PARKED, found)
 
     async def newest_events(self, order_id: str, limit: int) -> list[EventDocument]:
         """The newest events of an order, at most `limit`.
@@ -382,7 +398,8 @@ class Store:
         """
         with driver_errors():
             found = self._database.order_events.find({"order_id": order_id}, session=self._session)
-            return await found.sort("version", pymongo.DESCENDING).limit(limit).to_list()
+            newest = await found.sort("version", pymongo.DESCENDING).limit(limit).to_list()
+            return upcast_all(ORDER_EVENTS, newest)
 
     async def waiting(self) -> dict[int, tuple[int, int]]:
         """The numbers of parked orders and of held updates of each partition.
@@ -458,9 +475,10 @@ class Store:
             await self._ownership.refuse(session, [position.partition for position, _ in writes])
         events = [event for _, decisions in writes for event in decisions.events]
         if events:
-            await database.order_events.insert_many(events, ordered=True, session=session)
+            written = stamped_all(ORDER_EVENTS, events)
+            await database.order_events.insert_many(written, ordered=True, session=session)
             replacements: list[Any] = [
-                ReplaceOne({"_id": order_id}, order, upsert=True)
+                ReplaceOne({"_id": order_id}, stamped(ORDERS, order), upsert=True)
                 for _, decisions in writes
                 for order_id, order in decisions.orders.items()
             ]
@@ -491,10 +509,18 @@ class Store:
             await write_archiving(self._database, session, decisions.archiving)
 
 
+def _position(partition: PartitionDocument) -> PartitionPosition:
+    with driver_errors():
+        return PartitionPosition.decode(upcast(PARTITIONS, partition))
+
+
 def _parking(decisions: Decisions) -> list[Any]:
     return [
         *(DeleteOne({"_id": key}) for key in decisions.released),
-        *(ReplaceOne({"_id": key}, document, upsert=True) for key, document in decisions.parked.items()),
+        *(
+            ReplaceOne({"_id": key}, stamped(PARKED, document), upsert=True)
+            for key, document in decisions.parked.items()
+        ),
     ]
 
 

@@ -110,7 +110,7 @@ class BatchProcessor:
         return PartitionBatch(partition, good, commands, sizes, releases, traced)
 
     def _decode(self, delivery: Delivery, partition: int) -> list[AnyCommand | ReleaseOrder]:
-        commands = decode_commands(delivery.body)
+        commands = decode_commands(delivery.body, delivery.headers)
         for command in commands:
             owner = partition_of(command.order_id, self._partitions)
             if owner != partition:

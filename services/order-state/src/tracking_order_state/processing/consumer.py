@@ -17,8 +17,10 @@ from tracking_order_state import metrics
 from tracking_order_state.errors import Fenced
 from tracking_order_state.processing.silence import SilenceWatch
 from tracking_order_state.processing.stages import PartitionState
+from tracking_order_state.processing.upgrade_wait import UpgradeWait, seconds_to_wait
 from tracking_order_state.processing.worker import PartitionConsumer, Worker
 from tracking_order_state.settings import OrderStateSettings
+from tracking_shared.contracts.formats import COMMANDS
 from tracking_shared.messaging.connection import Connection
 from tracking_shared.messaging.topology import partition_queue_name
 
@@ -66,34 +68,49 @@ async def _consume_partition(
     preferred = is_preferred(partition, settings.replica_ordinal, settings.replica_count)
     if not preferred:
         await asyncio.sleep(settings.standby_delay_seconds)
+    upgrade = UpgradeWait(partition)
     while True:
-        consumer = await connection.consumer(partition_queue_name(partition), prefetch=PREFETCH_MESSAGES)
+        consumer = await connection.consumer(
+            partition_queue_name(partition), prefetch=PREFETCH_MESSAGES, form=COMMANDS
+        )
         partition_consumer = PartitionConsumer(PartitionState(partition, consumer.check), consumer)
         silence.subscribed(partition_consumer)
         worker.subscribed(partition_consumer)
         try:
             turn = None if preferred else settings.rebalance_seconds * uniform(0.8, 1.2)
-            await _take_turn(partition_consumer, worker, turn)
+            await _take_turn(partition_consumer, worker, upgrade, turn)
         except Fenced:
             log.info("subscribing again to partition %d", partition)
         finally:
+            upgrade.pause()
             await partition_consumer.wait_until_idle()
             worker.processor.cache.drop(partition)
             await consumer.close()
 
 
-async def _take_turn(partition_consumer: PartitionConsumer, worker: Worker, seconds: float | None) -> None:
+async def _take_turn(
+    partition_consumer: PartitionConsumer, worker: Worker, upgrade: UpgradeWait, seconds: float | None
+) -> None:
     """Has deliveries handled until the channel closes, or `seconds` have passed and none is in work. In
-    between, has the horizon moved on if this worker owns the partition.
+    between, has the horizon moved on if this worker owns the partition, also while the next delivery waits
+    for a later release.
     """
     loop = asyncio.get_running_loop()
+    consumer = partition_consumer.consumer
     end = inf if seconds is None else loop.time() + seconds
-    while not partition_consumer.consumer.is_closed and loop.time() < end:
+    while not consumer.is_closed and loop.time() < end:
+        newer = consumer.first_newer
+        if newer is not None and partition_consumer.awaits_upgrade is None:
+            upgrade.begin(newer)
+            partition_consumer.awaits_upgrade = newer
+            end = loop.time() + seconds_to_wait(newer)
         next_tick = (loop.time() // TICK_SECONDS + 1) * TICK_SECONDS
         arrived = False
         with suppress(TimeoutError):
             async with asyncio.timeout_at(min(next_tick, end)):
-                await partition_consumer.consumer.arrival()
+                await (consumer.arrival() if newer is None else loop.create_future())
                 arrived = True
-        if arrived or partition_consumer.partition.position is not None:
+        if arrived and consumer.first_newer is None:
+            upgrade.end()
+        if arrived or newer is not None or partition_consumer.partition.position is not None:
             await worker.handle(partition_consumer)

@@ -21,6 +21,7 @@ from tracking_shared.contracts.commands import (
     encode_command,
     join_commands,
 )
+from tracking_shared.contracts.formats import COMMANDS, message_headers
 from tracking_shared.contracts.identifiers import partition_of
 from tracking_shared.contracts.timestamps import UNIX_EPOCH
 from tracking_shared.messaging.connection import Connection
@@ -116,7 +117,10 @@ class HorizonWatch:
             metrics.HORIZON.labels(partition).set(horizon.timestamp())
         for partition in self._stalled.due(horizons, monotonic()):
             await self._publisher.publish(
-                partition_queue_name(partition), self._requests[partition], content_type=COMMANDS_MEDIA_TYPE
+                partition_queue_name(partition),
+                self._requests[partition],
+                content_type=COMMANDS_MEDIA_TYPE,
+                headers=message_headers(COMMANDS),
             )
 
 

@@ -21,7 +21,7 @@ from tracking_order_state.processing.stages import (
 )
 from tracking_shared.contracts.commands import received_at_in
 from tracking_shared.contracts.timestamps import now
-from tracking_shared.messaging.consumer import Consumer, Delivery
+from tracking_shared.messaging.consumer import Consumer, Delivery, NewerMessage
 from tracking_shared.messaging.errors import BrokerUnavailable
 from tracking_shared.storage.database import DatabaseUnavailable
 
@@ -53,6 +53,8 @@ class PartitionConsumer:
     consumer: Consumer
     stalled: PartitionBatch | None = None
     """To be tried again before anything else."""
+    awaits_upgrade: NewerMessage | None = None
+    """The next message, if this release does not read it."""
     _batches: int = 0
     _idle: asyncio.Event = field(default_factory=asyncio.Event)
 
@@ -258,7 +260,10 @@ class Worker:
 
     def oldest_command_seconds(self, partition: int) -> float:
         """The age of the oldest command in work of a partition, by the clocks of ingest and here; 0: none."""
-        ages = (_age_seconds(r) for r in self._in_work if r.partition_consumer.partition.number == partition)
+        ages = [_age_seconds(r) for r in self._in_work if r.partition_consumer.partition.number == partition]
+        newest = self._consumers.get(partition)
+        if newest is not None and newest.awaits_upgrade is not None:
+            ages.append(_age_seconds(_Request(newest)))
         return max(ages, default=0.0)
 
     async def run(self) -> None:

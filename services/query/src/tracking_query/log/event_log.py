@@ -15,6 +15,7 @@ from tracking_query.log.log_page import LogPage, keys_of
 from tracking_shared.contracts.access import ReadableOrders
 from tracking_shared.contracts.cursors import Position, is_before, resync_reason
 from tracking_shared.contracts.documents import EventDocument, position_key
+from tracking_shared.contracts.formats import ORDER_EVENTS, upcast_all
 from tracking_shared.contracts.identifiers import partition_of
 from tracking_shared.errors import TrackingError
 from tracking_shared.storage.database import Database
@@ -163,7 +164,8 @@ def _spans(page: LogPage, orders: frozenset[str]) -> list[dict[str, Any]]:
 async def _aggregate(
     database: Database, pipeline: list[dict[str, Any]], session: AsyncClientSession
 ) -> list[EventDocument]:
-    return await (await database.order_events.aggregate(pipeline, session=session)).to_list()
+    found = await (await database.order_events.aggregate(pipeline, session=session)).to_list()
+    return upcast_all(ORDER_EVENTS, found)
 
 
 MAX_DISORDER = timedelta(minutes=1)

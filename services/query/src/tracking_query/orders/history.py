@@ -14,6 +14,7 @@ from tracking_query.orders.shapes import HISTORY, History
 from tracking_shared.contracts.access import Principal, sees_customer
 from tracking_shared.contracts.cursors import InvalidCursor
 from tracking_shared.contracts.documents import EventDocument, project
+from tracking_shared.contracts.formats import ORDER_EVENTS, upcast_all
 from tracking_shared.contracts.identifiers import is_identifier
 from tracking_shared.contracts.messages import history_item
 from tracking_shared.http.access import entitled
@@ -79,6 +80,7 @@ async def _read(database: Database, order_id: str, after: int, limit: int) -> li
     versions = {"$gt": after, "$lte": after + limit + 1}
     with bounded_read():
         events = await database.order_events.find({"order_id": order_id, "version": versions}).to_list()
+        events = upcast_all(ORDER_EVENTS, events)
     return sorted(events, key=lambda event: event["version"])
 
 

@@ -14,7 +14,8 @@ from pymongo.errors import PyMongoError
 from tracking_query.horizon import read_horizon
 from tracking_query.orders.listing import ListQuery
 from tracking_shared.contracts.documents import OrderDocument
-from tracking_shared.storage.database import Database
+from tracking_shared.contracts.formats import ORDERS, upcast_all
+from tracking_shared.storage.database import Database, driver_errors
 from tracking_shared.storage.embedded_database import is_served_by_find, match_stages
 from tracking_shared.storage.reads import bounded_read
 
@@ -41,7 +42,7 @@ async def read_page(database: Database, query: ListQuery, limit: int) -> list[Or
         DatabaseUnavailable: also where it takes too long.
     """
     with bounded_read():
-        return await (await _open(database, query, limit=limit)).to_list()
+        return upcast_all(ORDERS, await (await _open(database, query, limit=limit)).to_list())
 
 
 class OrderChunks:
@@ -103,7 +104,11 @@ class OrderChunks:
         if chunk:
             self._found += len(chunk)
             self._rest = self._query.after_order(chunk[-1])
-        return chunk
+        return chunk if self._fields else self._upcast(chunk)
+
+    def _upcast(self, chunk: list[OrderDocument]) -> list[OrderDocument]:
+        with driver_errors():
+            return upcast_all(ORDERS, chunk)
 
 
 @asynccontextmanager

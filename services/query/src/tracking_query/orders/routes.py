@@ -32,6 +32,7 @@ from tracking_query.orders.search import Found, search
 from tracking_query.orders.tables import CSV_MEDIA_TYPE
 from tracking_shared.contracts.access import Grant, Principal, readable_orders, sees_customer
 from tracking_shared.contracts.documents import OrderDocument, project
+from tracking_shared.contracts.formats import ORDER_EVENTS, upcast_all
 from tracking_shared.contracts.identifiers import is_identifier
 from tracking_shared.contracts.messages import order_view
 from tracking_shared.contracts.problems import ProblemError
@@ -193,6 +194,7 @@ async def _order_at(database: Database, order_id: str, at: datetime) -> OrderDoc
     ]
     with bounded_read():
         events = await (await database.order_events.aggregate(pipeline)).to_list()
+        events = upcast_all(ORDER_EVENTS, events)
     return project(events[0]) if events else None
 
 

@@ -13,6 +13,7 @@ from tracking_query.orders.archived import ArchivedOrders, is_of_archived
 from tracking_query.orders.shapes import ORDER_UPDATES, OUTCOME, OrderUpdates
 from tracking_shared.contracts.access import Principal, reaches_all, sees_customer
 from tracking_shared.contracts.documents import OrderDocument, UpdateDocument, applied_outcome
+from tracking_shared.contracts.formats import HELD, ORDER_EVENTS, UPDATES, upcast_all
 from tracking_shared.contracts.held import held_outcomes
 from tracking_shared.contracts.messages import UpdateOutcome, source_view
 from tracking_shared.http.access import MAX_SENDERS, find_outcome, may_see, outcome_response, outcome_view
@@ -121,12 +122,13 @@ async def _read(
     with bounded_read():
         # Held ones first and events last: one that is decided meanwhile is found.
         held = await database.held.find({"order_id": order["_id"]}).limit(MAX_SENDERS).to_list()
-        waiting = [one for one in held_outcomes(held, order) if may_see(principal, one)]
+        waiting = [one for one in held_outcomes(upcast_all(HELD, held), order) if may_see(principal, one)]
         stages = _stages(order, principal, parameters)
         stored: list[UpdateDocument] = await (await database.updates.aggregate(stages)).to_list()
         # By numbers: versions have no gaps, and the database need not sort.
         newest = {"order_id": order["_id"], "version": {"$gt": order["version"] - parameters.limit - 1}}
-        events = await database.order_events.find(newest).to_list()
+        events = upcast_all(ORDER_EVENTS, await database.order_events.find(newest).to_list())
+        stored = upcast_all(UPDATES, stored)
     made = [applied_outcome(event) for event in events if "update_key" in event]
     found = {outcome["_id"]: outcome for outcome in [*waiting, *stored, *made]}
     wanted = [one for one in found.values() if parameters.outcome in (None, one["outcome"])]
