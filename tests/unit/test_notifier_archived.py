@@ -43,7 +43,7 @@ def archive(world: World, seqs: tuple[int, int], *, noticed: bool = True) -> Non
 
 async def told(world: World, after: tuple[int, ...]) -> list[dict[str, Any]]:
     subscription = Subscription(EVERYTHING, Position(EPOCH, after), snapshot=False)
-    return [orjson.loads(message) async for message in world.catch_up(subscription)]
+    return [orjson.loads(message.body) async for message in world.catch_up(subscription)]
 
 
 @pytest.mark.parametrize("noticed", [True, False], ids=["known", "found out"])
