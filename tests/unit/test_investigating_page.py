@@ -85,7 +85,9 @@ def test_the_facts_of_a_session_are_those_of_the_table_in_their_order() -> None:
     )
     record = SessionRecord(0.0)
     record.add_subscription(Subscription(Audience(grant, Filter()), None, snapshot=True))
-    facts = re.findall(r"(\w+)=(\S+)", session_line(principal, record, SessionEnd("", 1000, 1.0)))
+    facts = re.findall(
+        r"(\w+)=(\S+)", session_line(principal, record, SessionEnd("", 1000, 1.0, "websocket"))
+    )
     part = section(OPERATIONS, "#### Stream sessions")
     names = [name for row in tables(part)[0] for name in row["fact"].split(", ")]
     assert names == [name for name, _ in facts]
