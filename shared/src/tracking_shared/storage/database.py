@@ -45,6 +45,12 @@ from tracking_shared.contracts.documents import (
     cursor_key_id,
 )
 from tracking_shared.contracts.timestamps import UNIX_EPOCH, now
+from tracking_shared.contracts.webhooks import (
+    AttemptDocument,
+    SenderDocument,
+    WebhookDocument,
+    WebhookSecretDocument,
+)
 from tracking_shared.errors import TrackingError
 from tracking_shared.storage.embedded_database import ANY_TIME
 
@@ -171,6 +177,21 @@ INDEXES: dict[str, list[IndexModel]] = {
         IndexModel([("erasure_id", ASCENDING)], name="erasure"),
         IndexModel([("expires_at", ASCENDING)], name="ttl", expireAfterSeconds=0),
     ],
+    "webhooks": [
+        IndexModel([("created_at", DESCENDING), ("_id", DESCENDING)], name="recency"),
+        IndexModel([("grant.sub", ASCENDING)], name="subject"),
+    ],
+    "webhook_secrets": [
+        IndexModel([("webhook_id", ASCENDING)], name="webhook"),
+        IndexModel([("until", ASCENDING)], name="ttl", expireAfterSeconds=0),
+    ],
+    "webhook_attempts": [
+        IndexModel([("webhook_id", ASCENDING), ("number", DESCENDING)], name="webhook_recency"),
+        IndexModel([("expires_at", ASCENDING)], name="ttl", expireAfterSeconds=0),
+    ],
+    "webhook_senders": [
+        IndexModel([("expires_at", ASCENDING)], name="ttl", expireAfterSeconds=0),
+    ],
     "audit": [
         IndexModel([("at", DESCENDING), ("_id", DESCENDING)], name="recency"),
         IndexModel([("expires_at", ASCENDING)], name="ttl", expireAfterSeconds=0),
@@ -238,6 +259,10 @@ class Database:
         self.revocations = cast(AsyncCollection[RevocationDocument], self.raw["revocations"])
         self.erasures = cast(AsyncCollection[ErasureDocument], self.raw["erasures"])
         self.erasure_progress = cast(AsyncCollection[ErasureProgressDocument], self.raw["erasure_progress"])
+        self.webhooks = cast(AsyncCollection[WebhookDocument], self.raw["webhooks"])
+        self.webhook_secrets = cast(AsyncCollection[WebhookSecretDocument], self.raw["webhook_secrets"])
+        self.webhook_attempts = cast(AsyncCollection[AttemptDocument], self.raw["webhook_attempts"])
+        self.webhook_senders = cast(AsyncCollection[SenderDocument], self.raw["webhook_senders"])
         self.audit = cast(AsyncCollection[AuditDocument], self.raw["audit"])
 
     async def ping(self) -> None:
