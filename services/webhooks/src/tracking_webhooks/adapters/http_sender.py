@@ -101,6 +101,7 @@ async def _finish(response: aiohttp.ClientResponse) -> None:
 
 _ERRORS: Sequence[tuple[type[BaseException], str]] = (
     (AddressRefused, "address"),
+    (aiohttp.InvalidURL, "address"),
     (aiohttp.ClientConnectorCertificateError, "certificate"),
     (aiohttp.ClientConnectorSSLError, "tls"),
     (aiohttp.ClientConnectorDNSError, "name"),
