@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from tracking_shared.policy.receivers import parse_networks
+from tracking_shared.policy.receivers import checked_networks
 from tracking_shared.settings import Settings
 
 
@@ -19,8 +19,4 @@ class WebhooksSettings(Settings):
     @field_validator("webhook_allow_networks")
     @classmethod
     def _are_networks(cls, text: str) -> str:
-        try:
-            parse_networks(text)
-        except ValueError:
-            raise ValueError("write addresses or networks, like 10.1.0.0/16, with commas between") from None
-        return text
+        return checked_networks(text)

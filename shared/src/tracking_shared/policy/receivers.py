@@ -40,6 +40,19 @@ def parse_networks(text: str) -> tuple[Network, ...]:
     return tuple(ip_network(part.strip()) for part in text.split(",") if part.strip())
 
 
+def checked_networks(text: str) -> str:
+    """The setting, if `parse_networks` can read it.
+
+    Raises:
+        ValueError: it cannot; the message says how to write it.
+    """
+    try:
+        parse_networks(text)
+    except ValueError:
+        raise ValueError("write addresses or networks, like 10.1.0.0/16, with commas between") from None
+    return text
+
+
 def is_named(address: Address, allowed: Sequence[Network]) -> bool:
     """True if one of the networks contains it, or the address of IPv4 that it stands for."""
     inner = _inner(address)
