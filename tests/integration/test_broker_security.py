@@ -25,7 +25,7 @@ from tracking_shared.messaging.topology import (
 )
 from wire_tap import WireTap, tap_database
 
-USERS = ("ingest", "order-state", "notifier", "operator")
+USERS = ("ingest", "order-state", "notifier", "webhooks", "operator")
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ async def services(
     }
     async with AsyncExitStack() as started:
         running: dict[str, ServiceProcess] = {}
-        for user in ("ingest", "notifier", "order-state"):
+        for user in ("ingest", "notifier", "webhooks", "order-state"):
             tap = await started.enter_async_context(tap_database(mongodb_url))
             taps[user] = tap
             environment = common | {

@@ -9,7 +9,9 @@ import pytest
 from query_stack import QueryClient, World, running_query, store, token
 from webhook_stack import WebhookWorld, receiver, until
 
+from database_roles import beyond_role
 from tracking_shared.contracts.timestamps import format_time, now
+from wire_tap import tap_database
 
 URL = "https://hooks.example.com/in"
 MANAGE = {"scope": "webhooks:manage"}
@@ -367,6 +369,23 @@ async def test_a_test_delivery_is_made_and_told(query: QueryClient, world: Webho
     assert read.json["last_attempt"] == answer.json
     assert hook.requests[0].event["type"] == "webhook.test"
     assert hook.requests[0].headers["webhook-id"] == answer.json["event_id"]
+
+
+async def test_query_keeps_to_its_role_in_the_database(mongodb_url: str) -> None:
+    async with tap_database(mongodb_url) as tap, running_query(tap.url) as client:
+        await store(client.database, World())
+        tap.commands.clear()
+        made = await create(client)
+        one = f"/v1/webhooks/{made['id']}"
+        for act in ("rotate-secret", "enable"):
+            await client.send("POST", f"{one}/{act}", token=MERCHANT)
+        await client.send("POST", f"{one}/replay", {"from": "2026-01-01T00:00:00Z"}, token=MERCHANT)
+        await client.get("/v1/webhooks", token=MERCHANT)
+        await client.get(f"{one}/attempts", token=MERCHANT)
+        await client.send("DELETE", one, token=MERCHANT)
+        found = beyond_role("query", tap.commands)
+
+    assert found == set()
 
 
 async def test_nothing_of_a_secret_or_an_address_is_logged(

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -11,9 +10,11 @@ from aiohttp import ClientSession
 from webhook_stack import Receiver, receiver, until
 
 from callers import token
+from database_roles import beyond_role
 from fixtures import Spine, StartService
 from tracking.devstack.service_process import ServiceProcess
 from tracking_shared.storage.database import open_database
+from wire_tap import tap_database
 
 LOOPBACK = {"WEBHOOK_ALLOW_NETWORKS": "127.0.0.0/8"}
 MANAGER = {"scope": "webhooks:manage orders:read", "merchants": ["*"]}
@@ -45,9 +46,8 @@ async def shown(session: ClientSession, query: ServiceProcess, webhook_id: str) 
 async def lives(spine: Spine, number: int) -> list[str]:
     """Orders that each have created, picked up, delivered."""
     names = [f"o-{uuid4().hex[:12]}" for _ in range(number)]
-    await asyncio.gather(
-        *(spine.caller.live(name, ("picked_up", "in_transit", "delivered")) for name in names)
-    )
+    steps = ("picked_up", "in_transit", "delivered")
+    await asyncio.gather(*(spine.caller.live(name, steps) for name in names))
     return names
 
 
@@ -59,8 +59,8 @@ def firsts(hook: Receiver) -> dict[str, list[int]]:
 async def test_updates_arrive_at_the_receiver_and_the_log_says_nothing_of_them(
     spine: Spine, start_service: StartService, query: ServiceProcess, session: ClientSession
 ) -> None:
-    service = await start_service("webhooks", **LOOPBACK)
-    async with receiver() as hook:
+    async with tap_database(spine.environment["MONGODB_URL"]) as tap, receiver() as hook:
+        service = await start_service("webhooks", MONGODB_URL=tap.url, **LOOPBACK)
         webhook_id = await register(session, query, hook)
         names = await lives(spine, 5)
         await until(lambda: hook.count >= 20)
@@ -71,7 +71,8 @@ async def test_updates_arrive_at_the_receiver_and_the_log_says_nothing_of_them(
 
         await until(is_done, seconds=60)
         await service.stop()
-    log = Path(service.log_path).read_text()
+    assert beyond_role("webhooks", tap.commands) == set()
+    log = service.log_path.read_text()
 
     assert firsts(hook) == {name: [1, 2, 3, 4] for name in names}
     assert "Ada" not in log

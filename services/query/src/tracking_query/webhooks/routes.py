@@ -204,7 +204,8 @@ def _add_acts(app: FastAPI, context: Context, webhooks: Webhooks) -> None:
         summary="Deliver again from an earlier position",
         description=(
             "Behind a cursor (`after`) or from a time (`from`). A position that is later than the webhook's"
-            " own changes nothing: nothing is skipped. Who has received an event before knows it by `webhook-id`."
+            " own changes nothing: nothing is skipped. Who has received an event before knows it by"
+            " `webhook-id`."
         ),
     )
     @described_read(
