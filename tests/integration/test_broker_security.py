@@ -164,7 +164,7 @@ ACTS: dict[str, tuple[Act, set[str]]] = {
     "answer callers": (publish(""), {"order-state"}),
     "take commands": (consume(partition_queue_name(0)), {"order-state"}),
     "read dead letters": (consume(DEAD_QUEUE), {"order-state", "operator"}),
-    "hear events": (listen(EVENTS_EXCHANGE), {"notifier"}),
+    "hear events": (listen(EVENTS_EXCHANGE), {"notifier", "webhooks"}),
     "hear commands": (listen(COMMANDS_EXCHANGE), set()),
     "declare": (declare, {"order-state"}),
     "ask for lengths": (look, set(USERS)),

@@ -90,6 +90,8 @@ class Receiver:
         self.orders_in_hand: list[str] = []
         self.overlaps = 0
         """Requests that came while one of the same order was in hand."""
+        self.record = True
+        """False: it answers, and looks at nothing."""
         self.port = 0
         self._runner: web.AppRunner | None = None
 
@@ -120,6 +122,8 @@ class Receiver:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         body = await request.read()
+        if not self.record:
+            return web.Response(status=204)
         self.requests.append(Received(dict(request.headers), body, time()))
         event = orjson.loads(body)
         subject = event["subject"]

@@ -4,12 +4,13 @@ import asyncio
 import logging
 import math
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from time import monotonic
 
 from tracking_shared.contracts.documents import EventDocument
+from tracking_shared.serving import background
 from tracking_shared.storage.database import DatabaseUnavailable
 from tracking_webhooks.adapters.store import WebhookStore, WebhookSummary
 from tracking_webhooks.domain.assignment import HELD_SECONDS, LivingSenders, Seen, Steps, steps
@@ -19,7 +20,9 @@ from tracking_webhooks.processing.endpoint import Endpoint, Parts
 
 log = logging.getLogger(__name__)
 
-LOOK_SECONDS = 1.0
+BEAT_SECONDS = 1.0
+
+LOOK_SECONDS = 0.5
 """Between two looks at senders and webhooks: so long a new webhook waits for its first event."""
 
 TAKEN_AT_ONCE = 50
@@ -52,6 +55,7 @@ class Assignment:
         self._clock = clock
         self._senders = LivingSenders(me)
         self._running: dict[str, _Running] = {}
+        self._releases: set[asyncio.Task[None]] = set()
         self._failed_at: dict[str, float] = {}
         self._beats = 0
         self._beaten_at = -math.inf
@@ -66,9 +70,10 @@ class Assignment:
             raise NotAlive("this process could not say for a while that it lives")
 
     def wake_for(self, events: Sequence[EventDocument]) -> None:
-        """Wakes the webhooks that get one of these events; no events stand for many."""
+        """Wakes the webhooks that may get one of these events; no events stand for many."""
+        merchants = {event["merchant_id"] for event in events}
         for one in self._running.values():
-            if one.endpoint.may_get(events):
+            if not events or one.endpoint.may_get(merchants):
                 one.endpoint.wake()
 
     def wake_all(self) -> None:
@@ -78,21 +83,20 @@ class Assignment:
     async def run(self) -> None:
         """Takes and gives up webhooks until cancelled; then gives up all of them."""
         try:
-            while True:
-                try:
-                    await self._look()
-                except DatabaseUnavailable as error:
-                    log.warning("the webhooks cannot be looked at: %s", error)
-                self._report()
-                await asyncio.sleep(LOOK_SECONDS)
+            async with background(_repeated(self._beat, BEAT_SECONDS)):
+                await _repeated(self._look, LOOK_SECONDS)
         finally:
             await self._leave()
 
-    async def _look(self) -> None:
+    async def _beat(self) -> None:
         began = self._clock()
         self._beats += 1
         await self._store.beat(self._me, self._beats)
         self._beaten_at = began
+
+    async def _look(self) -> None:
+        if not self.is_held():
+            return  # the others do not know it, or take it for dead
         living = self._senders.look(await self._store.senders(), self._clock())
         summaries = await self._store.summaries()
         self._end_finished()
@@ -100,12 +104,13 @@ class Assignment:
         seen = [Seen(one.webhook_id, one.fence, one.sender) for one in summaries if self._may_try(one)]
         await self._apply(steps(seen, living, self._me, running))
         self._request_tests(summaries)
+        self._report()
 
     async def _apply(self, found: Steps) -> None:
         for webhook_id in found.drop:
             LEASES_LOST.inc()
             self._running.pop(webhook_id).task.cancel()
-        await self._give_up(found.give_up)
+        self._give_up(found.give_up)
         for webhook in found.take[:TAKEN_AT_ONCE]:
             document = await self._store.take(webhook.webhook_id, webhook.fence, self._me)
             if document is not None:
@@ -113,11 +118,14 @@ class Assignment:
                 task = asyncio.create_task(endpoint.run())
                 self._running[webhook.webhook_id] = _Running(endpoint, document["fence"], task)
 
-    async def _give_up(self, webhook_ids: Sequence[str]) -> None:
-        given = [self._running.pop(webhook_id) for webhook_id in webhook_ids]
-        for one in given:
+    def _give_up(self, webhook_ids: Sequence[str]) -> None:
+        """Begins to release these. It takes as long as what they have in flight, seconds at most."""
+        for webhook_id in webhook_ids:
+            one = self._running.pop(webhook_id)
             one.endpoint.stop()
-        await asyncio.gather(*map(self._release, given))
+            release = asyncio.create_task(self._release(one))
+            self._releases.add(release)
+            release.add_done_callback(self._releases.discard)
 
     async def _release(self, one: _Running) -> None:
         with suppress(LeaseLost, DatabaseUnavailable):
@@ -152,6 +160,18 @@ class Assignment:
         DELAYED_ORDERS.set(sum(len(one.endpoint.progress.delayed) for one in self._running.values()))
 
     async def _leave(self) -> None:
-        await self._give_up(list(self._running))
+        self._give_up(list(self._running))
+        if self._releases:
+            await asyncio.wait(self._releases)
         with suppress(DatabaseUnavailable):
             await self._store.leave(self._me)
+
+
+async def _repeated(step: Callable[[], Awaitable[None]], seconds: float) -> None:
+    """Repeats a step until cancelled, also while the database is away."""
+    while True:
+        try:
+            await step()
+        except DatabaseUnavailable as error:
+            log.warning("the webhooks cannot be looked at: %s", error)
+        await asyncio.sleep(seconds)

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Collection, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -114,9 +114,10 @@ class Endpoint:
         """Says that there may be something to do."""
         self._woken.set()
 
-    def may_get(self, events: Sequence[EventDocument]) -> bool:
-        """True if one of these is for it; no events stand for many."""
-        return not events or any(map(self._selection.matches, events))
+    def may_get(self, merchants: Collection[str]) -> bool:
+        """True if events of one of these merchants may be for it."""
+        wanted = self._selection.readable.merchants
+        return wanted is None or not wanted.isdisjoint(merchants)
 
     def request_test(self, test_id: str) -> None:
         """Asks for a test delivery, once for each id."""
