@@ -65,7 +65,7 @@ class Delayed:
     since: float | None
     next_at: float
     newest_version: int = 0
-    """The newest event of the order that was read from the log and left to this entry."""
+    """The newest event of the order that was left to this entry since it was delayed; 0: none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,7 +194,7 @@ class Progress:
         """There is no further event of a delayed order in the log up to `read`: it is delayed no longer."""
         self._in_flight.discard(work.order_id)
         delayed = self.delayed[work.order_id]
-        # One that was left to it while the log was asked is read next.
+        # Else one was left to it while the log was asked, which is read next.
         if delayed.newest_version == work.newest_version:
             del self.delayed[work.order_id]
 
@@ -246,7 +246,6 @@ class Progress:
         self.delayed[one.order_id] = one
         for entry in self._orders.pop(one.order_id):
             self._handle(entry)
-            one.newest_version = entry.event["version"]
         self._advance(one.partition)
 
     def _give_up(self, since: float, now: float) -> None:
