@@ -16,7 +16,7 @@ from tracking_webhooks.adapters.store import WebhookStore, WebhookSummary
 from tracking_webhooks.domain.assignment import HELD_SECONDS, LivingSenders, Seen, Steps, steps
 from tracking_webhooks.errors import LeaseLost
 from tracking_webhooks.metrics import DELAYED_ORDERS, LEASES_LOST, WEBHOOKS
-from tracking_webhooks.processing.endpoint import Endpoint, Parts
+from tracking_webhooks.processing.endpoint import STOP_SECONDS, Endpoint, Parts
 
 log = logging.getLogger(__name__)
 
@@ -27,6 +27,9 @@ LOOK_SECONDS = 0.5
 
 TAKEN_AT_ONCE = 50
 """Webhooks that are taken in one look: the log of each is read on."""
+
+RELEASE_SECONDS = STOP_SECONDS + 3.5
+"""For what is in flight, and for saving: the driver looks for a lost database for 3 seconds."""
 
 FAULT_SECONDS = 10.0
 """A webhook on which our own code failed is left alone for so long."""
@@ -128,6 +131,10 @@ class Assignment:
             release.add_done_callback(self._releases.discard)
 
     async def _release(self, one: _Running) -> None:
+        await asyncio.wait({one.task}, timeout=RELEASE_SECONDS)
+        if not one.task.done():
+            one.task.cancel()  # the database is away: some is delivered again
+            return
         with suppress(LeaseLost, DatabaseUnavailable):
             await one.task
             await self._store.save(one.endpoint.webhook_id, one.fence, {"sender": None})

@@ -51,7 +51,7 @@ MAX_IDLE_SECONDS = 10.0
 
 AFTER_FAULT_SECONDS = 0.5
 
-STOP_SECONDS = 5.0
+STOP_SECONDS = 3.0
 """The time that requests in flight have to end when this process gives a webhook up. Those that are cut off
 are made again."""
 
