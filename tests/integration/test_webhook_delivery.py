@@ -11,6 +11,7 @@ from standardwebhooks.webhooks import Webhook
 from webhook_stack import (
     EVERYTHING,
     Clock,
+    FreezingStore,
     Receiver,
     WebhookWorld,
     receiver,
@@ -254,6 +255,28 @@ async def test_replicas_share_the_webhooks_and_take_over_from_one_that_stops(wor
         del first
 
     assert {tuple(versions) for versions in hook.taken.values()} == {(1, 2)}
+
+
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("step", ["take", "keys", "add_attempts", "save"])
+async def test_whatever_a_replica_was_doing_when_it_ended_another_goes_on(
+    world: WebhookWorld, step: str, after: bool
+) -> None:
+    async with receiver() as hook:
+        webhook_id, _ = await world.register(hook.url)
+        await world.add("a", "b", "a", "c")
+        store = FreezingStore(world.database, step, after=after)
+        await world.start_sender(store=store)
+        await until(store.frozen.is_set)
+        # As the others see it when its lease is over.
+        await world.database.webhook_senders.delete_many({})
+        await world.start_sender()
+        await world.add("a", "b")
+        await until(lambda: is_saved(world, webhook_id), seconds=60)
+        store.ended.set()
+
+    expected = {"a": [1, 2, 3], "b": [1, 2], "c": [1]}
+    assert {name: list(dict.fromkeys(versions)) for name, versions in hook.taken.items()} == expected
 
 
 async def test_who_is_revoked_gets_nothing_more(world: WebhookWorld) -> None:

@@ -3,12 +3,12 @@
 import asyncio
 import secrets
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from time import monotonic, time
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 from aiohttp import web
@@ -19,7 +19,7 @@ from tracking_query.webhooks.changes import new_webhook
 from tracking_query.webhooks.storing import insert_webhook
 from tracking_shared.auth.revocations import RevocationList
 from tracking_shared.contracts.cursors import Position
-from tracking_shared.contracts.webhooks import GrantDocument, WebhookDocument
+from tracking_shared.contracts.webhooks import AttemptDocument, GrantDocument, WebhookDocument
 from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
 from tracking_shared.policy.receivers import parse_networks
 from tracking_shared.serving import background
@@ -27,10 +27,13 @@ from tracking_shared.storage.database import Database, open_database
 from tracking_webhooks.adapters.http_sender import open_sender
 from tracking_webhooks.adapters.log_reader import LogReader
 from tracking_webhooks.adapters.store import WebhookStore
+from tracking_webhooks.errors import LeaseLost
 from tracking_webhooks.processing.assignment import Assignment
 from tracking_webhooks.processing.capacity import Capacity
 from tracking_webhooks.processing.endpoint import Parts
 from tracking_webhooks.processing.tail import Tail
+
+T = TypeVar("T")
 
 LOOPBACK = "127.0.0.0/8"
 EVERYTHING: GrantDocument = {
@@ -222,9 +225,12 @@ class WebhookWorld:
         assert found is not None
         return found
 
-    async def start_sender(self, clock: Callable[[], float] = time) -> Sender:
+    async def start_sender(
+        self, clock: Callable[[], float] = time, store: WebhookStore | None = None
+    ) -> Sender:
         """A replica that delivers until the end of the test, or `stop_sender`."""
-        sender = await self._stack.enter_async_context(_running_sender(self.database, clock))
+        store = store or WebhookStore(self.database)
+        sender = await self._stack.enter_async_context(_running_sender(self.database, clock, store))
         self.senders.append(sender)
         return sender
 
@@ -240,12 +246,14 @@ class WebhookWorld:
 
 
 @asynccontextmanager
-async def _running_sender(database: Database, clock: Callable[[], float]) -> AsyncIterator[Sender]:
+async def _running_sender(
+    database: Database, clock: Callable[[], float], store: WebhookStore
+) -> AsyncIterator[Sender]:
     async with open_sender(parse_networks(LOOPBACK)) as http:
         reader, revocations = LogReader(database, PARTITIONS), RevocationList(database)
         tail = Tail(reader)
         parts = Parts(
-            store=WebhookStore(database),
+            store=store,
             reader=reader,
             tail=tail,
             sender=http,
@@ -254,7 +262,7 @@ async def _running_sender(database: Database, clock: Callable[[], float]) -> Asy
             workflow=DEFAULT_WORKFLOW,
             clock=clock,
         )
-        assignment = Assignment(parts.store, secrets.token_hex(8), parts)
+        assignment = Assignment(store, secrets.token_hex(8), parts)
         tail.on_new = assignment.wake_for
 
         async def work() -> None:
@@ -282,6 +290,50 @@ async def webhook_world(mongodb_url: str) -> AsyncIterator[WebhookWorld]:
         finally:
             await world.close()
             await database.client.drop_database(name)
+
+
+class FreezingStore(WebhookStore):
+    """A store whose process freezes for good when it comes to a step, before or after it is done."""
+
+    def __init__(self, database: Database, step: str, *, after: bool) -> None:
+        super().__init__(database)
+        self.frozen = asyncio.Event()
+        self.ended = asyncio.Event()
+        """To be set at the end of the test."""
+        self._step = step
+        self._after = after
+
+    async def beat(self, *arguments: Any) -> None:
+        if self.frozen.is_set():
+            await self.ended.wait()
+        else:
+            await super().beat(*arguments)
+
+    async def take(self, *arguments: Any) -> WebhookDocument | None:
+        return await self._at("take", super().take, *arguments)
+
+    async def keys(self, *arguments: Any) -> list[tuple[bytes, datetime | None]]:
+        return await self._at("keys", super().keys, *arguments)
+
+    async def add_attempts(self, attempts: Sequence[AttemptDocument]) -> None:
+        # Only where something was delivered.
+        await self._at("add_attempts" if attempts else "", super().add_attempts, attempts)
+
+    async def save(self, *arguments: Any) -> None:
+        await self._at("save", super().save, *arguments)
+
+    async def _at(self, step: str, work: Callable[..., Awaitable[T]], *arguments: Any) -> T:
+        if step == self._step and not self._after:
+            await self._freeze()
+        done = await work(*arguments)
+        if step == self._step:
+            await self._freeze()
+        return done
+
+    async def _freeze(self) -> None:
+        self.frozen.set()
+        await self.ended.wait()
+        raise LeaseLost("ended")
 
 
 async def until(condition: Callable[[], bool | Awaitable[bool]], *, seconds: float = 30.0) -> None:
