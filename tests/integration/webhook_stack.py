@@ -310,7 +310,10 @@ class FreezingStore(WebhookStore):
             await super().beat(*arguments)
 
     async def take(self, *arguments: Any) -> WebhookDocument | None:
-        return await self._at("take", super().take, *arguments)
+        try:
+            return await self._at("take", super().take, *arguments)
+        except LeaseLost:
+            return None
 
     async def keys(self, *arguments: Any) -> list[tuple[bytes, datetime | None]]:
         return await self._at("keys", super().keys, *arguments)
