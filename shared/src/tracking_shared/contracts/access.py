@@ -85,8 +85,13 @@ def covers(grant: Grant, other: Grant) -> bool:
     """True if every order that exists for the holder of `other` exists for the holder of this one."""
     if grant.orders is not None and (other.orders is None or not other.orders <= grant.orders):
         return False
-    by_orders_alone = grant.orders is not None and not grant.merchants
-    return grant.every_merchant or by_orders_alone or other.merchants <= grant.merchants
+    if grant.every_merchant or _is_by_orders_alone(grant):
+        return True
+    return not _is_by_orders_alone(other) and other.merchants <= grant.merchants
+
+
+def _is_by_orders_alone(grant: Grant) -> bool:
+    return grant.orders is not None and not grant.merchants
 
 
 def narrowed(grant: Grant, merchants: Collection[str] | None, orders: Collection[str] | None) -> Grant:
