@@ -63,11 +63,8 @@ class LogReader:
         self, order_id: str, version: int, last_seq: int, stages: Sequence[dict[str, Any]]
     ) -> EventDocument | None:
         """The first event of an order from `version` on, up to a seq, that meets the conditions."""
-        conditions = [
-            {"order_id": order_id, "version": {"$gte": version}},
-            *stages,
-            {"seq": {"$lte": last_seq}},
-        ]
+        behind = {"version": {"$gte": version}, "seq": {"$lte": last_seq}}
+        conditions = [{"order_id": order_id}, behind, *stages]
         found = await self._find(conditions, {"version": 1}, 1)
         return found[0] if found else None
 
