@@ -64,7 +64,7 @@ class LogReader:
     ) -> EventDocument | None:
         """The first event of an order from `version` on, up to a seq, that meets the conditions."""
         behind = {"version": {"$gte": version}, "seq": {"$lte": last_seq}}
-        conditions = [{"order_id": order_id}, behind, *stages]
+        conditions: list[dict[str, Any]] = [{"order_id": order_id}, behind, *stages]
         found = await self._find(conditions, {"version": 1}, 1)
         return found[0] if found else None
 
