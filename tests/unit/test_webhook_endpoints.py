@@ -251,6 +251,27 @@ async def test_a_stop_does_not_wait_for_a_receiver_that_does_not_answer() -> Non
     assert webhook["sender"] is None
 
 
+async def test_what_is_in_memory_for_long_is_read_again_before_it_is_sent() -> None:
+    world = MemoryWorld()
+    now = time()
+    async with receiver() as first, receiver() as late:
+        world.register("first", first.url)
+        async with world.sender(clock=lambda: now) as assignment:
+            await until(lambda: "first" in assignment._running)
+            await until(lambda: assignment._running["first"].endpoint.progress.in_flight == 0)
+            world.add("a")
+            await until(lambda: first.count == 1)
+            for events in world.log.events:
+                for event in events:
+                    event["customer"] = None
+            now += 60
+            world.register("late", late.url)
+            await until(lambda: late.count == 1)
+
+    assert b"crm-1" in first.bodies[0]
+    assert b"crm-1" not in late.bodies[0]
+
+
 async def test_a_customer_that_was_erased_before_the_delivery_is_not_in_it() -> None:
     now = time()
     world = MemoryWorld()

@@ -44,7 +44,7 @@ def version_of(work: Work | None) -> tuple[str, int]:
 
 def test_an_order_has_one_event_in_flight_and_the_next_one_follows_its_success() -> None:
     progress = new_progress()
-    progress.add(0, log_of("a", "a"), 2, now=0)
+    progress.add(0, log_of("a", "a"), 2, 0)
 
     first = progress.next_work(0)
     assert version_of(first) == ("a", 1)
@@ -58,7 +58,7 @@ def test_an_order_has_one_event_in_flight_and_the_next_one_follows_its_success()
 
 def test_more_requests_are_in_flight_after_each_success() -> None:
     progress = new_progress()
-    progress.add(0, log_of(*"abcdefghijklmnop"), 16, now=0)
+    progress.add(0, log_of(*"abcdefghijklmnop"), 16, 0)
     first = progress.next_work(0)
     assert first is not None
     progress.succeeded(first, 1, 0)
@@ -71,7 +71,7 @@ def test_more_requests_are_in_flight_after_each_success() -> None:
 def test_events_of_others_move_the_cursor() -> None:
     progress = new_progress()
 
-    progress.add(0, [], 17, now=0)
+    progress.add(0, [], 17, 0)
 
     assert progress.seqs == [17]
     assert progress.next_at() == inf
@@ -79,7 +79,7 @@ def test_events_of_others_move_the_cursor() -> None:
 
 def test_an_order_that_fails_holds_up_no_other_one_and_lets_the_cursor_go_on() -> None:
     progress = new_progress()
-    progress.add(0, log_of("a", "b", "a"), 3, now=0)
+    progress.add(0, log_of("a", "b", "a"), 3, 0)
     work = progress.next_work(0)
     assert work is not None
     progress.failed(work, 1, Failure.EVENT, 0)
@@ -101,11 +101,11 @@ def test_a_delayed_order_goes_on_with_the_window_once_the_log_has_no_more_of_it(
     work = progress.next_work(5)
     assert work is not None
     progress.succeeded(work, 1, 5)
-    progress.add(0, [event("a", 2, 1)], 1, now=5)  # left to the delayed order
+    progress.add(0, [event("a", 2, 1)], 1, 5)  # left to the delayed order
 
     reading = progress.next_work(5)
     assert reading is not None
-    progress.add(0, [event("a", 3, 2)], 2, now=5)  # read from the log too late for that look-up
+    progress.add(0, [event("a", 3, 2)], 2, 5)  # read from the log too late for that look-up
     progress.found_nothing(reading)
     assert "a" in progress.delayed
     again = progress.next_work(5)
@@ -113,13 +113,13 @@ def test_a_delayed_order_goes_on_with_the_window_once_the_log_has_no_more_of_it(
     progress.found_nothing(again)
 
     assert progress.state == "active"
-    progress.add(0, [event("a", 4, 3)], 3, now=5)
+    progress.add(0, [event("a", 4, 3)], 3, 5)
     assert version_of(progress.next_work(5)) == ("a", 4)
 
 
 def test_where_too_many_orders_are_delayed_the_cursor_stops_and_nothing_is_skipped() -> None:
     progress = new_progress(max_delayed=1)
-    progress.add(0, log_of("a", "b", "c"), 3, now=0)
+    progress.add(0, log_of("a", "b", "c"), 3, 0)
     for _ in range(2):
         work = progress.next_work(0)
         assert work is not None
@@ -137,7 +137,7 @@ def test_where_too_many_orders_are_delayed_the_cursor_stops_and_nothing_is_skipp
 
 def test_an_endpoint_that_cannot_be_reached_pauses_as_a_whole() -> None:
     progress = new_progress()
-    progress.add(0, log_of("a", "b"), 2, now=0)
+    progress.add(0, log_of("a", "b"), 2, 0)
     work = progress.next_work(0)
     assert work is not None
 
@@ -153,7 +153,7 @@ def test_an_endpoint_that_cannot_be_reached_pauses_as_a_whole() -> None:
 
 def test_a_retry_after_is_heeded() -> None:
     progress = new_progress()
-    progress.add(0, log_of("a"), 1, now=0)
+    progress.add(0, log_of("a"), 1, 0)
     work = progress.next_work(0)
     assert work is not None
 
@@ -165,7 +165,7 @@ def test_a_retry_after_is_heeded() -> None:
 @pytest.mark.parametrize("failure", [Failure.EVENT, Failure.ENDPOINT])
 def test_a_webhook_that_failed_for_three_days_is_disabled_where_it_stands(failure: Failure) -> None:
     progress = new_progress()
-    progress.add(0, log_of("a", "b"), 2, now=0)
+    progress.add(0, log_of("a", "b"), 2, 0)
     now = 0.0
     attempts = 0
     while progress.disabled is None:
@@ -185,7 +185,7 @@ def test_a_webhook_that_failed_for_three_days_is_disabled_where_it_stands(failur
 
 def test_the_answer_gone_disables_at_once() -> None:
     progress = new_progress()
-    progress.add(0, log_of("a"), 1, now=0)
+    progress.add(0, log_of("a"), 1, 0)
     work = progress.next_work(0)
     assert work is not None
 
@@ -197,7 +197,7 @@ def test_the_answer_gone_disables_at_once() -> None:
 def test_the_window_is_bounded() -> None:
     progress = new_progress()
     count = progress.room
-    progress.add(0, log_of(*(f"o{number}" for number in range(count))), count, now=0)
+    progress.add(0, log_of(*(f"o{number}" for number in range(count))), count, 0)
 
     assert count == MAX_WINDOW_EVENTS
     assert progress.room == 0

@@ -132,16 +132,16 @@ class Progress:
         """The number of deliveries that were begun and have not ended."""
         return len(self._in_flight)
 
-    def add(self, partition: int, events: Iterable[EventDocument], through: int, now: float) -> None:
+    def add(self, partition: int, events: Iterable[EventDocument], through: int, read_at: float) -> None:
         """Adds the events that follow in this partition, in their order; all others up to the seq `through`
-        are not for this webhook.
+        are not for this webhook. `read_at`: when they were read from the log.
         """
         for event in events:
             order_id = event["order_id"]
             if order_id in self.delayed:
                 self.delayed[order_id].newest_version = event["version"]
                 continue
-            entry = Entry(event, now)
+            entry = Entry(event, read_at)
             self._windows[partition].append(entry)
             self._size += 1
             of_order = self._orders.setdefault(order_id, deque())

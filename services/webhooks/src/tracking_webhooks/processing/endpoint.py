@@ -206,12 +206,14 @@ class Endpoint:
         limit = (room + 1) // 2
         found = self._parts.tail.recent(partition, after, limit)
         if found is None:
+            read_at = self._parts.clock()
             events, through = await self._parts.reader.read_matching(
                 partition, after, last, self._stages, limit
             )
         else:
-            events, through = list(filter(self._selection.matches, found)), found[-1]["seq"]
-        progress.add(partition, events, through, self._parts.clock())
+            events = [one.event for one in found if self._selection.matches(one.event)]
+            read_at, through = found[0].read_at, found[-1].event["seq"]
+        progress.add(partition, events, through, read_at)
         if through < last and progress.room:
             self._woken.set()
 
@@ -229,7 +231,7 @@ class Endpoint:
         if event is None:
             self._progress.found_nothing(work)
             return
-        if self._stopping or not self._parts.may_send():
+        if self._stopping or self._progress.disabled is not None or not self._parts.may_send():
             self._progress.given_back(work)
             return
         message = event_message(event, self._parts.workflow, with_customer=self._selection.with_customer)

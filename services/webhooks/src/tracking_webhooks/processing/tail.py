@@ -5,6 +5,8 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import islice
+from time import time
+from typing import NamedTuple
 
 from tracking_shared.contracts.cursors import Position
 from tracking_shared.contracts.documents import EventDocument
@@ -28,6 +30,14 @@ RECENT_EVENTS = 5_000
 OnNew = Callable[[Sequence[EventDocument]], None]
 
 
+class RecentEvent(NamedTuple):
+    """An event in memory."""
+
+    event: EventDocument
+    read_at: float
+    """Seconds since 1970. Its customer may have been erased since."""
+
+
 class Tail:
     """Follows the end of the log."""
 
@@ -38,17 +48,17 @@ class Tail:
         self.end: Position | None = None
         """All events up to it can be read. None: not known yet."""
         self.has_broker = False
-        self._recent: list[deque[EventDocument]] = []
+        self._recent: list[deque[RecentEvent]] = []
         self._woken = asyncio.Event()
 
     def wake(self) -> None:
         """Says that there is something new."""
         self._woken.set()
 
-    def recent(self, partition: int, after: int, limit: int) -> list[EventDocument] | None:
+    def recent(self, partition: int, after: int, limit: int) -> list[RecentEvent] | None:
         """The next events after this seq, at most `limit`; None: they are not all in memory any more."""
         events = self._recent[partition]
-        first = events[0]["seq"] if events else self._end_of(partition) + 1
+        first = events[0].event["seq"] if events else self._end_of(partition) + 1
         if after + 1 < first:
             return None
         start = after + 1 - first
@@ -92,7 +102,8 @@ class Tail:
             self.on_new(())
             return
         events = await self._reader.read_new(partition, known, last)
-        self._recent[partition].extend(events)
+        read_at = time()
+        self._recent[partition].extend(RecentEvent(event, read_at) for event in events)
         self._set_end(partition, events[-1]["seq"])
         TAIL_EVENTS.inc(len(events))
         self.on_new(events)
