@@ -84,7 +84,7 @@ async def test_a_replica_that_is_killed_is_replaced_and_nothing_is_missed(
     spine: Spine, start_service: StartService, query: ServiceProcess, session: ClientSession
 ) -> None:
     replicas = [await start_service("webhooks", **LOOPBACK) for _ in range(2)]
-    async with receiver() as hook:
+    async with receiver(of_one_webhook=False) as hook:
         for status in ("created", "picked_up", "in_transit", "delivered"):
             for _ in range(3):
                 await register(session, query, hook, filter={"status": [status]})
