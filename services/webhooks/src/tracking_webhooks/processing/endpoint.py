@@ -13,11 +13,7 @@ from tracking_shared.auth.revocations import RevocationList
 from tracking_shared.contracts.documents import EventDocument
 from tracking_shared.contracts.timestamps import now
 from tracking_shared.contracts.webhooks import (
-    AttemptDocument,
-    LastAttemptDocument,
     WebhookDocument,
-    attempt_expiry,
-    attempt_id,
     principal_of,
     selection_of,
 )
@@ -31,7 +27,8 @@ from tracking_webhooks.domain.message import MEDIA_TYPE, Message, event_message,
 from tracking_webhooks.domain.outcome import failure_of, is_delivered
 from tracking_webhooks.domain.progress import Entry, Progress, Work
 from tracking_webhooks.domain.signature import signed_headers
-from tracking_webhooks.metrics import DELIVERIES, DELIVERY_SECONDS, IN_FLIGHT, LATENCY_SECONDS
+from tracking_webhooks.metrics import IN_FLIGHT, LATENCY_SECONDS
+from tracking_webhooks.processing.attempt_log import AttemptLog
 from tracking_webhooks.processing.capacity import Capacity
 from tracking_webhooks.processing.tail import Tail
 
@@ -54,9 +51,6 @@ AFTER_FAULT_SECONDS = 0.5
 STOP_SECONDS = 3.0
 """The time that requests in flight have to end when this process gives a webhook up. Those that are cut off
 are made again."""
-
-MAX_UNSAVED_ATTEMPTS = 50
-"""Stored of each period: the newest ones."""
 
 Clock = Callable[[], float]
 
@@ -96,9 +90,7 @@ class Endpoint:
         self._stopping = False
         self._deliveries: set[asyncio.Task[None]] = set()
         self._fault: BaseException | None = None
-        self._attempts = webhook["attempts"]
-        self._unsaved: list[AttemptDocument] = []
-        self._last_attempt: LastAttemptDocument | None = webhook["last_attempt"]
+        self._attempts = AttemptLog(webhook)
         self._test: str | None = None
         """The test delivery that was asked for and is not saved as made."""
         self._test_made = False
@@ -261,7 +253,7 @@ class Endpoint:
             answer = await self._parts.sender.post(
                 self._webhook["url"], {**headers, "Content-Type": MEDIA_TYPE}, message.body
             )
-        self._record(message, moment, answer)
+        self._attempts.record(message.message_id, moment, answer)
         return answer
 
     def _settle(self, work: Work, event: EventDocument, answer: Answer) -> None:
@@ -273,31 +265,6 @@ class Endpoint:
         failure = failure_of(answer.status, answer.error, asked_to_wait=answer.retry_after is not None)
         self._progress.failed(work, event["version"], failure, at, answer.retry_after)
 
-    def _record(self, message: Message, at: datetime, answer: Answer) -> None:
-        outcome: LastAttemptDocument = {
-            "event_id": message.message_id,
-            "at": at,
-            "outcome": "delivered" if is_delivered(answer.status) else "failed",
-            "status": answer.status,
-            "error": answer.error,
-            "duration_ms": round(answer.duration_seconds * 1000),
-        }
-        DELIVERIES.labels(outcome["outcome"]).inc()
-        DELIVERY_SECONDS.observe(answer.duration_seconds)
-        self._last_attempt = outcome
-        number = self._attempts
-        self._attempts += 1
-        self._unsaved.append(
-            {
-                "_id": attempt_id(self.webhook_id, number),
-                "webhook_id": self.webhook_id,
-                "number": number,
-                "expires_at": attempt_expiry(at),
-                **outcome,
-            }
-        )
-        del self._unsaved[:-MAX_UNSAVED_ATTEMPTS]
-
     async def _deliver_test(self, test_id: str) -> None:
         async with self._parts.capacity.place(suspect=True):
             await self._send(sample_message(self.webhook_id, test_id, now()))
@@ -307,7 +274,7 @@ class Endpoint:
         waited = monotonic() - self._saved_at
         if waited >= IDLE_SAVE_SECONDS:
             return self._has_changed()
-        return waited >= SAVE_SECONDS and (bool(self._unsaved) or self._state_has_changed())
+        return waited >= SAVE_SECONDS and (bool(self._attempts.unsaved) or self._state_has_changed())
 
     def _state_has_changed(self) -> bool:
         return (self._progress.state, self._progress.disabled) != (
@@ -316,24 +283,24 @@ class Endpoint:
         )
 
     def _has_changed(self) -> bool:
-        return bool(self._unsaved) or fields_of(self._progress) != self._saved
+        return bool(self._attempts.unsaved) or fields_of(self._progress) != self._saved
 
     async def _save(self) -> None:
         """Writes what has changed. The attempts first: what they tell of has happened, whoever's it is."""
         if not self._has_changed():
             return
-        unsaved, self._unsaved = self._unsaved, []
+        unsaved = self._attempts.take_unsaved()
         fields = dict(fields_of(self._progress))
         written = dict(fields)
         if unsaved:
-            written |= {"last_attempt": self._last_attempt, "attempts": self._attempts}
+            written |= {"last_attempt": self._attempts.last, "attempts": self._attempts.made}
         if self._test_made:
             written["test"] = None
         try:
             await self._parts.store.add_attempts(unsaved)
             await self._parts.store.save(self.webhook_id, self._fence, written)
         except DatabaseUnavailable:
-            self._unsaved = [*unsaved, *self._unsaved][-MAX_UNSAVED_ATTEMPTS:]
+            self._attempts.give_back(unsaved)
             raise
         self._saved, self._saved_at = fields, monotonic()
 
@@ -343,7 +310,7 @@ class Endpoint:
             seconds = AFTER_FAULT_SECONDS
         else:
             seconds = min(seconds, self._progress.next_at() - self._parts.clock())
-        if self._unsaved or self._state_has_changed():
+        if self._attempts.unsaved or self._state_has_changed():
             seconds = min(seconds, SAVE_SECONDS - (monotonic() - self._saved_at))
         return max(seconds, 0.0)
 
