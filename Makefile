@@ -12,13 +12,14 @@ PARALLEL = --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder
 
 PYTHON_FILES := shared services clients deploy tests benchmarks docs
 SOURCES := shared/src services/ingest/src services/order-state/src services/notifier/src services/query/src \
+	services/webhooks/src \
 	clients/python/src deploy/src
 SCRIPTS := clients/js/*.js web/console/*.js tests/conformance/*.mjs
 SCRIPT_FOLDERS := clients/js web tests benchmarks
 COMPILE := .venv/bin/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header \
 	--no-emit-package tracking-shared --no-emit-package tracking-client
 SERVICES := shared/pyproject.toml services/ingest/pyproject.toml services/order-state/pyproject.toml \
-	services/notifier/pyproject.toml services/query/pyproject.toml
+	services/notifier/pyproject.toml services/query/pyproject.toml services/webhooks/pyproject.toml
 
 help: ## list these commands
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z0-9-]+):[^#]*## /\1\t/' | expand -t 18

@@ -19,7 +19,7 @@ MEANINGS: Mapping[Outcome, str] = {
     "full": "shown with personal data: the customer's name and contact, and the reporter of each change",
     "bare": "shown without personal data",
     "sent": "shown without personal data if the caller sent it; else 404",
-    "done": "the change is accepted; the answer shows the order as a read would",
+    "done": "it is accepted; an answer about an order shows it as a read would",
     "left out": "answered as if the order did not exist: not listed, counted or announced",
     "404": "`order-not-found` or `update-not-found`, with the same text as for one that never existed",
     "403": "`forbidden`",
@@ -51,17 +51,30 @@ ROLES = (
     ),
     Role("corrector", "`orders:read orders:correct`, `merchants`", "orders:read orders:correct", True, False),
     Role("customer", "`orders:read`, `orders` alone: a tracking link", "orders:read", False, True),
+    Role("integrator", "`webhooks:manage`, `merchants`", "webhooks:manage", True, False),
     Role("operator", "`orders:admin`", "orders:admin", False, False),
     Role("unscoped", "`merchants`, no scope", "", True, False),
     Role("nobody", "no token, or one that is forged, expired or revoked", "", False, False),
 )
 
 Kind = Literal[
-    "open", "order", "outcome", "list", "update", "correction", "create", "batch", "administration"
+    "open",
+    "order",
+    "outcome",
+    "list",
+    "update",
+    "correction",
+    "create",
+    "batch",
+    "administration",
+    "webhook",
+    "new webhook",
+    "webhooks",
 ]
 
 _NOT_READ: dict[str, tuple[Outcome, Outcome]] = {
     "sender": ("403", "403"),
+    "integrator": ("403", "403"),
     "unscoped": ("403", "403"),
     "nobody": ("401", "401"),
 }
@@ -69,7 +82,13 @@ _NOT_WRITTEN: dict[str, tuple[Outcome, Outcome]] = {
     "reporting": ("403", "403"),
     "corrector": ("403", "403"),
     "customer": ("403", "403"),
+    "integrator": ("403", "403"),
     "unscoped": ("403", "403"),
+    "nobody": ("401", "401"),
+}
+
+_NO_WEBHOOKS: dict[str, tuple[Outcome, Outcome]] = {
+    **{role.name: ("403", "403") for role in ROLES},
     "nobody": ("401", "401"),
 }
 
@@ -94,6 +113,9 @@ CELLS: Mapping[Kind, Mapping[str, tuple[Outcome, Outcome]]] = {
         "customer": ("bare", "404"),
         "operator": ("bare", "bare"),
     },
+    "webhook": {**_NO_WEBHOOKS, "integrator": ("done", "404"), "operator": ("done", "done")},
+    "new webhook": {**_NO_WEBHOOKS, "integrator": ("done", "403"), "operator": ("done", "done")},
+    "webhooks": {**_NO_WEBHOOKS, "integrator": ("done", "left out"), "operator": ("done", "done")},
     "list": {
         **_NOT_READ,
         "merchant": ("full", "left out"),
@@ -211,10 +233,25 @@ ROUTES: tuple[Route, ...] = (
         "DELETE /v1/customers/{contact_ref}",
         "GET /v1/erasures/{erasure_id}",
     ),
+    *_routes("query", "new webhook", "POST /v1/webhooks"),
+    *_routes("query", "webhooks", "GET /v1/webhooks"),
+    *_routes(
+        "query",
+        "webhook",
+        "GET /v1/webhooks/{webhook_id}",
+        "PATCH /v1/webhooks/{webhook_id}",
+        "DELETE /v1/webhooks/{webhook_id}",
+        "GET /v1/webhooks/{webhook_id}/attempts",
+        "POST /v1/webhooks/{webhook_id}/test",
+        "POST /v1/webhooks/{webhook_id}/rotate-secret",
+        "POST /v1/webhooks/{webhook_id}/replay",
+        "POST /v1/webhooks/{webhook_id}/enable",
+    ),
     *_routes("query", "open", *_OPERATIONS, *_API_PAGES, *_PROBLEM_PAGES, *_CONSOLE),
     *_routes("notifier", "list", "GET /v1/stream"),
     *_routes("notifier", "open", *_OPERATIONS, "GET /asyncapi.json"),
     *_routes("order-state", "open", *_OPERATIONS),
+    *_routes("webhooks", "open", *_OPERATIONS),
 )
 """Every route of every service. A test compares them with the services' routes."""
 

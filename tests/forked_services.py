@@ -26,6 +26,7 @@ PRELOADED = {
     "tracking_order_state": ("tracking_order_state.app",),
     "tracking_notifier": ("tracking_notifier.app",),
     "tracking_query": ("tracking_query.app",),
+    "tracking_webhooks": ("tracking_webhooks.app",),
     "faulty_order_state": ("tracking_order_state.app",),
     "adapter": ("asyncio", "orjson", "tracking_client.live_orders"),
     "tracking": tuple(

@@ -12,7 +12,7 @@ import yaml
 KUBERNETES = Path(__file__).parents[1] / "deploy/kubernetes"
 BASE = KUBERNETES / "base"
 OVERLAYS = sorted(path.parent for path in KUBERNETES.glob("overlays/*/kustomization.yaml"))
-SERVICES = ("ingest", "order-state", "notifier", "query")
+SERVICES = ("ingest", "order-state", "notifier", "query", "webhooks")
 
 Manifest = dict[str, Any]
 

@@ -38,11 +38,13 @@ class Authority:
         ca = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         self._write("ca.pem", ca.sign(self._key, hashes.SHA256()))
 
-    def issue(self, name: str) -> None:
-        """Writes `name`.pem and `name`.key."""
+    def issue(self, name: str, *hosts: str) -> None:
+        """Writes `name`.pem and `name`.key, for this machine's address and these host names."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-        addresses = x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))])
+        addresses = x509.SubjectAlternativeName(
+            [x509.IPAddress(ip_address("127.0.0.1")), *map(x509.DNSName, hosts)]
+        )
         builder = self._builder(subject, key.public_key()).add_extension(addresses, critical=False)
         self._write(f"{name}.pem", builder.sign(self._key, hashes.SHA256()))
         (self._folder / f"{name}.key").write_bytes(

@@ -1,8 +1,8 @@
 // Makes a user of the database for each service, with a role that lets it do what stands in roles.json, and no
 // more. Safe to repeat: it sets the passwords and roles again. Run it as root, on the primary:
 //
-//   INGEST_PASSWORD=… ORDER_STATE_PASSWORD=… NOTIFIER_PASSWORD=… QUERY_PASSWORD=… OPERATOR_PASSWORD=… \
-//     TRACKING_DATABASE=tracking mongosh --file users.js "mongodb://root:…@host/admin"
+//   INGEST_PASSWORD=… ORDER_STATE_PASSWORD=… NOTIFIER_PASSWORD=… QUERY_PASSWORD=… WEBHOOKS_PASSWORD=… \
+//     OPERATOR_PASSWORD=… TRACKING_DATABASE=tracking mongosh --file users.js "mongodb://root:…@host/admin"
 
 const { readFileSync } = require("node:fs");
 const { join } = require("node:path");

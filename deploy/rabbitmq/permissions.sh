@@ -2,7 +2,8 @@
 # Makes a user of the broker for each service and gives it what it needs there, and no more. Safe to repeat:
 # it sets the passwords and permissions again. What each one may do, and why: docs/operations.md.
 #
-#   INGEST_PASSWORD=… ORDER_STATE_PASSWORD=… NOTIFIER_PASSWORD=… OPERATOR_PASSWORD=… permissions.sh [VHOST]
+#   INGEST_PASSWORD=… ORDER_STATE_PASSWORD=… NOTIFIER_PASSWORD=… WEBHOOKS_PASSWORD=… OPERATOR_PASSWORD=… \
+#     permissions.sh [VHOST]
 #
 # Runs `rabbitmqctl`, or what RABBITMQCTL says, of RabbitMQ 3.10 to 4.x. Passwords go by its standard input, not by
 # its arguments, which every process of the machine can read.
@@ -10,7 +11,8 @@ set -euo pipefail
 
 vhost=${1:-/}
 ctl=${RABBITMQCTL:-rabbitmqctl}
-: "${INGEST_PASSWORD:?}" "${ORDER_STATE_PASSWORD:?}" "${NOTIFIER_PASSWORD:?}" "${OPERATOR_PASSWORD:?}"
+: "${INGEST_PASSWORD:?}" "${ORDER_STATE_PASSWORD:?}" "${NOTIFIER_PASSWORD:?}" "${WEBHOOKS_PASSWORD:?}"
+: "${OPERATOR_PASSWORD:?}"
 
 # Queues of a service's own, for replies and events, have names that the broker makes: amq.gen-….
 own='amq\.gen-.*'
@@ -40,6 +42,9 @@ grant order-state "$ORDER_STATE_PASSWORD" "$everything" "amq\.default|orders\.(e
 
 # Hears events.
 grant notifier "$NOTIFIER_PASSWORD" "$own" "$own" "orders\.events|$own"
+
+# The same: it reads the log as soon as there is something new.
+grant webhooks "$WEBHOOKS_PASSWORD" "$own" "$own" "orders\.events|$own"
 
 # `tracking check`, `tracking parked` and `tracking dead`: asks for the lengths of queues, sends releases and dead
 # letters, hears the outcome, takes dead letters. From RabbitMQ 4.2.7 and 4.3.1 on, only who has some right on a queue may

@@ -11,8 +11,8 @@ from callers import eventually
 from containers.commands import CommandFailed, run
 from containers.engine import Engine
 
-PARTS = ("proxy", "ingest", "order-state", "notifier", "query", "rabbitmq", "mongodb")
-SERVICES = ("ingest", "order-state", "notifier", "query")
+PARTS = ("proxy", "ingest", "order-state", "notifier", "query", "webhooks", "rabbitmq", "mongodb")
+SERVICES = ("ingest", "order-state", "notifier", "query", "webhooks")
 HEALTHY_SECONDS = 180.0
 
 

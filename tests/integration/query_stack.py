@@ -12,6 +12,7 @@ from time import time
 from typing import Any
 
 import jwt
+import orjson
 import uvicorn
 from aiohttp import AddrInfoType, ClientResponse, ClientSession, TCPConnector
 
@@ -234,6 +235,32 @@ class QueryClient:
             "query", "GET", response.url.raw_path, status=response.status, headers=response.headers, body=body
         )
         return Answer(response.status, response.headers, body)
+
+    async def send(
+        self,
+        method: str,
+        path: str,
+        body: Any = None,
+        *,
+        token: str | None = None,
+        headers: Mapping[str, str] = {},
+    ) -> Answer:
+        """Another request than a read. `body`: bytes as they are, else as JSON."""
+        sent = dict(headers) | ({} if token is None else {"Authorization": f"Bearer {token}"})
+        if body is not None:
+            sent.setdefault("Content-Type", "application/json")
+        data = body if body is None or isinstance(body, bytes) else orjson.dumps(body)
+        async with self._session.request(method, path, data=data, headers=sent) as response:
+            content = await response.read()
+        check_answer(
+            "query",
+            method,
+            response.url.raw_path,
+            status=response.status,
+            headers=response.headers,
+            body=content,
+        )
+        return Answer(response.status, response.headers, content)
 
     @asynccontextmanager
     async def opened(

@@ -85,6 +85,7 @@ def actual_routes() -> dict[str, set[tuple[str, str]]]:
         "query": routes_of(create_query(of_query, NOTHING, DEFAULT_WORKFLOW, NOTHING)),
         "notifier": {("GET", path) for path in (*HTTP_PATHS, STREAM_PATH)},
         "order-state": routes_of(plumbing),
+        "webhooks": routes_of(plumbing),
     }
 
 
@@ -346,6 +347,44 @@ async def walk_administration(scene: Scene, route: Route, holder: Holder, _order
     return refusal_of(answer) or {200: "full", 202: "full"}[answer.status]
 
 
+async def new_webhook(scene: Scene, order_id: str, token: str | None) -> Answer:
+    """Registers a webhook for the merchant of an order."""
+    order = await scene.database.orders.find_one({"_id": order_id}, {"merchant_id": 1})
+    assert order is not None
+    body = {"url": "https://hooks.example.com/in", "filter": {"merchant_id": [order["merchant_id"]]}}
+    return await scene.call("query", "POST", "/v1/webhooks", token, body)
+
+
+async def walk_webhook(scene: Scene, route: Route, holder: Holder, order_id: str) -> str:
+    made = await new_webhook(scene, order_id, scene.admin)
+    webhook_id = made.json["id"]
+    bodies = {"PATCH": {"description": "x"}, "replay": {"from": "2026-01-01T00:00:00Z"}}
+    body = bodies.get(route.method) or bodies.get(route.path.rpartition("/")[2])
+    path = route.path.replace("{webhook_id}", webhook_id)
+    if path.endswith("/test"):  # nobody sends here: the answer would take its whole time
+        await scene.database.webhook_attempts.delete_many({})
+        path = path.removesuffix("/test") + "/attempts"
+        answer = await scene.call("query", "GET", path, holder.token)
+    else:
+        answer = await scene.call("query", route.method, path, holder.token, body)
+    await scene.call("query", "DELETE", f"/v1/webhooks/{webhook_id}", scene.admin)
+    return refusal_of(answer) or {200: "done", 202: "done", 204: "done", 404: "404"}[answer.status]
+
+
+async def walk_new_webhook(scene: Scene, _route: Route, holder: Holder, order_id: str) -> str:
+    answer = await new_webhook(scene, order_id, holder.token)
+    return refusal_of(answer) or {201: "done"}[answer.status]
+
+
+async def walk_webhooks(scene: Scene, _route: Route, holder: Holder, order_id: str) -> str:
+    made = await new_webhook(scene, order_id, scene.admin)
+    answer = await scene.call("query", "GET", "/v1/webhooks?limit=100", holder.token)
+    await scene.call("query", "DELETE", f"/v1/webhooks/{made.json['id']}", scene.admin)
+    if refusal := refusal_of(answer):
+        return refusal
+    return "done" if made.json["id"] in {item["id"] for item in answer.json["items"]} else "left out"
+
+
 async def walk_create(scene: Scene, _route: Route, holder: Holder, order_id: str) -> str:
     name, merchant = holder.new_own if order_id == holder.own else holder.new_foreign
     answer = await scene.create(name, merchant, holder.token or "")
@@ -400,6 +439,9 @@ WALKS: dict[str, Walk] = {
     "outcome": walk_outcome,
     "list": walk_list,
     "administration": walk_administration,
+    "webhook": walk_webhook,
+    "new webhook": walk_new_webhook,
+    "webhooks": walk_webhooks,
     "create": walk_create,
     "update": walk_update,
     "correction": walk_correction,

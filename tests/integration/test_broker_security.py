@@ -25,7 +25,7 @@ from tracking_shared.messaging.topology import (
 )
 from wire_tap import WireTap, tap_database
 
-USERS = ("ingest", "order-state", "notifier", "operator")
+USERS = ("ingest", "order-state", "notifier", "webhooks", "operator")
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +66,7 @@ async def services(
     }
     async with AsyncExitStack() as started:
         running: dict[str, ServiceProcess] = {}
-        for user in ("ingest", "notifier", "order-state"):
+        for user in ("ingest", "notifier", "webhooks", "order-state"):
             tap = await started.enter_async_context(tap_database(mongodb_url))
             taps[user] = tap
             environment = common | {
@@ -164,7 +164,7 @@ ACTS: dict[str, tuple[Act, set[str]]] = {
     "answer callers": (publish(""), {"order-state"}),
     "take commands": (consume(partition_queue_name(0)), {"order-state"}),
     "read dead letters": (consume(DEAD_QUEUE), {"order-state", "operator"}),
-    "hear events": (listen(EVENTS_EXCHANGE), {"notifier"}),
+    "hear events": (listen(EVENTS_EXCHANGE), {"notifier", "webhooks"}),
     "hear commands": (listen(COMMANDS_EXCHANGE), set()),
     "declare": (declare, {"order-state"}),
     "ask for lengths": (look, set(USERS)),

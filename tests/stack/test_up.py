@@ -44,6 +44,7 @@ async def test_all_is_ready_when_the_file_says_so_and_a_signal_ends_all(start_st
         "order-state-1",
         "query",
         "notifier",
+        "webhooks",
     }
     assert document["console"] == f"{document['query']}/console/"
     assert document["notifier"].endswith("/v1/stream")

@@ -12,6 +12,7 @@ PASSWORDS = {
     "ingest": "first-secret",
     "order-state": "second-secret",
     "notifier": "third-secret",
+    "webhooks": "another-secret",
     "operator": "fourth-secret",
 }
 

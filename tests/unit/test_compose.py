@@ -16,6 +16,7 @@ from tracking_notifier.settings import NotifierSettings
 from tracking_order_state.settings import OrderStateSettings
 from tracking_query.settings import QuerySettings
 from tracking_shared.settings import Settings
+from tracking_webhooks.settings import WebhooksSettings
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yml").read_text()
@@ -28,6 +29,7 @@ OURS: dict[str, type[Settings]] = {
     "order-state": OrderStateSettings,
     "notifier": NotifierSettings,
     "query": QuerySettings,
+    "webhooks": WebhooksSettings,
 }
 
 RUNNING = sorted(set(SERVICES) - {"tracking"})
@@ -44,7 +46,7 @@ def test_it_follows_the_compose_specification() -> None:
     assert errors == []
 
 
-def test_it_runs_the_four_services_on_a_broker_and_a_database() -> None:
+def test_it_runs_the_five_services_on_a_broker_and_a_database() -> None:
     assert set(SERVICES) == {*OURS, "proxy", "tracking", "rabbitmq", "mongodb", "prometheus", "grafana"}
     profiles = {name: SERVICES[name]["profiles"] for name in SERVICES if "profiles" in SERVICES[name]}
     assert profiles == {"tracking": ["tools"], "prometheus": ["monitoring"], "grafana": ["monitoring"]}

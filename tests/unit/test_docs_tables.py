@@ -5,7 +5,7 @@ import re
 import types
 from collections.abc import Iterator
 from datetime import datetime
-from typing import Any, Literal, NotRequired, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NotRequired, Union, get_args, get_origin, get_type_hints
 
 import jwt
 import pytest
@@ -60,6 +60,12 @@ from tracking_shared.contracts.documents import (
     UnknownOrdersDocument,
     UpdateDocument,
 )
+from tracking_shared.contracts.webhooks import (
+    AttemptDocument,
+    SenderDocument,
+    WebhookDocument,
+    WebhookSecretDocument,
+)
 from tracking_shared.contracts.workflow import MAX_HOLD_EARLY_SECONDS
 from tracking_shared.errors import SettingsError
 from tracking_shared.messaging.topology import (
@@ -72,12 +78,15 @@ from tracking_shared.settings import Settings, check_token_settings
 from tracking_shared.storage.database import INDEXES, OPERATION_TIMEOUT_MS, UPDATES_TTL_SECONDS
 from tracking_shared.storage.embedded_database import ANY_TIME
 from tracking_shared.telemetry import metrics as shared_metrics
+from tracking_webhooks import metrics as webhooks_metrics
+from tracking_webhooks.settings import WebhooksSettings
 
 SERVICES: dict[str, type[Settings]] = {
     "ingest": IngestSettings,
     "query": QuerySettings,
     "notifier": NotifierSettings,
     "order-state": OrderStateSettings,
+    "webhooks": WebhooksSettings,
 }
 
 DOCUMENTS = {
@@ -95,6 +104,10 @@ DOCUMENTS = {
     "archived_orders": ArchivedOrderDocument,
     "archivings": ArchivingDocument,
     "audit": AuditDocument,
+    "webhooks": WebhookDocument,
+    "webhook_secrets": WebhookSecretDocument,
+    "webhook_attempts": AttemptDocument,
+    "webhook_senders": SenderDocument,
 }
 
 MAX_PARKED_ORDERS = OrderStateSettings.model_fields["max_parked_orders"].default
@@ -162,11 +175,12 @@ def test_every_metric_is_in_its_table() -> None:
 
 def metrics() -> Iterator[tuple[tuple[str, str, str], str]]:
     owners = {
-        "ingest, query, order-state": shared_metrics,
+        "ingest, query, order-state, webhooks": shared_metrics,
         "ingest": ingest_metrics,
         "order-state": order_state_metrics,
         "notifier": notifier_metrics,
         "query": query_metrics,
+        "webhooks": webhooks_metrics,
     }
     for owner, module in owners.items():
         for metric in vars(module).values():
@@ -196,14 +210,22 @@ def fields(document: type, prefix: str = "") -> Iterator[tuple[str, str]]:
 
 
 def word_for(hint: Any) -> str:
-    words = {str: "string", int: "integer", bool: "boolean", datetime: "time", types.NoneType: "null"}
+    words = {
+        str: "string",
+        int: "integer",
+        bool: "boolean",
+        datetime: "time",
+        types.NoneType: "null",
+        bytes: "bytes",
+        float: "number",
+    }
     if get_origin(hint) is NotRequired:
         return f"{word_for(get_args(hint)[0])}, optional"
     if get_origin(hint) is list:
         return "list"
     if get_origin(hint) is Literal:
         return "string"
-    if get_origin(hint) is types.UnionType:
+    if get_origin(hint) in (types.UnionType, Union):
         return " or ".join(map(word_for, get_args(hint)))
     return "object" if hint == Metadata or is_typeddict(hint) else words[hint]
 

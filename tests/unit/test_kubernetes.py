@@ -69,7 +69,7 @@ def test_only_who_uses_the_broker_may_reach_it() -> None:
         return {name for match in selector["matchExpressions"] for name in match["values"]}
 
     assert selected("tracking-broker") == set(SERVICES) - {"query"}
-    assert selected("tracking-callers") == set(SERVICES) - {"order-state"}
+    assert selected("tracking-callers") == set(SERVICES) - {"order-state", "webhooks"}
     everybody = BUILDS["base"]["NetworkPolicy", "tracking-default"]["spec"]
     assert everybody["policyTypes"] == ["Ingress", "Egress"]
     ports = [port["port"] for rule in everybody["egress"] for port in rule["ports"]]

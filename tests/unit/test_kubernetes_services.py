@@ -20,12 +20,15 @@ from tracking_query.settings import QuerySettings
 from tracking_shared.http.service_app import NEVER_REFUSED
 from tracking_shared.serving import GRACEFUL_SECONDS, check_addresses
 from tracking_shared.settings import Settings, load_settings
+from tracking_webhooks.processing.endpoint import STOP_SECONDS as DELIVERY_STOP_SECONDS
+from tracking_webhooks.settings import WebhooksSettings
 
 SETTINGS: dict[str, type[Settings]] = {
     "ingest": IngestSettings,
     "order-state": OrderStateSettings,
     "notifier": NotifierSettings,
     "query": QuerySettings,
+    "webhooks": WebhooksSettings,
 }
 SECRETS = {"AMQP_URL": "amqp://h/", "MONGODB_URL": "mongodb://h/", "JWT_SECRET": "s" * 32}
 
@@ -132,8 +135,9 @@ def test_a_pod_has_the_time_that_its_service_takes_to_stop(name: str, build_name
     drain = {
         "notifier": stop + 2 * CLOSE_SECONDS,
         "order-state": GRACEFUL_SECONDS + 3 * STOP_SECONDS,
+        "webhooks": GRACEFUL_SECONDS + DELIVERY_STOP_SECONDS,
     }.get(name, GRACEFUL_SECONDS)
-    assert (hook > 0) == (name != "order-state")  # nobody calls order-state
+    assert (hook > 0) == (name not in ("order-state", "webhooks"))  # nobody calls these
     grace = workload(name, build_name)["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
     assert grace >= hook + drain + SPARE_SECONDS
 

@@ -101,6 +101,6 @@ def test_prometheus_asks_every_service_of_the_compose_file_at_its_port() -> None
         assert found["names"] == [name]
         port = compose[name]["environment"].get(f"{name.replace('-', '_').upper()}_PORT", 15692)
         assert found["port"] == port
-    assert len(jobs) == 5
+    assert len(jobs) == 6
     mounted = [volume.split(":")[0] for volume in compose["grafana"]["volumes"][1:]]
     assert all((ROOT / folder).is_dir() for folder in mounted)

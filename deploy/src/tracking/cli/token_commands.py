@@ -158,7 +158,9 @@ def token(
     sub: Annotated[str, typer.Option(help="The subject of the token.")],
     scope: Annotated[
         str,
-        typer.Option(help="orders:write, orders:read, orders:correct, orders:admin; with spaces between."),
+        typer.Option(
+            help="orders:write, orders:read, orders:correct, webhooks:manage, orders:admin; spaces between."
+        ),
     ],
     merchants: Annotated[str, typer.Option(help="Merchant ids with commas between, or *.")] = "",
     source_type: Annotated[SourceType, typer.Option(help="The kind of the subject.")] = "system",

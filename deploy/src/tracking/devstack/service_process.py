@@ -16,6 +16,7 @@ PORT_VARIABLES = {
     "ingest": "INGEST_PORT",
     "query": "QUERY_PORT",
     "notifier": "NOTIFIER_PORT",
+    "webhooks": "WEBHOOKS_PORT",
 }
 """Service → the environment variable with its port."""
 

@@ -42,7 +42,7 @@ LOG_CHECK_SECONDS = 10
 EXTERNAL_CHECK_SECONDS = 10
 """The time limit for an external database to answer."""
 
-SERVICES = ("order-state", "ingest", "query", "notifier")
+SERVICES = ("order-state", "ingest", "query", "notifier", "webhooks")
 """The services by their names in options; their modules have underscores."""
 
 

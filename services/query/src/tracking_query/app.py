@@ -15,6 +15,7 @@ from tracking_query.pages.console import add_console
 from tracking_query.pages.problem_pages import add_problem_pages
 from tracking_query.reports import routes as reports
 from tracking_query.settings import QuerySettings
+from tracking_query.webhooks import routes as webhooks
 from tracking_shared.api_docs.api_pages import add_api_pages
 from tracking_shared.auth.cursor_seals import CursorSeals
 from tracking_shared.auth.revocations import RevocationList
@@ -22,6 +23,7 @@ from tracking_shared.auth.tokens import TokenVerifier
 from tracking_shared.contracts.workflow import Workflow, load_workflow
 from tracking_shared.http.merchant_addresses import add_merchant_addresses
 from tracking_shared.http.service_app import install_plumbing, service_app
+from tracking_shared.policy.receivers import parse_networks
 from tracking_shared.serving import background, serve_http
 from tracking_shared.storage.audit_trail import AuditTrail
 from tracking_shared.storage.database import Database, open_database
@@ -66,9 +68,10 @@ def create_app(
         audit=AuditTrail(database, settings.audit_days),
         cursors=CursorSeals(database),
         limits=limits_of(settings),
+        webhook_networks=parse_networks(settings.webhook_allow_networks),
     )
     app = service_app("query", "Orders, their history, outcomes of updates and the event log")
-    for feature in (reports, audit):
+    for feature in (reports, audit, webhooks):
         feature.add_routes(app, context)
     for feature_with_archive in (orders, history, updates):
         feature_with_archive.add_routes(app, context, archived)

@@ -7,6 +7,7 @@ from typing import Annotated
 from pydantic import Field, ValidationInfo, field_validator
 
 from tracking_shared.errors import SettingsError
+from tracking_shared.policy.receivers import checked_networks
 from tracking_shared.settings import MIN_SECRET_BYTES, Settings, checked_address
 from tracking_shared.storage.audit_trail import KEPT_DAYS, MAX_KEPT_DAYS
 
@@ -28,6 +29,9 @@ class QuerySettings(Settings):
     """The folder of the archive, to answer for archived orders."""
 
     audit_days: Annotated[int, Field(ge=1, le=MAX_KEPT_DAYS)] = KEPT_DAYS
+
+    webhook_allow_networks: str = ""
+    """As in webhooks: addresses outside of the Internet that may be registered."""
 
     public_ingest_url: str = ""
     public_stream_url: str = ""
@@ -53,6 +57,11 @@ class QuerySettings(Settings):
     def _is_address(cls, url: str, info: ValidationInfo) -> str:
         schemes = ("http", "https") if info.field_name == "public_ingest_url" else ("ws", "wss")
         return checked_address(url, schemes)
+
+    @field_validator("webhook_allow_networks")
+    @classmethod
+    def _are_networks(cls, text: str) -> str:
+        return checked_networks(text)
 
     @field_validator("console_dir")
     @classmethod

@@ -34,6 +34,7 @@ _PATH_PARAMETERS = {
     "merchant_id": "The merchant of the order.",
     "contact_ref": "The contact of the person, percent-encoded: `%2B49%2030%20123`.",
     "erasure_id": "The erasure.",
+    "webhook_id": "The webhook.",
     "reference": "The number that the merchant gave the order, percent-encoded: `WH%2FOUT%2F00012`.",
 }
 

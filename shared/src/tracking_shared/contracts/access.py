@@ -75,6 +75,32 @@ def may_administer(principal: Principal) -> bool:
     return "orders:admin" in principal.scopes and reaches_all(principal.grant)
 
 
+def may_manage_webhooks(principal: Principal) -> bool:
+    """True if the caller may register webhooks, and manage those that its grant `covers`."""
+    by_scope = "webhooks:manage" in principal.scopes and bool(principal.grant.merchants)
+    return by_scope or may_administer(principal)
+
+
+def covers(grant: Grant, other: Grant) -> bool:
+    """True if every order that exists for the holder of `other` exists for the holder of this one."""
+    if grant.orders is not None and (other.orders is None or not other.orders <= grant.orders):
+        return False
+    if grant.every_merchant or _is_by_orders_alone(grant):
+        return True
+    return not _is_by_orders_alone(other) and other.merchants <= grant.merchants
+
+
+def _is_by_orders_alone(grant: Grant) -> bool:
+    return grant.orders is not None and not grant.merchants
+
+
+def narrowed(grant: Grant, merchants: Collection[str] | None, orders: Collection[str] | None) -> Grant:
+    """The grant for these merchants and orders alone (None: all of it), as `readable_orders` has it."""
+    readable = readable_orders(grant, merchants, orders)
+    named = grant.merchants if readable.merchants is None else readable.merchants
+    return Grant(merchants=named, orders=grant.orders)
+
+
 def reaches(grant: Grant, order_id: str, merchant_id: str) -> bool:
     """True if the order exists for the holder of this grant.
 

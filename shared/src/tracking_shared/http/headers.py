@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from starlette.types import Message, Scope, Send
 
+from tracking_shared.contracts.identifiers import MAX_IDENTIFIER_CHARACTERS, is_identifier
 from tracking_shared.contracts.problems import ProblemError
 from tracking_shared.policy.limits import RateLimitState, rate_limit_field
 
@@ -87,3 +88,20 @@ def tags_of(fields: Sequence[str]) -> list[str] | None:
         errors = [{"pointer": "/headers/if-match", "message": message}]
         raise ProblemError("validation-failed", f"If-Match {message}", errors=errors)
     return None if field == "*" else re.findall(_TAG, field)
+
+
+def idempotency_key_of(headers: Sequence[str], most: int = MAX_IDENTIFIER_CHARACTERS) -> str:
+    """The `Idempotency-Key` (plain, or an RFC 8941 string) in at least one field.
+
+    Raises:
+        ProblemError: `validation-failed`: not an identifier, longer than `most`, or sent twice.
+    """
+    key = headers[0].strip()
+    if len(key) >= 2 and key[0] == key[-1] == '"':
+        key = key[1:-1]
+    if len(headers) > 1 or len(key) > most or not is_identifier(key):
+        message = f"Send one Idempotency-Key of 1 to {most} of A-Z a-z 0-9 . _ : -, a letter or digit first."
+        raise ProblemError(
+            "validation-failed", message, errors=[{"pointer": "/headers/idempotency-key", "message": message}]
+        )
+    return key

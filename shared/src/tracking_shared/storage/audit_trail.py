@@ -41,6 +41,10 @@ Action = Literal[
     "revocation.subject",
     "revocation.token",
     "token.issued",
+    "webhook.changed",
+    "webhook.created",
+    "webhook.deleted",
+    "webhook.secret_rotated",
 ]
 
 ACTIONS: Mapping[Action, str] = {
@@ -57,6 +61,10 @@ ACTIONS: Mapping[Action, str] = {
     "revocation.subject": "the tokens of a subject were revoked",
     "revocation.token": "one token was revoked",
     "token.issued": "a token was made with `tracking token`",
+    "webhook.changed": "the address or the filter of a webhook was to be changed",
+    "webhook.created": "a webhook was to be registered: the host that gets events, and of which merchants",
+    "webhook.deleted": "a webhook was to be deleted",
+    "webhook.secret_rotated": "a webhook was to get a new secret",
 }
 """All actions, and what each one says."""
 

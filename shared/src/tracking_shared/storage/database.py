@@ -48,6 +48,12 @@ from tracking_shared.contracts.documents import (
 )
 from tracking_shared.contracts.formats import InvalidFormat, NewerFormat
 from tracking_shared.contracts.timestamps import UNIX_EPOCH, now
+from tracking_shared.contracts.webhooks import (
+    AttemptDocument,
+    SenderDocument,
+    WebhookDocument,
+    WebhookSecretDocument,
+)
 from tracking_shared.errors import TrackingError
 from tracking_shared.storage.embedded_database import ANY_TIME
 
@@ -179,6 +185,21 @@ INDEXES: dict[str, list[IndexModel]] = {
         IndexModel([("open", ASCENDING)], name="open", sparse=True),
         IndexModel([("part", ASCENDING)], name="part"),
     ],
+    "webhooks": [
+        IndexModel([("created_at", DESCENDING), ("_id", DESCENDING)], name="recency"),
+        IndexModel([("grant.sub", ASCENDING)], name="subject"),
+    ],
+    "webhook_secrets": [
+        IndexModel([("webhook_id", ASCENDING)], name="webhook"),
+        IndexModel([("until", ASCENDING)], name="ttl", expireAfterSeconds=0),
+    ],
+    "webhook_attempts": [
+        IndexModel([("webhook_id", ASCENDING), ("number", DESCENDING)], name="webhook_recency"),
+        IndexModel([("expires_at", ASCENDING)], name="ttl", expireAfterSeconds=0),
+    ],
+    "webhook_senders": [
+        IndexModel([("expires_at", ASCENDING)], name="ttl", expireAfterSeconds=0),
+    ],
     "audit": [
         IndexModel([("at", DESCENDING), ("_id", DESCENDING)], name="recency"),
         IndexModel([("expires_at", ASCENDING)], name="ttl", expireAfterSeconds=0),
@@ -254,6 +275,10 @@ class Database:
         self.erasure_progress = cast(AsyncCollection[ErasureProgressDocument], self.raw["erasure_progress"])
         self.archived_orders = cast(AsyncCollection[ArchivedOrderDocument], self.raw["archived_orders"])
         self.archivings = cast(AsyncCollection[ArchivingDocument], self.raw["archivings"])
+        self.webhooks = cast(AsyncCollection[WebhookDocument], self.raw["webhooks"])
+        self.webhook_secrets = cast(AsyncCollection[WebhookSecretDocument], self.raw["webhook_secrets"])
+        self.webhook_attempts = cast(AsyncCollection[AttemptDocument], self.raw["webhook_attempts"])
+        self.webhook_senders = cast(AsyncCollection[SenderDocument], self.raw["webhook_senders"])
         self.audit = cast(AsyncCollection[AuditDocument], self.raw["audit"])
 
     async def ping(self) -> None:

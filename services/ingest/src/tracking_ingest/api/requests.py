@@ -27,9 +27,7 @@ from tracking_shared.contracts.commands import (
     unchecked,
 )
 from tracking_shared.contracts.identifiers import (
-    MAX_IDENTIFIER_CHARACTERS,
     derived_order_id,
-    is_identifier,
     new_update_id,
 )
 from tracking_shared.contracts.problems import Problem, ProblemError, no_such_order, unknown_name
@@ -38,7 +36,7 @@ from tracking_shared.contracts.texts import canonical_form
 from tracking_shared.contracts.timestamps import now
 from tracking_shared.contracts.workflow import Workflow
 from tracking_shared.http.access import insufficient_scope
-from tracking_shared.http.headers import tags_of
+from tracking_shared.http.headers import idempotency_key_of, tags_of
 from tracking_shared.telemetry.spans import traceparent_of
 
 MAX_BATCH_KEY_CHARACTERS = 60
@@ -51,7 +49,7 @@ def update_id_of(headers: Sequence[str]) -> str:
     Raises:
         ProblemError: `validation-failed`: not an identifier, or sent twice.
     """
-    return _key_of(headers, MAX_IDENTIFIER_CHARACTERS) if headers else new_update_id()
+    return idempotency_key_of(headers) if headers else new_update_id()
 
 
 def batch_key_of(headers: Sequence[str]) -> str | None:
@@ -60,24 +58,12 @@ def batch_key_of(headers: Sequence[str]) -> str | None:
     Raises:
         ProblemError: `validation-failed`: not an identifier, longer than 60 characters, or sent twice.
     """
-    return _key_of(headers, MAX_BATCH_KEY_CHARACTERS) if headers else None
+    return idempotency_key_of(headers, MAX_BATCH_KEY_CHARACTERS) if headers else None
 
 
 def operation_id(batch_key: str | None, index: int) -> str:
     """The update id of an operation without one: the same in a repeat of a batch with a key."""
     return new_update_id() if batch_key is None else f"{batch_key}:{index}"
-
-
-def _key_of(headers: Sequence[str], most: int) -> str:
-    key = headers[0].strip()
-    if len(key) >= 2 and key[0] == key[-1] == '"':
-        key = key[1:-1]
-    if len(headers) > 1 or len(key) > most or not is_identifier(key):
-        message = f"Send one Idempotency-Key of 1 to {most} of A-Z a-z 0-9 . _ : -, a letter or digit first."
-        raise ProblemError(
-            "validation-failed", message, errors=[{"pointer": "/headers/idempotency-key", "message": message}]
-        )
-    return key
 
 
 def refuse_without_writing(principal: Principal) -> None:

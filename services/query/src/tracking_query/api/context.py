@@ -1,5 +1,6 @@
 """The dependencies of the routes."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fastapi import Request
@@ -8,7 +9,7 @@ from tracking_query.settings import QuerySettings
 from tracking_shared.auth.cursor_seals import CursorSeals
 from tracking_shared.auth.revocations import RevocationList
 from tracking_shared.auth.tokens import TokenVerifier
-from tracking_shared.contracts.access import Principal, may_administer
+from tracking_shared.contracts.access import Principal, may_administer, may_manage_webhooks
 from tracking_shared.contracts.documents import OrderDocument
 from tracking_shared.contracts.problems import ProblemError
 from tracking_shared.contracts.workflow import Workflow
@@ -21,6 +22,7 @@ from tracking_shared.http.access import (
     refuse_without_reading,
 )
 from tracking_shared.policy.limits import ConcurrencyLimit
+from tracking_shared.policy.receivers import Network
 from tracking_shared.storage.audit_trail import AuditTrail
 from tracking_shared.storage.database import Database
 
@@ -70,6 +72,8 @@ class Context:
     audit: AuditTrail
     cursors: CursorSeals
     limits: QueryLimits
+    webhook_networks: Sequence[Network] = ()
+    """Networks that webhooks may name though they are not public."""
 
     async def reader(self, request: Request) -> Principal:
         """The caller of a request.
@@ -91,6 +95,19 @@ class Context:
         """
         principal = await self._caller(request)
         refuse_without_outcomes(principal)
+        return principal
+
+    async def webhook_manager(self, request: Request) -> Principal:
+        """The caller of a request about webhooks.
+
+        Raises:
+            ProblemError: `unauthenticated`, `keys-unavailable`, or `forbidden` without the scope for it.
+            DatabaseUnavailable: it is unknown whether the token is revoked.
+        """
+        principal = await self._caller(request)
+        if not may_manage_webhooks(principal):
+            detail = "The token does not have the scope webhooks:manage, or no merchants."
+            raise ProblemError.of(insufficient_scope(detail, "webhooks:manage"))
         return principal
 
     async def _caller(self, request: Request) -> Principal:

@@ -28,6 +28,7 @@ _TAGS = {
     "updates": "What became of updates, refusals included.",
     "events": "The log of all changes, readable from any position.",
     "erasures": "The erasure of persons.",
+    "webhooks": "Events sent to addresses of callers.",
     "audit": "Who did which administrative thing, when.",
     "reports": "Figures over many orders, as JSON or CSV.",
 }
@@ -61,7 +62,7 @@ _HEADERS = {
         {"type": "string", "pattern": r"^\d+$"},
     ),
     "Location": header(
-        "Where to ask for the end of an erasure.", "/v1/erasures/019c1e5c5b7a7c119d0e3f5f6c1b2a90"
+        "Where the outcome can be read, or what was made.", "/v1/erasures/019c1e5c5b7a7c119d0e3f5f6c1b2a90"
     ),
     "Prefer": header(
         "RFC 7240, of an erasure. `respond-async`: answer 202 as soon as it is accepted. `wait=N`: wait up to"
@@ -72,6 +73,12 @@ _HEADERS = {
     "Preference-Applied": header(
         "With 202, if it was asked for.", "respond-async", {"const": "respond-async"}
     ),
+    "Idempotency-Key": header(
+        "By it a repeated request finds what the first attempt made. Plain, or in double quotes.",
+        "shop-webhook-1",
+        {"type": "string"},
+    ),
+    "Idempotent-Replayed": header("The request was answered before.", "true", {"const": "true"}),
     "Vary": header("The request headers that the answer depends on.", "Accept"),
 }
 

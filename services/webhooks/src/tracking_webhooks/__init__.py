@@ -1,0 +1,1 @@
+"""webhooks: sends the events of the log to the endpoints that callers have registered."""

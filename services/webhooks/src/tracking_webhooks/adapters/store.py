@@ -1,0 +1,116 @@
+"""Webhooks in the database as their senders use them: leases, progress, secrets, attempts."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from pymongo import ReplaceOne
+
+from tracking_shared.contracts.timestamps import now
+from tracking_shared.contracts.webhooks import (
+    AttemptDocument,
+    WebhookDocument,
+    WebhookSecretDocument,
+)
+from tracking_shared.storage.database import Database
+from tracking_shared.storage.reads import CausalReads, bounded_read
+from tracking_webhooks.errors import LeaseLost
+
+SENDER_LIFE = timedelta(minutes=5)
+"""When the document of a sender that has ended is removed. Others consider it dead long before."""
+
+MAX_SECRETS = 8
+"""Of one webhook that sign at a time: those that were rotated out within a day, and the newest one."""
+
+
+class WebhookSummary(NamedTuple):
+    """What all replicas look at, of every webhook."""
+
+    webhook_id: str
+    fence: int
+    sender: str | None
+    test_id: str | None
+    """Of a test delivery that was asked for."""
+
+
+class WebhookStore:
+    """Reads and writes of one sender. Its driver's errors are `DatabaseUnavailable`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        # What was seen to be taken over is not unseen after an election.
+        self._causal = CausalReads(database)
+
+    async def beat(self, sender: str, beats: int) -> None:
+        """Says that the sender lives."""
+        with bounded_read():
+            await self._database.webhook_senders.replace_one(
+                {"_id": sender},
+                {"beats": beats, "expires_at": now() + SENDER_LIFE},
+                upsert=True,
+            )
+
+    async def leave(self, sender: str) -> None:
+        """Says that the sender ends."""
+        with bounded_read():
+            await self._database.webhook_senders.delete_one({"_id": sender})
+
+    async def senders(self) -> dict[str, int]:
+        """The beats of all senders that have not been removed."""
+        with bounded_read():
+            found = await self._database.webhook_senders.find({}).to_list()
+        return {one["_id"]: one["beats"] for one in found}
+
+    async def summaries(self) -> list[WebhookSummary]:
+        """All webhooks."""
+        shown = {"fence": 1, "sender": 1, "test": 1}
+        with bounded_read():
+            async with self._causal.session() as session:
+                found = await self._database.webhooks.find({}, shown, session=session).to_list()
+        return [
+            WebhookSummary(one["_id"], one["fence"], one["sender"], one["test"] and one["test"]["id"])
+            for one in found
+        ]
+
+    async def take(self, webhook_id: str, fence: int, sender: str) -> WebhookDocument | None:
+        """Takes a webhook over. None: it was changed since it was looked at, or somebody was faster."""
+        with bounded_read():
+            taken = await self._database.webhooks.update_one(
+                {"_id": webhook_id, "fence": fence}, {"$set": {"sender": sender}, "$inc": {"fence": 1}}
+            )
+            if not taken.matched_count:
+                return None
+            document = await self._database.webhooks.find_one({"_id": webhook_id})
+        mine = document is not None and (document["fence"], document["sender"]) == (fence + 1, sender)
+        return document if mine else None
+
+    async def save(self, webhook_id: str, fence: int, fields: Mapping[str, Any]) -> None:
+        """Writes what has changed, if the webhook is still the caller's.
+
+        Raises:
+            LeaseLost: it is not, and nothing was written.
+        """
+        with bounded_read():
+            saved = await self._database.webhooks.update_one(
+                {"_id": webhook_id, "fence": fence}, {"$set": dict(fields)}
+            )
+        if not saved.matched_count:
+            raise LeaseLost(webhook_id)
+
+    async def keys(self, webhook_id: str) -> list[tuple[bytes, datetime | None]]:
+        """The keys that sign, the newest one first, each with its end."""
+        with bounded_read():
+            found: list[WebhookSecretDocument] = await self._database.webhook_secrets.find(
+                {"webhook_id": webhook_id}
+            ).to_list()
+        found.sort(key=lambda secret: secret["created_at"], reverse=True)
+        return [(bytes(secret["key"]), secret["until"]) for secret in found[:MAX_SECRETS]]
+
+    async def add_attempts(self, attempts: Sequence[AttemptDocument]) -> None:
+        """Stores attempts, each in the place of one from long before."""
+        if not attempts:
+            return
+        with bounded_read():
+            await self._database.webhook_attempts.bulk_write(
+                [ReplaceOne({"_id": one["_id"]}, one, upsert=True) for one in attempts], ordered=False
+            )

@@ -1,0 +1,24 @@
+"""The metrics of webhooks. Labels are few: none names an endpoint or a merchant."""
+
+from prometheus_client import Counter, Gauge, Histogram
+
+DELIVERIES = Counter(
+    "tracking_webhook_deliveries_total", "Requests to receivers, by what came of them", ["outcome"]
+)
+DELIVERY_SECONDS = Histogram(
+    "tracking_webhook_delivery_seconds",
+    "Duration of requests to receivers",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 15),
+)
+LATENCY_SECONDS = Histogram(
+    "tracking_webhook_latency_seconds",
+    "From the commit of an event to its first successful delivery",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 30, 300, 3600),
+)
+WEBHOOKS = Gauge("tracking_webhooks", "Webhooks that this process delivers for, by state", ["state"])
+DELAYED_ORDERS = Gauge("tracking_webhook_delayed_orders", "Orders that wait for another attempt")
+IN_FLIGHT = Gauge("tracking_webhook_requests_in_flight", "Requests to receivers that were not answered yet")
+TAIL_EVENTS = Counter("tracking_webhook_log_events_total", "Events read at the end of the log")
+LEASES_LOST = Counter(
+    "tracking_webhook_leases_lost_total", "Webhooks that were changed or taken over meanwhile"
+)

@@ -1,0 +1,119 @@
+"""The end of the log, read once for all webhooks of a process: what is new, for a while in memory."""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from itertools import islice
+from time import time
+from typing import NamedTuple
+
+from tracking_shared.contracts.cursors import Position
+from tracking_shared.contracts.documents import EventDocument
+from tracking_shared.storage.database import DatabaseUnavailable
+from tracking_webhooks.adapters.log_reader import PAGE_EVENTS, LogReader
+from tracking_webhooks.metrics import TAIL_EVENTS
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.1
+"""While nothing wakes it: one read of the few documents of the positions."""
+
+POLL_SECONDS_WITH_BROKER = 1.0
+"""While the broker says when there is something new. It may lose a message."""
+
+AFTER_FAULT_SECONDS = 0.5
+
+RECENT_EVENTS = 5_000
+"""Kept in memory, some 3 KB each. A webhook that is further behind reads from the database."""
+
+OnNew = Callable[[Sequence[EventDocument]], None]
+
+
+class RecentEvent(NamedTuple):
+    """An event in memory."""
+
+    event: EventDocument
+    read_at: float
+    """Seconds since 1970. Its customer may have been erased since."""
+
+
+class Tail:
+    """Follows the end of the log."""
+
+    def __init__(self, reader: LogReader, on_new: OnNew = lambda _: None) -> None:
+        self._reader = reader
+        self.on_new = on_new
+        """Called with new events, in the order of each partition; with none, if they were too many."""
+        self.end: Position | None = None
+        """All events up to it can be read. None: not known yet."""
+        self.has_broker = False
+        self._recent: list[deque[RecentEvent]] = []
+        self._woken = asyncio.Event()
+
+    def wake(self) -> None:
+        """Says that there is something new."""
+        self._woken.set()
+
+    def recent(self, partition: int, after: int, limit: int) -> list[RecentEvent] | None:
+        """The next events after this seq, at most `limit`; None: they are not all in memory any more."""
+        events = self._recent[partition]
+        first = events[0].event["seq"] if events else self._end_of(partition) + 1
+        if after + 1 < first:
+            return None
+        start = after + 1 - first
+        return list(islice(events, start, start + limit))
+
+    async def run(self) -> None:
+        """Follows the log until cancelled."""
+        while True:
+            try:
+                await self._look()
+                seconds = POLL_SECONDS_WITH_BROKER if self.has_broker else POLL_SECONDS
+            except DatabaseUnavailable as error:
+                log.warning("the log cannot be read: %s", error)
+                seconds = AFTER_FAULT_SECONDS
+            try:
+                async with asyncio.timeout(seconds):
+                    await self._woken.wait()
+            except TimeoutError:
+                continue
+
+    async def _look(self) -> None:
+        self._woken.clear()
+        end = await self._reader.read_end()
+        if self.end is None or self.end.epoch != end.epoch:
+            self._start(end)
+            return
+        for partition, last in enumerate(end.seqs):
+            while self._end_of(partition) < last:
+                await self._read_on(partition, last)
+
+    def _start(self, end: Position) -> None:
+        self.end = end
+        self._recent = [deque(maxlen=max(1, RECENT_EVENTS // len(end.seqs))) for _ in end.seqs]
+
+    async def _read_on(self, partition: int, last: int) -> None:
+        known = self._end_of(partition)
+        if last - known > RECENT_EVENTS:
+            # More than is kept: whoever is behind reads it from the database, each what it needs.
+            self._recent[partition].clear()
+            self._set_end(partition, last - PAGE_EVENTS)
+            self.on_new(())
+            return
+        events = await self._reader.read_new(partition, known, last)
+        read_at = time()
+        self._recent[partition].extend(RecentEvent(event, read_at) for event in events)
+        self._set_end(partition, events[-1]["seq"])
+        TAIL_EVENTS.inc(len(events))
+        self.on_new(events)
+
+    def _end_of(self, partition: int) -> int:
+        assert self.end is not None  # noqa: S101 - set before anything is read
+        return self.end.seqs[partition]
+
+    def _set_end(self, partition: int, seq: int) -> None:
+        assert self.end is not None  # noqa: S101 - set before anything is read
+        seqs = list(self.end.seqs)
+        seqs[partition] = seq
+        self.end = Position(self.end.epoch, tuple(seqs))
