@@ -1,4 +1,4 @@
-"""The type declarations of the JavaScript package, checked by the TypeScript compiler from the npm registry."""
+"""The type declarations of the JavaScript package, checked by the compiler from the npm registry."""
 
 import shutil
 import subprocess

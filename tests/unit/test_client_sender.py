@@ -11,6 +11,7 @@ from tracking_client import (
     Result,
     Sender,
     SenderClosed,
+    TokenUnavailable,
     Undecided,
     correct,
     create,
@@ -173,6 +174,43 @@ async def test_a_fresh_token_is_asked_for_when_one_is_refused(server: FakeServer
 
     async with Sender(server.url, next_token) as sender:
         assert (await sender.send(_create("o-1"))).is_applied
+
+
+async def test_one_fresh_token_is_tried_and_no_more(server: FakeServer) -> None:
+    asked = 0
+
+    def next_token() -> str:
+        nonlocal asked
+        asked += 1
+        return server.token(sub=f"caller-{asked}", ttl_seconds=-1)
+
+    async with Sender(server.url, next_token) as sender:
+        with pytest.raises(BatchRefused, match="answers 401"):
+            await sender.send(_create("o-1"))
+    assert asked == 2
+
+
+async def test_a_token_that_comes_later_is_waited_for(server: FakeServer) -> None:
+    asked = 0
+
+    def next_token() -> str:
+        nonlocal asked
+        asked += 1
+        if asked < 3:
+            raise TokenUnavailable("not yet")
+        return server.token()
+
+    async with Sender(server.url, next_token) as sender:
+        assert (await sender.send(_create("o-1"))).is_applied
+
+
+async def test_an_error_of_the_token_function_reaches_the_caller(server: FakeServer) -> None:
+    def next_token() -> str:
+        raise KeyError("password")
+
+    async with Sender(server.url, next_token) as sender:
+        with pytest.raises(KeyError):
+            await sender.send(_create("o-1"))
 
 
 async def test_one_refused_operation_does_not_fail_the_others_of_its_batch(server: FakeServer) -> None:

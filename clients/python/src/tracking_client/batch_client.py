@@ -105,19 +105,24 @@ class BatchClient:
         self, method: str, path: str, headers: dict[str, str], body: bytes | None
     ) -> dict[str, Any] | None:
         """The JSON object of the answer; None if there is nothing at the path."""
-        while True:
-            try:
+        try:
+            token = await self._tokens.current()
+            response, content = await self._exchange(method, path, headers, body, token)
+            if response.status == 401 and await self._tokens.replaces(token):
                 token = await self._tokens.current()
-                authorized = headers | {"Authorization": f"Bearer {token}"}
-                async with self._session.request(
-                    method, self._base + path, data=body, headers=authorized, timeout=REQUEST_TIMEOUT
-                ) as response:
-                    content = await response.read()
-                if response.status == 401 and await self._tokens.replaces(token):
-                    continue
-            except (ClientError, OSError, TokenUnavailable) as error:  # a TimeoutError is an OSError
-                raise Undecided(f"{self._base}{path}: {str(error) or type(error).__name__}") from error
-            return _answer_of(response, content)
+                response, content = await self._exchange(method, path, headers, body, token)
+        except (ClientError, OSError, TokenUnavailable) as error:  # a TimeoutError is an OSError
+            raise Undecided(f"{self._base}{path}: {str(error) or type(error).__name__}") from error
+        return _answer_of(response, content)
+
+    async def _exchange(
+        self, method: str, path: str, headers: dict[str, str], body: bytes | None, token: str
+    ) -> tuple[ClientResponse, bytes]:
+        authorized = headers | {"Authorization": f"Bearer {token}"}
+        async with self._session.request(
+            method, self._base + path, data=body, headers=authorized, timeout=REQUEST_TIMEOUT
+        ) as response:
+            return response, await response.read()
 
 
 def wait_seconds(failures: int, requested_seconds: float = 0.0) -> float:

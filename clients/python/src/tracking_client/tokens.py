@@ -34,6 +34,7 @@ class TokenCache:
         self._source = token
         self._token: str | None = None
         self._fresh_until: float | None = None
+        self._asking = asyncio.Lock()  # one request for a token at a time
 
     async def current(self) -> str:
         """The token to send now.
@@ -41,12 +42,13 @@ class TokenCache:
         Raises:
             Exception: as `ask_token`.
         """
-        is_old = self._fresh_until is not None and _now() >= self._fresh_until
-        if self._token is None or is_old:
-            self._token = await ask_token(self._source)
-            wait = refresh_in(self._token)
-            self._fresh_until = None if wait is None else _now() + wait
-        return self._token
+        async with self._asking:
+            is_old = self._fresh_until is not None and _now() >= self._fresh_until
+            if self._token is None or is_old:
+                self._token = await ask_token(self._source)
+                wait = refresh_in(self._token)
+                self._fresh_until = None if wait is None else _now() + wait
+            return self._token
 
     async def replaces(self, refused: str) -> bool:
         """True if there is another token than the one that the server refused."""

@@ -102,7 +102,8 @@ def checked_operation(operation: object) -> dict[str, Any]:
     if op not in _CHECKS:
         raise invalid("/op", f"must be one of {', '.join(_CHECKS)}")
     _check_members("", given, _CHECKS[op], _REQUIRED[op])
-    if op != "create" and ("order_id" in given) == ({"merchant_id", "reference"} <= given.keys()):
+    by_reference = [name in given for name in ("merchant_id", "reference")]
+    if op != "create" and by_reference != [("order_id" not in given)] * 2:
         raise invalid("", "must have an order_id, or else a merchant_id and a reference")
     for name in ("occurred_at", "due_at", "eta"):
         if name in given:
