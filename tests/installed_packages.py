@@ -53,22 +53,22 @@ def link_dependencies(requirements: Iterable[str], folder: Path) -> set[str]:
 
 
 async def run(*command: str | Path, folder: Path, environment: dict[str, str]) -> str:
-    """Runs a command to its end and returns its output. Nothing of this environment is in its variables."""
+    """Runs a command to its end and returns what it prints. Nothing of this environment is in its variables."""
     process = await start(*command, folder=folder, environment=environment)
-    output, _ = await process.communicate()
-    assert process.returncode == 0, output.decode()
+    output, errors = await process.communicate()
+    assert process.returncode == 0, (output + errors).decode()
     return output.decode()
 
 
 async def start(
     *command: str | Path, folder: Path, environment: dict[str, str]
 ) -> asyncio.subprocess.Process:
-    """Starts a command, its output and errors as one."""
+    """Starts a command."""
     inherited = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
     return await asyncio.create_subprocess_exec(
         *command,
         cwd=folder,
         env=inherited | environment,
         stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
+        stderr=asyncio.subprocess.PIPE,
     )
