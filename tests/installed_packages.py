@@ -53,7 +53,7 @@ def link_dependencies(requirements: Iterable[str], folder: Path) -> set[str]:
 
 
 async def run(*command: str | Path, folder: Path, environment: dict[str, str]) -> str:
-    """Runs a command to its end and returns what it prints. Nothing of this environment is in its variables."""
+    """Runs a command to its end, without the variables of this environment, and returns what it prints."""
     process = await start(*command, folder=folder, environment=environment)
     output, errors = await process.communicate()
     assert process.returncode == 0, (output + errors).decode()

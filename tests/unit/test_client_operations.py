@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import tracking_client
-from tracking_client.json_text import encode
+from tracking_client.json_text import decode, encode
 from tracking_client.operations import checkpoint, correct, create, referenced_order_id, update
 from tracking_client.order_queues import OrderQueues
 from tracking_ingest.api.bodies import BadOperation, parse_batch
@@ -86,6 +86,12 @@ def test_entries_of_an_order_are_taken_in_order_and_one_at_a_time(
         numbers = [entry.number for entry in taken if entry.order_key == key]
         assert numbers == [number for number, each in enumerate(keys) if each == key]
     assert queues.clear() == []
+
+
+@pytest.mark.parametrize("text", ["NaN", "[Infinity]", "[" * 100_000, b"\xff", "{"])
+def test_what_is_not_json_is_a_value_error(text: str | bytes) -> None:
+    with pytest.raises(ValueError, match=r"."):
+        decode(text)
 
 
 def test_every_public_name_can_be_imported() -> None:

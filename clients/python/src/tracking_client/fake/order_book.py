@@ -183,8 +183,13 @@ def history_item(event: Document, caller: Caller) -> Document:
 
 
 def _may_know(decision: Decision, caller: Caller) -> bool:
+    """True for the sender of the update, and for those who may read its order."""
+    if decision.subject == caller.subject:
+        return True
+    if caller.scopes.isdisjoint(("orders:read", "orders:admin")):
+        return False
     if decision.merchant_id is None:
-        return decision.subject == caller.subject
+        return "*" in caller.merchants and caller.orders is None
     return caller.reaches(decision.order_id, decision.merchant_id)
 
 
