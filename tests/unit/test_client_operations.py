@@ -61,30 +61,33 @@ class Entry:
     size: int = 1
 
 
-@given(st.data(), st.lists(st.sampled_from("abc"), max_size=30))
+ACTIONS = st.tuples(st.sampled_from(("add", "take", "finish")), st.integers(1, 3), st.integers(0, 3))
+
+
+@given(st.lists(ACTIONS, max_size=40), st.lists(st.sampled_from("abc"), max_size=20))
 def test_entries_of_an_order_are_taken_in_order_and_one_at_a_time(
-    data: st.DataObject, keys: list[str]
+    actions: list[tuple[str, int, int]], keys: list[str]
 ) -> None:
     queues: OrderQueues[Entry] = OrderQueues()
     waiting = [Entry(key, number) for number, key in enumerate(keys)]
     taken: list[Entry] = []
     in_hand: list[Entry] = []
-    while waiting or in_hand or queues.has_ready:
-        match data.draw(st.sampled_from("atd")):
-            case "a" if waiting:
-                queues.add(waiting.pop(0))
-            case "t":
-                batch = queues.take(data.draw(st.integers(1, 3)), data.draw(st.integers(0, 3)))
-                assert len({entry.order_key for entry in (*batch, *in_hand)}) == len(batch) + len(in_hand)
-                taken += batch
-                in_hand += batch
-            case "d" if in_hand:
-                queues.done(in_hand.pop(data.draw(st.integers(0, len(in_hand) - 1))).order_key)
-            case _:
-                pass
-    for key in set(keys):
+    to_the_end = [("add", 1, 0)] * len(keys) + [("take", 3, 3), ("finish", 1, 0)] * 3 * len(keys)
+    for action, number, size in (*actions, *to_the_end):
+        if action == "add" and waiting:
+            queues.add(waiting.pop(0))
+        elif action == "take":
+            batch = queues.take(number, size)
+            assert len(batch) <= number
+            in_hand += batch
+            taken += batch
+            assert len({entry.order_key for entry in in_hand}) == len(in_hand)
+        elif action == "finish" and in_hand:
+            queues.done(in_hand.pop(number % len(in_hand)).order_key)
+    for key in "abc":
         numbers = [entry.number for entry in taken if entry.order_key == key]
         assert numbers == [number for number, each in enumerate(keys) if each == key]
+    assert not queues.has_ready
     assert queues.clear() == []
 
 
