@@ -64,8 +64,8 @@ class Sender:
     """Sends operations to one ingest in batches.
 
     An operation is sent at once if a connection is free. What is submitted meanwhile goes into the next
-    batch.
-    Operations on one order take effect in the order in which they were submitted, one after the other.
+    batch. Operations on one order take effect in the order in which they were submitted: each is sent when
+    the one before it is decided, or given up.
 
     After a lost answer, a 429 or a 503, the operation is sent again with the same update id, so that it takes
     effect once. An operation that the server has only accepted (202) is not sent again: its outcome is read
