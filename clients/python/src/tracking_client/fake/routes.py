@@ -14,12 +14,13 @@ from tracking_client.fake.order_book import (
     Document,
     OrderBook,
     history_item,
+    order_id_of,
     visible_event,
     visible_order,
 )
 from tracking_client.fake.problems import Refusal, invalid
 from tracking_client.fake.queries import check_parameters, cursor_at, flag, number, position_of
-from tracking_client.fake.validation import check_identifier, checked_operation
+from tracking_client.fake.validation import check_identifier, check_words, checked_operation
 from tracking_client.json_text import decode, encode
 
 MAX_BATCH_BYTES = 1024 * 1024
@@ -97,16 +98,18 @@ class Routes:
     def _line(
         self, index: int, operation: object, key: str | None, caller: Caller, request: web.Request
     ) -> Document:
-        named = operation if isinstance(operation, dict) else {}
-        update_id = named.get("update_id") or (f"{key}:{index}" if key else uuid4().hex)
-        line: Document = {"index": index, "update_id": update_id, "order_id": named.get("order_id")}
         try:
-            checked = checked_operation(operation) | {"update_id": update_id}
+            checked = checked_operation(operation)
+        except Refusal as refusal:
+            return _unread_line(index, operation, refusal, request)
+        update_id = checked.setdefault("update_id", f"{key}:{index}" if key else uuid4().hex)
+        order_id = order_id_of(checked, update_id, caller)
+        line: Document = {"index": index, "update_id": update_id, "order_id": order_id}
+        try:
             decision = self._decide(checked, caller)
         except Refusal as refusal:
             problem = refusal.document(request.path, update_id=update_id)
             return line | {"outcome": "rejected", "problem": problem}
-        line["order_id"] = decision.order_id
         if self._faults.accepts(decision) or _prefers_async(request):
             return line | {"outcome": "accepted"}
         if decision.refusal is None:
@@ -117,6 +120,7 @@ class Routes:
         return line | {"outcome": "rejected", "problem": problem} | replayed
 
     def _decide(self, operation: Mapping[str, Any], caller: Caller) -> Decision:
+        check_words(operation)
         decision = self._book.decide(operation, caller)
         self._on_change()
         return decision
@@ -192,6 +196,15 @@ class Routes:
 
     def _caller(self, request: web.Request) -> Caller:
         return caller_of(self._secret, bearer_of(request))
+
+
+def _unread_line(index: int, operation: object, refusal: Refusal, request: web.Request) -> Document:
+    """The line of an operation that breaks a rule: no id is made for it."""
+    members = operation if isinstance(operation, dict) else {}
+    ids = {name: members.get(name) for name in ("update_id", "order_id")}
+    named = {} if ids["update_id"] is None else {"update_id": ids["update_id"]}
+    problem = refusal.document(request.path, **named)
+    return {"index": index, **ids, "outcome": "rejected", "problem": problem}
 
 
 def bearer_of(request: web.Request) -> str:

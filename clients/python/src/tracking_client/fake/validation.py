@@ -72,14 +72,15 @@ _COMMON: dict[str, Check] = {
     "occurred_at": _time,
     "metadata": _object,
 }
-_STATUS, _NOTE = _one_of(TRANSITIONS), _text(500)
+_WORD, _NOTE = _text(32), _text(500)
+_WORDS = {"status": _one_of(TRANSITIONS), "kind": _one_of(CHECKPOINTS)}
 _CHECKS: dict[str, dict[str, Check]] = {
     "create": _COMMON | {"customer": _customer, "due_at": _time},
-    "update": _COMMON | {"status": _STATUS, "expected_version": _version},
+    "update": _COMMON | {"status": _WORD, "expected_version": _version},
     "checkpoint": _COMMON
-    | {"kind": _one_of(CHECKPOINTS), "message": _NOTE, "eta": _time, "due_at": _time}
+    | {"kind": _WORD, "message": _NOTE, "eta": _time, "due_at": _time}
     | {"expected_version": _version},
-    "correct": _COMMON | {"status": _STATUS, "reason": _NOTE, "expected_version": _version},
+    "correct": _COMMON | {"status": _WORD, "reason": _NOTE, "expected_version": _version},
 }
 _REQUIRED = {
     "create": ("merchant_id", "customer"),
@@ -109,6 +110,13 @@ def checked_operation(operation: object) -> dict[str, Any]:
         if name in given:
             given[name] = _normal_time(f"/{name}", given[name])
     return {"op": op, **given}
+
+
+def check_words(operation: Mapping[str, Any]) -> None:
+    """Raises `Refusal` if a checked operation has a status or a kind that the workflow does not have."""
+    for name, check in _WORDS.items():
+        if name in operation:
+            check(f"/{name}", operation[name])
 
 
 def _check_members(
