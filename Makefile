@@ -1,6 +1,6 @@
 # The front door. `make` alone lists what there is. ARGS="…" goes to the command behind a target.
 .DEFAULT_GOAL := help
-.PHONY: help setup browser demo up test test-slow test-rabbitmq4 test-cluster test-replica-set test-statements test-clients fuzz lint audit format docs screenshots corpus bench lock test-containers test-monitoring
+.PHONY: help setup browser demo up test test-slow test-rabbitmq4 test-cluster test-replica-set test-statements test-clients packages fuzz lint audit format docs screenshots corpus bench lock test-containers test-monitoring
 
 WORKERS ?= 4
 RABBITMQ4 ?= .rabbitmq4
@@ -72,6 +72,10 @@ test-monitoring: setup ## test the alerts and the dashboard with Prometheus (fet
 test-clients: setup ## call the services from Java, Go, PHP, Ruby, curl and wget (installed where missing)
 	@deploy/setup --clients
 	@.venv/bin/pytest tests/clients tests/integration/test_connect_page.py $(ARGS)
+
+# The wheel and the tarball of the clients. Neither needs the network.
+packages: setup ## build the packages of the clients into dist/: a wheel (Python) and a tarball (npm)
+	@clients/build_packages "$(abspath dist)"
 
 fuzz: setup ## send requests generated from the OpenAPI documents; ARGS="--fuzz-seconds 600 --fuzz-seed 7"
 	@.venv/bin/pytest tests/integration/test_openapi_fuzz.py -m slow --capture no $(ARGS)

@@ -16,7 +16,8 @@ from tracking.load.header import Header
 from tracking.load.records import Fault, Location, Record, unreadable
 from tracking.load.sender import BATCH_BYTES, BATCH_RECORDS, WINDOW_RECORDS, Window, send
 from tracking.load.summary import MAX_SHOWN, Summary, describe
-from tracking_client.sender import BatchRefused, is_decided
+from tracking_client.batch_client import is_decided
+from tracking_client.errors import BatchRefused
 from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
 
 

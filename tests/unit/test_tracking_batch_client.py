@@ -7,7 +7,8 @@ import pytest
 from aiohttp import ClientSession, web
 from aiohttp.test_utils import TestServer
 
-from tracking_client.sender import BatchClient, BatchRefused
+from tracking_client.batch_client import BatchClient
+from tracking_client.errors import BatchRefused
 
 Answer = Callable[[list[dict[str, Any]]], web.Response]
 OPERATIONS = [b'{"update_id":"u-0"}', b'{"update_id":"u-1"}', b'{"update_id":"u-2"}']

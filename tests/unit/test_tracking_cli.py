@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from tracking.cli.main import app, main
 from tracking.cli.stack_commands import parse_replicas
 from tracking.errors import CommandError, ExitCode
-from tracking_client import TrackingClientError
+from tracking_client.errors import TrackingClientError
 from tracking_shared.errors import SettingsError
 from tracking_shared.serving import EXIT_CONFIGURATION, EXIT_UNAVAILABLE
 

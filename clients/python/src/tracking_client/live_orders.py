@@ -12,20 +12,19 @@ import asyncio
 import logging
 import random
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
-from ipaddress import ip_address
 from time import monotonic, time
 from typing import Any
-from urllib.parse import urlsplit
 
-import orjson
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
-from tracking_client import TrackingClientError
+from tracking_client.addresses import is_local
+from tracking_client.errors import TokenUnavailable, TrackingClientError
+from tracking_client.json_text import decode, encode
 from tracking_client.order_view import (
     Document,
     Gap,
@@ -35,19 +34,11 @@ from tracking_client.order_view import (
     Snapshot,
 )
 from tracking_client.token_claims import entitlement, refresh_in
+from tracking_client.tokens import Token, ask_token
 
 log = logging.getLogger(__name__)
 
 MAX_ERRORS_SHOWN = 3
-
-
-def is_local(url: str) -> bool:
-    """True if the host of the URL is this machine, by name or loopback address, which no proxy reaches."""
-    try:
-        host = (urlsplit(url).hostname or "").removesuffix(".")
-        return host == "localhost" or host.endswith(".localhost") or ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def problem_line(problem: dict[str, Any]) -> str:
@@ -71,7 +62,7 @@ STABLE_SECONDS = 10.0
 """After a stream was live this long, the next wait is the first one again."""
 
 CONNECT_SECONDS = 10.0
-"""The time limit for the token, and again for the handshake."""
+"""The time limit for the handshake."""
 
 CLOSE_SECONDS = 2.0
 """The time limit for the server's answer to our close."""
@@ -81,13 +72,6 @@ SILENCE_SECONDS = 40.0
 
 MAX_MESSAGE_BYTES = 16 * 1024 * 1024
 """Far more than the notifier sends in one message."""
-
-Token = str | Callable[[], str | Awaitable[str]]
-
-
-class TokenUnavailable(TrackingClientError):
-    """Raised by token functions: there is no token now, but there may be one later."""
-
 
 _TRANSIENT = (OSError, TokenUnavailable)
 
@@ -221,7 +205,7 @@ class LiveOrders:
             yield event
         self._become(Status(State.CONNECTING))
         self._problem = None
-        token, self._spare_token = self._spare_token or await self._ask_token(), None
+        token, self._spare_token = self._spare_token or await ask_token(self._token), None
         async with connect(
             self._url,
             proxy=None if is_local(self._url) else True,
@@ -246,7 +230,7 @@ class LiveOrders:
         if self._view.from_snapshot and entitlement(token) != self._snapshot_of:
             # A cursor neither adds the orders that are new to this token, nor removes the others.
             self._view.forget("entitlement-changed")
-        return orjson.dumps({"type": "subscribe", "token": token, "heartbeat": True} | self._view.request())
+        return encode({"type": "subscribe", "token": token, "heartbeat": True} | self._view.request())
 
     def _take(self, data: str | bytes) -> None:
         message = _parsed(data)
@@ -266,15 +250,6 @@ class LiveOrders:
             yield self._unseen.popleft()
         self.cursor = self._view.cursor
 
-    async def _ask_token(self) -> str:
-        if isinstance(self._token, str):
-            return self._token
-        token = self._token()
-        if isinstance(token, str):
-            return token
-        async with asyncio.timeout(CONNECT_SECONDS):
-            return await token
-
     @asynccontextmanager
     async def _refreshing(self, socket: ClientConnection) -> AsyncIterator[None]:
         task = asyncio.create_task(self._refresh(socket))
@@ -292,13 +267,13 @@ class LiveOrders:
             await asyncio.sleep(wait)
             token = await self._fresh_token()
             if token is not None:
-                await socket.send(orjson.dumps({"type": "refresh", "token": token}), text=True)
+                await socket.send(encode({"type": "refresh", "token": token}), text=True)
                 self._newest_token = token
             wait = refresh_in(self._newest_token, again=token is None)
 
     async def _fresh_token(self) -> str | None:
         try:
-            token = await self._ask_token()
+            token = await ask_token(self._token)
         except _TRANSIENT as error:
             log.info("no fresh token: %s", _message_of(error))
             return None
@@ -312,7 +287,7 @@ class LiveOrders:
             return True  # a fresh token was refused too
         self._become(Status(State.CONNECTING))
         with suppress(*_TRANSIENT):
-            self._spare_token = await self._ask_token()
+            self._spare_token = await ask_token(self._token)
             return self._spare_token == self._subscribed_token
         return False
 
@@ -360,8 +335,8 @@ def wait_seconds(failures: int) -> float:
 
 def _parsed(data: str | bytes) -> Document:
     try:
-        message = orjson.loads(data) if isinstance(data, str) else None
-    except orjson.JSONDecodeError:
+        message = decode(data) if isinstance(data, str) else None
+    except ValueError:
         message = None
     if not isinstance(message, dict):
         raise GarbledMessage("a message that is no JSON object")

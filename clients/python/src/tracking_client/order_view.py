@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from typing import Any
 
-from tracking_client import TrackingClientError
+from tracking_client.errors import TrackingClientError
 
 Document = dict[str, Any]
 

@@ -1,135 +1,279 @@
-"""Sends batches to ingest and repeats them, with the same update ids, until all operations are decided."""
+"""Sends operations to ingest, each exactly once in its effect, and returns what became of them.
 
-from typing import Any
+async with Sender("http://localhost:8001", token) as sender:
+    await sender.send(create("acme-1001", merchant_id="acme", name="Ada Example", contact_ref="crm:17"))
+    result = await sender.send(update("acme-1001", "picked_up"))
+"""
 
-import orjson
-from aiohttp import ClientConnectionError, ClientPayloadError, ClientResponse, ClientSession, ClientTimeout
-from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, stop_after_delay
-from tenacity.wait import wait_base, wait_random_exponential
+import asyncio
+from asyncio import Future
+from collections.abc import Iterable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Self
 
-from tracking_client import TrackingClientError
+from aiohttp import ClientSession
 
-GIVE_UP_SECONDS = 120
-"""The time limit for repeating one batch. A restart of the whole system takes a tenth of it."""
+from tracking_client.addresses import is_local
+from tracking_client.batch_client import (
+    GIVE_UP_SECONDS,
+    BatchClient,
+    Line,
+    is_decided,
+    reason_of,
+    wait_seconds,
+)
+from tracking_client.errors import BatchRefused, SenderClosed, Undecided
+from tracking_client.json_text import encode
+from tracking_client.operations import Operation
+from tracking_client.order_queues import OrderQueues
+from tracking_client.results import Result, result_of
+from tracking_client.tokens import Token
 
-MAX_WAIT_SECONDS = 5
+MAX_PENDING = 2000
+"""Operations that are submitted and not decided: four full batches. One has 64 KiB at most."""
 
-SERVER_WAIT_SECONDS = 10
-"""The time that the server may wait for the outcomes before it answers `accepted`."""
+CONNECTIONS = 4
+"""Requests at a time."""
 
-REQUEST_TIMEOUT = ClientTimeout(total=SERVER_WAIT_SECONDS + 20)
-
-_TRANSIENT_STATUSES = frozenset({429, 500, 502, 503, 504})
-
-Result = dict[str, Any]
-
-
-class BatchRefused(TrackingClientError):
-    """The server refuses the whole batch, and would refuse it later too."""
-
-
-class Undecided(TrackingClientError):
-    """Some operations are not decided yet. The message says why."""
-
-    def __init__(self, reason: str, retry_after_seconds: float = 0.0) -> None:
-        super().__init__(reason)
-        self.retry_after_seconds = retry_after_seconds
-
-
-class _Wait(wait_base):
-    """A growing wait with jitter, or the server's `Retry-After` if that is longer."""
-
-    _growing = wait_random_exponential(multiplier=0.1, max=MAX_WAIT_SECONDS)
-
-    def __call__(self, retry_state: RetryCallState) -> float:
-        error = retry_state.outcome and retry_state.outcome.exception()
-        requested = error.retry_after_seconds if isinstance(error, Undecided) else 0.0
-        return max(requested, self._growing(retry_state))
+BATCH_OPERATIONS = 500
+BATCH_BYTES = 900_000
+"""Below the limits of ingest: 1,000 operations and 1 MiB."""
 
 
-class BatchClient:
-    """Sends batches to one ingest with one token."""
+@dataclass(eq=False, slots=True)
+class _Entry:
+    """An operation that is not decided yet."""
 
-    def __init__(self, session: ClientSession, ingest_url: str, token: str) -> None:
-        self._session = session
-        self._url = f"{ingest_url.rstrip('/')}/v1/batch"
-        self._headers = {
-            "Authorization": f"Bearer {token}",
-            "Content-Type": "application/json",
-            "Prefer": f"wait={SERVER_WAIT_SECONDS}",
-        }
+    operation: Operation
+    order_key: str
+    body: bytes
+    result: "Future[Result]"
+    accepted_order_id: str | None = None
+    """Set once the server has accepted it: from then on it is not sent again, only asked for."""
+    is_finished: bool = False
+    """True once it is decided or given up. A caller may cancel `result` earlier."""
 
-    async def decide(self, operations: list[bytes]) -> list[Result]:
-        """Sends operations, each an encoded JSON object, and returns their results in the same order.
+    @property
+    def size(self) -> int:
+        return len(self.body) + 1
 
-        The outcome of each is `applied`, `duplicate`, `rejected` or `held`: held ones came too early, and the
-        server decides them when what comes before them has come, or their time is over.
+
+class Sender:
+    """Sends operations to one ingest in batches.
+
+    An operation is sent at once if a connection is free. What is submitted meanwhile goes into the next
+    batch. Operations on one order take effect in the order in which they were submitted: each is sent when
+    the one before it is decided, or given up.
+
+    After a lost answer, a 429 or a 503, the operation is sent again with the same update id, so that it takes
+    effect once. An operation that the server has only accepted (202) is not sent again: its outcome is read
+    until it is known. `token` is a token, or a function (or coroutine function) that returns one; it is
+    called again before a token expires, and when one is refused.
+    """
+
+    def __init__(
+        self,
+        ingest_url: str,
+        token: Token,
+        *,
+        max_pending: int = MAX_PENDING,
+        connections: int = CONNECTIONS,
+        give_up_seconds: float = GIVE_UP_SECONDS,
+    ) -> None:
+        self._ingest_url = ingest_url
+        self._token = token
+        self._give_up_seconds = give_up_seconds
+        self._room = asyncio.Semaphore(max_pending)
+        self._slots = asyncio.Semaphore(connections)
+        self._queues: OrderQueues[_Entry] = OrderQueues()
+        self._work = asyncio.Event()  # set while an entry may be taken
+        self._unfinished = 0
+        self._idle = asyncio.Event()  # set while nothing is unfinished
+        self._idle.set()
+        self._deliveries: set[asyncio.Task[None]] = set()
+        self._resources = AsyncExitStack()
+        self._dispatcher: asyncio.Task[None] | None = None
+        self._client: BatchClient | None = None
+
+    async def __aenter__(self) -> Self:
+        session = await self._resources.enter_async_context(
+            ClientSession(trust_env=not is_local(self._ingest_url))
+        )
+        self._client = BatchClient(session, self._ingest_url, self._token)
+        self._dispatcher = asyncio.create_task(self._dispatch())
+        return self
+
+    async def __aexit__(self, error_type: type[BaseException] | None, *_: object) -> None:
+        """Waits until everything is decided. After an error in the block it does not wait: undecided
+        operations raise `SenderClosed`, and may or may not take effect."""
+        try:
+            if error_type is None:
+                await self.flush()
+        finally:
+            await self._close()
+
+    async def send(self, operation: Operation) -> Result:
+        """Sends an operation and waits for its result.
 
         Raises:
-            BatchRefused: the server refuses the batch (token, size, …).
-            Undecided: after `GIVE_UP_SECONDS` something is still undecided.
+            BatchRefused: the server refuses the request, for example its token.
+            Undecided: there was no result for `give_up_seconds`. It is safe to send the operation again.
+            SenderClosed: the sender is not open.
         """
-        decided: dict[int, Result] = {}
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type(Undecided),
-            wait=_Wait(),
-            stop=stop_after_delay(GIVE_UP_SECONDS),
-            reraise=True,
-        ):
-            with attempt:
-                await self._decide_rest(operations, decided)
-        return [decided[index] for index in range(len(operations))]
+        return await (await self.submit(operation))
 
-    async def _decide_rest(self, operations: list[bytes], decided: dict[int, Result]) -> None:
-        open_indexes = [index for index in range(len(operations)) if index not in decided]
-        results = await self._post([operations[index] for index in open_indexes])
-        decided |= {
-            index: result for index, result in zip(open_indexes, results, strict=True) if is_decided(result)
-        }
-        if len(decided) < len(operations):
-            undecided = next(result for result in results if not is_decided(result))
-            raise Undecided(undecided.get("problem", {}).get("title", "the outcome is not known yet"))
+    async def submit(self, operation: Operation) -> "Future[Result]":
+        """Takes an operation, and returns the future of its result. Waits while `max_pending` are undecided.
 
-    async def _post(self, operations: list[bytes]) -> list[Result]:
-        try:
-            async with self._session.post(
-                self._url,
-                data=b"[" + b",".join(operations) + b"]",
-                headers=self._headers,
-                timeout=REQUEST_TIMEOUT,
-            ) as response:
-                return await _results_of(response)
-        except (ClientConnectionError, ClientPayloadError, TimeoutError) as error:
-            raise Undecided(f"{self._url}: {str(error) or type(error).__name__}") from error
+        The future raises as `send` does. If it is cancelled, the operation may or may not take effect; the
+        later ones of its order wait for it all the same.
+        """
+        body = encode(dict(operation.document))
+        await self._room.acquire()
+        if self._client is None:
+            self._room.release()
+            raise SenderClosed("the sender is not open")
+        entry = _Entry(operation, operation.order_key, body, asyncio.get_running_loop().create_future())
+        self._unfinished += 1
+        self._idle.clear()
+        self._queues.add(entry)
+        self._work.set()
+        return entry.result
 
+    async def flush(self) -> None:
+        """Waits until everything that was submitted is decided, or given up."""
+        await self._idle.wait()
 
-def is_decided(result: Result) -> bool:
-    """True if there is no reason to repeat the operation at once."""
-    if result["outcome"] == "rejected":
-        status: int = result["problem"]["status"]
-        return status == 500 or status not in _TRANSIENT_STATUSES  # 500: an operator skipped it
-    return bool(result["outcome"] != "accepted")
+    async def outcome(self, order_id: str, update_id: str) -> Result | None:
+        """Reads the outcome of an update, for example of a held one. None: it is not decided, or not known.
 
+        Raises:
+            BatchRefused: the token does not allow it.
+            Undecided: the server is unavailable.
+            SenderClosed: the sender is not open.
+        """
+        line = await self._opened().outcome(order_id, update_id)
+        return result_of(line) if line else None
 
-async def _results_of(response: ClientResponse) -> list[Result]:
-    if response.status == 200:
-        results: list[Result] = orjson.loads(await response.read())["results"]
-        return results
-    text = _message_of(await response.read())
-    if response.status in _TRANSIENT_STATUSES:
-        raise Undecided(f"{response.status} {text}", _retry_after(response))
-    raise BatchRefused(f"{response.url} answers {response.status}: {text}")
+    def _opened(self) -> BatchClient:
+        if self._client is None:
+            raise SenderClosed("the sender is not open")
+        return self._client
 
+    async def _dispatch(self) -> None:
+        while True:
+            await self._work.wait()
+            await self._slots.acquire()  # what is submitted until one is free goes into the same batch
+            entries = self._take_batch()
+            if not entries:
+                self._slots.release()
+                continue
+            delivery = asyncio.create_task(self._deliver(entries))
+            self._deliveries.add(delivery)
+            delivery.add_done_callback(partial(self._delivered, entries))
 
-def _message_of(body: bytes) -> str:
-    """Title and detail of a problem document, or the beginning of another text."""
-    try:
-        problem = orjson.loads(body)
-        return f"{problem['title']}: {problem['detail']}"
-    except (orjson.JSONDecodeError, KeyError, TypeError):
-        return " ".join(body[:200].decode(errors="replace").split())
+    def _take_batch(self) -> list[_Entry]:
+        taken = self._queues.take(BATCH_OPERATIONS, BATCH_BYTES)
+        if not self._queues.has_ready:
+            self._work.clear()
+        for entry in taken:
+            if entry.result.cancelled():
+                self._finish(entry)
+        return [entry for entry in taken if not entry.is_finished]
 
+    def _delivered(self, entries: Iterable[_Entry], delivery: "asyncio.Task[None]") -> None:
+        self._deliveries.discard(delivery)
+        error = SenderClosed("the sender was closed") if delivery.cancelled() else delivery.exception()
+        if error:
+            self._fail(entries, error)
 
-def _retry_after(response: ClientResponse) -> float:
-    text = response.headers.get("Retry-After", "")
-    return min(float(text), 60.0) if text.isdecimal() else 0.0
+    async def _deliver(self, entries: list[_Entry]) -> None:
+        """Repeats until all entries are decided. Begins with a slot in hand."""
+        clock = asyncio.get_running_loop().time
+        failures, deadline = 0, clock() + self._give_up_seconds
+        while True:
+            reason, requested_seconds = "the outcome is not known yet", 0.0
+            try:
+                reason = await self._attempt(entries)
+            except Undecided as error:
+                reason, requested_seconds = str(error), error.retry_after_seconds
+            except BatchRefused as error:
+                self._fail(entries, error)
+            finally:
+                self._slots.release()
+            entries = [entry for entry in entries if not entry.is_finished]
+            if not entries:
+                return
+            failures += 1
+            wait = wait_seconds(failures, requested_seconds)
+            if clock() + wait >= deadline:
+                self._fail(entries, Undecided(reason))
+                return
+            await asyncio.sleep(wait)
+            await self._slots.acquire()
+
+    async def _attempt(self, entries: list[_Entry]) -> str:
+        """Sends what is not accepted yet, and asks for the outcome of the rest. Returns why some of it is
+        still undecided.
+        """
+        unsent = [entry for entry in entries if entry.accepted_order_id is None]
+        accepted = [entry for entry in entries if entry.accepted_order_id is not None]
+        reason = ""
+        if unsent:
+            lines = await self._opened().post([entry.body for entry in unsent])
+            for entry, line in zip(unsent, lines, strict=True):
+                reason = self._take(entry, line) or reason
+        for entry in accepted:
+            outcome = await self._opened().outcome(str(entry.accepted_order_id), entry.operation.update_id)
+            if outcome:
+                self._settle(entry, outcome)
+        return reason or "the outcome is not known yet"
+
+    def _take(self, entry: _Entry, line: Line) -> str:
+        if is_decided(line):
+            self._settle(entry, line)
+            return ""
+        if line["outcome"] == "accepted":
+            entry.accepted_order_id = line["order_id"]
+        return reason_of(line)
+
+    def _settle(self, entry: _Entry, line: Line) -> None:
+        result = result_of(line)
+        if not entry.result.done():
+            entry.result.set_result(result)
+        self._finish(entry)
+
+    def _fail(self, entries: Iterable[_Entry], error: BaseException) -> None:
+        for entry in entries:
+            if entry.is_finished:
+                continue
+            if not entry.result.done():
+                entry.result.set_exception(error)
+            self._finish(entry)
+
+    def _finish(self, entry: _Entry) -> None:
+        entry.is_finished = True
+        self._queues.done(entry.order_key)
+        if self._queues.has_ready:
+            self._work.set()
+        self._release()
+
+    def _release(self) -> None:
+        self._room.release()
+        self._unfinished -= 1
+        if not self._unfinished:
+            self._idle.set()
+
+    async def _close(self) -> None:
+        self._client = None
+        tasks = [task for task in (self._dispatcher, *self._deliveries) if task]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for entry in self._queues.clear():
+            if not entry.result.done():
+                entry.result.set_exception(SenderClosed("the sender was closed"))
+            self._release()
+        await self._resources.aclose()

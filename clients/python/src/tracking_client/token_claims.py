@@ -1,10 +1,11 @@
 """The claims that a client of the stream reads in its own token. Only the server verifies it."""
 
 import random
+from base64 import urlsafe_b64decode
 from time import time
 from typing import Any
 
-import jwt
+from tracking_client.json_text import decode
 
 REFRESH_SECONDS = 60.0
 """A token is refreshed this long before it expires, or in the last quarter of its life if that is shorter."""
@@ -50,7 +51,8 @@ def entitlement(token: str) -> dict[str, Any]:
 
 def _claims(token: str) -> dict[str, Any]:
     try:
-        claims: dict[str, Any] = jwt.decode(token, options={"verify_signature": False})
-    except jwt.PyJWTError:
+        payload = token.split(".")[1]
+        claims = decode(urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))
+    except (ValueError, IndexError):
         return {}
-    return claims
+    return claims if isinstance(claims, dict) else {}

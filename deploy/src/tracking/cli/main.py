@@ -11,7 +11,7 @@ from typer.core import TyperGroup
 
 from tracking.errors import CommandError, ExitCode
 from tracking.terminal import printable_lines, replace_missing_characters
-from tracking_client import TrackingClientError
+from tracking_client.errors import TrackingClientError
 from tracking_shared.errors import SettingsError
 
 COMMANDS: Mapping[str, str] = {

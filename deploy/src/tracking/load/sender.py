@@ -9,7 +9,7 @@ from tracking.load.order_records import OrderQueue
 from tracking.load.records import Record
 from tracking.load.summary import Summary
 from tracking.tasks import all_of
-from tracking_client.sender import BatchClient
+from tracking_client.batch_client import BatchClient
 from tracking_shared.contracts.workflow import Workflow
 
 WINDOW_RECORDS = 2000
