@@ -112,6 +112,8 @@ export interface Problem {
   [member: string]: unknown;
 }
 
+export type Transport = "websocket" | "event-stream";
+
 export type State = "stopped" | "connecting" | "catching-up" | "live" | "waiting" | "refused";
 
 /** The state of a client, and the reason for it. */
@@ -125,6 +127,8 @@ export interface Status {
   retryAt?: Date;
   /** The document that the server sent before its close. */
   problem?: Problem;
+  /** Of this connection or attempt, or of the last one. */
+  transport: Transport;
 }
 
 export interface Snapshot {
@@ -153,6 +157,8 @@ export interface LiveOrdersOptions extends Position {
   filter?: Filter;
   /** A connection that received nothing for this time is replaced. */
   silenceSeconds?: number;
+  /** `auto`, the default: WebSockets, or server-sent events where they do not get through. */
+  transport?: "auto" | Transport;
 }
 
 /** The events of `LiveOrders`, by name. */
@@ -175,6 +181,8 @@ export class LiveOrders extends EventTarget {
   /** The number of times that versions were missing; anything but 0 is a fault of the server. */
   readonly gaps: number;
   readonly status: Status;
+  /** Of this connection or attempt, or of the last one. */
+  readonly transport: Transport;
   /** The number of connections so far. */
   connections: number;
   /** Connects, and reconnects until `stop()` or until the server refuses permanently. */

@@ -28,7 +28,7 @@ from tracking_query.webhooks.changes import (
 )
 from tracking_query.webhooks.pending import count_pending
 from tracking_shared.contracts.access import Principal
-from tracking_shared.contracts.cursors import InvalidCursor, Position, resync_reason
+from tracking_shared.contracts.cursors import InvalidCursor, Position, is_before, resync_reason
 from tracking_shared.contracts.identifiers import new_update_id
 from tracking_shared.contracts.problems import ProblemError, validation_problem
 from tracking_shared.contracts.timestamps import format_time, now
@@ -45,7 +45,7 @@ from tracking_shared.http.json_bodies import read_json
 from tracking_shared.http.service_app import JsonResponse
 from tracking_shared.policy.receivers import BadReceiver, checked_url
 from tracking_shared.storage.audit_trail import Act, Action, Actor
-from tracking_shared.storage.reads import bounded_read, read_log_end, read_log_end_to_resume
+from tracking_shared.storage.reads import bounded_read, read_log_end, read_log_ends_to_resume
 
 TEST_SECONDS = 10.0
 """The time that a caller waits for a test delivery: a sender notices it within a second or two."""
@@ -225,13 +225,15 @@ class Webhooks:
             raise ProblemError("invalid-cursor", f"The cursor is {error}.") from None
         with bounded_read():
             async with self._database.client.start_session() as session:
-                end = await read_log_end_to_resume(
+                start, end = await read_log_ends_to_resume(
                     self._database, self._context.partitions, position, session
                 )
         if position.epoch != end.epoch:
             raise ProblemError("cursor-expired", "The cursor belongs to a log that was replaced.")
         if resync_reason(position, end) is not None:
             raise ProblemError("invalid-cursor", "The log has no such position.")
+        if is_before(position, start):
+            raise ProblemError("cursor-expired", "The cursor is from before the beginning of the log.")
         return position
 
     async def _start_of(self, body: ReplayWebhook) -> Position:

@@ -5,6 +5,7 @@ from typing import Any
 
 from tracking_shared.contracts.cursors import Position
 from tracking_shared.contracts.documents import MAX_SEQ, EventDocument, position_key
+from tracking_shared.contracts.formats import ORDER_EVENTS, upcast_all
 from tracking_shared.storage.database import Database, DatabaseUnavailable
 from tracking_shared.storage.embedded_database import match_stages
 from tracking_shared.storage.reads import CausalReads, bounded_read, read_log_end, read_newest_log_end
@@ -87,4 +88,4 @@ class LogReader:
             async with self._causal.session() as session:
                 cursor = await self._database.order_events.aggregate(pipeline, session=session)
                 found: list[EventDocument] = await cursor.to_list()
-        return found
+            return upcast_all(ORDER_EVENTS, found)
