@@ -412,9 +412,10 @@ async def test_a_webhook_that_is_changed_goes_on_with_the_change(world: WebhookW
 
         await until(is_taken_again)
         await world.add("a")
-        await until(lambda: new.count >= 1)
+        # What was not saved as delivered before the change is repeated.
+        await until(lambda: 2 in new.taken["a"])
 
-    assert new.taken["a"][-1] == 2
+    assert new.taken["a"] in ([2], [1, 2])
     assert old.taken == {"a": [1]}
 
 

@@ -12,6 +12,7 @@ from tracking_shared.contracts.access import Grant, Principal, narrowed
 from tracking_shared.contracts.cursors import Position
 from tracking_shared.contracts.problems import ProblemError
 from tracking_shared.contracts.webhooks import DelayedOrderDocument, GrantDocument, WebhookDocument
+from tracking_shared.http.access import insufficient_scope
 
 SECRET_BYTES = 32
 
@@ -43,7 +44,8 @@ def granted(principal: Principal, wanted: FilterBody) -> GrantDocument:
     """
     grant = narrowed(principal.grant, wanted.merchant_id, wanted.order_id)
     if not grant.merchants:
-        raise ProblemError("forbidden", "The token reaches none of the merchants of the filter.")
+        detail = "The token reaches none of the merchants of the filter."
+        raise ProblemError.of(insufficient_scope(detail, "webhooks:manage"))
     return grant_document(grant, principal)
 
 
