@@ -36,6 +36,10 @@ from tracking_shared.storage.erasures import erasure_view
 SINCE_THE_LAST_RELEASE: set[str] = {
     "collection archived_orders",
     "collection archivings",
+    "collection webhook_attempts",
+    "collection webhook_secrets",
+    "collection webhook_senders",
+    "collection webhooks",
     "partitions.archived",
     "partitions.archived_until",
     "partitions.log_start",
