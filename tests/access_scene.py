@@ -241,7 +241,7 @@ class Viewer:
 
 @asynccontextmanager
 async def running_scene(environment: Mapping[str, str], logs: Path) -> AsyncIterator[Scene]:
-    """The four services on an empty virtual host and database."""
+    """The services on an empty virtual host and database."""
     shared = {**environment, "PARTITIONS": str(PARTITIONS)}
     own = {
         # A viewer here may be busy with other things for a second, and must not be cut as a dead one then.
@@ -249,6 +249,7 @@ async def running_scene(environment: Mapping[str, str], logs: Path) -> AsyncIter
         "query": {},
         "ingest": {},
         "order_state": {},
+        "webhooks": {},
     }
     async with AsyncExitStack() as opened:
         services = {}
