@@ -142,8 +142,8 @@ async def test_a_caller_decides_and_what_is_not_sampled_goes_over_the_broker_as_
         batches = [span for span in traced.collector.spans if span.name == "batch"]
         assert {span.trace_id for span in traced.collector.spans} == {wanted, batches[0].trace_id}
         headers = [headers async for headers in announced(tap, 3)]
-        assert list(headers[0]) == ["traceparent", "traceparents"]
-        assert headers[1:] == [{}, {}]
+        assert headers[0].keys() == {"format", "traceparent", "traceparents"}
+        assert headers[1:] == [{"format": 1}, {"format": 1}]
 
 
 async def announced(tap: Consumer, number: int) -> AsyncIterator[dict[str, Any]]:
