@@ -24,9 +24,13 @@ _BEYOND_SCHEMAS = {
     "/customer/name": "must have a character that can be seen",  # the others are too many to list
     "/(message|reason)": "must have a character that can be seen",
     "/customer/contact_ref": "must have (a character that can be seen|at most 128 characters in NFC)",
-    "": ".* is a number that cannot be kept as it is written; send it as a text",  # it knows no digits
+    "": "(.* is a number that cannot be kept as it is written; send it as a text"
+    "|must name something that changes)",
+    "/filter/status": "must be of .*",  # of the workflow
+    "/url": "must .*",  # what a receiver's address may be: a host that can be looked up, and its network
     "/metadata": "must have at most (32 keys|4096 bytes)",  # in all levels together
-    "/query/(created_|updated_|due_)?to": "must not be before (created_|updated_|due_)?from",  # two values
+    # Two values.
+    "/query/(created_|updated_|closed_|due_)?to": "must not be before (created_|updated_|closed_|due_)?from",
     "/query/interval": "the range has more than .* of them; ask for a shorter one",  # three values
     "/query/time_zone": "must be an IANA time zone, like Europe/Berlin",  # the machine has the list
     "/query/(limit|cursor)": "is for pages; this media type always holds the whole list",  # and a header
@@ -110,7 +114,8 @@ def _is_beyond_schemas(response: Response) -> bool:
     if slug in ("idempotency-key-reused", "precondition-failed"):
         return True  # it depends on the requests before
     if slug in ("invalid-cursor", "cursor-expired"):
-        return bool(_query_of(response).keys() & {"cursor", "after"})  # only the service makes cursors
+        # Only the service makes cursors. In a body, they are those of a webhook.
+        return bool(_query_of(response).keys() & {"cursor", "after"}) or "/webhooks" in problem["instance"]
     return slug == "validation-failed" and all(map(_is_beyond_its_schema, problem["errors"]))
 
 

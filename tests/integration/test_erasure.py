@@ -315,8 +315,8 @@ async def test_killed_between_a_dead_letter_without_its_customer_and_the_end_of_
         publisher = await connection.publisher(COMMANDS_EXCHANGE)
         for order_id in ids:
             create = create_command(order_id, customer=Customer(name=NAME, contact_ref=CONTACT))
-            # As of a release that is to come.
-            body = join_commands([encode_command(create)]).replace(b"{", b'{"unknown": 1, ', 1)
+            # As of a release that is to come, with a restriction that this one does not know.
+            body = join_commands([encode_command(create)]).replace(b'"grant":{', b'"grant":{"unknown":1,', 1)
             await publisher.publish(routing_key(0), body, content_type=COMMANDS_MEDIA_TYPE)
 
     async def dead(number: int) -> list[Delivery] | None:

@@ -32,7 +32,7 @@ WAYS = {
     "deciding": "ZeroDivisionError in tracking_order_state.domain.batch_state.refusal",
     "loading": "ValueError in tracking_order_state.processing.batch_reader._load",
     "committing": "OverflowError in tracking_order_state.adapters.store._write",
-    "refused": "Unwritable (11000) in tracking_order_state.adapters.store.refusals",
+    "refused": "NotNew (11000) in tracking_order_state.adapters.store.refusals",
 }
 """Where it can fail, and what an operator is told of it."""
 

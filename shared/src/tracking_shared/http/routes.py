@@ -2,10 +2,11 @@
 
 from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from inspect import get_annotations, signature
 from typing import Any, TypeVar, get_args, get_origin
 
-from fastapi import Request, Response
+from fastapi import HTTPException, Request, Response
 from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
 from fastapi.params import Depends, Query
 from fastapi.routing import APIRoute
@@ -130,12 +131,20 @@ class FastRoute(APIRoute):
         return handle
 
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Called by the router, for a request to this path."""
-        if (self._has_parameters and scope["query_string"]) or scope["method"] not in (self.methods or ()):
+        """Called by the router, for a request to this path. Raises `HTTPException` (405) with all methods of
+        the path, which may have a route for each.
+        """
+        if scope["method"] not in (self.methods or ()):
+            raise HTTPException(HTTPStatus.METHOD_NOT_ALLOWED, headers={"Allow": self._allowed(scope)})
+        if self._has_parameters and scope["query_string"]:
             await AsyncExitStackMiddleware(super().handle)(scope, receive, send)
             return
         request = Request(scope, receive, send)
         await (await self._plain(request))(scope, receive, send)
+
+    def _allowed(self, scope: Scope) -> str:
+        same = [route for route in scope["router"].routes if getattr(route, "path", None) == self.path]
+        return ", ".join(sorted({method for route in same for method in route.methods}))
 
 
 def _plain_handler(

@@ -7,6 +7,7 @@ from fastapi import FastAPI
 
 from tracking_shared.api_docs.openapi import Description, openapi_document
 from tracking_shared.api_docs.schemas import ETAG_HEADERS, Document, header
+from tracking_shared.contracts.identifiers import MAX_IDENTIFIER_CHARACTERS, identifier_pattern
 from tracking_shared.contracts.workflow import Workflow
 from tracking_shared.http.preferences import MAX_WAIT_SECONDS
 from tracking_shared.http.routes import READ, Answer, Endpoint, described
@@ -33,6 +34,8 @@ _TAGS = {
     "reports": "Figures over many orders, as JSON or CSV.",
 }
 
+
+_KEY = identifier_pattern(MAX_IDENTIFIER_CHARACTERS)[1:-1]
 
 _HEADERS = {
     **ETAG_HEADERS,
@@ -76,7 +79,7 @@ _HEADERS = {
     "Idempotency-Key": header(
         "By it a repeated request finds what the first attempt made. Plain, or in double quotes.",
         "shop-webhook-1",
-        {"type": "string"},
+        {"type": "string", "pattern": f'^(?:{_KEY}|"{_KEY}")$'},
     ),
     "Idempotent-Replayed": header("The request was answered before.", "true", {"const": "true"}),
     "Vary": header("The request headers that the answer depends on.", "Accept"),
