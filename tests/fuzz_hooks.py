@@ -26,7 +26,7 @@ _BEYOND_SCHEMAS = {
     "/customer/contact_ref": "must have (a character that can be seen|at most 128 characters in NFC)",
     "": "(.* is a number that cannot be kept as it is written; send it as a text"
     "|must name something that changes)",
-    "/filter/status": "must be of .*",  # of the workflow
+    "/filter/status": "must be one of .*",  # of the workflow
     "/url": "must .*",  # what a receiver's address may be: a host that can be looked up, and its network
     "/metadata": "must have at most (32 keys|4096 bytes)",  # in all levels together
     # Two values.

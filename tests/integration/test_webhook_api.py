@@ -219,6 +219,29 @@ async def test_a_rotated_secret_signs_for_a_day_beside_the_new_one(query: QueryC
     assert timedelta(hours=23.9) < untils[0] - now() < timedelta(hours=24.1)
 
 
+async def test_of_two_rotations_at_the_same_time_neither_ends_the_key_of_the_other(
+    query: QueryClient,
+) -> None:
+    made = await create(query)
+    later = {
+        "_id": "later",
+        "webhook_id": made["id"],
+        "key": b"k",
+        "created_at": now() + timedelta(seconds=9),
+    }
+    await query.database.webhook_secrets.insert_one(later | {"until": None})  # type: ignore[arg-type]
+
+    answer = await query.send("POST", f"/v1/webhooks/{made['id']}/rotate-secret", token=MERCHANT)
+
+    assert answer.status == 200
+    keys = await query.database.webhook_secrets.find({"webhook_id": made["id"]}).to_list()
+    assert [key["until"] is None for key in sorted(keys, key=lambda key: key["created_at"])] == [
+        False,
+        True,
+        True,
+    ]
+
+
 async def test_a_deleted_webhook_leaves_nothing(query: QueryClient) -> None:
     made = await create(query)
     one = f"/v1/webhooks/{made['id']}"

@@ -100,6 +100,7 @@ class StreamWorld:
     url: str
     stop: asyncio.Event
     revocations: SimpleNamespace
+    cursors: SimpleNamespace
     is_live: bool = True
 
     def happens(self, order_id: str, status: str = "in_transit") -> None:
@@ -145,6 +146,7 @@ async def stream_world(
     """A server until the end of the body."""
     world = new_world(padding_bytes=padding_bytes)
     revocations = SimpleNamespace(known=Revocations())
+    cursors = SimpleNamespace(encode=encode_cursor, decode=lambda text: open_cursor(text, None))
     context = SessionContext(
         hub=world.hub,
         log=cast(EventLog, world.log),
@@ -155,16 +157,14 @@ async def stream_world(
         revocations=cast(RevocationList, revocations),
         workflow=DEFAULT_WORKFLOW,
         admission=Admission(max_connections, None, Shares()),
-        cursors=cast(
-            CursorSeals, SimpleNamespace(encode=encode_cursor, decode=lambda text: open_cursor(text, None))
-        ),
+        cursors=cast(CursorSeals, cursors),
         queue_bytes=queue_bytes,
         drain_seconds=drain_seconds,
         is_live=lambda: made.is_live,
     )
     server = StreamServer(context, {}, heartbeat_seconds, origins)
     port, stop = free_port(), asyncio.Event()
-    made = StreamWorld(world, server, f"http://127.0.0.1:{port}/v1/stream", stop, revocations)
+    made = StreamWorld(world, server, f"http://127.0.0.1:{port}/v1/stream", stop, revocations, cursors)
     serving = asyncio.create_task(server.serve("127.0.0.1", port, stop, 0.0))
     try:
         await _until_listening(port)

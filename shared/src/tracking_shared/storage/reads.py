@@ -99,7 +99,8 @@ async def read_log_end(
     Raises:
         DatabaseUnavailable: no event log was set up. Errors of the driver are the caller's.
     """
-    return _end_of(await database.partitions.find({}, session=session).to_list(), partitions)
+    found = await database.partitions.find({}, session=session).to_list()
+    return _end_of(_checked(found, partitions))
 
 
 async def read_log_ends(
@@ -111,8 +112,8 @@ async def read_log_ends(
     Raises:
         DatabaseUnavailable: no event log was set up. Errors of the driver are the caller's.
     """
-    documents = await database.partitions.find({}, session=session).to_list()
-    end = _end_of(documents, partitions)
+    documents = _checked(await database.partitions.find({}, session=session).to_list(), partitions)
+    end = _end_of(documents)
     return Position(end.epoch, tuple(map(log_start_of, documents))), end
 
 
@@ -141,12 +142,16 @@ async def read_newest_log_end(database: Database, partitions: int, session: Asyn
     Raises:
         DatabaseUnavailable: no event log was set up. Errors of the driver are the caller's.
     """
-    return _end_of(await newest_partitions(database, session), partitions)
+    return _end_of(_checked(await newest_partitions(database, session), partitions))
 
 
-def _end_of(documents: list[PartitionDocument], partitions: int) -> Position:
-    documents = upcast_all(PARTITIONS, documents)
-    documents.sort(key=lambda document: document["_id"])
+def _checked(documents: list[PartitionDocument], partitions: int) -> list[PartitionDocument]:
+    """The partitions in their order, whatever the order in which they were found."""
+    documents = sorted(upcast_all(PARTITIONS, documents), key=lambda document: document["_id"])
     if [document["_id"] for document in documents] != list(range(partitions)):
         raise DatabaseUnavailable("the log is not set up yet: order-state does that when it starts")
+    return documents
+
+
+def _end_of(documents: list[PartitionDocument]) -> Position:
     return Position(documents[0]["epoch"], tuple(document["seq"] for document in documents))

@@ -20,6 +20,7 @@ from tracking_notifier.stream.messages import (
     BAD_MESSAGE,
     NO_SUBSCRIBE,
     NOT_AUTHENTICATED,
+    OVERLOADED,
     Refresh,
     Subscribe,
     filter_of,
@@ -163,8 +164,13 @@ class Session:
         return subscription
 
     def _parse_cursor(self, cursor: str | None) -> Position | None:
+        if cursor is None:
+            return None
+        if not self._context.hub.is_started:
+            # The key of the cursors is learned just before: without it, this would be one of another log.
+            raise Refusal(OVERLOADED, "not ready")
         try:
-            return None if cursor is None else self._context.cursors.decode(cursor)
+            return self._context.cursors.decode(cursor)
         except InvalidCursor as error:
             problem = Problem("invalid-cursor", f"The cursor is not one of ours: {error}.")
             raise Refusal(BAD_MESSAGE, "invalid cursor", problem) from None

@@ -13,8 +13,10 @@ from tracking_order_state.errors import Fault, Fenced
 from tracking_order_state.processing.worker import PartitionConsumer, Worker
 from tracking_shared.messaging.errors import BrokerUnavailable
 from tracking_shared.storage.database import DatabaseUnavailable
+from tracking_shared.telemetry.logs import PacedLog
 
 log = logging.getLogger(__name__)
+paced_log = PacedLog(log)
 
 LOOK_SECONDS = 1.0
 """Between two looks when there was nothing to do: one query of an index that is empty most of the time."""
@@ -45,22 +47,30 @@ class ArchiveSweep:
             try:
                 rest = 0.0 if await self.look() else LOOK_SECONDS
             except (DatabaseUnavailable, BrokerUnavailable) as error:
-                log.warning("archiving waits: %s", error)
+                paced_log.warning("archiving waits", error)
             except _Failed as error:
                 log.error("orders cannot be archived: %s", error)  # noqa: TRY400 - no bug of the sweep
                 rest = FAULT_SECONDS
             await asyncio.sleep(rest)
 
     async def look(self) -> int:
-        """Carries out what is open, as far as this worker can. Returns the number of requests.
+        """Carries out what is open, as far as this worker can. Returns the number of requests. One that our
+        own code fails on does not hold up the others.
 
         Raises:
             DatabaseUnavailable, BrokerUnavailable: no answer; what is left is found by the next look.
+            _Failed: our own code has failed at one of them.
         """
+        failed: _Failed | None = None
         owned = {one.partition.number: one for one in self._worker.owned()}
         requests = await self._archivings.pending(owned) if owned else []
         for request in requests:
-            await self._archive(owned[request.partition], request)
+            try:
+                await self._archive(owned[request.partition], request)
+            except _Failed as error:
+                failed = error
+        if failed is not None:
+            raise failed
         return len(requests)
 
     async def _archive(self, partition_consumer: PartitionConsumer, request: ArchiveRequest) -> None:

@@ -30,7 +30,7 @@ from tracking_query.webhooks.pending import count_pending
 from tracking_shared.contracts.access import Principal
 from tracking_shared.contracts.cursors import InvalidCursor, Position, is_before, resync_reason
 from tracking_shared.contracts.identifiers import new_update_id
-from tracking_shared.contracts.problems import ProblemError, validation_problem
+from tracking_shared.contracts.problems import ProblemError, unknown_name, validation_problem
 from tracking_shared.contracts.timestamps import format_time, now
 from tracking_shared.contracts.webhooks import (
     KEPT_ATTEMPTS,
@@ -45,6 +45,7 @@ from tracking_shared.http.json_bodies import read_json
 from tracking_shared.http.service_app import JsonResponse
 from tracking_shared.policy.receivers import BadReceiver, checked_url
 from tracking_shared.storage.audit_trail import Act, Action, Actor
+from tracking_shared.storage.embedded_database import match_stages
 from tracking_shared.storage.reads import bounded_read, read_log_end, read_log_ends_to_resume
 
 TEST_SECONDS = 10.0
@@ -246,18 +247,22 @@ class Webhooks:
 
     async def _first_versions(self, webhook: WebhookDocument, position: Position) -> dict[str, int]:
         """By delayed order: the version of its first event behind a position."""
-        delayed = [one["order_id"] for one in webhook["delayed"]]
+        delayed = webhook["delayed"]
         if not delayed:
             return {}
-        shown = {"order_id": 1, "version": 1, "partition": 1, "seq": 1}
+        behind = [
+            {"partition": partition, "seq": {"$gt": position.seqs[partition]}}
+            for partition in sorted({one["partition"] for one in delayed})
+        ]
+        pipeline = [
+            *match_stages([{"order_id": {"$in": [one["order_id"] for one in delayed]}}, {"$or": behind}]),
+            {"$group": {"_id": "$order_id", "version": {"$min": "$version"}}},
+        ]
         with bounded_read():
-            found = await self._database.order_events.find({"order_id": {"$in": delayed}}, shown).to_list()
-        first: dict[str, int] = {}
-        for event in found:
-            if event["seq"] > position.seqs[event["partition"]]:
-                version = first.get(event["order_id"], event["version"])
-                first[event["order_id"]] = min(version, event["version"])
-        return first
+            # Counted there: an order may have very many events.
+            cursor = await self._database.order_events.aggregate(pipeline)
+            found: list[Any] = await cursor.to_list()
+        return {one["_id"]: one["version"] for one in found}
 
     async def _test_attempt(self, webhook_id: str, test_id: str) -> AttemptDocument | None:
         deadline = monotonic() + TEST_SECONDS
@@ -277,8 +282,7 @@ class Webhooks:
 
     def _check_statuses(self, wanted: FilterBody) -> None:
         if not self._context.workflow.statuses.issuperset(wanted.status or ()):
-            known = ", ".join(sorted(self._context.workflow.statuses))
-            errors = [{"pointer": "/filter/status", "message": f"must be of {known}"}]
+            errors = unknown_name("/filter/status", self._context.workflow.statuses)
             raise ProblemError.of(validation_problem(errors))
 
     async def _record(

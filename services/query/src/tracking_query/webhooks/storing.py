@@ -130,7 +130,8 @@ async def rotate_secret(database: Database, webhook: WebhookDocument) -> bytes:
             }
         )
         await database.webhook_secrets.update_many(
-            {"webhook_id": webhook["_id"], "until": None, "_id": {"$ne": secret_id}},
+            # Only earlier ones: of two that rotate at the same time, neither must end the key of the other.
+            {"webhook_id": webhook["_id"], "until": None, "created_at": {"$lt": time}},
             {"$set": {"until": time + timedelta(hours=OLD_SECRET_HOURS)}},
         )
     await change_webhook(database, webhook, lambda _: {})

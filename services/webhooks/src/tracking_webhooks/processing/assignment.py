@@ -12,6 +12,7 @@ from time import monotonic
 from tracking_shared.contracts.documents import EventDocument
 from tracking_shared.serving import background
 from tracking_shared.storage.database import DatabaseUnavailable
+from tracking_shared.telemetry.logs import PacedLog
 from tracking_webhooks.adapters.store import WebhookStore, WebhookSummary
 from tracking_webhooks.domain.assignment import HELD_SECONDS, LivingSenders, Seen, Steps, steps
 from tracking_webhooks.errors import LeaseLost
@@ -19,6 +20,7 @@ from tracking_webhooks.metrics import DELAYED_ORDERS, LEASES_LOST, WEBHOOKS
 from tracking_webhooks.processing.endpoint import STOP_SECONDS, Endpoint, Parts
 
 log = logging.getLogger(__name__)
+paced_log = PacedLog(log)
 
 BEAT_SECONDS = 1.0
 
@@ -180,5 +182,5 @@ async def _repeated(step: Callable[[], Awaitable[None]], seconds: float) -> None
         try:
             await step()
         except DatabaseUnavailable as error:
-            log.warning("the webhooks cannot be looked at: %s", error)
+            paced_log.warning("the webhooks cannot be looked at", error)
         await asyncio.sleep(seconds)

@@ -19,6 +19,7 @@ from tracking_shared.contracts.webhooks import (
 )
 from tracking_shared.contracts.workflow import Workflow
 from tracking_shared.storage.database import DatabaseUnavailable, retrying_database
+from tracking_shared.telemetry.logs import PacedLog
 from tracking_webhooks.adapters.documents import fields_of, progress_of
 from tracking_webhooks.adapters.http_sender import Answer, HttpSender
 from tracking_webhooks.adapters.log_reader import LogReader
@@ -33,6 +34,7 @@ from tracking_webhooks.processing.capacity import Capacity
 from tracking_webhooks.processing.tail import Tail
 
 log = logging.getLogger(__name__)
+paced_log = PacedLog(log)
 
 FRESH_SECONDS = 2.0
 """An event that was read longer ago is read again before it is sent: its customer may have been erased."""
@@ -146,7 +148,7 @@ class Endpoint:
             await self._step()
             seconds = self._idle_seconds()
         except DatabaseUnavailable as error:
-            log.warning("webhook %s waits for the database: %s", self.webhook_id, error)
+            paced_log.warning("webhooks wait for the database", error)
             seconds = AFTER_FAULT_SECONDS
         with suppress(TimeoutError):
             async with asyncio.timeout(seconds):
@@ -214,7 +216,7 @@ class Endpoint:
             async with self._parts.capacity.place(suspect=self._progress.is_suspect):
                 await self._attempt(work)
         except DatabaseUnavailable as error:
-            log.warning("an event for webhook %s cannot be read: %s", self.webhook_id, error)
+            paced_log.warning("events of webhooks cannot be read", error)
             self._progress.given_back(work)
             await asyncio.sleep(AFTER_FAULT_SECONDS)
 

@@ -11,10 +11,12 @@ from typing import NamedTuple
 from tracking_shared.contracts.cursors import Position
 from tracking_shared.contracts.documents import EventDocument
 from tracking_shared.storage.database import DatabaseUnavailable
+from tracking_shared.telemetry.logs import PacedLog
 from tracking_webhooks.adapters.log_reader import PAGE_EVENTS, LogReader
 from tracking_webhooks.metrics import TAIL_EVENTS
 
 log = logging.getLogger(__name__)
+paced_log = PacedLog(log)
 
 POLL_SECONDS = 0.1
 """While nothing wakes it: one read of the few documents of the positions."""
@@ -71,7 +73,7 @@ class Tail:
                 await self._look()
                 seconds = POLL_SECONDS_WITH_BROKER if self.has_broker else POLL_SECONDS
             except DatabaseUnavailable as error:
-                log.warning("the log cannot be read: %s", error)
+                paced_log.warning("the log cannot be read", error)
                 seconds = AFTER_FAULT_SECONDS
             try:
                 async with asyncio.timeout(seconds):
