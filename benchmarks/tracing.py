@@ -28,7 +28,8 @@ from tracking_order_state.processing.stages import (
     ReceivedBatch,
 )
 from tracking_shared.http.service_app import _server_span
-from tracking_shared.telemetry.spans import Spans, open_spans, request_span
+from tracking_shared.telemetry.spans import Spans, request_span
+from tracking_shared.telemetry.tracing import open_spans
 
 GROUP = 8
 """Updates that share a message: 64 callers, 4 partitions, one message in flight and one waiting for each."""

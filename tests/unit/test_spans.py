@@ -10,9 +10,8 @@ from tracking_shared.telemetry.spans import (
     context_of,
     contexts_in,
     headers_for,
-    is_tracing_asked_for,
-    open_spans,
 )
+from tracking_shared.telemetry.tracing import is_tracing_asked_for, open_spans
 
 SPAN = SpanContext("a" * 32, "b" * 16)
 

@@ -18,7 +18,8 @@ from tracking_shared.http.service_app import install_plumbing, service_app
 from tracking_shared.messaging.reconnection import serve_connections
 from tracking_shared.serving import background, serve_http
 from tracking_shared.storage.database import Database, DatabaseUnavailable, open_database, retrying_database
-from tracking_shared.telemetry.spans import Spans, spans_of
+from tracking_shared.telemetry.spans import Spans
+from tracking_shared.telemetry.tracing import spans_of
 
 CHECK_SECONDS = 1
 """The interval at which the partition count is checked until the database is set up."""

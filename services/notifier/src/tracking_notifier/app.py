@@ -18,7 +18,8 @@ from tracking_shared.messaging.reconnection import serve_connections
 from tracking_shared.policy.origins import parse_origins
 from tracking_shared.serving import background, stop_signal
 from tracking_shared.storage.database import Database, open_database, retrying_database
-from tracking_shared.telemetry.spans import Spans, spans_of
+from tracking_shared.telemetry.spans import Spans
+from tracking_shared.telemetry.tracing import spans_of
 
 GC_THRESHOLDS = (700, 10, 50)
 """Thresholds of the garbage collector. With the default of 10 for the last one, a third of the cost of a

@@ -31,7 +31,8 @@ from tracking_shared.messaging.reconnection import serve_connections
 from tracking_shared.serving import background, serve_http
 from tracking_shared.storage.audit_trail import AuditTrail, record_installation
 from tracking_shared.storage.database import Database, DatabaseUnavailable, open_database, retrying_database
-from tracking_shared.telemetry.spans import Spans, spans_of
+from tracking_shared.telemetry.spans import Spans
+from tracking_shared.telemetry.tracing import spans_of
 
 NewStore = Callable[..., Store]
 """Makes a store of a `Database`, with the `audit_days` of the settings."""

@@ -5,7 +5,7 @@ with the SDK's own they cost several times as much as everything else that traci
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
@@ -19,7 +19,8 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
 from opentelemetry.trace import SpanContext as OtelContext
 from opentelemetry.trace import TraceFlags
 
-from tracking_shared.telemetry.spans import Attributes, Kind, SpanContext, sampled_share
+from tracking_shared.errors import SettingsError
+from tracking_shared.telemetry.spans import Attributes, Kind, SpanContext
 
 MAX_TEMPLATES = 1000
 """Of spans that differ in nothing but their ids and times; beyond that all are made again."""
@@ -31,6 +32,27 @@ _KINDS = {
     "internal": Span.SPAN_KIND_INTERNAL,
 }
 _SCOPE = InstrumentationScope(name="tracking")
+
+
+def sampled_share(environment: Mapping[str, str]) -> tuple[float, bool]:
+    """Of the traces that begin here, and whether a caller's decision goes before: OpenTelemetry's samplers.
+
+    Raises:
+        SettingsError: there is no such sampler, or no such share.
+    """
+    name = environment.get("OTEL_TRACES_SAMPLER") or "parentbased_always_on"
+    kind = name.removeprefix("parentbased_")
+    if kind not in ("always_on", "always_off", "traceidratio"):
+        raise SettingsError(f"OTEL_TRACES_SAMPLER: {name} is none of always_on, always_off, traceidratio")
+    if kind != "traceidratio":
+        return float(kind == "always_on"), kind != name
+    try:
+        share = float(environment.get("OTEL_TRACES_SAMPLER_ARG") or "1")
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise SettingsError("OTEL_TRACES_SAMPLER_ARG: write a number from 0 to 1")
+    return share, kind != name
 
 
 @dataclass(frozen=True, slots=True)

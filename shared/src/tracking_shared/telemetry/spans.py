@@ -1,18 +1,13 @@
 """Traces: the trace context of callers (W3C Trace Context, level 1), and the spans of a service."""
 
-import os
 import re
 import secrets
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass
-from importlib.util import find_spec
 from itertools import islice
 from time import time_ns
 from typing import Literal, Protocol
-
-from tracking_shared.errors import SettingsError
 
 _TRACEPARENT = re.compile(r"00-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})")
 _NAMED = re.compile(rb'"traceparent":"00-([0-9a-f]{32})-')
@@ -120,69 +115,6 @@ class Spans(Protocol):
     def close(self) -> None:
         """Exports what is left, for some seconds at most."""
         ...
-
-
-def sampled_share(environment: Mapping[str, str]) -> tuple[float, bool]:
-    """Of the traces that begin here, and whether a caller's decision goes before: OpenTelemetry's samplers.
-
-    Raises:
-        SettingsError: there is no such sampler, or no such share.
-    """
-    name = environment.get("OTEL_TRACES_SAMPLER") or "parentbased_always_on"
-    kind = name.removeprefix("parentbased_")
-    if kind not in ("always_on", "always_off", "traceidratio"):
-        raise SettingsError(f"OTEL_TRACES_SAMPLER: {name} is none of always_on, always_off, traceidratio")
-    if kind != "traceidratio":
-        return float(kind == "always_on"), kind != name
-    try:
-        share = float(environment.get("OTEL_TRACES_SAMPLER_ARG") or "1")
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise SettingsError("OTEL_TRACES_SAMPLER_ARG: write a number from 0 to 1")
-    return share, kind != name
-
-
-def is_tracing_asked_for(environment: Mapping[str, str]) -> bool:
-    """True if OpenTelemetry's own variables name a collector of traces."""
-    if environment.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
-        return False
-    if environment.get("OTEL_TRACES_EXPORTER", "otlp").strip().lower() == "none":
-        return False
-    return any(
-        environment.get(name)
-        for name in ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-    )
-
-
-def open_spans(service: str) -> Spans | None:
-    """The exporter of this service's spans; None if no collector is set.
-
-    Raises:
-        SettingsError: they are asked for, and the extra `tracing` is not installed, or cannot send so.
-    """
-    if not is_tracing_asked_for(os.environ):
-        return None
-    for variable in ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"):
-        if os.environ.get(variable, "http/protobuf") != "http/protobuf":
-            raise SettingsError(f"{variable}: only http/protobuf is supported")
-    if find_spec("opentelemetry.sdk") is None or find_spec("opentelemetry.exporter") is None:
-        raise SettingsError("OTEL_EXPORTER_OTLP_ENDPOINT: install the extra `tracing` of tracking-shared")
-    # Only here: who does not trace does not pay for the import.
-    from tracking_shared.telemetry.otel_spans import OtelSpans  # noqa: PLC0415
-
-    return OtelSpans(service)
-
-
-@contextmanager
-def spans_of(service: str) -> Iterator[Spans | None]:
-    """`open_spans`, closed at the end."""
-    spans = open_spans(service)
-    try:
-        yield spans
-    finally:
-        if spans is not None:
-            spans.close()
 
 
 def headers_for(contexts: Mapping[int, SpanContext]) -> dict[str, object] | None:
