@@ -202,9 +202,9 @@ async def test_a_test_delivery_is_made_once_and_also_of_a_disabled_webhook() -> 
         world.add("a")
         async with world.sender() as assignment:
             await until(lambda: "w" in assignment._running)
-            webhook["test"] = {"id": "test_1", "requested_at": webhook["created_at"]}
+            webhook["tests"].append({"id": "test_1", "requested_at": webhook["created_at"]})
             await until(lambda: len(world.store.attempts) == 1)
-            await until(lambda: webhook["test"] is None)
+            await until(lambda: webhook["tests"] == [])
 
     assert [orjson.loads(body)["type"] for body in hook.bodies] == ["webhook.test"]
     assert hook.count == 0

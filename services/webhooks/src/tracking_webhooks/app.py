@@ -16,6 +16,7 @@ from tracking_webhooks.adapters.store import WebhookStore
 from tracking_webhooks.processing.assignment import Assignment
 from tracking_webhooks.processing.capacity import Capacity
 from tracking_webhooks.processing.endpoint import Parts
+from tracking_webhooks.processing.message_cache import MessageCache
 from tracking_webhooks.processing.tail import Tail
 from tracking_webhooks.processing.wake_up import WakeUp
 from tracking_webhooks.settings import WebhooksSettings
@@ -51,7 +52,7 @@ class Replica:
             sender=sender,
             capacity=Capacity(),
             revocations=self._revocations,
-            workflow=load_workflow(settings.workflow_file),
+            messages=MessageCache(load_workflow(settings.workflow_file)),
         )
         self._assignment = Assignment(store, uuid4().hex, parts)
         self._tail.on_new = self._assignment.wake_for

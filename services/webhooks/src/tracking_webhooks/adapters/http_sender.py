@@ -68,6 +68,8 @@ class HttpSender:
         try:
             async with asyncio.timeout(seconds):
                 response = await self._begin(URL(url, encoded=True), headers, body)
+        except aiohttp.ConnectionTimeoutError:
+            return None, "connection", None  # a TimeoutError, too; but nobody has seen the request
         except TimeoutError:
             return None, "timeout", None
         except (aiohttp.ClientError, AddressRefused, OSError, ValueError) as error:
@@ -86,7 +88,7 @@ class HttpSender:
 
 async def _finish(response: aiohttp.ClientResponse) -> None:
     """Reads the body if it is short, so that the connection can be used again; else it is closed."""
-    if (response.content_length or 0) > BODY_BYTES:
+    if response.content.is_eof() or (response.content_length or 0) > BODY_BYTES:
         return
     left = BODY_BYTES
     try:

@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from ipaddress import ip_address
 
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -35,6 +36,7 @@ class CheckedResolver(AbstractResolver):
         self._only_named = only_named
         self._resolve = resolve
         self._threads = ThreadPoolExecutor(RESOLVER_THREADS, thread_name_prefix="resolver")
+        self._open: dict[str, asyncio.Future[Sequence[str]]] = {}
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -43,15 +45,33 @@ class CheckedResolver(AbstractResolver):
 
         Raises:
             AddressRefused: it has none, or none that requests may go to.
+            OSError: it does not exist, or the name server does not answer.
         """
-        loop = asyncio.get_running_loop()
-        async with asyncio.timeout(RESOLVE_SECONDS):
-            texts = await loop.run_in_executor(self._threads, self._resolve, host)
+        try:
+            texts = await asyncio.wait_for(asyncio.shield(self._look_up(host)), RESOLVE_SECONDS)
+        except TimeoutError:
+            # As for a name that does not exist: no other event would do better.
+            raise socket.gaierror(socket.EAI_AGAIN, "the name server does not answer") from None
         addresses = [ip_address(text) for text in texts]
         results = [_result(host, each, port) for each in addresses if self._may_use(each)]
         if not results:
             raise AddressRefused("the name resolves to no address that requests may go to")
         return results
+
+    def _look_up(self, host: str) -> asyncio.Future[Sequence[str]]:
+        """Asks for a name, once for all connections that begin meanwhile: a dead name server holds one thread
+        for each name."""
+        found = self._open.get(host)
+        if found is None:
+            loop = asyncio.get_running_loop()
+            found = self._open[host] = loop.run_in_executor(self._threads, self._resolve, host)
+            found.add_done_callback(partial(self._close_look_up, host))
+        return found
+
+    def _close_look_up(self, host: str, look_up: asyncio.Future[Sequence[str]]) -> None:
+        del self._open[host]
+        if not look_up.cancelled():
+            look_up.exception()  # seen, also where everybody who waited has given up
 
     def check_literal(self, host: str) -> None:
         """Checks a host that is an address, which aiohttp does not ask a resolver for.
