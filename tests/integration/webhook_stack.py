@@ -321,7 +321,8 @@ class FreezingStore(WebhookStore):
 
     async def add_attempts(self, attempts: Sequence[AttemptDocument]) -> None:
         # Only where something was delivered.
-        await self._at("add_attempts" if attempts else "", super().add_attempts, attempts)
+        with suppress(LeaseLost):
+            await self._at("add_attempts" if attempts else "", super().add_attempts, attempts)
 
     async def save(self, saves: Sequence[Save]) -> set[str]:
         try:

@@ -53,13 +53,19 @@ class HttpSender:
     def __init__(self, sessions: Mapping[str, tuple[aiohttp.ClientSession, CheckedResolver]]) -> None:
         """`sessions`: by scheme."""
         self._sessions = sessions
+        self.in_flight = 0
+        """Requests that were not answered yet."""
 
     async def post(
         self, url: str, headers: Mapping[str, str], body: bytes, *, seconds: float = ANSWER_SECONDS
     ) -> Answer:
         """Sends one request and returns what came of it, whatever the receiver does."""
         started = monotonic()
-        status, error, retry_after = await self._status_or_error(url, headers, body, seconds)
+        self.in_flight += 1
+        try:
+            status, error, retry_after = await self._status_or_error(url, headers, body, seconds)
+        finally:
+            self.in_flight -= 1
         return Answer(status, error, retry_after, monotonic() - started)
 
     async def _status_or_error(

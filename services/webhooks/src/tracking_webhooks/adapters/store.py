@@ -103,14 +103,14 @@ class WebhookStore:
         return document if mine else None
 
     async def save(self, saves: Sequence[Save]) -> set[str]:
-        """Writes what has changed, in this order, of the webhooks that are still the caller's. Returns the
-        others, of which nothing was written.
+        """Writes what has changed of the webhooks that are still the caller's, each once. Returns the others,
+        of which nothing was written.
         """
         updates = [UpdateOne({"_id": one.webhook_id, "fence": one.fence}, one.change()) for one in saves]
         with bounded_read():
             async with self._causal.session() as session:
                 webhooks = self._database.webhooks
-                saved = await webhooks.bulk_write(updates, ordered=True, session=session)
+                saved = await webhooks.bulk_write(updates, ordered=False, session=session)
                 if saved.matched_count == len(saves):
                     return set()
                 ids = sorted({one.webhook_id for one in saves})

@@ -16,7 +16,14 @@ from tracking_shared.telemetry.logs import PacedLog
 from tracking_webhooks.adapters.store import WebhookStore, WebhookSummary
 from tracking_webhooks.domain.assignment import HELD_SECONDS, LivingSenders, Seen, Steps, steps
 from tracking_webhooks.errors import LeaseLost
-from tracking_webhooks.metrics import DELAYED_ORDERS, LEASES_LOST, WEBHOOKS
+from tracking_webhooks.metrics import (
+    BEHIND_EVENTS,
+    DELAYED_ORDERS,
+    LEASE_HELD,
+    LEASES_LOST,
+    UNASSIGNED,
+    WEBHOOKS,
+)
 from tracking_webhooks.processing.endpoint import SAVE_SECONDS, STOP_SECONDS, Endpoint, Parts
 from tracking_webhooks.processing.progress_writer import ProgressWriter, Unsaved
 
@@ -122,6 +129,7 @@ class Assignment:
                 endpoint.saved(one)
 
     async def _look(self) -> None:
+        LEASE_HELD.set(self.is_held())
         if not self.is_held():
             return  # the others do not know it, or take it for dead
         living = self._senders.look(await self._store.senders(), self._clock())
@@ -131,6 +139,7 @@ class Assignment:
         seen = [Seen(one.webhook_id, one.fence, one.sender) for one in summaries if self._may_try(one)]
         await self._apply(steps(seen, living, self._me, running))
         self._request_tests(summaries)
+        UNASSIGNED.set(sum(one.sender not in living for one in summaries))
         self._report()
 
     async def _apply(self, found: Steps) -> None:
@@ -188,6 +197,7 @@ class Assignment:
         states = Counter(one.endpoint.progress.state for one in self._running.values())
         for state in ("active", "failing", "disabled"):
             WEBHOOKS.labels(state).set(states[state])
+        BEHIND_EVENTS.set(max((one.endpoint.behind_events for one in self._running.values()), default=0))
         DELAYED_ORDERS.set(sum(len(one.endpoint.progress.delayed) for one in self._running.values()))
 
     async def _leave(self) -> None:

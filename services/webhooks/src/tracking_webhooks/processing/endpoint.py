@@ -29,7 +29,7 @@ from tracking_webhooks.domain.outcome import failure_of, is_delivered
 from tracking_webhooks.domain.progress import MAX_WINDOW_EVENTS, Entry, Progress, Work
 from tracking_webhooks.domain.signature import signed_headers
 from tracking_webhooks.errors import LeaseLost
-from tracking_webhooks.metrics import IN_FLIGHT, LATENCY_SECONDS
+from tracking_webhooks.metrics import LATENCY_SECONDS
 from tracking_webhooks.processing.attempt_log import AttemptLog
 from tracking_webhooks.processing.capacity import Capacity
 from tracking_webhooks.processing.progress_writer import Unsaved
@@ -114,6 +114,14 @@ class Endpoint:
     def progress(self) -> Progress:
         """How far it is."""
         return self._progress
+
+    @property
+    def behind_events(self) -> int:
+        """Positions of the log behind which it is, of which not all are of events for it; disabled: 0."""
+        end = self._parts.tail.end
+        if end is None or self._progress.disabled is not None:
+            return 0
+        return max(sum(end.seqs) - sum(self._progress.seqs), 0)
 
     def wake(self) -> None:
         """Says that there may be something to do."""
@@ -296,10 +304,8 @@ class Endpoint:
         moment = datetime.fromtimestamp(seconds, UTC)
         keys = [key for key, until in self._keys if until is None or until > moment]
         headers = signed_headers(keys, message.message_id, int(seconds), message.body)
-        with IN_FLIGHT.track_inprogress():
-            answer = await self._parts.sender.post(
-                self._webhook["url"], {**headers, "Content-Type": MEDIA_TYPE}, message.body
-            )
+        headers["Content-Type"] = MEDIA_TYPE
+        answer = await self._parts.sender.post(self._webhook["url"], headers, message.body)
         self._attempts.record(message.message_id, moment, answer)
         return answer
 

@@ -27,7 +27,7 @@ class _Group:
 
 
 class ProgressWriter:
-    """One write at a time. Those who come meanwhile share the next one, in the order in which they came."""
+    """One write at a time. Those who come meanwhile share the next one."""
 
     def __init__(self, store: WebhookStore) -> None:
         self._store = store
@@ -57,6 +57,8 @@ class ProgressWriter:
         try:
             # First the attempts: what they tell of has happened, whoever's the webhook is now.
             await self._store.add_attempts(attempts)
-            group.lost = await self._store.save([one.save for one in group.members])
+            # Of two of one webhook, the later one alone: it is the state as a whole.
+            saves = {one.save.webhook_id: one.save for one in group.members}
+            group.lost = await self._store.save(list(saves.values()))
         except Exception as error:
             group.error = error
