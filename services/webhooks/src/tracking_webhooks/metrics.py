@@ -23,7 +23,9 @@ BEHIND_EVENTS = Gauge(
     " disabled does not count",
 )
 LEASE_HELD = Gauge("tracking_webhook_lease_held", "1: this process may send; 0: others may have taken over")
-UNASSIGNED = Gauge("tracking_webhooks_unassigned", "Webhooks that no living process delivers for, as this one sees it")
+UNASSIGNED = Gauge(
+    "tracking_webhooks_unassigned", "Webhooks that no living process delivers for, as this one sees it"
+)
 IN_FLIGHT = Gauge("tracking_webhook_requests_in_flight", "Requests to receivers that were not answered yet")
 TAIL_EVENTS = Counter("tracking_webhook_log_events_total", "Events read at the end of the log")
 LEASES_LOST = Counter(

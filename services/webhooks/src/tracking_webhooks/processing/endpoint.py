@@ -32,8 +32,8 @@ from tracking_webhooks.errors import LeaseLost
 from tracking_webhooks.metrics import LATENCY_SECONDS
 from tracking_webhooks.processing.attempt_log import AttemptLog
 from tracking_webhooks.processing.capacity import Capacity
-from tracking_webhooks.processing.progress_writer import Unsaved
 from tracking_webhooks.processing.message_cache import MessageCache
+from tracking_webhooks.processing.progress_writer import Unsaved
 from tracking_webhooks.processing.tail import Tail
 
 log = logging.getLogger(__name__)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from tracking_shared.contracts.webhooks import AttemptDocument
+from tracking_shared.storage.database import DatabaseUnavailable
 from tracking_webhooks.adapters.store import Save, WebhookStore
 
 
@@ -23,7 +24,7 @@ class _Group:
     members: list[Unsaved] = field(default_factory=list)
     lost: set[str] | None = None
     """None: not written yet."""
-    error: Exception | None = None
+    error: DatabaseUnavailable | None = None
 
 
 class ProgressWriter:
@@ -48,9 +49,9 @@ class ProgressWriter:
             if group.lost is None and group.error is None:
                 self._group = _Group()
                 await self._write(group)
-        if group.lost is None:
-            raise group.error or asyncio.CancelledError
-        return group.lost
+        if group.error is not None:
+            raise group.error
+        return group.lost or set()
 
     async def _write(self, group: _Group) -> None:
         attempts = [attempt for one in group.members for attempt in one.attempts]
@@ -60,5 +61,5 @@ class ProgressWriter:
             # Of two of one webhook, the later one alone: it is the state as a whole.
             saves = {one.save.webhook_id: one.save for one in group.members}
             group.lost = await self._store.save(list(saves.values()))
-        except Exception as error:
+        except DatabaseUnavailable as error:
             group.error = error
