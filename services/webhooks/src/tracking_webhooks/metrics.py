@@ -19,8 +19,7 @@ WEBHOOKS = Gauge("tracking_webhooks", "Webhooks that this process delivers for, 
 DELAYED_ORDERS = Gauge("tracking_webhook_delayed_orders", "Orders that wait for another attempt")
 BEHIND_EVENTS = Gauge(
     "tracking_webhook_behind_events",
-    "Positions of the log by which the webhook of this process that is furthest behind is behind it; one that is"
-    " disabled does not count",
+    "Positions of the log behind which the webhook is that is furthest behind, disabled ones aside",
 )
 LEASE_HELD = Gauge("tracking_webhook_lease_held", "1: this process may send; 0: others may have taken over")
 UNASSIGNED = Gauge(
