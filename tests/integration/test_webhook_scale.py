@@ -90,7 +90,7 @@ async def test_ten_thousand_events_a_second_behind_a_receiver_of_ten(world: Webh
 
 
 def _receive(ports: "Queue[int]") -> None:
-    """Answers every request, in a process of its own, so that its processor time is not that of the sender."""
+    """Answers every request in a process of its own, whose processor time is not that of the sender."""
 
     async def handle(request: web.Request) -> web.Response:
         await request.read()
