@@ -22,6 +22,10 @@ MAX_SECRETS = 8
 """Of one webhook that sign at a time: those that were rotated out within a day, and the newest one."""
 
 
+WRITTEN_AT_ONCE = 500
+"""Documents in one request, which is bounded in time: after an outage there may be tens of thousands."""
+
+
 class WebhookSummary(NamedTuple):
     """What all replicas look at, of every webhook."""
 
@@ -106,6 +110,12 @@ class WebhookStore:
         """Writes what has changed of the webhooks that are still the caller's, each once. Returns the others,
         of which nothing was written.
         """
+        lost: set[str] = set()
+        for first in range(0, len(saves), WRITTEN_AT_ONCE):
+            lost |= await self._save(saves[first : first + WRITTEN_AT_ONCE])
+        return lost
+
+    async def _save(self, saves: Sequence[Save]) -> set[str]:
         updates = [UpdateOne({"_id": one.webhook_id, "fence": one.fence}, one.change()) for one in saves]
         with bounded_read():
             async with self._causal.session() as session:
@@ -130,9 +140,9 @@ class WebhookStore:
 
     async def add_attempts(self, attempts: Sequence[AttemptDocument]) -> None:
         """Stores attempts, each in the place of one from long before."""
-        if not attempts:
-            return
-        with bounded_read():
-            await self._database.webhook_attempts.bulk_write(
-                [ReplaceOne({"_id": one["_id"]}, one, upsert=True) for one in attempts], ordered=False
-            )
+        for first in range(0, len(attempts), WRITTEN_AT_ONCE):
+            some = attempts[first : first + WRITTEN_AT_ONCE]
+            with bounded_read():
+                await self._database.webhook_attempts.bulk_write(
+                    [ReplaceOne({"_id": one["_id"]}, one, upsert=True) for one in some], ordered=False
+                )
