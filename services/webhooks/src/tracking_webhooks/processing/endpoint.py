@@ -184,6 +184,7 @@ class Endpoint:
     def _next_work(self) -> Work | None:
         if self._stopping or self._fault is not None or not self._parts.may_send():
             return None
+        self._check_rights()  # here, too: `_work` may wait for the database
         return self._progress.next_work(self._parts.clock())
 
     def _start_deliveries(self) -> None:
