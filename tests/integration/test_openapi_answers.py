@@ -72,7 +72,7 @@ def post(path: str, body: Any, *, key: str = "", **fields: Any) -> Request:
 
 def paths_of(service: Service) -> Iterator[tuple[str, Any]]:
     """The paths of the document, without those by reference: `by_reference` makes them of the others. Those
-    of webhooks have several methods each, and are asked in `test_openapi_fuzz` and `test_webhook_api` alone.
+    of webhooks have several methods each, and are asked in `test_webhook_answers`.
     """
     for path, methods in document_of(service)["paths"].items():
         if not path.startswith((BY_REFERENCE, WEBHOOKS)):

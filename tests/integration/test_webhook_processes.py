@@ -2,6 +2,9 @@
 
 import asyncio
 from collections.abc import AsyncIterator
+from datetime import datetime
+from statistics import median
+from time import time
 from typing import Any
 from uuid import uuid4
 
@@ -140,3 +143,38 @@ async def test_it_is_ready_and_stops_within_seconds_while_a_receiver_does_not_an
         assert await database.webhook_senders.count_documents({}) == 0
         stored = await database.webhooks.find({}).to_list()
         assert {webhook["sender"] for webhook in stored} == {None}
+
+
+@pytest.mark.slow
+async def test_an_event_arrives_in_a_time_that_is_like_that_of_the_websocket(
+    spine: Spine, start_service: StartService, query: ServiceProcess, session: ClientSession
+) -> None:
+    notifier = await start_service("notifier")
+    await start_service("webhooks", **LOOPBACK)
+    arrived: dict[str, float] = {}
+    samples = 100
+    async with receiver() as hook, session.ws_connect(f"{notifier.url}/v1/stream") as socket:
+        await register(session, query, hook)
+        viewer = token(scope="orders:read", merchants=["*"])
+        await socket.send_json({"type": "subscribe", "token": viewer, "filter": {}, "snapshot": False})
+
+        async def watch() -> None:
+            async for message in socket:
+                for event in message.json().get("events", ()):
+                    arrived.setdefault(event["id"], time())
+
+        watching = asyncio.create_task(watch())
+        await lives(spine, 1)
+        await until(lambda: hook.count >= 4 and len(arrived) >= 4)
+        for number in range(samples):
+            await spine.caller.live(f"o-{uuid4().hex[:12]}", ())
+            await until(lambda number=number: min(hook.count, len(arrived)) >= 5 + number)  # type: ignore[misc]
+        watching.cancel()
+    delays = []
+    for request in hook.requests[-samples:]:
+        committed = datetime.fromisoformat(request.event["time"]).timestamp()
+        delays.append((request.at - committed, arrived[request.event["id"]] - committed))
+    by_webhook, by_socket = (median(column) * 1000 for column in zip(*delays, strict=True))
+
+    print(f"from the decision, median: webhook {by_webhook:.1f} ms, WebSocket {by_socket:.1f} ms")
+    assert by_webhook < 20 * by_socket

@@ -26,11 +26,12 @@ from tracking_shared.serving import background
 from tracking_shared.storage.database import Database, open_database
 from tracking_webhooks.adapters.http_sender import open_sender
 from tracking_webhooks.adapters.log_reader import LogReader
-from tracking_webhooks.adapters.store import WebhookStore
+from tracking_webhooks.adapters.store import Save, WebhookStore
 from tracking_webhooks.errors import LeaseLost
 from tracking_webhooks.processing.assignment import Assignment
 from tracking_webhooks.processing.capacity import Capacity
 from tracking_webhooks.processing.endpoint import Parts
+from tracking_webhooks.processing.message_cache import MessageCache
 from tracking_webhooks.processing.tail import Tail
 
 T = TypeVar("T")
@@ -259,7 +260,7 @@ async def _running_sender(
             sender=http,
             capacity=Capacity(),
             revocations=revocations,
-            workflow=DEFAULT_WORKFLOW,
+            messages=MessageCache(DEFAULT_WORKFLOW),
             clock=clock,
         )
         assignment = Assignment(store, secrets.token_hex(8), parts)
@@ -320,10 +321,14 @@ class FreezingStore(WebhookStore):
 
     async def add_attempts(self, attempts: Sequence[AttemptDocument]) -> None:
         # Only where something was delivered.
-        await self._at("add_attempts" if attempts else "", super().add_attempts, attempts)
+        with suppress(LeaseLost):
+            await self._at("add_attempts" if attempts else "", super().add_attempts, attempts)
 
-    async def save(self, *arguments: Any) -> None:
-        await self._at("save", super().save, *arguments)
+    async def save(self, saves: Sequence[Save]) -> set[str]:
+        try:
+            return await self._at("save", super().save, saves)
+        except LeaseLost:
+            return {one.webhook_id for one in saves}
 
     async def _at(self, step: str, work: Callable[..., Awaitable[T]], *arguments: Any) -> T:
         if step == self._step and not self._after:

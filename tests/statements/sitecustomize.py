@@ -9,6 +9,7 @@ SERVICES = {
     "tracking_notifier",
     "tracking_order_state",
     "tracking_query",
+    "tracking_webhooks",
     "faulty_order_state",
 }
 

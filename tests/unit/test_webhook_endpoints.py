@@ -202,12 +202,47 @@ async def test_a_test_delivery_is_made_once_and_also_of_a_disabled_webhook() -> 
         world.add("a")
         async with world.sender() as assignment:
             await until(lambda: "w" in assignment._running)
-            webhook["test"] = {"id": "test_1", "requested_at": webhook["created_at"]}
+            webhook["tests"].append({"id": "test_1", "requested_at": webhook["created_at"]})
             await until(lambda: len(world.store.attempts) == 1)
-            await until(lambda: webhook["test"] is None)
+            await until(lambda: webhook["tests"] == [])
 
     assert [orjson.loads(body)["type"] for body in hook.bodies] == ["webhook.test"]
     assert hook.count == 0
+
+
+async def test_a_test_delivery_that_is_asked_for_while_one_is_under_way_is_made_too() -> None:
+    world, release = MemoryWorld(), asyncio.Event()
+
+    async def behave(event: Any) -> int:
+        await release.wait()
+        return 200
+
+    async with receiver(behave) as hook:
+        webhook = world.register("w", hook.url)
+        async with world.sender():
+            webhook["tests"].append({"id": "test_1", "requested_at": webhook["created_at"]})
+            await until(lambda: len(hook.bodies) == 1)
+            webhook["tests"].append({"id": "test_2", "requested_at": webhook["created_at"]})
+            await until(lambda: len(hook.bodies) == 2)
+            release.set()
+            await until(lambda: webhook["tests"] == [])
+
+    assert [orjson.loads(body)["id"] for body in hook.bodies] == ["test_1", "test_2"]
+    assert {one["event_id"] for one in world.store.attempts.values()} == {"test_1", "test_2"}
+
+
+async def test_many_webhooks_are_saved_together() -> None:
+    world = MemoryWorld()
+    async with receiver() as hook:
+        webhooks = [world.register(f"w-{number}", hook.url) for number in range(40)]
+        world.add(*(f"o-{number}" for number in range(25)))
+        async with world.sender():
+            await until(lambda: hook.count == 1000)
+            ends = [len(events) for events in world.log.events]
+            await until(lambda: all(one["seqs"] == ends for one in webhooks))
+            saves = world.store.saves
+
+    assert saves < 40
 
 
 async def test_dead_receivers_do_not_delay_others() -> None:

@@ -3,9 +3,10 @@
 import asyncio
 import socket
 import ssl
+import threading
 import tracemalloc
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 from tls_broker import Authority
 from tracking_shared.policy.receivers import parse_networks
+from tracking_webhooks.adapters import http_sender, resolver
 from tracking_webhooks.adapters.http_sender import (
     BODY_BYTES,
     Answer,
@@ -266,6 +268,41 @@ async def test_a_name_without_an_address_is_an_error_of_the_name() -> None:
         answer = await post(sender, 80, host="nowhere.invalid")
 
     assert (answer.status, answer.error) == (None, "name")
+
+
+async def test_a_name_server_that_does_not_answer_is_an_error_of_the_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked, release = [], threading.Event()
+
+    def silent(host: str) -> Sequence[str]:
+        asked.append(host)
+        release.wait(10)
+        return []
+
+    monkeypatch.setattr(resolver, "RESOLVE_SECONDS", 0.1)
+    async with open_sender(LOOPBACK, resolve=silent) as sender:
+        answers = await asyncio.gather(*(post(sender, 9, host="dead.example", seconds=5) for _ in range(3)))
+        release.set()
+
+    assert {(answer.status, answer.error) for answer in answers} == {(None, "name")}
+    assert asked == ["dead.example"]
+
+
+async def test_a_connection_that_does_not_come_about_is_an_error_of_the_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http_sender, "CONNECT_SECONDS", 0.1)
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as server, ExitStack() as filling:
+        port = server.getsockname()[1]
+        for _ in range(3):  # nobody accepts: the queue of the listener is full then
+            waiting = filling.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(("127.0.0.1", port))
+        async with open_sender(LOOPBACK) as sender:
+            answer = await post(sender, port, seconds=5)
+
+    assert (answer.status, answer.error) == (None, "connection")
 
 
 async def test_nobody_listening_is_an_error_of_the_connection() -> None:

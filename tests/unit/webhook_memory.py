@@ -1,7 +1,7 @@
 """Webhooks and the log in memory, in the place of the database, for tests of how deliveries go."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
@@ -11,18 +11,18 @@ from typing import Any, cast
 
 from tracking_shared.auth.revocations import RevocationList, Revocations
 from tracking_shared.contracts.cursors import Position
-from tracking_shared.contracts.documents import EventDocument
+from tracking_shared.contracts.documents import EventDocument, position_key
 from tracking_shared.contracts.webhooks import AttemptDocument, GrantDocument, WebhookDocument
 from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
 from tracking_shared.policy.receivers import parse_networks
 from tracking_shared.serving import background
 from tracking_webhooks.adapters.http_sender import open_sender
 from tracking_webhooks.adapters.log_reader import LogReader
-from tracking_webhooks.adapters.store import WebhookStore, WebhookSummary
-from tracking_webhooks.errors import LeaseLost
+from tracking_webhooks.adapters.store import Save, WebhookStore, WebhookSummary
 from tracking_webhooks.processing.assignment import Assignment
 from tracking_webhooks.processing.capacity import Capacity
 from tracking_webhooks.processing.endpoint import Parts
+from tracking_webhooks.processing.message_cache import MessageCache
 from tracking_webhooks.processing.tail import Tail
 
 PARTITIONS = 2
@@ -48,7 +48,7 @@ class MemoryLog:
         partition = sum(order_id.encode()) % PARTITIONS
         version = 1 + sum(event["order_id"] == order_id for event in self.events[partition])
         event: EventDocument = {
-            "_id": 0,
+            "_id": position_key(partition, len(self.events[partition]) + 1),
             "order_id": order_id,
             "merchant_id": merchant,
             "customer": {"name": "Ada", "contact_ref": "crm-1"},
@@ -93,8 +93,8 @@ class MemoryLog:
                     return deepcopy(event)
         return None
 
-    async def read_again(self, event: EventDocument) -> EventDocument | None:
-        return deepcopy(self.events[event["partition"]][event["seq"] - 1])
+    async def read_again(self, events: Sequence[EventDocument]) -> list[EventDocument]:
+        return deepcopy([self.events[event["partition"]][event["seq"] - 1] for event in events])
 
 
 class MemoryStore:
@@ -117,7 +117,7 @@ class MemoryStore:
 
     async def summaries(self) -> list[WebhookSummary]:
         return [
-            WebhookSummary(name, one["fence"], one["sender"], one["test"] and one["test"]["id"])
+            WebhookSummary(name, one["fence"], one["sender"], tuple(test["id"] for test in one["tests"]))
             for name, one in self.webhooks.items()
         ]
 
@@ -128,12 +128,17 @@ class MemoryStore:
         webhook["fence"], webhook["sender"] = fence + 1, sender
         return deepcopy(webhook)
 
-    async def save(self, webhook_id: str, fence: int, fields: Mapping[str, Any]) -> None:
-        webhook = self.webhooks.get(webhook_id)
-        if webhook is None or webhook["fence"] != fence:
-            raise LeaseLost(webhook_id)
+    async def save(self, saves: Sequence[Save]) -> set[str]:
         self.saves += 1
-        webhook.update(cast(WebhookDocument, deepcopy(dict(fields))))
+        return {one.webhook_id for one in saves if not self._save(one)}
+
+    def _save(self, one: Save) -> bool:
+        webhook = self.webhooks.get(one.webhook_id)
+        if webhook is None or webhook["fence"] != one.fence:
+            return False
+        webhook.update(cast(WebhookDocument, deepcopy(dict(one.fields))))
+        webhook["tests"] = [test for test in webhook["tests"] if test["id"] not in one.tests_made]
+        return True
 
     async def keys(self, webhook_id: str) -> list[tuple[bytes, datetime | None]]:
         return [(KEY, None)]
@@ -187,7 +192,7 @@ class MemoryWorld:
             "resume_at": None,
             "last_attempt": None,
             "attempts": 0,
-            "test": None,
+            "tests": [],
         }
         made = cast(WebhookDocument, webhook | members)
         self.store.webhooks[webhook_id] = made
@@ -205,7 +210,7 @@ class MemoryWorld:
                 sender=http,
                 capacity=Capacity(),
                 revocations=cast(RevocationList, self.revocations),
-                workflow=DEFAULT_WORKFLOW,
+                messages=MessageCache(DEFAULT_WORKFLOW),
                 clock=clock,
             )
             assignment = Assignment(cast(WebhookStore, self.store), name, parts)

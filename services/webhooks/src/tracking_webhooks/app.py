@@ -13,9 +13,11 @@ from tracking_shared.storage.database import Database, open_database, retrying_d
 from tracking_webhooks.adapters.http_sender import HttpSender, open_sender
 from tracking_webhooks.adapters.log_reader import LogReader
 from tracking_webhooks.adapters.store import WebhookStore
+from tracking_webhooks.metrics import IN_FLIGHT
 from tracking_webhooks.processing.assignment import Assignment
 from tracking_webhooks.processing.capacity import Capacity
 from tracking_webhooks.processing.endpoint import Parts
+from tracking_webhooks.processing.message_cache import MessageCache
 from tracking_webhooks.processing.tail import Tail
 from tracking_webhooks.processing.wake_up import WakeUp
 from tracking_webhooks.settings import WebhooksSettings
@@ -27,6 +29,7 @@ async def serve(settings: WebhooksSettings) -> None:
         open_database(settings.mongodb_url, settings.mongodb_database) as database,
         open_sender(parse_networks(settings.webhook_allow_networks)) as sender,
     ):
+        IN_FLIGHT.set_function(lambda: sender.in_flight)
         replica = Replica(settings, database, sender)
         app = FastAPI(title="webhooks", openapi_url=None, redirect_slashes=False)
         install_plumbing(app, settings, lambda: {"database": database.ping, "lease": replica.check})
@@ -51,7 +54,7 @@ class Replica:
             sender=sender,
             capacity=Capacity(),
             revocations=self._revocations,
-            workflow=load_workflow(settings.workflow_file),
+            messages=MessageCache(load_workflow(settings.workflow_file)),
         )
         self._assignment = Assignment(store, uuid4().hex, parts)
         self._tail.on_new = self._assignment.wake_for

@@ -17,6 +17,14 @@ LATENCY_SECONDS = Histogram(
 )
 WEBHOOKS = Gauge("tracking_webhooks", "Webhooks that this process delivers for, by state", ["state"])
 DELAYED_ORDERS = Gauge("tracking_webhook_delayed_orders", "Orders that wait for another attempt")
+BEHIND_EVENTS = Gauge(
+    "tracking_webhook_behind_events",
+    "Positions of the log behind which the webhook is that is furthest behind, disabled ones aside",
+)
+LEASE_HELD = Gauge("tracking_webhook_lease_held", "1: this process may send; 0: others may have taken over")
+UNASSIGNED = Gauge(
+    "tracking_webhooks_unassigned", "Webhooks that no living process delivers for, as this one sees it"
+)
 IN_FLIGHT = Gauge("tracking_webhook_requests_in_flight", "Requests to receivers that were not answered yet")
 TAIL_EVENTS = Counter("tracking_webhook_log_events_total", "Events read at the end of the log")
 LEASES_LOST = Counter(

@@ -35,6 +35,9 @@ KEPT_ATTEMPTS = 200
 
 ATTEMPT_DAYS = 30
 
+MAX_OPEN_TESTS = 20
+"""Test deliveries of one webhook that were asked for and are not made. More replace the oldest ones."""
+
 OLD_SECRET_HOURS = 24
 """The time for which a secret that was rotated out signs too."""
 
@@ -120,7 +123,8 @@ class WebhookDocument(TypedDict):
     last_attempt: LastAttemptDocument | None
     attempts: int
     """Made so far; counts the entries in `webhook_attempts`."""
-    test: SampleRequestDocument | None
+    tests: list[SampleRequestDocument]
+    """At most `MAX_OPEN_TESTS`, the oldest one first."""
 
 
 class WebhookSecretDocument(TypedDict):

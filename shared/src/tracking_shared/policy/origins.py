@@ -16,7 +16,7 @@ _NO_PAGES = frozenset({"about", "blob", "data", "file", "filesystem", "ftp", "ja
 PREFLIGHT_SECONDS = b"600"
 """A browser need not ask again for so long. Firefox takes up to a day; Chrome at most two hours."""
 
-ALLOWED_METHODS = b"GET, POST"
+ALLOWED_METHODS = b"GET, POST, PATCH, DELETE"
 ALLOWED_HEADERS = (
     b"Accept, Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match, Last-Event-ID, Prefer,"
     b" Traceparent"

@@ -84,7 +84,7 @@ def new_webhook(
         "resume_at": None,
         "last_attempt": None,
         "attempts": 0,
-        "test": None,
+        "tests": [],
     }
 
 

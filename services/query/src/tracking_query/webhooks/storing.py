@@ -14,6 +14,7 @@ from tracking_shared.contracts.problems import ProblemError
 from tracking_shared.contracts.timestamps import now
 from tracking_shared.contracts.webhooks import (
     KEPT_ATTEMPTS,
+    MAX_OPEN_TESTS,
     MAX_WEBHOOKS_PER_SUBJECT,
     OLD_SECRET_HOURS,
     AttemptDocument,
@@ -141,9 +142,10 @@ async def rotate_secret(database: Database, webhook: WebhookDocument) -> bytes:
 async def request_test(database: Database, webhook_id: str) -> str:
     """Asks the sender for a test delivery; returns its id."""
     test_id = f"test_{uuid7().hex}"
+    test = {"id": test_id, "requested_at": now()}
     with bounded_read():
         await database.webhooks.update_one(
-            {"_id": webhook_id}, {"$set": {"test": {"id": test_id, "requested_at": now()}}}
+            {"_id": webhook_id}, {"$push": {"tests": {"$each": [test], "$slice": -MAX_OPEN_TESTS}}}
         )
     return test_id
 

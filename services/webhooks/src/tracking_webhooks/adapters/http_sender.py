@@ -53,13 +53,19 @@ class HttpSender:
     def __init__(self, sessions: Mapping[str, tuple[aiohttp.ClientSession, CheckedResolver]]) -> None:
         """`sessions`: by scheme."""
         self._sessions = sessions
+        self.in_flight = 0
+        """Requests that were not answered yet."""
 
     async def post(
         self, url: str, headers: Mapping[str, str], body: bytes, *, seconds: float = ANSWER_SECONDS
     ) -> Answer:
         """Sends one request and returns what came of it, whatever the receiver does."""
         started = monotonic()
-        status, error, retry_after = await self._status_or_error(url, headers, body, seconds)
+        self.in_flight += 1
+        try:
+            status, error, retry_after = await self._status_or_error(url, headers, body, seconds)
+        finally:
+            self.in_flight -= 1
         return Answer(status, error, retry_after, monotonic() - started)
 
     async def _status_or_error(
@@ -68,6 +74,8 @@ class HttpSender:
         try:
             async with asyncio.timeout(seconds):
                 response = await self._begin(URL(url, encoded=True), headers, body)
+        except aiohttp.ConnectionTimeoutError:
+            return None, "connection", None  # a TimeoutError, too; but nobody has seen the request
         except TimeoutError:
             return None, "timeout", None
         except (aiohttp.ClientError, AddressRefused, OSError, ValueError) as error:
@@ -86,7 +94,7 @@ class HttpSender:
 
 async def _finish(response: aiohttp.ClientResponse) -> None:
     """Reads the body if it is short, so that the connection can be used again; else it is closed."""
-    if (response.content_length or 0) > BODY_BYTES:
+    if response.content.is_eof() or (response.content_length or 0) > BODY_BYTES:
         return
     left = BODY_BYTES
     try:

@@ -69,10 +69,10 @@ class LogReader:
         found = await self._find(conditions, {"version": 1}, 1)
         return found[0] if found else None
 
-    async def read_again(self, event: EventDocument) -> EventDocument | None:
-        """The event as it is now: without the customer, if that was erased meanwhile."""
-        found = await self._find([{"_id": event["_id"]}], {"_id": 1}, 1)
-        return found[0] if found else None
+    async def read_again(self, events: Sequence[EventDocument]) -> list[EventDocument]:
+        """The events as they are now: without the customer, if that was erased meanwhile."""
+        keys = [event["_id"] for event in events]
+        return await self._find([{"_id": {"$in": keys}}], {"_id": 1}, len(keys))
 
     async def _between(
         self, partition: int, after: int, last: int, stages: Sequence[dict[str, Any]], limit: int

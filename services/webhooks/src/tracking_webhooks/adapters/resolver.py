@@ -4,6 +4,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache, partial
 from ipaddress import ip_address
 
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -15,6 +16,9 @@ RESOLVE_SECONDS = 5.0
 
 RESOLVER_THREADS = 64
 """A name server that does not answer holds a thread for as long as the system's resolver waits."""
+
+MAX_LITERALS = 4_096
+"""Hosts that are remembered as checked, some 200 bytes each."""
 
 Resolve = Callable[[str], Sequence[str]]
 """Gives the addresses of a name; `OSError`: it has none."""
@@ -35,6 +39,9 @@ class CheckedResolver(AbstractResolver):
         self._only_named = only_named
         self._resolve = resolve
         self._threads = ThreadPoolExecutor(RESOLVER_THREADS, thread_name_prefix="resolver")
+        # Of the same few hosts at every request.
+        self._is_name_or_permitted = lru_cache(MAX_LITERALS)(self._literal_may_be_used)
+        self._open: dict[str, asyncio.Future[Sequence[str]]] = {}
 
     async def resolve(
         self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_UNSPEC
@@ -43,15 +50,33 @@ class CheckedResolver(AbstractResolver):
 
         Raises:
             AddressRefused: it has none, or none that requests may go to.
+            OSError: it does not exist, or the name server does not answer.
         """
-        loop = asyncio.get_running_loop()
-        async with asyncio.timeout(RESOLVE_SECONDS):
-            texts = await loop.run_in_executor(self._threads, self._resolve, host)
+        try:
+            texts = await asyncio.wait_for(asyncio.shield(self._look_up(host)), RESOLVE_SECONDS)
+        except TimeoutError:
+            # As for a name that does not exist: no other event would do better.
+            raise socket.gaierror(socket.EAI_AGAIN, "the name server does not answer") from None
         addresses = [ip_address(text) for text in texts]
         results = [_result(host, each, port) for each in addresses if self._may_use(each)]
         if not results:
             raise AddressRefused("the name resolves to no address that requests may go to")
         return results
+
+    def _look_up(self, host: str) -> asyncio.Future[Sequence[str]]:
+        """Asks for a name, once for all connections that begin meanwhile: a dead name server holds one thread
+        for each name."""
+        found = self._open.get(host)
+        if found is None:
+            loop = asyncio.get_running_loop()
+            found = self._open[host] = loop.run_in_executor(self._threads, self._resolve, host)
+            found.add_done_callback(partial(self._close_look_up, host))
+        return found
+
+    def _close_look_up(self, host: str, look_up: asyncio.Future[Sequence[str]]) -> None:
+        del self._open[host]
+        if not look_up.cancelled():
+            look_up.exception()  # seen, also where everybody who waited has given up
 
     def check_literal(self, host: str) -> None:
         """Checks a host that is an address, which aiohttp does not ask a resolver for.
@@ -59,12 +84,14 @@ class CheckedResolver(AbstractResolver):
         Raises:
             AddressRefused: requests may not go there.
         """
-        try:
-            address = ip_address(host)
-        except ValueError:
-            return
-        if not self._may_use(address):
+        if not self._is_name_or_permitted(host):
             raise AddressRefused("requests may not go to this address")
+
+    def _literal_may_be_used(self, host: str) -> bool:
+        try:
+            return self._may_use(ip_address(host))
+        except ValueError:
+            return True  # a name, which is resolved and checked then
 
     async def close(self) -> None:
         """Lets the threads end."""

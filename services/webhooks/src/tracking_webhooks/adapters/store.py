@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, NamedTuple
 
-from pymongo import ReplaceOne
+from pymongo import ReplaceOne, UpdateOne
 
 from tracking_shared.contracts.timestamps import now
 from tracking_shared.contracts.webhooks import (
@@ -14,7 +14,6 @@ from tracking_shared.contracts.webhooks import (
 )
 from tracking_shared.storage.database import Database
 from tracking_shared.storage.reads import CausalReads, bounded_read
-from tracking_webhooks.errors import LeaseLost
 
 SENDER_LIFE = timedelta(minutes=5)
 """When the document of a sender that has ended is removed. Others consider it dead long before."""
@@ -23,14 +22,35 @@ MAX_SECRETS = 8
 """Of one webhook that sign at a time: those that were rotated out within a day, and the newest one."""
 
 
+WRITTEN_AT_ONCE = 500
+"""Documents in one request, which is bounded in time: after an outage there may be tens of thousands."""
+
+
 class WebhookSummary(NamedTuple):
     """What all replicas look at, of every webhook."""
 
     webhook_id: str
     fence: int
     sender: str | None
-    test_id: str | None
-    """Of a test delivery that was asked for."""
+    test_ids: tuple[str, ...]
+    """Of test deliveries that were asked for."""
+
+
+class Save(NamedTuple):
+    """What is to be written of one webhook, while it has this fence."""
+
+    webhook_id: str
+    fence: int
+    fields: Mapping[str, Any]
+    tests_made: tuple[str, ...] = ()
+    """Test deliveries that nobody needs to make any more."""
+
+    def change(self) -> dict[str, Any]:
+        """As the database takes it."""
+        change: dict[str, Any] = {"$set": dict(self.fields)}
+        if self.tests_made:
+            change["$pull"] = {"tests": {"id": {"$in": list(self.tests_made)}}}
+        return change
 
 
 class WebhookStore:
@@ -63,12 +83,14 @@ class WebhookStore:
 
     async def summaries(self) -> list[WebhookSummary]:
         """All webhooks."""
-        shown = {"fence": 1, "sender": 1, "test": 1}
+        shown = {"fence": 1, "sender": 1, "tests": 1}
         with bounded_read():
             async with self._causal.session() as session:
                 found = await self._database.webhooks.find({}, shown, session=session).to_list()
         return [
-            WebhookSummary(one["_id"], one["fence"], one["sender"], one["test"] and one["test"]["id"])
+            WebhookSummary(
+                one["_id"], one["fence"], one["sender"], tuple(test["id"] for test in one["tests"])
+            )
             for one in found
         ]
 
@@ -84,18 +106,28 @@ class WebhookStore:
         mine = document is not None and (document["fence"], document["sender"]) == (fence + 1, sender)
         return document if mine else None
 
-    async def save(self, webhook_id: str, fence: int, fields: Mapping[str, Any]) -> None:
-        """Writes what has changed, if the webhook is still the caller's.
-
-        Raises:
-            LeaseLost: it is not, and nothing was written.
+    async def save(self, saves: Sequence[Save]) -> set[str]:
+        """Writes what has changed of the webhooks that are still the caller's, each once. Returns the others,
+        of which nothing was written.
         """
+        lost: set[str] = set()
+        for first in range(0, len(saves), WRITTEN_AT_ONCE):
+            lost |= await self._save(saves[first : first + WRITTEN_AT_ONCE])
+        return lost
+
+    async def _save(self, saves: Sequence[Save]) -> set[str]:
+        updates = [UpdateOne({"_id": one.webhook_id, "fence": one.fence}, one.change()) for one in saves]
         with bounded_read():
-            saved = await self._database.webhooks.update_one(
-                {"_id": webhook_id, "fence": fence}, {"$set": dict(fields)}
-            )
-        if not saved.matched_count:
-            raise LeaseLost(webhook_id)
+            async with self._causal.session() as session:
+                webhooks = self._database.webhooks
+                saved = await webhooks.bulk_write(updates, ordered=False, session=session)
+                if saved.matched_count == len(saves):
+                    return set()
+                ids = sorted({one.webhook_id for one in saves})
+                found = await webhooks.find({"_id": {"$in": ids}}, {"fence": 1}, session=session).to_list()
+        # A fence never goes back: whose is the same now was the same when it was written.
+        fences = {one["_id"]: one["fence"] for one in found}
+        return {one.webhook_id for one in saves if fences.get(one.webhook_id) != one.fence}
 
     async def keys(self, webhook_id: str) -> list[tuple[bytes, datetime | None]]:
         """The keys that sign, the newest one first, each with its end."""
@@ -108,9 +140,9 @@ class WebhookStore:
 
     async def add_attempts(self, attempts: Sequence[AttemptDocument]) -> None:
         """Stores attempts, each in the place of one from long before."""
-        if not attempts:
-            return
-        with bounded_read():
-            await self._database.webhook_attempts.bulk_write(
-                [ReplaceOne({"_id": one["_id"]}, one, upsert=True) for one in attempts], ordered=False
-            )
+        for first in range(0, len(attempts), WRITTEN_AT_ONCE):
+            some = attempts[first : first + WRITTEN_AT_ONCE]
+            with bounded_read():
+                await self._database.webhook_attempts.bulk_write(
+                    [ReplaceOne({"_id": one["_id"]}, one, upsert=True) for one in some], ordered=False
+                )

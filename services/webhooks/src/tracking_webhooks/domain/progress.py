@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import islice
 from math import inf
 
 from tracking_shared.contracts.documents import EventDocument
@@ -164,6 +165,10 @@ class Progress:
         order_id = self._ready.popleft()
         self._in_flight.add(order_id)
         return Work(order_id, self._orders[order_id][0])
+
+    def upcoming(self, partition: int, count: int) -> list[Entry]:
+        """The first entries of a partition that are not handled, at most `count`."""
+        return list(islice((one for one in self._windows[partition] if not one.handled), count))
 
     def next_at(self) -> float:
         """The time at which `next_work` gives something, if nothing else happens; infinity: never."""

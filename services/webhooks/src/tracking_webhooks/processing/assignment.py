@@ -4,7 +4,7 @@ import asyncio
 import logging
 import math
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from time import monotonic
@@ -16,8 +16,16 @@ from tracking_shared.telemetry.logs import PacedLog
 from tracking_webhooks.adapters.store import WebhookStore, WebhookSummary
 from tracking_webhooks.domain.assignment import HELD_SECONDS, LivingSenders, Seen, Steps, steps
 from tracking_webhooks.errors import LeaseLost
-from tracking_webhooks.metrics import DELAYED_ORDERS, LEASES_LOST, WEBHOOKS
-from tracking_webhooks.processing.endpoint import STOP_SECONDS, Endpoint, Parts
+from tracking_webhooks.metrics import (
+    BEHIND_EVENTS,
+    DELAYED_ORDERS,
+    LEASE_HELD,
+    LEASES_LOST,
+    UNASSIGNED,
+    WEBHOOKS,
+)
+from tracking_webhooks.processing.endpoint import SAVE_SECONDS, STOP_SECONDS, Endpoint, Parts
+from tracking_webhooks.processing.progress_writer import ProgressWriter, Unsaved
 
 log = logging.getLogger(__name__)
 paced_log = PacedLog(log)
@@ -55,6 +63,7 @@ class Assignment:
         self, store: WebhookStore, me: str, parts: Parts, clock: Callable[[], float] = monotonic
     ) -> None:
         self._store = store
+        self._writer = ProgressWriter(store)
         self._parts = replace(parts, may_send=self.is_held)
         self._me = me
         self._clock = clock
@@ -77,8 +86,9 @@ class Assignment:
     def wake_for(self, events: Sequence[EventDocument]) -> None:
         """Wakes the webhooks that may get one of these events; no events stand for many."""
         merchants = {event["merchant_id"] for event in events}
+        orders = {event["order_id"] for event in events}
         for one in self._running.values():
-            if not events or one.endpoint.may_get(merchants):
+            if not events or one.endpoint.may_get(merchants, orders):
                 one.endpoint.wake()
 
     def wake_all(self) -> None:
@@ -88,7 +98,9 @@ class Assignment:
     async def run(self) -> None:
         """Takes and gives up webhooks until cancelled; then gives up all of them."""
         try:
-            async with background(_repeated(self._beat, BEAT_SECONDS)):
+            async with background(
+                _repeated(self._beat, BEAT_SECONDS), _repeated(self._save_due, SAVE_SECONDS)
+            ):
                 await _repeated(self._look, LOOK_SECONDS)
         finally:
             await self._leave()
@@ -99,7 +111,25 @@ class Assignment:
         await self._store.beat(self._me, self._beats)
         self._beaten_at = began
 
+    async def _save_due(self) -> None:
+        due = [one.endpoint for one in self._running.values() if one.endpoint.is_save_due()]
+        await self._save({endpoint: endpoint.take_unsaved() for endpoint in due})
+
+    async def _save(self, unsaved: Mapping[Endpoint, Unsaved]) -> None:
+        try:
+            lost = await self._writer.write(list(unsaved.values()))
+        except DatabaseUnavailable:
+            for endpoint, one in unsaved.items():
+                endpoint.give_back(one)
+            raise
+        for endpoint, one in unsaved.items():
+            if endpoint.webhook_id in lost:
+                endpoint.lose()
+            else:
+                endpoint.saved(one)
+
     async def _look(self) -> None:
+        LEASE_HELD.set(self.is_held())
         if not self.is_held():
             return  # the others do not know it, or take it for dead
         living = self._senders.look(await self._store.senders(), self._clock())
@@ -109,6 +139,7 @@ class Assignment:
         seen = [Seen(one.webhook_id, one.fence, one.sender) for one in summaries if self._may_try(one)]
         await self._apply(steps(seen, living, self._me, running))
         self._request_tests(summaries)
+        UNASSIGNED.set(sum(one.sender not in living for one in summaries))
         self._report()
 
     async def _apply(self, found: Steps) -> None:
@@ -139,7 +170,7 @@ class Assignment:
             return
         with suppress(LeaseLost, DatabaseUnavailable):
             await one.task
-            await self._store.save(one.endpoint.webhook_id, one.fence, {"sender": None})
+            await self._save({one.endpoint: one.endpoint.take_unsaved(sender=None)})
 
     def _may_try(self, webhook: WebhookSummary) -> bool:
         failed_at = self._failed_at.get(webhook.webhook_id)
@@ -159,13 +190,14 @@ class Assignment:
 
     def _request_tests(self, summaries: Sequence[WebhookSummary]) -> None:
         for one in summaries:
-            if one.test_id is not None and one.webhook_id in self._running:
-                self._running[one.webhook_id].endpoint.request_test(one.test_id)
+            if one.webhook_id in self._running:
+                self._running[one.webhook_id].endpoint.request_tests(one.test_ids)
 
     def _report(self) -> None:
         states = Counter(one.endpoint.progress.state for one in self._running.values())
         for state in ("active", "failing", "disabled"):
             WEBHOOKS.labels(state).set(states[state])
+        BEHIND_EVENTS.set(max((one.endpoint.behind_events for one in self._running.values()), default=0))
         DELAYED_ORDERS.set(sum(len(one.endpoint.progress.delayed) for one in self._running.values()))
 
     async def _leave(self) -> None:

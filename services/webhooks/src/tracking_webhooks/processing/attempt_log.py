@@ -17,6 +17,9 @@ MAX_UNSAVED_ATTEMPTS = 50
 """Stored of each period: the newest ones."""
 
 
+_COUNTS = {outcome: DELIVERIES.labels(outcome) for outcome in ("delivered", "failed")}
+
+
 class AttemptLog:
     """Numbers the attempts of a webhook and keeps those that are not stored yet (bounded)."""
 
@@ -37,7 +40,7 @@ class AttemptLog:
             "error": answer.error,
             "duration_ms": round(answer.duration_seconds * 1000),
         }
-        DELIVERIES.labels(self.last["outcome"]).inc()
+        _COUNTS[self.last["outcome"]].inc()
         DELIVERY_SECONDS.observe(answer.duration_seconds)
         self.unsaved.append(
             {

@@ -1,8 +1,6 @@
 """The bound on requests of one process, all webhooks together."""
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 
 PROMPT_REQUESTS = 256
 """At a time, of those that were begun a moment ago."""
@@ -21,42 +19,39 @@ class Capacity:
         self._prompt = asyncio.Semaphore(prompt)
         self._slow = asyncio.Semaphore(slow)
 
-    @asynccontextmanager
-    async def place(self, *, suspect: bool) -> AsyncIterator[None]:
-        """A place for one request. `suspect`: the receiver failed before, or was never asked."""
-        held = _Place(self._prompt, self._slow)
-        await held.take(suspect=suspect)
-        timer = asyncio.get_running_loop().call_later(PROMPT_SECONDS, held.become_slow)
-        try:
-            yield
-        finally:
-            timer.cancel()
-            held.give_up()
+    def place(self, *, suspect: bool) -> "Place":
+        """A place for one request, a context. `suspect`: the receiver failed before, or was never asked."""
+        return Place(self._prompt, self._slow, suspect=suspect)
 
 
-class _Place:
+class Place:
     """A place in one of the two."""
 
-    def __init__(self, prompt: asyncio.Semaphore, slow: asyncio.Semaphore) -> None:
+    __slots__ = ("_held", "_moving", "_prompt", "_slow", "_timer")
+
+    def __init__(self, prompt: asyncio.Semaphore, slow: asyncio.Semaphore, *, suspect: bool) -> None:
         self._prompt = prompt
         self._slow = slow
-        self._held = prompt
+        self._held = slow if suspect else prompt
         self._moving: asyncio.Task[None] | None = None
+        self._timer: asyncio.TimerHandle | None = None
 
-    async def take(self, *, suspect: bool) -> None:
-        self._held = self._slow if suspect else self._prompt
+    async def __aenter__(self) -> None:
         await self._held.acquire()
-
-    def become_slow(self) -> None:
         if self._held is self._prompt:
-            self._moving = asyncio.create_task(self._move())
+            self._timer = asyncio.get_running_loop().call_later(PROMPT_SECONDS, self._become_slow)
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._moving is not None and not self._moving.done():
+            self._moving.cancel()
+        self._held.release()
+
+    def _become_slow(self) -> None:
+        self._moving = asyncio.create_task(self._move())
 
     async def _move(self) -> None:
         await self._slow.acquire()
         self._held = self._slow
         self._prompt.release()
-
-    def give_up(self) -> None:
-        if self._moving is not None and not self._moving.done():
-            self._moving.cancel()
-        self._held.release()

@@ -2,12 +2,13 @@
 
 import asyncio
 import logging
+import math
 from collections.abc import Callable, Collection, Coroutine
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from random import random
 from time import monotonic, time
+from typing import Any
 
 from tracking_shared.auth.revocations import RevocationList
 from tracking_shared.contracts.documents import EventDocument
@@ -17,20 +18,22 @@ from tracking_shared.contracts.webhooks import (
     principal_of,
     selection_of,
 )
-from tracking_shared.contracts.workflow import Workflow
 from tracking_shared.storage.database import DatabaseUnavailable, retrying_database
 from tracking_shared.telemetry.logs import PacedLog
 from tracking_webhooks.adapters.documents import fields_of, progress_of
 from tracking_webhooks.adapters.http_sender import Answer, HttpSender
 from tracking_webhooks.adapters.log_reader import LogReader
-from tracking_webhooks.adapters.store import WebhookStore
-from tracking_webhooks.domain.message import MEDIA_TYPE, Message, event_message, sample_message
+from tracking_webhooks.adapters.store import Save, WebhookStore
+from tracking_webhooks.domain.message import MEDIA_TYPE, Message, sample_message
 from tracking_webhooks.domain.outcome import failure_of, is_delivered
-from tracking_webhooks.domain.progress import Entry, Progress, Work
+from tracking_webhooks.domain.progress import MAX_WINDOW_EVENTS, Entry, Progress, Work
 from tracking_webhooks.domain.signature import signed_headers
-from tracking_webhooks.metrics import IN_FLIGHT, LATENCY_SECONDS
+from tracking_webhooks.errors import LeaseLost
+from tracking_webhooks.metrics import LATENCY_SECONDS
 from tracking_webhooks.processing.attempt_log import AttemptLog
 from tracking_webhooks.processing.capacity import Capacity
+from tracking_webhooks.processing.message_cache import MessageCache
+from tracking_webhooks.processing.progress_writer import Unsaved
 from tracking_webhooks.processing.tail import Tail
 
 log = logging.getLogger(__name__)
@@ -38,6 +41,9 @@ paced_log = PacedLog(log)
 
 FRESH_SECONDS = 2.0
 """An event that was read longer ago is read again before it is sent: its customer may have been erased."""
+
+REFRESH_EVENTS = 100
+"""Of those that follow in the window, read again in the same request."""
 
 SAVE_SECONDS = 0.5
 """Between two writes of the progress. After a crash, so much is delivered again."""
@@ -67,7 +73,7 @@ class Parts:
     sender: HttpSender
     capacity: Capacity
     revocations: RevocationList
-    workflow: Workflow
+    messages: MessageCache
     may_send: Callable[[], bool] = lambda: True
     """False: this process may have lost its webhooks to others."""
     clock: Clock = time
@@ -85,17 +91,22 @@ class Endpoint:
         self._parts = parts
         self._selection = selection_of(webhook)
         self._stages = self._selection.stages()
+        self._with_customer = self._selection.with_customer
         self._holder = principal_of(webhook["grant"])
         self._progress: Progress = progress_of(webhook, parts.chance)
         self._keys: list[tuple[bytes, datetime | None]] = []
         self._woken = asyncio.Event()
         self._stopping = False
+        self._is_behind = False
+        """True: the log has more than was read."""
         self._deliveries: set[asyncio.Task[None]] = set()
         self._fault: BaseException | None = None
         self._attempts = AttemptLog(webhook)
-        self._test: str | None = None
-        """The test delivery that was asked for and is not saved as made."""
-        self._test_made = False
+        self._tests: dict[str, bool] = {}
+        """Test deliveries that were asked for; true: made, and not saved as such."""
+        self._refreshing = asyncio.Lock()
+        readable = self._selection.readable
+        self._merchants, self._orders = readable.merchants, readable.orders
         self._saved = dict(fields_of(self._progress))
         self._saved_at = -IDLE_SAVE_SECONDS
 
@@ -104,20 +115,32 @@ class Endpoint:
         """How far it is."""
         return self._progress
 
+    @property
+    def behind_events(self) -> int:
+        """Positions of the log behind which it is, of which not all are of events for it; disabled: 0."""
+        end = self._parts.tail.end
+        if end is None or self._progress.disabled is not None:
+            return 0
+        return max(sum(end.seqs) - sum(self._progress.seqs), 0)
+
     def wake(self) -> None:
         """Says that there may be something to do."""
         self._woken.set()
 
-    def may_get(self, merchants: Collection[str]) -> bool:
-        """True if events of one of these merchants may be for it."""
-        wanted = self._selection.readable.merchants
-        return wanted is None or not wanted.isdisjoint(merchants)
+    def may_get(self, merchants: Collection[str], orders: Collection[str]) -> bool:
+        """True if events of these merchants and orders may be for it."""
+        if self._merchants is not None and self._merchants.isdisjoint(merchants):
+            return False
+        return self._orders is None or not self._orders.isdisjoint(orders)
 
-    def request_test(self, test_id: str) -> None:
-        """Asks for a test delivery, once for each id."""
-        if self._test != test_id:
-            self._test, self._test_made = test_id, False
-            self._start(self._deliver_test(test_id))
+    def request_tests(self, test_ids: Collection[str]) -> None:
+        """Asks for test deliveries, once for each id."""
+        # Those that are not asked for any more have been saved as made.
+        self._tests = {name: made for name, made in self._tests.items() if name in test_ids}
+        for test_id in test_ids:
+            if test_id not in self._tests:
+                self._tests[test_id] = False
+                self._start(self._deliver_test(test_id))
 
     def stop(self) -> None:
         """Begins nothing any more; `run` returns when what is in flight has ended, within seconds."""
@@ -125,11 +148,10 @@ class Endpoint:
         self._woken.set()
 
     async def run(self) -> None:
-        """Delivers until `stop`, then saves.
+        """Delivers until `stop`. What is not saved then is for the caller to save.
 
         Raises:
             LeaseLost: the webhook was changed or taken over.
-            DatabaseUnavailable: the progress was not saved at the end: some is delivered again.
         """
         try:
             await self._read_keys()
@@ -140,29 +162,44 @@ class Endpoint:
         finally:
             for task in self._deliveries:
                 task.cancel()
-        await self._save()
 
     async def _work(self) -> None:
         self._woken.clear()
         try:
-            await self._step()
+            self._check_rights()
+            await self._fill()
+            self._start_deliveries()
             seconds = self._idle_seconds()
         except DatabaseUnavailable as error:
             paced_log.warning("webhooks wait for the database", error)
             seconds = AFTER_FAULT_SECONDS
-        with suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._woken.wait()
+        timer = asyncio.get_running_loop().call_later(seconds, self._woken.set)
+        try:
+            await self._woken.wait()
+        finally:
+            timer.cancel()
         if self._fault is not None:
             raise self._fault
 
-    async def _step(self) -> None:
-        self._check_rights()
-        await self._fill()
-        while self._parts.may_send() and (work := self._progress.next_work(self._parts.clock())):
-            self._start(self._deliver(work))
-        if self._is_save_due():
-            await self._save()
+    def _next_work(self) -> Work | None:
+        if self._stopping or self._fault is not None or not self._parts.may_send():
+            return None
+        self._check_rights()  # here, too: `_work` may wait for the database
+        return self._progress.next_work(self._parts.clock())
+
+    def _start_deliveries(self) -> None:
+        while work := self._next_work():
+            self._start(self._deliver_on(work))
+
+    async def _deliver_on(self, work: Work | None) -> None:
+        """Delivers this and what follows, one after the other, until nothing follows."""
+        while work is not None:
+            await self._deliver(work)
+            if self._is_behind and self._progress.room >= MAX_WINDOW_EVENTS // 2:
+                self._woken.set()
+            work = self._next_work()
+            if work is not None:
+                self._start_deliveries()  # after a success, more at a time are allowed
 
     def _start(self, delivery: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(delivery)
@@ -173,7 +210,8 @@ class Endpoint:
         self._deliveries.discard(task)
         if not task.cancelled() and task.exception() is not None:
             self._fault = task.exception()
-        self._woken.set()
+        if self._stopping or self._fault or self._is_behind or self._progress.next_at() < math.inf:
+            self._woken.set()
 
     def _check_rights(self) -> None:
         if self._progress.disabled is None and self._parts.revocations.known.include(self._holder):
@@ -189,6 +227,7 @@ class Endpoint:
             return
         for partition, last in enumerate(end.seqs):
             await self._fill_from(partition, last)
+        self._is_behind = any(read < last for read, last in zip(self._progress.read, end.seqs, strict=True))
 
     async def _fill_from(self, partition: int, last: int) -> None:
         """Makes one read, so that deliveries go on between one and the next."""
@@ -228,7 +267,7 @@ class Endpoint:
         if self._stopping or self._progress.disabled is not None or not self._parts.may_send():
             self._progress.given_back(work)
             return
-        message = event_message(event, self._parts.workflow, with_customer=self._selection.with_customer)
+        message = self._parts.messages.of(event, with_customer=self._with_customer)
         answer = await self._send(message)
         self._settle(work, event, answer)
 
@@ -242,19 +281,32 @@ class Endpoint:
         )
 
     async def _fresh(self, entry: Entry) -> EventDocument:
-        if self._parts.clock() - entry.read_at > FRESH_SECONDS:
-            entry.event = await self._parts.reader.read_again(entry.event) or entry.event
+        if self._is_old(entry):
+            async with self._refreshing:
+                if self._is_old(entry):
+                    await self._refresh(entry)
         return entry.event
+
+    def _is_old(self, entry: Entry) -> bool:
+        return self._parts.clock() - entry.read_at > FRESH_SECONDS
+
+    async def _refresh(self, entry: Entry) -> None:
+        """Reads it again, and in the same request those that will be old when their turn comes."""
+        upcoming = self._progress.upcoming(entry.event["partition"], REFRESH_EVENTS)
+        entries = {one.event["_id"]: one for one in (*upcoming, entry)}
+        read_at = self._parts.clock()
+        for event in await self._parts.reader.read_again([one.event for one in entries.values()]):
+            entries[event["_id"]].event = event
+        for one in entries.values():
+            one.read_at = read_at
 
     async def _send(self, message: Message) -> Answer:
         seconds = self._parts.clock()
         moment = datetime.fromtimestamp(seconds, UTC)
         keys = [key for key, until in self._keys if until is None or until > moment]
         headers = signed_headers(keys, message.message_id, int(seconds), message.body)
-        with IN_FLIGHT.track_inprogress():
-            answer = await self._parts.sender.post(
-                self._webhook["url"], {**headers, "Content-Type": MEDIA_TYPE}, message.body
-            )
+        headers["Content-Type"] = MEDIA_TYPE
+        answer = await self._parts.sender.post(self._webhook["url"], headers, message.body)
         self._attempts.record(message.message_id, moment, answer)
         return answer
 
@@ -270,13 +322,16 @@ class Endpoint:
     async def _deliver_test(self, test_id: str) -> None:
         async with self._parts.capacity.place(suspect=True):
             await self._send(sample_message(self.webhook_id, test_id, now()))
-        self._test_made = True
+        self._tests[test_id] = True
 
-    def _is_save_due(self) -> bool:
-        waited = monotonic() - self._saved_at
-        if waited >= IDLE_SAVE_SECONDS:
-            return self._has_changed()
-        return waited >= SAVE_SECONDS and (bool(self._attempts.unsaved) or self._state_has_changed())
+    def is_save_due(self) -> bool:
+        """True if something happened, or others' events have moved the position for long enough."""
+        if self._attempts.unsaved or self._state_has_changed():
+            return True
+        if monotonic() - self._saved_at < IDLE_SAVE_SECONDS:
+            return False
+        self._saved_at = monotonic()
+        return fields_of(self._progress) != self._saved
 
     def _state_has_changed(self) -> bool:
         return (self._progress.state, self._progress.disabled) != (
@@ -284,27 +339,28 @@ class Endpoint:
             self._saved["reason"],
         )
 
-    def _has_changed(self) -> bool:
-        return bool(self._attempts.unsaved) or fields_of(self._progress) != self._saved
-
-    async def _save(self) -> None:
-        """Writes what has changed. The attempts first: what they tell of has happened, whoever's it is."""
-        if not self._has_changed():
-            return
-        unsaved = self._attempts.take_unsaved()
-        fields = dict(fields_of(self._progress))
-        written = dict(fields)
-        if unsaved:
+    def take_unsaved(self, **fields: Any) -> Unsaved:
+        """What is to be written now, and these fields with it."""
+        written = {**fields_of(self._progress), **fields}
+        attempts = self._attempts.take_unsaved()
+        if attempts:
             written |= {"last_attempt": self._attempts.last, "attempts": self._attempts.made}
-        if self._test_made:
-            written["test"] = None
-        try:
-            await self._parts.store.add_attempts(unsaved)
-            await self._parts.store.save(self.webhook_id, self._fence, written)
-        except DatabaseUnavailable:
-            self._attempts.give_back(unsaved)
-            raise
-        self._saved, self._saved_at = fields, monotonic()
+        made = tuple(test_id for test_id, is_made in self._tests.items() if is_made)
+        return Unsaved(Save(self.webhook_id, self._fence, written, made), attempts)
+
+    def saved(self, unsaved: Unsaved) -> None:
+        """It was written."""
+        self._saved = {name: unsaved.save.fields[name] for name in self._saved}
+        self._saved_at = monotonic()
+
+    def give_back(self, unsaved: Unsaved) -> None:
+        """It may not have been written."""
+        self._attempts.give_back(list(unsaved.attempts))
+
+    def lose(self) -> None:
+        """Ends it: the webhook is not this process's any more."""
+        self._fault = LeaseLost(self.webhook_id)
+        self._woken.set()
 
     def _idle_seconds(self) -> float:
         seconds = MAX_IDLE_SECONDS
@@ -312,8 +368,6 @@ class Endpoint:
             seconds = AFTER_FAULT_SECONDS
         else:
             seconds = min(seconds, self._progress.next_at() - self._parts.clock())
-        if self._attempts.unsaved or self._state_has_changed():
-            seconds = min(seconds, SAVE_SECONDS - (monotonic() - self._saved_at))
         return max(seconds, 0.0)
 
     async def _read_keys(self) -> None:
