@@ -21,9 +21,9 @@ WARM_UP = 300
 CHECKS = 5
 SMALL_PAGE = 20
 MAX_PAGES = 15
-"""Documents of one query, and queries of one kind: so many that changes fall between them. The embedded database
-scans all that follows for each page. With 200 pages, a check of 4,000 events took 11 s, meanwhile the traffic added
-as many, and on a busy machine each check took a multiple of the one before."""
+"""Documents of one query, and queries of one kind: so many that changes fall between them. The embedded
+database scans all that follows for each page. With 200 pages, a check of 4,000 events took 11 s, the traffic
+added as many meanwhile, and on a busy machine each check took a multiple of the one before."""
 
 
 @asynccontextmanager

@@ -235,7 +235,7 @@ async def events_of(database: Database, keys: Sequence[str]) -> list[EventDocume
 
 
 async def _whole_histories(database: Database, page: int, last: str) -> AsyncGenerator[list[EventDocument]]:
-    """The events up to the order with the id `last`, sorted by order id, in slices that end between orders."""
+    """The events up to the order with the id `last`, sorted by order id, in slices of whole orders."""
     events: list[EventDocument] = []
     size = min(SLICE_EVENTS, page)
     conditions = {"order_id": {"$lte": last}}
@@ -250,8 +250,8 @@ async def _whole_histories(database: Database, page: int, last: str) -> AsyncGen
 
 
 async def outcome_slices(database: Database, page: int) -> AsyncGenerator[Records]:
-    """Outcomes and the events that they point to, with only the fields that `outcome_faults` reads. They end as
-    `order_slices`.
+    """Outcomes and the events that they point to, with only the fields that `outcome_faults` reads. They end
+    as `order_slices`.
     """
     fields = {"outcome": 1, "position": 1}
     conditions = {"_id": {"$lte": await _highest(database.updates, "_id")}}

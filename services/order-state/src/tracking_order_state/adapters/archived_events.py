@@ -42,9 +42,7 @@ async def erase_archived(database: Database, erasure: Erasure, partition: int) -
     return 0
 
 
-async def _erase_some(
-    database: Database, erasure: Erasure, partition: int, order_ids: Sequence[str]
-) -> int:
+async def _erase_some(database: Database, erasure: Erasure, partition: int, order_ids: Sequence[str]) -> int:
     number = 0
 
     async def write(session: AsyncClientSession) -> None:
@@ -58,9 +56,7 @@ async def _erase_some(
 
     async with database.client.start_session() as session:
         with pymongo.timeout(WRITE_SECONDS):
-            await session.with_transaction(
-                write, read_concern=ReadConcern("snapshot"), write_concern=DURABLE
-            )
+            await session.with_transaction(write, read_concern=ReadConcern("snapshot"), write_concern=DURABLE)
     return number
 
 

@@ -61,8 +61,7 @@ class FindsErasures(Protocol):
         ...
 
     def erase_archived(self, erasure: Erasure, partition: int, /) -> Awaitable[int]:
-        """Erases the person in some events of archived orders that were not removed yet. Returns their number.
-        """
+        """Erases the person in some events of archived orders that are still there. Returns their number."""
         ...
 
     def finish(self, erasure: Erasure, /) -> Awaitable[bool]:
