@@ -40,7 +40,7 @@ async def test_commands_in_the_broker_are_decided_once_after_the_database_was_re
     async with Caller([ingest.url]) as caller, Caller([ingest.url]) as other:
         [kept] = await many_lives(caller, 1)
         assert (await _note(caller, kept)).status == 200
-        load = asyncio.create_task(many_lives(caller, 40))
+        load = asyncio.create_task(many_lives(caller, 20))
         told = await _back_up(database, tmp_path / "backup", caller)
         await load
         [lost] = await many_lives(other, 1)
