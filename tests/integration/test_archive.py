@@ -312,6 +312,29 @@ async def test_an_erased_person_is_in_no_archive(spine: Spine, reader: Reader, f
     assert (await reader.ok(f"/v1/orders/{erased}"))["customer"] is None
 
 
+async def test_a_person_is_erased_in_what_a_killed_run_has_left(
+    spine: Spine, reader: Reader, folder: Path
+) -> None:
+    person = {"customer": {"name": "Zaphod Beeblebrox", "contact_ref": "+49 30/987654"}}
+    ids = [*await final_orders(spine.caller, 2, **person), *await final_orders(spine.caller, 1)]
+    command = run_that_is_killed(spine, folder, "left")
+    await asyncio.to_thread(subprocess.run, command, capture_output=True, timeout=60)
+    async with database_of(spine.environment) as database:
+        assert await database.archived_orders.count_documents({}) == 3
+        request = await request_erasure(database, AuditTrail(database), ACTOR, "+49 30/987654", None)
+        await wait_for_erasure(database, request)
+        assert await database.order_events.count_documents({}) == 12
+        for name in await database.raw.list_collection_names():
+            for document in await database.raw[name].find({}).to_list():
+                assert "eeblebrox" not in repr(document), name
+        assert await database.order_events.count_documents({"customer": None}) == 8
+    await assert_consistent(spine, None, 3)
+    assert (await archived(spine, folder, older_than=None))["erased_events"] == 8
+    await assert_consistent(spine, folder, 3)
+    for order_id in ids[:2]:
+        assert (await reader.ok(f"/v1/orders/{order_id}"))["customer"] is None
+
+
 async def test_a_restored_order_lacks_a_customer_who_was_erased_meanwhile(
     spine: Spine, reader: Reader, folder: Path
 ) -> None:

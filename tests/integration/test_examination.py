@@ -2,13 +2,21 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
+from itertools import count, islice
 from typing import Any
 
 import pytest
 
 from builders import create_command, update_command
 from tracking.upkeep.check import MAX_FAULTS, Findings, check_records
-from tracking.upkeep.record_reader import SLICE_EVENTS, NoInstallation, read_partitions
+from tracking.upkeep.checker import Records
+from tracking.upkeep.record_reader import (
+    SLICE_EVENTS,
+    NoInstallation,
+    order_slices,
+    outcome_slices,
+    read_partitions,
+)
 from tracking_order_state.domain.batch import decide_batch
 from tracking_order_state.domain.decisions import Known
 from tracking_shared.contracts.documents import EventDocument, applied_outcome, update_key
@@ -19,6 +27,7 @@ from tracking_shared.storage.database import UPDATES_TTL_SECONDS, Database, open
 
 ORDERS = SLICE_EVENTS  # with three events each: three slices and a bit
 PARTITIONS = 2
+Slices = Callable[[Database, int], AsyncIterator[Records]]
 Seed = Callable[[Database], Awaitable[Any]]
 
 
@@ -201,6 +210,23 @@ async def test_what_is_applied_during_the_examination_is_told(empty: Database) -
     await _record(empty, [_order_id(0)])
 
     assert (await check_records(empty, partitions, DEFAULT_WORKFLOW)).applied_meanwhile == 3
+
+
+@pytest.mark.parametrize("slices", [order_slices, outcome_slices])
+async def test_it_ends_though_orders_come_faster_than_it_reads(empty: Database, slices: Slices) -> None:
+    ids = (_order_id(number) for number in count())
+    await _record(empty, list(islice(ids, 20)))
+    read = 0
+    async for _ in slices(empty, 20):
+        read += 1
+        assert read < 10, "it follows the orders that are added"
+        await _record(empty, list(islice(ids, 20)))
+
+
+async def test_an_id_that_another_one_begins_with_is_read(empty: Database) -> None:
+    await _record(empty, ["o-1", "o-10", "o-1-1", "o", "o-100"])
+    findings = await _check(empty)
+    assert (findings.examples, findings.orders) == ([], 5)
 
 
 async def test_a_database_without_an_installation_is_not_taken_for_a_sound_one(mongodb_url: str) -> None:

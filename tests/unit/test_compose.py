@@ -231,3 +231,4 @@ def test_the_lock_of_the_image_has_the_versions_of_the_others_and_no_embedded_da
     assert pinned("requirements.lock").items() <= image.items() <= pinned("requirements-dev.lock").items()
     assert "secantusdb" not in image
     assert "opentelemetry-exporter-otlp-proto-http" in image  # traces are a matter of variables alone
+    assert "pyarrow" in image  # so is an archive

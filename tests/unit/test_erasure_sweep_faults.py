@@ -115,6 +115,9 @@ class Erasures:
         left = [order_id for order_id in self.order_ids if order_id not in self.processor.erased]
         return left[:limit] if partition == 0 else []
 
+    async def erase_archived(self, erasure: Erasure, partition: int) -> int:
+        return 0
+
     async def finish(self, erasure: Erasure) -> bool:
         self.finished.append(erasure.id)
         return True

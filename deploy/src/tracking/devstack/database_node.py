@@ -28,7 +28,7 @@ class DatabaseNode(Component):
 
     def __init__(self, data: Path, *, port: int | None = None, logs: Path | None = None) -> None:
         super().__init__("database", logs or data)
-        self._data = data.absolute()
+        self.data = data.absolute()
         self._port = port or free_port()
 
     @property
@@ -42,9 +42,9 @@ class DatabaseNode(Component):
         return await asyncio.to_thread(_answers, self.url)
 
     def _new_process(self) -> ChildProcess:
-        self._data.mkdir(parents=True, exist_ok=True)
+        self.data.mkdir(parents=True, exist_ok=True)
         program = Path(sys.executable).with_name("secantusd-rs")
-        server = ["--host=127.0.0.1", f"--port={self._port}", f"--storage-path={self._data}"]
+        server = ["--host=127.0.0.1", f"--port={self._port}", f"--storage-path={self.data}"]
         arguments = [str(program), *server, *_OPTIONS]
         return ChildProcess(self.name, arguments, environment=os.environ, log_path=self.log_path)
 

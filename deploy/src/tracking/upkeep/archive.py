@@ -39,7 +39,6 @@ from tracking_shared.contracts.archive import (
     without_erased,
 )
 from tracking_shared.contracts.documents import (
-    ERASURE_KEY_ID,
     ArchivableOrderDocument,
     ArchivingDocument,
     ErasureDocument,
@@ -51,6 +50,7 @@ from tracking_shared.contracts.timestamps import now
 from tracking_shared.storage.archive_files import ArchiveFolder, PartWriter
 from tracking_shared.storage.audit_trail import Act, Actor
 from tracking_shared.storage.database import DURABLE, Database, driver_errors, open_database
+from tracking_shared.storage.erasures import erasure_key
 from tracking_shared.storage.keyset import KeyOrder, read_pages
 from tracking_shared.storage.reads import READ_SECONDS
 
@@ -88,8 +88,12 @@ PARTS_AT_ONCE = 3
 CLOCK_MARGIN = timedelta(days=1)
 """Erasures that were accepted so long before a part was looked at may have been missed: clocks differ."""
 
+PAGE_ERASURES = 5_000
+"""Erasures of one batch, of those since the run before. In memory each takes some 300 B."""
+
 DUPLICATE_KEY = 11_000
 
+_BY_ID = KeyOrder(("_id",))
 _BY_CHANGE = KeyOrder(("updated_at", "_id"))
 _SELECTED = {"version": 1, "updated_at": 1}
 
@@ -393,14 +397,19 @@ class ArchiveRun:
         """Erases customers in the archive who were erased since it was last looked at. Returns the number of
         events.
         """
-        looked_at = now()
-        key, erasures = await read_erasures(self._database)
+        looked_at, parts = now(), list(self.manifest.parts.values())
+        if not parts:
+            return 0
+        since = min(part.erased_at for part in parts) - CLOCK_MARGIN
+        key, erasures = await erasure_key(self._database), await _read_erasures(self._database, since)
         total = 0
-        for part in list(self.manifest.parts.values()):
+        for part in parts:
             recent = [one for one in erasures if one["accepted_at"] >= part.erased_at - CLOCK_MARGIN]
-            erased = ErasedCustomers.of(key, recent)
             if recent:
-                total += self._erase_in(part, erased, looked_at)
+                total += self._erase_in(part, ErasedCustomers.of(key, recent), looked_at)
+            else:
+                self.manifest = self.manifest.with_part(replace(part, erased_at=looked_at))
+        self._archive.write_manifest(self.manifest)
         return total
 
     def _erase_in(self, part: Part, erased: ErasedCustomers, looked_at: datetime) -> int:
@@ -425,13 +434,12 @@ class ArchiveRun:
         return number
 
 
-async def read_erasures(
-    database: Database, session: AsyncClientSession | None = None
-) -> tuple[bytes, list[ErasureDocument]]:
-    """The key of the digests of erased contacts, and all erasures that are not forgotten yet."""
-    stored = await database.raw["settings"].find_one({"_id": ERASURE_KEY_ID}, session=session)
-    erasures = await database.erasures.find({}, session=session).to_list()
-    return (bytes(stored["key"]) if stored else b""), erasures
+async def _read_erasures(database: Database, since: datetime) -> list[ErasureDocument]:
+    """The erasures that were accepted since then and are not forgotten yet."""
+    fields = dict.fromkeys(("merchant_id", "accepted_at", "contact_refs", "contact_key"), 1)
+    accepted = {"accepted_at": {"$gte": since}}
+    pages = read_pages(database.erasures, accepted, _BY_ID, batch=PAGE_ERASURES, fields=fields)
+    return [erasure async for page in pages for erasure in page]
 
 
 async def _remove_in(

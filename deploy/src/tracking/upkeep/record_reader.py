@@ -132,13 +132,28 @@ async def queue_lengths(amqp_url: str, partitions: int) -> dict[str, int]:
 
 
 async def order_slices(database: Database, page: int) -> AsyncGenerator[Records]:
-    """Complete orders, sorted by id: their documents, all their events, and the outcomes of these."""
-    after = ""
-    async for events in _whole_histories(database, page):
+    """Complete orders, sorted by id: their documents, all their events, and the outcomes of these.
+
+    They end with the highest id at the start: else ids that rise would be read without end where orders come
+    faster than they are read.
+    """
+    after, last = "", await _highest_order_id(database)
+    async for events in _whole_histories(database, page, last):
         through = events[-1]["order_id"]
         yield await _slice(database, {"$gt": after, "$lte": through}, events)
         after = through
-    yield await _slice(database, {"$gt": after}, [])
+    if after < last:
+        yield await _slice(database, {"$gt": after, "$lte": last}, [])
+
+
+async def _highest_order_id(database: Database) -> str:
+    orders = await _highest(database.orders, "_id")
+    return max(orders, await _highest(database.order_events, "order_id"))
+
+
+async def _highest(collection: AsyncCollection[Any], field: str) -> str:
+    found = await collection.find_one({}, {"_id": 0, field: 1}, sort=[(field, -1)])
+    return found[field] if found else ""
 
 
 async def _slice(database: Database, order_ids: dict[str, str], events: list[EventDocument]) -> Records:
@@ -219,12 +234,12 @@ async def events_of(database: Database, keys: Sequence[str]) -> list[EventDocume
     return upcast_all(ORDER_EVENTS, found)
 
 
-async def _whole_histories(database: Database, page: int) -> AsyncGenerator[list[EventDocument]]:
-    """All events sorted by order id, in slices that end between two orders."""
+async def _whole_histories(database: Database, page: int, last: str) -> AsyncGenerator[list[EventDocument]]:
+    """The events up to the order with the id `last`, sorted by order id, in slices of whole orders."""
     events: list[EventDocument] = []
     size = min(SLICE_EVENTS, page)
-    found = read_pages(database.order_events, {}, BY_ORDER, batch=size, page=page)
-    async for batch in found:
+    conditions = {"order_id": {"$lte": last}}
+    async for batch in read_pages(database.order_events, conditions, BY_ORDER, batch=size, page=page):
         for event in batch:
             if len(events) >= size and event["order_id"] != events[-1]["order_id"]:
                 yield events
@@ -235,10 +250,13 @@ async def _whole_histories(database: Database, page: int) -> AsyncGenerator[list
 
 
 async def outcome_slices(database: Database, page: int) -> AsyncGenerator[Records]:
-    """Outcomes and the events that they point to, with only the fields that `outcome_faults` reads."""
+    """Outcomes and the events that they point to, with only the fields that `outcome_faults` reads. They end
+    as `order_slices`.
+    """
     fields = {"outcome": 1, "position": 1}
+    conditions = {"_id": {"$lte": await _highest(database.updates, "_id")}}
     async for updates in read_pages(
-        database.updates, {}, _BY_ID, batch=SLICE_UPDATES, page=page, fields=fields
+        database.updates, conditions, _BY_ID, batch=SLICE_UPDATES, page=page, fields=fields
     ):
         yield await _with_events(database, updates)
 

@@ -10,17 +10,17 @@ from typing import Any
 from pymongo import DeleteOne, ReplaceOne
 from pymongo.asynchronous.client_session import AsyncClientSession
 
-from tracking.upkeep.archive import NotArchived, archive_errors, in_transaction, read_erasures
+from tracking.upkeep.archive import NotArchived, archive_errors, in_transaction
 from tracking.upkeep.audit import audit_trail_of
 from tracking.upkeep.record_reader import read_partitions
 from tracking_shared.contracts.archive import BadArchive, without_erased
 from tracking_shared.contracts.documents import ArchivedOrderDocument, EventDocument, project
-from tracking_shared.contracts.erased import ErasedCustomers
 from tracking_shared.contracts.identifiers import is_identifier
 from tracking_shared.contracts.texts import words_of_event
 from tracking_shared.storage.archive_files import ArchiveFolder
 from tracking_shared.storage.audit_trail import Act, Actor
 from tracking_shared.storage.database import Database, driver_errors, open_database
+from tracking_shared.storage.erasures import erased_among
 
 
 async def restore_order(
@@ -69,8 +69,7 @@ async def _restore(database: Database, archived: ArchivedOrderDocument, found: l
         if still is None or still["part"] != archived["part"]:
             return  # somebody else was faster
         # In the transaction: an erasure that is done before it must not be undone by it.
-        key, erasures = await read_erasures(database, session)
-        erased = ErasedCustomers.of(key, erasures)
+        erased = await erased_among(database, found, session)
         events = [without_erased(event, erased) for event in found]
         fence = {"$inc": {"commits": 1, "archived": -1}}
         await database.partitions.update_one({"_id": archived["partition"]}, fence, session=session)

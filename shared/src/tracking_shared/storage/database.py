@@ -174,6 +174,7 @@ INDEXES: dict[str, list[IndexModel]] = {
     ],
     "erasures": [
         IndexModel([("open", ASCENDING)], name="open", sparse=True),
+        IndexModel([("contact_key", ASCENDING)], name="contact", sparse=True),
         IndexModel([("expires_at", ASCENDING)], name="ttl", expireAfterSeconds=0),
     ],
     "erasure_progress": [

@@ -1,18 +1,22 @@
 """Erasures of persons, as they are asked for and looked at. order-state carries them out."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime, timedelta
 from time import monotonic
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from uuid_utils import uuid7
 
-from tracking_shared.contracts.documents import ErasureDocument
+from tracking_shared.contracts.documents import ERASURE_KEY_ID, ErasureDocument, EventDocument
+from tracking_shared.contracts.erased import ErasedCustomers, contact_key
 from tracking_shared.contracts.texts import canonical_forms
 from tracking_shared.contracts.timestamps import format_time, now
 from tracking_shared.storage.audit_trail import Act, Actor, AuditTrail
 from tracking_shared.storage.database import Database, DatabaseUnavailable, driver_errors
+
+if TYPE_CHECKING:
+    from pymongo.asynchronous.client_session import AsyncClientSession
 
 ERASURE_DAYS = 90
 """The life of an erasure after it was accepted. Until then a create that was received before it, and waited
@@ -71,6 +75,31 @@ async def find_erasure(database: Database, erasure_id: str) -> ErasureDocument |
     """
     with driver_errors():
         return await database.erasures.find_one({"_id": erasure_id})
+
+
+async def erasure_key(database: Database, session: "AsyncClientSession | None" = None) -> bytes:
+    """The key of the digests of erased contacts; empty before the first order-state has set it up. Errors of
+    the driver are the caller's.
+    """
+    stored = await database.raw["settings"].find_one({"_id": ERASURE_KEY_ID}, session=session)
+    return bytes(stored["key"]) if stored else b""
+
+
+async def erased_among(
+    database: Database, events: Collection[EventDocument], session: "AsyncClientSession | None" = None
+) -> ErasedCustomers:
+    """The customers of these events that are erased, and those of open erasures. Errors of the driver are the
+    caller's.
+    """
+    contacts = {event["customer"]["contact_ref"] for event in events if event["customer"] is not None}
+    if not contacts:
+        return ErasedCustomers()
+    key = await erasure_key(database, session)
+    # Open ones first: one that is done meanwhile is among the others.
+    erasures = await database.erasures.find({"open": True}, session=session).to_list()
+    digests = [contact_key(key, contact) for contact in contacts]
+    done = database.erasures.find({"contact_key": {"$in": digests}}, session=session)
+    return ErasedCustomers.of(key, [*erasures, *await done.to_list()])
 
 
 async def wait_for_erasure(

@@ -1,5 +1,6 @@
 """Finds the erasures that are to be carried out, and the orders that they concern."""
 
+from tracking_order_state.adapters.archived_events import erase_archived
 from tracking_order_state.adapters.erasures import erasure_key, find_person
 from tracking_order_state.domain.erasure import Erasure
 from tracking_shared.contracts.erased import contact_key
@@ -46,6 +47,14 @@ class OpenErasures:
         """
         with bounded_read():
             return await find_person(self._database, erasure, partition, limit)
+
+    async def erase_archived(self, erasure: Erasure, partition: int) -> int:
+        """Erases the person in some events of archived orders that were not removed yet: `erase_archived`.
+
+        Raises:
+            DatabaseUnavailable: no answer, or not in time.
+        """
+        return await erase_archived(self._database, erasure, partition)
 
     async def finish(self, erasure: Erasure) -> bool:
         """Closes the erasure if it is done in every partition, and removes the contact. Returns True if it is

@@ -60,6 +60,10 @@ class FindsErasures(Protocol):
         """The ids of orders of a partition that are to be erased."""
         ...
 
+    def erase_archived(self, erasure: Erasure, partition: int, /) -> Awaitable[int]:
+        """Erases the person in some events of archived orders that are still there. Returns their number."""
+        ...
+
     def finish(self, erasure: Erasure, /) -> Awaitable[bool]:
         """Closes the erasure if it is done everywhere."""
         ...
@@ -183,6 +187,8 @@ class ErasureSweep:
         try:
             await self._do(partition_consumer, partial(processor.learn_erasure, erasure))
             await self._erase_orders(partition_consumer, erasure)
+            # After those in `orders`: an order that is archived meanwhile is erased before or found here.
+            await self._erase_archived(partition.number, erasure)
             if partition.number == LETTERS_PARTITION:
                 _sound(await fault_of(self._letters.erase(erasure), known))
             await self._do(partition_consumer, partial(processor.finish_erasure, partition, erasure, known))
@@ -214,6 +220,12 @@ class ErasureSweep:
                     size = 1
         if failing and fault is not None:
             raise _Failed(fault)
+
+    async def _erase_archived(self, partition: int, erasure: Erasure) -> None:
+        known, number = self._faults.get(erasure.id), 1
+        while number:
+            async with self._worker.paced():
+                number = _sound(await fault_of(self._erasures.erase_archived(erasure, partition), known))
 
     async def _do(self, partition_consumer: PartitionConsumer, commit: Step) -> CommittedBatch:
         publish = self._worker.processor.publish_erasure

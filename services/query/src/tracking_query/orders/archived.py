@@ -10,17 +10,16 @@ from typing import TYPE_CHECKING, TypeVar
 from tracking_shared.contracts.access import Principal, reaches
 from tracking_shared.contracts.archive import BadArchive, without_erased
 from tracking_shared.contracts.documents import (
-    ERASURE_KEY_ID,
     ArchivedOrderDocument,
     EventDocument,
     UpdateDocument,
     applied_outcome,
 )
-from tracking_shared.contracts.erased import ErasedCustomers
 from tracking_shared.contracts.identifiers import is_identifier
 from tracking_shared.contracts.problems import ProblemError
 from tracking_shared.errors import SettingsError
 from tracking_shared.storage.database import Database
+from tracking_shared.storage.erasures import erased_among
 from tracking_shared.storage.reads import bounded_read
 
 if TYPE_CHECKING:
@@ -117,11 +116,7 @@ class ArchivedOrders:
     async def _without_erased(self, events: list[EventDocument]) -> list[EventDocument]:
         # A customer may have been erased since the archive was last looked at.
         with bounded_read():
-            erasures = await self._database.erasures.find({}).to_list()
-            if not erasures:
-                return events
-            stored = await self._database.raw["settings"].find_one({"_id": ERASURE_KEY_ID})
-        erased = ErasedCustomers.of(bytes(stored["key"]) if stored else b"", erasures)
+            erased = await erased_among(self._database, events)
         return [without_erased(event, erased) for event in events]
 
 
