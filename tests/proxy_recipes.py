@@ -60,9 +60,10 @@ async def nginx(
     proxy = _with_certificate("nginx", port, folder)
     shutil.copy(RECIPES / "nginx/nginx.conf", folder)
     (folder / "site").mkdir()
-    paths = "\n".join(
-        f"{name}_temp_path {folder}/{name};" for name in ("proxy", "fastcgi", "uwsgi", "scgi")
-    ) + f"\nclient_body_temp_path {folder}/body;\n"
+    paths = (
+        "\n".join(f"{name}_temp_path {folder}/{name};" for name in ("proxy", "fastcgi", "uwsgi", "scgi"))
+        + f"\nclient_body_temp_path {folder}/body;\n"
+    )
     upstreams = (RECIPES / "nginx/site/upstreams.conf").read_text()
     for service, addresses in replicas.items():
         for number, address in enumerate(addresses, 1):

@@ -67,7 +67,9 @@ class Echo:
             assert request.transport is not None
             request.transport.abort()
         document = {"service": self.service, "path": request.raw_path, "bytes": size}
-        return web.json_response(document | {"headers": {key.lower(): v for key, v in request.headers.items()}})
+        return web.json_response(
+            document | {"headers": {key.lower(): v for key, v in request.headers.items()}}
+        )
 
 
 @dataclass
@@ -147,8 +149,10 @@ async def test_a_caller_cannot_choose_its_address(world: World) -> None:
 
 
 LIMITS = {
-    "nginx": {"limit_conn connections_per_address 1000": "limit_conn connections_per_address 1",
-              "burst=2000": "burst=3"},
+    "nginx": {
+        "limit_conn connections_per_address 1000": "limit_conn connections_per_address 1",
+        "burst=2000": "burst=3",
+    },
     "haproxy": {"TRACKING_REQUESTS_PER_ADDRESS_IN_10_SECONDS": "3"},
 }
 
