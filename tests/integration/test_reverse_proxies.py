@@ -1,4 +1,4 @@
-"""Two replicas of each service behind the proxies of `deploy/proxies`, for clients of others and a browser."""
+"""Two replicas of each service behind the proxies of `deploy/proxies`, with clients and a browser."""
 
 import asyncio
 import json
@@ -172,7 +172,7 @@ async def test_both_transports_of_the_stream_send_each_event_at_once(proxy: Runn
 
 @dataclass
 class Traffic:
-    """Callers that each take one order through many updates, and read it after each, until they are stopped."""
+    """Callers that each take one order through many updates and read it after each, until stopped."""
 
     proxy: RunningProxy
     merchant_id: str
