@@ -222,8 +222,9 @@ def _leave(name: str, reason: str, code: int) -> None:
 START_WAIT_SECONDS = 2.0
 """How long a service that starts waits for what it needs before it listens.
 
-A proxy without health checks sends requests as soon as it listens, and connecting to the broker takes a tenth of a
-second. It does not wait longer, so that callers get a problem document while a dependency is away."""
+A proxy without health checks sends requests as soon as it listens, and connecting to the broker takes a tenth
+of a second. It does not wait longer, so that callers get a problem document while a dependency is away.
+"""
 
 
 async def serve_http(
