@@ -278,3 +278,13 @@ async def test_what_is_not_http_is_refused(world: World) -> None:
     assert b" 400 " in answer
     # HAProxy has a page of its own for it.
     assert (b"/problems/malformed-request" in answer) == (world.proxy.name == "nginx")
+
+
+async def test_a_replica_that_is_drained_gets_no_more_requests(tmp_path: Path) -> None:
+    async with AsyncExitStack() as stack:
+        world = await opened(stack, "haproxy", tmp_path)
+        await world.proxy.command("set server query/query-1 state drain")
+        for _ in range(6):
+            assert (await world.request("GET", "/v1/orders"))[0] == 200
+        first, second = world.replicas["query"]
+        assert (len(first.requests), len(second.requests)) == (0, 6)
