@@ -31,7 +31,7 @@ help: ## list these commands
 setup: ## install what is missing: .venv, the locked packages, RabbitMQ
 	@deploy/setup
 
-browser: ## as setup, and Chromium and nginx for tests, benchmarks and pictures
+browser: ## as setup, and Chromium, nginx, HAProxy and Express for tests, benchmarks and pictures
 	@deploy/setup --browser
 
 demo: setup ## run everything on this machine with a simulated fleet, and show its events

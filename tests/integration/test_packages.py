@@ -112,13 +112,20 @@ async def test_the_programs_of_the_python_readme(
     python: Path, spine: Spine, start_service: StartService, tmp_path: Path
 ) -> None:
     notifier = await start_service("notifier", PARTITIONS=str(PARTITIONS))
-    assert save_programs(PYTHON / "README.md", tmp_path) == {"send.py", "follow.py", "test_shop.py"}
+    assert save_programs(PYTHON / "README.md", tmp_path) == {
+        "send.py",
+        "scan.py",
+        "follow.py",
+        "test_shop.py",
+    }
     environment = {"STREAM_URL": notifier.stream_url, "INGEST_URL": spine.ingest.url, "TOKEN": token()}
     async with _following(python, "follow.py", folder=tmp_path, environment=environment) as lines:
         async with asyncio.timeout(WAIT_SECONDS):
             states = [(await anext(lines)).strip() for _ in range(3)]
             sent = await run(python, "send.py", folder=tmp_path, environment=environment)
             followed = [(await anext(lines)).strip() for _ in range(2)]
+    scanned = await run(python, "scan.py", folder=tmp_path, environment=environment)
+    assert scanned == "applied 3\n"
     printed = FENCE.findall((PYTHON / "README.md").read_text())
     expected = next(text for language, text in printed if not language)
     assert re.sub(r"update_id='\w+'", "update_id='…'", sent) == expected

@@ -102,3 +102,11 @@ def test_every_public_name_can_be_imported() -> None:
         assert getattr(tracking_client, name) is not None
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         _ = tracking_client.nothing
+
+
+def test_a_change_of_status_without_one_is_refused_where_it_is_made() -> None:
+    with pytest.raises(TypeError, match="status is required"):
+        update("o-1")
+    with pytest.raises(TypeError, match="status is required"):
+        correct("o-1", reason="a scan was missing")
+    assert update(merchant_id="acme", reference="#1", status="picked_up").document["status"] == "picked_up"

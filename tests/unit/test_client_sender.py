@@ -1,12 +1,17 @@
 """The sender of the Python client, against the fake server and its faults."""
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any
 
 import pytest
 
 from tracking_client import (
     BatchRefused,
+    BlockingSender,
     Outcome,
     Result,
     Sender,
@@ -29,9 +34,35 @@ async def server() -> AsyncIterator[FakeServer]:
         yield server
 
 
-@pytest.fixture
-async def sender(server: FakeServer) -> AsyncIterator[Sender]:
-    async with Sender(server.url, server.token()) as sender:
+class Awaited:
+    """A blocking sender with the methods of `Sender`: each blocks a thread of its own."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self._sender = BlockingSender(*arguments, **options)
+
+    async def __aenter__(self) -> "Awaited":
+        await asyncio.to_thread(self._sender.__enter__)
+        return self
+
+    async def __aexit__(self, *error: Any) -> None:
+        await asyncio.to_thread(self._sender.__exit__, *error)
+
+    async def send(self, operation: Operation) -> Result:
+        return await asyncio.to_thread(self._sender.send, operation)
+
+    async def submit(self, operation: Operation) -> "asyncio.Future[Result]":
+        return asyncio.wrap_future(await asyncio.to_thread(self._sender.submit, operation))
+
+    async def flush(self) -> None:
+        await asyncio.to_thread(self._sender.flush)
+
+    async def outcome(self, order_id: str, update_id: str) -> Result | None:
+        return await asyncio.to_thread(self._sender.outcome, order_id, update_id)
+
+
+@pytest.fixture(params=[Sender, Awaited], ids=["asyncio", "blocking"])
+async def sender(request: pytest.FixtureRequest, server: FakeServer) -> AsyncIterator[Sender]:
+    async with request.param(server.url, server.token()) as sender:
         yield sender
 
 
@@ -240,3 +271,50 @@ async def test_nothing_listens_at_the_address() -> None:
     async with Sender("http://127.0.0.1:9", "token", give_up_seconds=0.3) as sender:
         with pytest.raises(Undecided, match=r"127\.0\.0\.1:9"):
             await sender.send(_create("o-1"))
+
+
+async def test_a_blocking_sender_is_used_from_threads_and_ends_its_own(server: FakeServer) -> None:
+    def program() -> list[Result]:
+        with BlockingSender(server.url, server.token()) as sender:
+            with ThreadPoolExecutor(8) as pool:
+                results = list(pool.map(sender.send, [_create(f"o-{number}") for number in range(40)]))
+            futures = [sender.submit(update(f"o-{number}", "picked_up")) for number in range(40)]
+        return results + [future.result(timeout=0) for future in futures]
+
+    results = await asyncio.to_thread(program)
+    assert all(result.is_applied for result in results)
+    assert len(server.events) == 80
+    assert "tracking-sender" not in {thread.name for thread in threading.enumerate()}
+
+
+async def test_threads_that_still_wait_when_it_ends_are_released(server: FakeServer) -> None:
+    def program() -> None:
+        server.faults.refuse_next(1000, retry_after_seconds=1)
+        with suppress(LookupError), BlockingSender(server.url, server.token(), max_pending=1) as sender:
+            sender.submit(_create("o-1"))
+            waiting.append(pool.submit(sender.submit, _create("o-2")))
+            raise LookupError
+
+    waiting: list[Future[Any]] = []
+    with ThreadPoolExecutor(1) as pool:
+        await asyncio.to_thread(program)
+        with pytest.raises((CancelledError, SenderClosed)):
+            waiting[0].result(timeout=10)
+
+
+async def test_a_blocking_sender_that_is_not_open_says_so(server: FakeServer) -> None:
+    sender = BlockingSender(server.url, server.token())
+    with pytest.raises(SenderClosed):
+        sender.send(_create("o-1"))
+
+    def fail() -> None:
+        with sender:
+            server.faults.refuse_next(1000, retry_after_seconds=1)
+            futures.append(sender.submit(_create("o-1")))
+            raise LookupError
+
+    futures: list[Future[Result]] = []
+    with pytest.raises(LookupError):
+        await asyncio.to_thread(fail)
+    with pytest.raises(SenderClosed):
+        futures[0].result(timeout=0)

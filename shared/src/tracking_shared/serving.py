@@ -219,10 +219,25 @@ def _leave(name: str, reason: str, code: int) -> None:
     sys.exit(code)
 
 
+START_WAIT_SECONDS = 2.0
+"""How long a service that starts waits for what it needs before it listens.
+
+A proxy without health checks sends requests as soon as it listens, and connecting to the broker takes a tenth
+of a second. It does not wait longer, so that callers get a problem document while a dependency is away.
+"""
+
+
 async def serve_http(
-    app: FastAPI, settings: Settings, port: int, *, on_stop: Callable[[], None] = lambda: None
+    app: FastAPI,
+    settings: Settings,
+    port: int,
+    *,
+    starts_with: asyncio.Event | None = None,
+    on_stop: Callable[[], None] = lambda: None,
 ) -> None:
     """Serves `app` until a stop signal, calls `on_stop`, then lets requests in flight end.
+
+    It listens when `starts_with` is set, or `START_WAIT_SECONDS` later.
 
     Raises:
         PortInUse: the port is taken.
@@ -246,10 +261,21 @@ async def serve_http(
         server.server_state.connections, settings.http_request_seconds, KEEP_ALIVE_SECONDS
     )
     async with stop_signal() as stop, background(server.end_on(stop, on_stop), sweep):
+        if starts_with is not None:
+            await _first_of(starts_with, stop, seconds=START_WAIT_SECONDS)
         try:
             await server.serve()
         except SystemExit as error:  # uvicorn leaves the process this way when it cannot bind
             raise PortInUse(f"cannot listen on {settings.host}:{port}") from error
+
+
+async def _first_of(*events: asyncio.Event, seconds: float) -> None:
+    waits = [asyncio.ensure_future(event.wait()) for event in events]
+    try:
+        await asyncio.wait(waits, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
 
 
 class _Server(uvicorn.Server):

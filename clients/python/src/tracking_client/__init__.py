@@ -1,7 +1,8 @@
 """A Python client of the order tracking services.
 
 - `LiveOrders` follows the live stream.
-- `Sender` sends operations (`create`, `update`, `checkpoint`, `correct`) and returns their results.
+- `Sender` sends operations (`create`, `update`, `checkpoint`, `correct`) and returns their results;
+  `BlockingSender` does the same without asyncio.
 - `fake` is an in-memory server for tests.
 
 Imports nothing else of this project. The names below are imported when they are first used, so that a program
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tracking_client import fake
+    from tracking_client.blocking_sender import BlockingSender
     from tracking_client.errors import (
         BatchRefused,
         SenderClosed,
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BatchRefused",
+    "BlockingSender",
     "LiveOrders",
     "Operation",
     "Outcome",
@@ -48,6 +51,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "blocking_sender": ("BlockingSender",),
     "errors": ("BatchRefused", "SenderClosed", "TokenUnavailable", "TrackingClientError", "Undecided"),
     "live_orders": ("LiveOrders", "State", "Status", "StreamRefused"),
     "operations": ("Operation", "checkpoint", "correct", "create", "update"),

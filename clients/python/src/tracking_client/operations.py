@@ -86,8 +86,10 @@ def update(
     """Changes the status of an order. The order is named by `order_id`, or by `merchant_id` and `reference`.
 
     Raises:
+        TypeError: there is no `status`. It has a default only because `order_id` before it may be left out.
         ValueError: a time has no offset.
     """
+    _require(status)
     return _operation(
         "update",
         update_id,
@@ -151,8 +153,10 @@ def correct(
     """Puts a wrong status right, from any status to any other. Needs the scope `orders:correct`.
 
     Raises:
+        TypeError: there is no `status`, as for `update`.
         ValueError: a time has no offset.
     """
+    _require(status)
     return _operation(
         "correct",
         update_id,
@@ -176,6 +180,11 @@ def referenced_order_id(merchant_id: str, reference: str) -> str:
 def _operation(op: str, update_id: str | None, **members: Any) -> Operation:
     given = {name: value for name, value in members.items() if value is not None}
     return Operation({"op": op, "update_id": update_id or uuid4().hex, **given})
+
+
+def _require(status: str) -> None:
+    if not status:
+        raise TypeError("status is required")
 
 
 def _text(time: Time | None) -> str | None:

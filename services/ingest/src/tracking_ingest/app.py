@@ -49,7 +49,8 @@ async def _serve(settings: IngestSettings, spans: Spans | None) -> None:
             revocations.follow(),
             verifier.ring.follow(),
         ):
-            await serve_http(app, settings, settings.ingest_port)
+            first_connection = dispatcher.first_connection
+            await serve_http(app, settings, settings.ingest_port, starts_with=first_connection)
 
 
 def create_app(settings: IngestSettings, ingest: Ingest, spans: Spans | None = None) -> FastAPI:

@@ -88,6 +88,8 @@ class Dispatcher:
         self._spans = spans
         self._pipelines: list[Pipeline] = []
         self._connection: Connection | None = None
+        self.first_connection = asyncio.Event()
+        """Set once there was a connection."""
         self._fault = BrokerUnavailable("not connected")
         """The reason why there is no connection."""
         self._asking: SharedCheck | None = None
@@ -144,6 +146,7 @@ class Dispatcher:
                 for pipeline in pipelines:
                     group.create_task(pipeline.run())
                 self._pipelines, self._connection = pipelines, connection
+                self.first_connection.set()
                 self._asking = SharedCheck(partial(connection.check, COMMANDS_EXCHANGE), CHECK_SECONDS)
                 connection.in_service = True
                 metrics.BROKER_BLOCKED.set_function(lambda: connection.is_blocked)
