@@ -35,6 +35,9 @@ const KNOWN_STATUSES = { open: ["created", "picked_up", "in_transit"], final: ["
 /** The width below which an open order covers everything else; as in app.css. */
 const narrow = matchMedia("(width < 760px)");
 
+/** The views, with their titles. */
+const VIEWS = { board: "Live board", overview: "Overview", webhooks: "Webhooks" };
+
 const latency = new Latency();
 
 /** Needs a request of its own: the first one was sent before this script ran. */
@@ -57,7 +60,8 @@ class App {
   #panel;
   #overview;
   #create;
-  #route = { view: "board", filter: null, order: null };
+  #webhooks = null; // a promise of their page
+  #route = { view: "board", filter: null, order: null, webhook: null };
   #opened = null; // id and name of the newest order that was shown
   #running = false;
   #mustSignIn = false;
@@ -162,6 +166,7 @@ class App {
     const whose = signedIn ? [h("span", {}, sub ?? "somebody"), source_type ? `, ${source_type}` : null] : ["Nobody"];
     byId("who").replaceChildren(...whose.filter((part) => part !== null));
     for (const button of document.querySelectorAll("[data-act=create]")) button.hidden = !this.#mayAct;
+    byId("to-webhooks").hidden = !this.#session.canManageWebhooks;
     if (!signedIn) {
       this.#panel.show(null);
       return;
@@ -220,10 +225,11 @@ class App {
 
   // --- the route --------------------------------------------------------------------------------------------
 
-  #navigate({ view = this.#route.view, filter = this.#route.filter, order = this.#route.order, replace = false }) {
+  #navigate({ view = this.#route.view, filter = this.#route.filter, order = this.#route.order, webhook = null, replace = false }) {
     const parameters = writeFilter(filter);
     if (view !== "board") parameters.set("view", view);
     if (order !== null) parameters.set("order", order);
+    if (webhook !== null) parameters.set("webhook", webhook);
     const address = `${location.pathname}${parameters.size ? `?${parameters}` : ""}`;
     history[replace ? "replaceState" : "pushState"](null, "", address);
     const closed = order === null && this.#route.order !== null;
@@ -233,13 +239,14 @@ class App {
 
   #draw() {
     const parameters = new URLSearchParams(location.search);
-    const view = parameters.get("view") === "overview" ? "overview" : "board";
-    this.#route = { view, filter: readFilter(parameters, this.#workflowStatuses), order: parameters.get("order") || null };
-    const { filter, order } = this.#route;
+    const view = this.#viewOf(parameters.get("view"));
+    const [order, webhook] = ["order", "webhook"].map((name) => parameters.get(name) || null);
+    this.#route = { view, filter: readFilter(parameters, this.#workflowStatuses), order, webhook };
+    const { filter } = this.#route;
     document.documentElement.dataset.view = view;
     document.documentElement.dataset.order = String(order !== null);
     this.#drawTitle();
-    for (const name of ["board", "overview"]) byId(name).hidden = name !== view;
+    for (const name of Object.keys(VIEWS)) byId(name).hidden = name !== view;
     for (const link of document.querySelectorAll("a[data-view]")) {
       if (link.dataset.view === view) link.setAttribute("aria-current", "page");
       else link.removeAttribute("aria-current");
@@ -248,20 +255,40 @@ class App {
     const field = byId("search");
     if (field.value.trim() !== filter.q) field.value = filter.q;
     const covered = order !== null && narrow.matches;
-    for (const name of ["board", "overview"]) byId(name).inert = covered;
+    for (const name of Object.keys(VIEWS)) byId(name).inert = covered;
     if (this.#session.token === null) return;
     this.#board.show(filter);
     this.#board.faults = faultsOf(parameters, this.#workflowStatuses);
     this.#board.opened = order;
     this.#overview.shown = view === "overview";
+    if (view === "webhooks" || this.#webhooks) this.#showWebhooks();
     this.#panel.show(order);
+  }
+
+  #viewOf(name) {
+    if (name === "webhooks" && !this.#session.canManageWebhooks) return "board";
+    return Object.hasOwn(VIEWS, name) ? name : "board";
+  }
+
+  async #showWebhooks() {
+    const navigate = (webhook) => this.#navigate({ view: "webhooks", order: null, webhook });
+    const use = { api: this.#api, statuses: this.#workflowStatuses, navigate };
+    this.#webhooks ??= import("./webhooks.js").then(({ openWebhooks }) => openWebhooks(use));
+    try {
+      const page = await this.#webhooks;
+      if (!page.element.isConnected) byId("webhooks").append(page.element);
+      page.show(this.#route.view === "webhooks", this.#route.webhook);
+    } catch {
+      this.#webhooks = null;
+      toast("This view could not be loaded. Choose it again, or reload the page.", "bad");
+    }
   }
 
   /** Until an order is there, its id is its name. */
   #drawTitle() {
     const { view, order } = this.#route;
     const name = order === this.#opened?.id ? this.#opened.name : order;
-    document.title = `${name ?? (view === "overview" ? "Overview" : "Live board")} · Tracking`;
+    document.title = `${name ?? VIEWS[view]} · Tracking`;
   }
 
   #addressOf(view) {
