@@ -12,6 +12,9 @@ import { STATE_ICONS, filterWords, lastWords, pendingWords } from "./webhook_wor
 
 const REFRESH_MS = 10_000;
 
+/** After a change, the sender has taken it up and delivered something by then. */
+const AFTERWARDS_MS = 1500;
+
 /** The list is read once in so many refreshes: the service counts what each webhook still has to deliver. */
 const LIST_TURNS = 3;
 
@@ -45,7 +48,11 @@ class WebhooksPage {
   /** @param {{api: Object, statuses: string[], navigate: (id: string|null) => void}} use */
   constructor(use) {
     this.#use = use;
-    const changed = (id) => (id === this.#id ? this.#refresh(true) : use.navigate(id));
+    const changed = (id) => {
+      if (id !== this.#id) use.navigate(id);
+      else this.#refresh(true);
+      setTimeout(() => this.#refresh(), AFTERWARDS_MS);
+    };
     const dialogs = new WebhookDialogs({ ...use, changed });
     this.#view = new WebhookView({ ...use, dialogs, changed, close: () => this.#close() });
     this.element = this.#build(dialogs);
@@ -150,8 +157,8 @@ class WebhooksPage {
       empty: h("p", { class: "quiet", hidden: true, "data-testid": "webhooks-empty" }, "No webhooks yet. A webhook sends events of orders to an address of yours."),
       more: h("button", { class: "button", type: "button", hidden: true, onclick: () => this.#more() }, "Show more"),
     });
-    const list = h("div", { class: "webhooks-list" }, h("div", { class: "webhooks-head" }, h("h1", {}, "Webhooks"), parts.add), parts.empty, parts.list, parts.more);
-    const element = h("section", { class: "webhooks", "data-testid": "webhooks" }, parts.fault, list, this.#view.element);
+    const list = h("div", { class: "webhooks-list" }, h("div", { class: "webhooks-head" }, h("h2", {}, "Registered webhooks"), parts.add), parts.empty, parts.list, parts.more);
+    const element = h("section", { class: "webhooks", "aria-label": "Webhooks", "data-testid": "webhooks" }, h("h1", { class: "unseen" }, "Webhooks"), parts.fault, list, this.#view.element);
     element.addEventListener("keydown", (event) => {
       if (event.key !== "Escape" || this.#id === null) return;
       event.preventDefault();
