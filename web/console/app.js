@@ -8,7 +8,6 @@ import { Api, Refusal } from "./api.js";
 import { Board, connectSearch } from "./board.js";
 import { awaitConfiguration, readConfiguration } from "./configuration.js";
 import { Connection } from "./connection.js";
-import { CreateDialog } from "./create_dialog.js";
 import { isSmallDevice } from "./device.js";
 import { byId, closeMenus, h, setText, toast } from "./dom.js";
 import { faultsOf, readFilter, writeFilter } from "./filters.js";
@@ -59,7 +58,7 @@ class App {
   #board;
   #panel;
   #overview;
-  #create;
+  #create = null;
   #webhooks = null; // a promise of their page
   #route = { view: "board", filter: null, order: null, webhook: null };
   #opened = null; // id and name of the newest order that was shown
@@ -106,7 +105,6 @@ class App {
       this.#drawTitle();
     };
     this.#panel = new OrderPanel({ api, store, session, now, close, drawn, statuses: () => this.#statuses(), checkpoints: this.#checkpoints, final: this.#known.final });
-    this.#create = new CreateDialog({ api, merchants, created: (order) => this.#navigate({ order }) });
     // After the board, because it measures the drawing of the board.
     store.addEventListener("events", ({ detail }) => store.status.state === "live" && latency.measure(detail));
     byId("board").append(this.#board.element);
@@ -130,7 +128,7 @@ class App {
     byId("sign-in-form").addEventListener("submit", (event) => this.#signIn(event));
     byId("sign-in-offer").addEventListener("click", () => this.#session.signInAsOffered());
     byId("sign-out").addEventListener("click", () => this.#session.signOut());
-    for (const button of document.querySelectorAll("[data-act=create]")) button.addEventListener("click", () => this.#create.open());
+    for (const button of document.querySelectorAll("[data-act=create]")) button.addEventListener("click", () => this.#createOrder());
     setInterval(compareClocks, COMPARE_CLOCKS_MS);
     compareClocks();
   }
@@ -203,6 +201,14 @@ class App {
     this.#session.signIn(token);
   }
 
+  async #createOrder() {
+    const part = await loaded(() => import("./create_dialog.js"));
+    if (part === null) return;
+    const created = (order) => this.#navigate({ order });
+    this.#create ??= new part.CreateDialog({ api: this.#api, merchants: () => this.#merchants(), created });
+    this.#create.open();
+  }
+
   get #mayAct() {
     return this.#session.token !== null && this.#session.canWrite && this.#api.canSend;
   }
@@ -273,15 +279,14 @@ class App {
   async #showWebhooks() {
     const navigate = (webhook) => this.#navigate({ view: "webhooks", order: null, webhook });
     const use = { api: this.#api, statuses: this.#workflowStatuses, navigate };
-    this.#webhooks ??= import("./webhooks.js").then(({ openWebhooks }) => openWebhooks(use));
-    try {
-      const page = await this.#webhooks;
-      if (!page.element.isConnected) byId("webhooks").append(page.element);
-      page.show(this.#route.view === "webhooks", this.#route.webhook);
-    } catch {
+    this.#webhooks ??= loaded(() => import("./webhooks.js")).then((part) => part?.openWebhooks(use) ?? null);
+    const page = await this.#webhooks;
+    if (page === null) {
       this.#webhooks = null;
-      toast("This view could not be loaded. Choose it again, or reload the page.", "bad");
+      return;
     }
+    if (!page.element.isConnected) byId("webhooks").append(page.element);
+    page.show(this.#route.view === "webhooks", this.#route.webhook);
   }
 
   /** Until an order is there, its id is its name. */
@@ -331,6 +336,16 @@ class App {
     } else if (this.#route.order !== null) {
       if (!this.#panel.cancelForm()) this.#navigate({ order: null });
     } else this.#board.clearSelection();
+  }
+}
+
+/** A part that is loaded when it is first needed; null: it could not be loaded, and the page says so. */
+async function loaded(part) {
+  try {
+    return await part();
+  } catch {
+    toast("This part of the page could not be loaded. Try again, or reload the page.", "bad");
+    return null;
   }
 }
 
