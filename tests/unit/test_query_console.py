@@ -172,7 +172,10 @@ async def test_the_page_is_told_where_everything_is() -> None:
 
 
 async def test_the_page_is_told_where_tokens_have_their_claims() -> None:
-    roles = '{"dispatcher": "orders:read orders:write", "head": "orders:correct", "viewer": "orders:read", "shop": "webhooks:manage"}'
+    roles = (
+        '{"dispatcher": "orders:read orders:write", "head": "orders:correct", "viewer": "orders:read",'
+        ' "shop": "webhooks:manage"}'
+    )
     names = {"claim_scope": "realm_access/roles", "claim_merchants": "m", "role_scopes": roles}
     assert (await get("/console/config.json", settings(**names))).json["claims"] == {
         "scope": ["realm_access/roles"],
