@@ -195,15 +195,15 @@ async def webhooks(page: Page, scene: Scene) -> None:
     if page.viewport_size == PHONE:
         await page.goto(f"{scene.console}?view=webhooks")
     else:
-        await page.get_by_test_id("webhook-row").last.click()
-        await page.get_by_test_id("webhook-attempt").nth(5).wait_for()
+        await page.get_by_test_id("webhook-row").first.click()
+        await page.get_by_test_id("webhook-attempt").nth(3).wait_for()
     await page.get_by_test_id("webhook-row").last.wait_for(state="attached")
 
 
 async def webhook(page: Page, scene: Scene) -> None:
-    """One webhook on a phone, and what a replay does."""
+    """One webhook whose receiver does not answer, on a phone."""
     await webhooks(page, scene)
-    await page.get_by_test_id("webhook-row").first.click()
+    await page.get_by_test_id("webhook-row").last.click()
     await page.get_by_test_id("webhook-attempt").first.wait_for()
 
 
