@@ -81,7 +81,7 @@ async def test_a_webhook_is_created_tested_replayed_and_deleted(desk: Desk, send
         assert re.fullmatch(r"whsec_[A-Za-z0-9+/]+=*", secret)
         assert secret not in await page.content()
         await expect(page.get_by_test_id("webhook-state")).to_have_text("Active")
-        await expect(page.get_by_test_id("webhook-row")).to_contain_text(f"Last attempt{UNKNOWN}")
+        await expect(page.get_by_test_id("webhook-row")).to_contain_text(f"Last attempt {UNKNOWN}")
 
         await page.get_by_test_id("webhook-test-send").click()
         await expect(page.get_by_test_id("webhook-test")).to_contain_text("Test: Delivered, 204")
@@ -152,6 +152,7 @@ async def test_a_webhook_is_changed_by_the_keyboard_and_a_refusal_keeps_what_was
         await is_live(page)
         await created(page, desk, "https://shop.example.com/in")
         edit = page.get_by_test_id("webhook-edit")
+        await expect(edit).to_be_visible()  # what is hidden takes no focus
         await edit.focus()
         await page.keyboard.press("Enter")
         dialog = page.get_by_test_id("webhook-dialog")

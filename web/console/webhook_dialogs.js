@@ -82,7 +82,7 @@ export class WebhookDialogs {
       title: "Replay",
       act: "Replay from there",
       fields: [
-        h("p", {}, "All events from there on that the filter accepts are delivered again, in order. The receiver has had some of them: they have the same webhook-id as before. A position later than its own changes nothing, because nothing is skipped."),
+        h("p", {}, "All events from there on that the filter accepts are delivered again, in order. Those that the receiver has had come again, with the same webhook-id. A position later than its own changes nothing, because nothing is skipped."),
         webhook.state === "disabled" ? h("p", { class: "warning" }, icon("alert"), h("span", {}, "It is disabled. Nothing is sent until you enable it, too.")) : null,
         field("Replay from", start),
         ...[from, after],

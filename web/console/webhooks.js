@@ -172,7 +172,7 @@ function newRow(id, navigate) {
   const [state, address, about, pending, last] = ["webhook-state", "address", "quiet", "", ""].map((name) => h("span", { class: name }));
   const symbol = icon("check");
   state.append(symbol, h("span"));
-  const figures = h("span", { class: "webhook-figures" }, h("span", { class: "quiet" }, "To be delivered"), pending, h("span", { class: "quiet" }, "Last attempt"), last);
+  const figures = h("span", { class: "webhook-figures" }, h("span", {}, h("span", { class: "quiet" }, "To be delivered"), " ", pending), h("span", {}, h("span", { class: "quiet" }, "Last attempt"), " ", last));
   const open = (event) => {
     if (event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
