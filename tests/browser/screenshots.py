@@ -192,7 +192,7 @@ async def webhooks(page: Page, scene: Scene) -> None:
             await page.keyboard.press("Escape")
         await page.wait_for_timeout(20_000)
         await page.reload()
-    if page.viewport_size == PHONE:
+    if await page.evaluate("innerWidth") == PHONE["width"]:
         await page.goto(f"{scene.console}?view=webhooks")
     else:
         await page.get_by_test_id("webhook-row").first.click()
