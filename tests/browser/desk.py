@@ -95,6 +95,9 @@ class Desk:
     services: dict[str, ServiceProcess]
     caller: Caller
     browser: Browser
+    environment: dict[str, str]
+    """Of the services: a test may start another one."""
+    logs: Path
 
     @property
     def console(self) -> str:
@@ -182,7 +185,11 @@ class Desk:
 async def open_desk(environment: dict[str, str], logs: Path, browser: Browser) -> AsyncIterator[Desk]:
     """A stack on an empty virtual host and database, as `tracking up` would set its services up."""
     ports = {name: free_port() for name in ("order-state", "ingest", "query", "notifier")}
-    common = {"PARTITIONS": str(PARTITIONS), "RATE_LIMIT_PER_SECOND": "0"}
+    common = {
+        "PARTITIONS": str(PARTITIONS),
+        "RATE_LIMIT_PER_SECOND": "0",
+        "WEBHOOK_ALLOW_NETWORKS": "127.0.0.0/8",
+    }
     shared = environment | common | console_settings(ports, JWT_SECRET, signed_in=False)
     async with AsyncExitStack() as opened:
         services = {}
@@ -194,7 +201,7 @@ async def open_desk(environment: dict[str, str], logs: Path, browser: Browser) -
             services[name] = service
         await asyncio.gather(*(service.start() for service in services.values()))
         caller = await opened.enter_async_context(Caller([services["ingest"].url]))
-        yield Desk(services, caller, browser)
+        yield Desk(services, caller, browser, shared, logs)
 
 
 def creation(order_id: str, merchant_id: str, **more: Any) -> Document:

@@ -5,6 +5,7 @@ with Debian's Chromium, light and dark, wide and on a phone.
 """
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -16,7 +17,7 @@ from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
-from aiohttp import ClientSession
+from aiohttp import ClientSession, web
 from PIL import Image
 from playwright.async_api import Browser, Page, async_playwright
 from rich.text import Text
@@ -32,6 +33,9 @@ ARGUMENTS = ["--no-sandbox"]
 """Chromium has no sandbox for root, which containers usually are; it loads nothing but our own pages."""
 
 IMAGES = Path(__file__).parents[2] / "docs" / "images"
+
+RECEIVER_PORT = 9180
+"""Of a receiver of webhooks."""
 
 FLEET_ORDERS_PER_SECOND = 4.0
 LIVELY_SECONDS = 75
@@ -59,6 +63,8 @@ class Scene:
     late_link: str
     """Of the eventful order's customer."""
     orders: list[dict[str, Any]]
+    receivers: dict[str, str]
+    """Of webhooks, by their description."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,6 +174,46 @@ async def several(page: Page, scene: Scene) -> None:
     await page.get_by_test_id("outcome").first.wait_for()
 
 
+async def webhooks(page: Page, scene: Scene) -> None:
+    """The webhooks: one that delivers, and one whose receiver does not answer."""
+    await page.goto(f"{scene.console}?view=webhooks")
+    await page.locator(
+        "[data-testid=webhook-row], [data-testid=webhooks-empty]:not([hidden])"
+    ).first.wait_for()
+    if await page.get_by_test_id("webhook-row").count() == 0:
+        for description, url in scene.receivers.items():
+            await page.get_by_test_id("webhook-new").click()
+            form = page.get_by_test_id("webhook-dialog")
+            await form.locator("[name=url]").fill(url)
+            await form.locator("[name=description]").fill(description)
+            await form.locator("[name=merchant_id]").fill("acme-foods elm-flowers")
+            await page.get_by_test_id("webhook-send").click()
+            await page.get_by_test_id("webhook-secret").wait_for()
+            await page.keyboard.press("Escape")
+        await page.wait_for_timeout(20_000)
+        await page.reload()
+    if await page.evaluate("innerWidth") == PHONE["width"]:
+        await page.goto(f"{scene.console}?view=webhooks")
+    else:
+        await page.get_by_test_id("webhook-row").first.click()
+        await page.get_by_test_id("webhook-attempt").nth(3).wait_for()
+    await page.get_by_test_id("webhook-row").last.wait_for(state="attached")
+
+
+async def webhook(page: Page, scene: Scene) -> None:
+    """One webhook whose receiver does not answer, on a phone."""
+    await webhooks(page, scene)
+    await page.get_by_test_id("webhook-row").last.click()
+    await page.get_by_test_id("webhook-attempt").first.wait_for()
+
+
+async def replay(page: Page, scene: Scene) -> None:
+    """The form of a replay."""
+    await webhooks(page, scene)
+    await page.get_by_test_id("webhook-replay").click()
+    await page.get_by_test_id("webhook-dialog").locator("[name=from]").fill("2026-11-28T06:00:00")
+
+
 def shots() -> list[Shot]:
     """Every picture of the documentation."""
     schemes: tuple[Scheme, ...] = ("light", "dark")
@@ -190,6 +236,9 @@ def shots() -> list[Shot]:
         _shot(checkpoint, "wide", "dark"),
         _shot(checkpoint, "phone", "light"),
         *(_shot(steps, "wide", "light") for steps in (refused, filters, several, reconnecting)),
+        *(_shot(webhooks, size, scheme) for size in ("wide", "phone") for scheme in schemes),
+        *(_shot(webhook, "phone", scheme) for scheme in schemes),
+        _shot(replay, "wide", "light"),
     ]
 
 
@@ -281,7 +330,7 @@ async def stage(document: dict[str, Any]) -> None:
 async def find_scene(browser: Browser, document: dict[str, Any]) -> Scene:
     """Looks for orders that are worth a picture."""
     secret = document["jwt_secret"]
-    scope = "orders:read orders:write orders:correct"
+    scope = "orders:read orders:write orders:correct webhooks:manage"
     token = mint_token(secret, subject="ada", source_type="operator", scope=scope, merchants=["*"])
     request = await browser.new_context(extra_http_headers={"Authorization": f"Bearer {token}"})
     try:
@@ -292,7 +341,11 @@ async def find_scene(browser: Browser, document: dict[str, Any]) -> Scene:
     finally:
         await request.close()
     link, late_link = (customer_link(document, order_id) for order_id in (moving, STAGED_ORDER))
-    return Scene(document["console"], token, STAGED_ORDER, link, late_link, open_orders)
+    receivers = {
+        "Warehouse": "http://127.0.0.1:9/tracking",
+        "Shop": f"http://127.0.0.1:{RECEIVER_PORT}/tracking",
+    }
+    return Scene(document["console"], token, STAGED_ORDER, link, late_link, open_orders, receivers)
 
 
 def customer_link(document: dict[str, Any], order_id: str) -> str:
@@ -329,6 +382,24 @@ async def photograph(document: dict[str, Any], folder: Path, names: list[str]) -
         await browser.close()
 
 
+@asynccontextmanager
+async def receiver() -> AsyncIterator[None]:
+    """Takes deliveries of webhooks."""
+
+    async def take(request: web.Request) -> web.Response:
+        return web.Response(status=204)
+
+    app = web.Application()
+    app.router.add_post("/tracking", take)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", RECEIVER_PORT).start()
+        yield
+    finally:
+        await runner.cleanup()
+
+
 async def work(document: dict[str, Any]) -> None:
     """The fleet at work, and after a while the pictures."""
 
@@ -337,12 +408,14 @@ async def work(document: dict[str, Any]) -> None:
         await asyncio.sleep(LIVELY_SECONDS)
         await photograph(document, IMAGES, sys.argv[1:])
 
-    await first_of(Demo(document, FLEET_ORDERS_PER_SECOND, Silent(), Random(7)).run(), after_a_while())
+    async with receiver():
+        await first_of(Demo(document, FLEET_ORDERS_PER_SECOND, Silent(), Random(7)).run(), after_a_while())
 
 
 def main() -> None:
     """Makes the pictures."""
     IMAGES.mkdir(parents=True, exist_ok=True)
+    os.environ["WEBHOOK_ALLOW_NETWORKS"] = "127.0.0.0/8"
     with TemporaryDirectory() as folder:
         asyncio.run(run_stack(StackOptions(data=Path(folder), signed_in=True), print, work))
 

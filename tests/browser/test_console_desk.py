@@ -165,6 +165,7 @@ async def test_a_day_at_the_desk_needs_nothing_but_the_keyboard(desk: Desk) -> N
         await press("Enter")
         await expect(page.get_by_test_id("group-toggle")).to_have_attribute("aria-expanded", "true")
         await is_focused(page, "group-toggle")
+        await expect(first_row(page)).to_be_visible()  # without rows, another control gets the focus
         await press("Escape")
         await expect(page.get_by_test_id("order-panel")).to_be_hidden()
         await is_focused(page, "board-row")

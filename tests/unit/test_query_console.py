@@ -166,18 +166,23 @@ async def test_the_page_is_told_where_everything_is() -> None:
             "merchants": "merchants",
             "writing": ["orders:admin", "orders:write"],
             "correcting": ["orders:admin", "orders:correct"],
+            "managing": ["orders:admin", "webhooks:manage"],
         },
     }
 
 
 async def test_the_page_is_told_where_tokens_have_their_claims() -> None:
-    roles = '{"dispatcher": "orders:read orders:write", "head": "orders:correct", "viewer": "orders:read"}'
+    roles = (
+        '{"dispatcher": "orders:read orders:write", "head": "orders:correct", "viewer": "orders:read",'
+        ' "shop": "webhooks:manage"}'
+    )
     names = {"claim_scope": "realm_access/roles", "claim_merchants": "m", "role_scopes": roles}
     assert (await get("/console/config.json", settings(**names))).json["claims"] == {
         "scope": ["realm_access/roles"],
         "merchants": "m",
         "writing": ["orders:admin", "orders:write", "dispatcher"],
         "correcting": ["orders:admin", "orders:correct", "head"],
+        "managing": ["orders:admin", "webhooks:manage", "shop"],
     }
 
 

@@ -8,6 +8,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from issuers import ALGORITHMS, Issuer, new_key
 from tracking.devstack.tokens import InvalidClaims, mint_token, parse_ttl, read_signing_key
 from tracking_shared.auth.tokens import TokenVerifier
+from tracking_shared.contracts.access import may_manage_webhooks
 from tracking_shared.settings import Settings
 
 SECRET = "s" * 32
@@ -29,6 +30,12 @@ def test_the_services_understand_a_token() -> None:
     assert principal.scopes == {"orders:write", "orders:read"}
     assert principal.grant.merchants == {"acme", "bolt"}
     assert principal.grant.orders == frozenset({"o-1"})
+
+
+def test_a_token_may_manage_webhooks() -> None:
+    token = mint_token(SECRET, subject="shop", scope="webhooks:manage", merchants=["acme"])
+    settings = Settings(amqp_url="amqp://x", mongodb_url="mongodb://x", jwt_secret=SECRET)
+    assert may_manage_webhooks(TokenVerifier(settings).verify(token))
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("30m", 1800), ("1h", 3600), ("7d", 604_800)])

@@ -63,6 +63,17 @@ export class Api {
     return this.#persist(SEND_ATTEMPTS, `${this.#ingest}${path}`, { method: "POST", headers, body: JSON.stringify(body) });
   }
 
+  /**
+   * Sends a change to query, once.
+   * @returns {Promise<Object|null>} Null: the answer is empty.
+   * @throws {Refusal|Unreachable}
+   */
+  async change(method, path, body, key) {
+    const headers = { ...(body && { "Content-Type": "application/json" }), ...(key && { "Idempotency-Key": key }) };
+    const response = await this.#fetch(`${this.#query}${path}`, { method, headers, body: body && JSON.stringify(body) });
+    return response.status === 204 ? null : response.json();
+  }
+
   async #persist(attempts, address, request) {
     for (let attempt = 1; ; attempt += 1) {
       try {

@@ -8,7 +8,6 @@ import { Api, Refusal } from "./api.js";
 import { Board, connectSearch } from "./board.js";
 import { awaitConfiguration, readConfiguration } from "./configuration.js";
 import { Connection } from "./connection.js";
-import { CreateDialog } from "./create_dialog.js";
 import { isSmallDevice } from "./device.js";
 import { byId, closeMenus, h, setText, toast } from "./dom.js";
 import { faultsOf, readFilter, writeFilter } from "./filters.js";
@@ -35,6 +34,9 @@ const KNOWN_STATUSES = { open: ["created", "picked_up", "in_transit"], final: ["
 /** The width below which an open order covers everything else; as in app.css. */
 const narrow = matchMedia("(width < 760px)");
 
+/** The views, with their titles. */
+const VIEWS = { board: "Live board", overview: "Overview", webhooks: "Webhooks" };
+
 const latency = new Latency();
 
 /** Needs a request of its own: the first one was sent before this script ran. */
@@ -56,8 +58,9 @@ class App {
   #board;
   #panel;
   #overview;
-  #create;
-  #route = { view: "board", filter: null, order: null };
+  #create = null;
+  #webhooks = null; // a promise of their page
+  #route = { view: "board", filter: null, order: null, webhook: null };
   #opened = null; // id and name of the newest order that was shown
   #running = false;
   #mustSignIn = false;
@@ -102,7 +105,6 @@ class App {
       this.#drawTitle();
     };
     this.#panel = new OrderPanel({ api, store, session, now, close, drawn, statuses: () => this.#statuses(), checkpoints: this.#checkpoints, final: this.#known.final });
-    this.#create = new CreateDialog({ api, merchants, created: (order) => this.#navigate({ order }) });
     // After the board, because it measures the drawing of the board.
     store.addEventListener("events", ({ detail }) => store.status.state === "live" && latency.measure(detail));
     byId("board").append(this.#board.element);
@@ -126,7 +128,7 @@ class App {
     byId("sign-in-form").addEventListener("submit", (event) => this.#signIn(event));
     byId("sign-in-offer").addEventListener("click", () => this.#session.signInAsOffered());
     byId("sign-out").addEventListener("click", () => this.#session.signOut());
-    for (const button of document.querySelectorAll("[data-act=create]")) button.addEventListener("click", () => this.#create.open());
+    for (const button of document.querySelectorAll("[data-act=create]")) button.addEventListener("click", () => this.#createOrder());
     setInterval(compareClocks, COMPARE_CLOCKS_MS);
     compareClocks();
   }
@@ -162,6 +164,7 @@ class App {
     const whose = signedIn ? [h("span", {}, sub ?? "somebody"), source_type ? `, ${source_type}` : null] : ["Nobody"];
     byId("who").replaceChildren(...whose.filter((part) => part !== null));
     for (const button of document.querySelectorAll("[data-act=create]")) button.hidden = !this.#mayAct;
+    byId("to-webhooks").hidden = !this.#session.canManageWebhooks;
     if (!signedIn) {
       this.#panel.show(null);
       return;
@@ -198,6 +201,14 @@ class App {
     this.#session.signIn(token);
   }
 
+  async #createOrder() {
+    const part = await loaded(() => import("./create_dialog.js"));
+    if (part === null) return;
+    const created = (order) => this.#navigate({ order });
+    this.#create ??= new part.CreateDialog({ api: this.#api, merchants: () => this.#merchants(), created });
+    this.#create.open();
+  }
+
   get #mayAct() {
     return this.#session.token !== null && this.#session.canWrite && this.#api.canSend;
   }
@@ -220,10 +231,11 @@ class App {
 
   // --- the route --------------------------------------------------------------------------------------------
 
-  #navigate({ view = this.#route.view, filter = this.#route.filter, order = this.#route.order, replace = false }) {
+  #navigate({ view = this.#route.view, filter = this.#route.filter, order = this.#route.order, webhook = null, replace = false }) {
     const parameters = writeFilter(filter);
     if (view !== "board") parameters.set("view", view);
     if (order !== null) parameters.set("order", order);
+    if (webhook !== null) parameters.set("webhook", webhook);
     const address = `${location.pathname}${parameters.size ? `?${parameters}` : ""}`;
     history[replace ? "replaceState" : "pushState"](null, "", address);
     const closed = order === null && this.#route.order !== null;
@@ -233,13 +245,14 @@ class App {
 
   #draw() {
     const parameters = new URLSearchParams(location.search);
-    const view = parameters.get("view") === "overview" ? "overview" : "board";
-    this.#route = { view, filter: readFilter(parameters, this.#workflowStatuses), order: parameters.get("order") || null };
-    const { filter, order } = this.#route;
+    const view = this.#viewOf(parameters.get("view"));
+    const [order, webhook] = ["order", "webhook"].map((name) => parameters.get(name) || null);
+    this.#route = { view, filter: readFilter(parameters, this.#workflowStatuses), order, webhook };
+    const { filter } = this.#route;
     document.documentElement.dataset.view = view;
     document.documentElement.dataset.order = String(order !== null);
     this.#drawTitle();
-    for (const name of ["board", "overview"]) byId(name).hidden = name !== view;
+    for (const name of Object.keys(VIEWS)) byId(name).hidden = name !== view;
     for (const link of document.querySelectorAll("a[data-view]")) {
       if (link.dataset.view === view) link.setAttribute("aria-current", "page");
       else link.removeAttribute("aria-current");
@@ -248,20 +261,39 @@ class App {
     const field = byId("search");
     if (field.value.trim() !== filter.q) field.value = filter.q;
     const covered = order !== null && narrow.matches;
-    for (const name of ["board", "overview"]) byId(name).inert = covered;
+    for (const name of Object.keys(VIEWS)) byId(name).inert = covered;
     if (this.#session.token === null) return;
     this.#board.show(filter);
     this.#board.faults = faultsOf(parameters, this.#workflowStatuses);
     this.#board.opened = order;
     this.#overview.shown = view === "overview";
+    if (view === "webhooks" || this.#webhooks) this.#showWebhooks();
     this.#panel.show(order);
+  }
+
+  #viewOf(name) {
+    if (name === "webhooks" && !this.#session.canManageWebhooks) return "board";
+    return Object.hasOwn(VIEWS, name) ? name : "board";
+  }
+
+  async #showWebhooks() {
+    const navigate = (webhook) => this.#navigate({ view: "webhooks", order: null, webhook });
+    const use = { api: this.#api, statuses: this.#workflowStatuses, navigate };
+    this.#webhooks ??= loaded(() => import("./webhooks.js")).then((part) => part?.openWebhooks(use) ?? null);
+    const page = await this.#webhooks;
+    if (page === null) {
+      this.#webhooks = null;
+      return;
+    }
+    if (!page.element.isConnected) byId("webhooks").append(page.element);
+    page.show(this.#route.view === "webhooks", this.#route.webhook);
   }
 
   /** Until an order is there, its id is its name. */
   #drawTitle() {
     const { view, order } = this.#route;
     const name = order === this.#opened?.id ? this.#opened.name : order;
-    document.title = `${name ?? (view === "overview" ? "Overview" : "Live board")} · Tracking`;
+    document.title = `${name ?? VIEWS[view]} · Tracking`;
   }
 
   #addressOf(view) {
@@ -304,6 +336,16 @@ class App {
     } else if (this.#route.order !== null) {
       if (!this.#panel.cancelForm()) this.#navigate({ order: null });
     } else this.#board.clearSelection();
+  }
+}
+
+/** A part that is loaded when it is first needed; null: it could not be loaded, and the page says so. */
+async function loaded(part) {
+  try {
+    return await part();
+  } catch {
+    toast("This part of the page could not be loaded. Try again, or reload the page.", "bad");
+    return null;
   }
 }
 

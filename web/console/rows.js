@@ -182,7 +182,16 @@ export class Rows {
     this.#recycle(wanted);
     const first = Math.max(0, this.first);
     const entry = active >= 0 ? active : first;
-    for (const [id, index] of wanted) this.#place(id, index, index === entry);
+    const last = Math.ceil((scrollTop + clientHeight) / this.#height);
+    let made = 0;
+    // Those in view first: elements are made for the others in the next frame, so that neither takes long.
+    const inView = ([, index]) => (index >= first && index <= last) || index === active;
+    const [seen, others] = [[...wanted].filter(inView), [...wanted].filter((each) => !inView(each))];
+    for (const [id, index] of seen) made += this.#place(id, index, index === entry);
+    for (const [id, index] of others) {
+      if (made === 0 || this.#shown.has(id) || this.#spare.length > 0) this.#place(id, index, index === entry);
+      else this.draw();
+    }
   }
 
   #recycle(wanted) {
@@ -195,8 +204,10 @@ export class Rows {
     while (this.#spare.length > 64) this.#spare.pop().remove();
   }
 
+  /** Puts a row in its place. @returns {number} How many elements were made for it: 0 or 1. */
   #place(id, index, isEntry) {
     let row = this.#shown.get(id);
+    const isNew = !row && this.#spare.length === 0;
     if (!row) {
       row = this.#spare.pop() ?? this.#body.appendChild(this.#make());
       row.hidden = false;
@@ -209,6 +220,7 @@ export class Rows {
     if (row.style.transform !== transform) row.style.transform = transform;
     setAttribute(row, "aria-rowindex", String(index + 2));
     setAttribute(row, "tabindex", isEntry ? "0" : "-1");
+    return isNew ? 1 : 0;
   }
 
   #clicked(event) {

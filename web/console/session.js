@@ -19,8 +19,8 @@ export class Session extends EventTarget {
 
   /**
    * @param {string} [offered]  A token for every visitor; only demonstrations have one.
-   * @param {{scope: string[], merchants: string, writing: string[], correcting: string[]}} names  The claims of scope and
-   *   merchants, and the values of the scope that allow writing and corrections.
+   * @param {{scope: string[], merchants: string, writing: string[], correcting: string[], managing: string[]}} names
+   *   The claims of scope and merchants, and the values of the scope that allow writing, corrections and webhooks.
    */
   constructor(offered, names) {
     super();
@@ -50,6 +50,10 @@ export class Session extends EventTarget {
 
   get canCorrect() {
     return this.#scopes.some((scope) => this.#names.correcting?.includes(scope) ?? false); // an earlier release names none
+  }
+
+  get canManageWebhooks() {
+    return this.#scopes.some((scope) => this.#names.managing?.includes(scope) ?? false);
   }
 
   /** The merchants of the token; empty if it is for all of them. */

@@ -23,7 +23,7 @@ from tracking_shared.policy.claims import BadClaimSetting, ClaimNames, claim_nam
 from tracking_shared.settings import MIN_SECRET_BYTES
 
 SourceType = Literal["driver", "system", "operator", "customer"]
-Scope = Literal["orders:write", "orders:read", "orders:correct", "orders:admin"]
+Scope = Literal["orders:write", "orders:read", "orders:correct", "webhooks:manage", "orders:admin"]
 
 _TTL = re.compile(r"([1-9]\d{0,8})([smhd])")
 _UNIT_SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86400}

@@ -176,6 +176,7 @@ def configuration(settings: QuerySettings, workflow: Workflow) -> dict[str, Any]
             "merchants": names.merchants,
             "writing": [value for value, scopes in _values(names) if scopes & _WRITING],
             "correcting": [value for value, scopes in _values(names) if scopes & _CORRECTING],
+            "managing": [value for value, scopes in _values(names) if scopes & _MANAGING],
         },
     }
     if settings.console_demo_token:
@@ -185,11 +186,12 @@ def configuration(settings: QuerySettings, workflow: Workflow) -> dict[str, Any]
 
 _WRITING = frozenset({"orders:write", "orders:admin"})
 _CORRECTING = frozenset({"orders:correct", "orders:admin"})
+_MANAGING = frozenset({"webhooks:manage", "orders:admin"})
 
 
 def _values(names: ClaimNames) -> Iterable[tuple[str, frozenset[str]]]:
     """The values of the scope claim that are known, and what each stands for."""
-    scopes = sorted(_WRITING | _CORRECTING)
+    scopes = sorted(_WRITING | _CORRECTING | _MANAGING)
     return [*((scope, frozenset({scope})) for scope in scopes), *sorted(names.role_scopes.items())]
 
 
