@@ -95,6 +95,8 @@ class Desk:
     services: dict[str, ServiceProcess]
     caller: Caller
     browser: Browser
+    more_origins: frozenset[str] = frozenset()
+    """Origins that its pages may reach besides the stack's."""
 
     @property
     def console(self) -> str:
@@ -104,7 +106,7 @@ class Desk:
     def origins(self) -> set[str]:
         notifier = urlsplit(self.services["notifier"].stream_url)
         http = {self.services[name].url for name in ("query", "ingest")}
-        return http | {f"{scheme}://{notifier.netloc}" for scheme in ("ws", "http")}
+        return http | {f"{scheme}://{notifier.netloc}" for scheme in ("ws", "http")} | self.more_origins
 
     async def create(self, merchant_id: str, number: int) -> list[str]:
         """New orders of a merchant, in batches; returns their ids."""
@@ -179,9 +181,17 @@ class Desk:
 
 
 @asynccontextmanager
-async def open_desk(environment: dict[str, str], logs: Path, browser: Browser) -> AsyncIterator[Desk]:
+async def open_desk(
+    environment: dict[str, str],
+    logs: Path,
+    browser: Browser,
+    *,
+    query_port: int | None = None,
+    more_origins: frozenset[str] = frozenset(),
+) -> AsyncIterator[Desk]:
     """A stack on an empty virtual host and database, as `tracking up` would set its services up."""
     ports = {name: free_port() for name in ("order-state", "ingest", "query", "notifier")}
+    ports["query"] = query_port or ports["query"]
     common = {"PARTITIONS": str(PARTITIONS), "RATE_LIMIT_PER_SECOND": "0"}
     shared = environment | common | console_settings(ports, JWT_SECRET, signed_in=False)
     async with AsyncExitStack() as opened:
@@ -194,7 +204,7 @@ async def open_desk(environment: dict[str, str], logs: Path, browser: Browser) -
             services[name] = service
         await asyncio.gather(*(service.start() for service in services.values()))
         caller = await opened.enter_async_context(Caller([services["ingest"].url]))
-        yield Desk(services, caller, browser)
+        yield Desk(services, caller, browser, more_origins)
 
 
 def creation(order_id: str, merchant_id: str, **more: Any) -> Document:
