@@ -1,4 +1,4 @@
-"""A certified OpenID Connect provider as a process: `oidc-provider` from the npm registry, installed by its lock."""
+"""A certified OpenID Connect provider as a process: `oidc-provider` of the npm registry, by its lock."""
 
 import asyncio
 import os
@@ -29,12 +29,15 @@ class OidcProvider:
     """A running provider."""
 
     issuer: str
+    console: str
+    """The redirect URI of its client."""
 
     async def issue_tokens_for(self, seconds: int) -> None:
         """Sets how long the access tokens are valid that are issued from now on."""
-        async with ClientSession() as session, session.get(
-            f"{self.issuer}/test", params={"token_seconds": str(seconds)}
-        ) as answer:
+        async with (
+            ClientSession() as session,
+            session.get(f"{self.issuer}/test", params={"token_seconds": str(seconds)}) as answer,
+        ):
             assert answer.status == 204, answer.status
 
 
@@ -62,6 +65,6 @@ async def running_provider(port: int, console: str, logs: Path) -> AsyncIterator
 
     try:
         await ready(process, listens, seconds=START_SECONDS)
-        yield OidcProvider(f"http://127.0.0.1:{port}")
+        yield OidcProvider(f"http://127.0.0.1:{port}", console)
     finally:
         await process.stop()
