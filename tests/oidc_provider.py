@@ -48,7 +48,10 @@ def install() -> None:
     if installed.exists() and installed.stat().st_mtime >= lock.stat().st_mtime:
         return
     command = [NODE, NPM, "ci", "--omit-lockfile-registry-resolved", "--no-audit", "--no-fund"]
-    subprocess.run(command, cwd=FOLDER, check=True, capture_output=True, timeout=INSTALL_SECONDS)
+    done = subprocess.run(
+        command, cwd=FOLDER, capture_output=True, text=True, timeout=INSTALL_SECONDS, check=False
+    )
+    assert done.returncode == 0, f"npm ci in {FOLDER}: {done.stderr}"
 
 
 @asynccontextmanager

@@ -7,6 +7,7 @@
 
 import * as oauth from "./oauth4webapi.js";
 import { faultOf, insecurePage, SignInFault, unknownCallback } from "./provider_words.js";
+import { claimsOf } from "./session.js";
 
 /** What belongs to the callback of this tab; its name in `sessionStorage`. */
 const REQUEST = "tracking.sign-in-request";
@@ -218,7 +219,7 @@ export class Provider {
   /** A provider that does not rotate refresh tokens, or sends no new ID token, leaves the former ones valid. */
   #keep(answer, began) {
     const former = this.#tokens;
-    const life = (answer.expires_in ?? Infinity) * 1000;
+    const life = lifetimeSeconds(answer) * 1000;
     this.#tokens = {
       access: answer.access_token,
       refresh: answer.refresh_token ?? former?.refresh,
@@ -229,6 +230,12 @@ export class Provider {
     };
     this.#retryAt = 0;
   }
+}
+
+/** `expires_in` is optional; without both the token is never renewed. */
+function lifetimeSeconds({ expires_in, access_token }) {
+  const { exp, iat } = claimsOf(access_token);
+  return expires_in ?? (typeof exp === "number" && typeof iat === "number" ? exp - iat : Infinity);
 }
 
 /** The folder of the console: the one address to register with the provider. */
