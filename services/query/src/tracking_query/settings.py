@@ -122,7 +122,7 @@ def checked_provider(url: str) -> None:
     """Checks an address of a provider; it may be empty.
 
     Raises:
-        ValueError: it is no address, holds a user, or is not https outside of this machine. Whoever can change
+        ValueError: it is no address, holds a user, or is not https outside of this machine: whoever changes
             what a provider sends can sign in as anybody.
     """
     checked_address(url, ("https", "http"))
