@@ -116,8 +116,8 @@ async def test_tokens_are_renewed_on_a_connection_that_stays(signed: Desk, provi
 
     try:
         async with signed.page() as page:
-            await sign_in(page, "ada")
             page.on("websocket", opened)
+            await sign_in(page, "ada")
             await shows(page, "acme-1", "bravo-1")
 
             async def renewed_twice() -> bool:
@@ -141,11 +141,11 @@ async def test_a_session_that_ends_at_the_provider_is_asked_for_again(
         async with signed.page("?order=acme-1") as page:
             await sign_in(page, "ada")
             await is_live(page)
-            await provider.issue_tokens_for(LONG_SECONDS)
             elsewhere = await page.context.new_page()
             await elsewhere.goto(f"{provider.issuer}/session/end")
             await elsewhere.get_by_role("button", name="Yes, sign me out").click()
             await says(page, "has ended. Sign in again.")
+            await provider.issue_tokens_for(LONG_SECONDS)
             await sign_in(page, "ada")
             await expect(page.get_by_test_id("order-title")).to_have_text("acme-1")
     finally:
@@ -188,7 +188,7 @@ async def test_signing_out_of_a_provider_that_is_away_says_so(signed: Desk, prov
 async def test_a_refused_login_and_a_foreign_callback_sign_nobody_in(signed: Desk) -> None:
     async with signed.page("?order=acme-1") as page:
         await page.get_by_test_id("sign-in-provider").click()
-        await page.get_by_text("Abort").click()
+        await page.get_by_text("Cancel").click()
         await says(page, "was refused or cancelled")
         assert urlsplit(page.url).query == "order=acme-1"
         await page.goto(f"{signed.console}?code=theirs&state=theirs&iss=theirs")
