@@ -20,7 +20,9 @@ const never = new Promise(() => {});
  */
 export async function arrive(configuration, needsToken) {
   if (!configuration.sign_in) return { provider: null, fault: "" };
-  const [{ Provider }, { uselessBecause }] = await Promise.all([import("./provider.js"), import("./provider_words.js")]);
+  const parts = await Promise.all([import("./provider.js"), import("./provider_words.js")]).catch(() => null);
+  if (parts === null) return { provider: null, fault: "A part of this page could not be loaded. Load the page again." };
+  const [{ Provider }, { uselessBecause }] = parts;
   const skewSeconds = (Date.parse(configuration.time) - Date.now()) / 1000;
   const provider = new Provider(configuration.sign_in, skewSeconds);
   const parameters = new URLSearchParams(location.search);
