@@ -98,6 +98,8 @@ class Desk:
     environment: dict[str, str]
     """Of the services: a test may start another one."""
     logs: Path
+    more_origins: frozenset[str] = frozenset()
+    """Origins that its pages may reach besides the stack's."""
 
     @property
     def console(self) -> str:
@@ -107,7 +109,7 @@ class Desk:
     def origins(self) -> set[str]:
         notifier = urlsplit(self.services["notifier"].stream_url)
         http = {self.services[name].url for name in ("query", "ingest")}
-        return http | {f"{scheme}://{notifier.netloc}" for scheme in ("ws", "http")}
+        return http | {f"{scheme}://{notifier.netloc}" for scheme in ("ws", "http")} | self.more_origins
 
     async def create(self, merchant_id: str, number: int) -> list[str]:
         """New orders of a merchant, in batches; returns their ids."""
@@ -182,9 +184,17 @@ class Desk:
 
 
 @asynccontextmanager
-async def open_desk(environment: dict[str, str], logs: Path, browser: Browser) -> AsyncIterator[Desk]:
+async def open_desk(
+    environment: dict[str, str],
+    logs: Path,
+    browser: Browser,
+    *,
+    query_port: int | None = None,
+    more_origins: frozenset[str] = frozenset(),
+) -> AsyncIterator[Desk]:
     """A stack on an empty virtual host and database, as `tracking up` would set its services up."""
     ports = {name: free_port() for name in ("order-state", "ingest", "query", "notifier")}
+    ports["query"] = query_port or ports["query"]
     common = {
         "PARTITIONS": str(PARTITIONS),
         "RATE_LIMIT_PER_SECOND": "0",
@@ -201,7 +211,7 @@ async def open_desk(environment: dict[str, str], logs: Path, browser: Browser) -
             services[name] = service
         await asyncio.gather(*(service.start() for service in services.values()))
         caller = await opened.enter_async_context(Caller([services["ingest"].url]))
-        yield Desk(services, caller, browser, shared, logs)
+        yield Desk(services, caller, browser, shared, logs, more_origins)
 
 
 def creation(order_id: str, merchant_id: str, **more: Any) -> Document:

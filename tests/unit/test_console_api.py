@@ -14,7 +14,8 @@ SCRIPT = """
     const problem = { type: "/problems/p", status: step, detail: `status ${step}` };
     return new Response(JSON.stringify(problem), { status: step });
   };
-  const api = new Api({ query: "http://q", ingest: "http://i" }, { token: "a.b.c" }, () => {});
+  const session = { freshToken: async () => "a.b.c" };
+  const api = new Api({ query: "http://q", ingest: "http://i" }, session, () => {});
   const asked = given.sends ? api.send("/v1/orders", {}) : api.get("/v1/orders", undefined, given.options);
   const outcome = await asked.then(() => "answered", (error) => error.message);
   console.log(JSON.stringify([outcome, sent.length, new Set(sent).size, waits.length]));

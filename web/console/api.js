@@ -88,7 +88,7 @@ export class Api {
 
   async #fetch(address, request) {
     const headers = { ...request.headers, Accept: "application/json, application/problem+json" };
-    const { token } = this.#session;
+    const token = await this.#token();
     if (token) headers.Authorization = `Bearer ${token}`;
     let response;
     try {
@@ -101,6 +101,14 @@ export class Api {
     const problem = await problemOf(response);
     if (response.status === 401) this.#onSignedOut(problem);
     throw new Refusal(problem, Number(response.headers.get("Retry-After")) || null);
+  }
+
+  async #token() {
+    try {
+      return await this.#session.freshToken();
+    } catch (error) {
+      throw new Unreachable(error.message);
+    }
   }
 }
 

@@ -5,6 +5,7 @@
  */
 
 import { Api, Refusal } from "./api.js";
+import { arrive, leaveNote } from "./arrival.js";
 import { Board, connectSearch } from "./board.js";
 import { awaitConfiguration, readConfiguration } from "./configuration.js";
 import { Connection } from "./connection.js";
@@ -51,6 +52,7 @@ async function compareClocks() {
 }
 
 class App {
+  #provider;
   #session;
   #store;
   #api;
@@ -68,17 +70,19 @@ class App {
   #checkpoints; // the kinds of the workflow
   #limits; // seconds after which an order in a status is late, if the workflow defines it
 
-  constructor(configuration) {
+  constructor(configuration, { provider, fault }) {
     const query = new URL(configuration.query, location.href).href.replace(/\/$/, "");
-    this.#session = new Session(configuration.token, configuration.claims);
+    this.#provider = provider;
+    this.#session = new Session(configuration.token, configuration.claims, provider);
     this.#api = new Api({ query, ingest: configuration.ingest }, this.#session, (problem) => this.#expired(problem));
     this.#open = new OpenCounts(this.#api);
     const count = () => this.#open.read();
-    this.#store = new Store(configuration.stream, () => this.#session.token, { isSmall: isSmallDevice(), count });
+    this.#store = new Store(configuration.stream, () => this.#session.freshToken(), { isSmall: isSmallDevice(), count });
     this.#known = configuration.statuses ?? KNOWN_STATUSES;
     this.#checkpoints = configuration.checkpoints ?? []; // an earlier release of query sends none
     this.#limits = configuration.late_after_seconds ?? {};
     this.#build();
+    if (fault && this.#session.token === null) setText(byId("sign-in-fault"), fault);
   }
 
   #build() {
@@ -127,10 +131,27 @@ class App {
     byId("sign-in-later").addEventListener("click", () => this.#askForToken(false));
     byId("sign-in-form").addEventListener("submit", (event) => this.#signIn(event));
     byId("sign-in-offer").addEventListener("click", () => this.#session.signInAsOffered());
-    byId("sign-out").addEventListener("click", () => this.#session.signOut());
+    byId("sign-out").addEventListener("click", () => this.#signOut());
+    if (this.#provider) this.#listenToProvider();
     for (const button of document.querySelectorAll("[data-act=create]")) button.addEventListener("click", () => this.#createOrder());
     setInterval(compareClocks, COMPARE_CLOCKS_MS);
     compareClocks();
+  }
+
+  #listenToProvider() {
+    const button = byId("sign-in-provider");
+    setText(button, `Sign in with ${this.#provider.host}`);
+    for (const id of ["sign-in-provider", "sign-in-by-hand"]) byId(id).hidden = false;
+    byId("sign-in-token").hidden = true;
+    button.addEventListener("click", () => this.#signInAtProvider());
+    byId("sign-in-by-hand").addEventListener("click", () => {
+      byId("sign-in-token").hidden = false;
+      byId("sign-in-by-hand").hidden = true;
+      byId("token").focus();
+    });
+    this.#session.addEventListener("ended", ({ detail }) => this.#expired({ detail }));
+    // After "back", a browser may show the page as it was before it was left.
+    addEventListener("pageshow", ({ persisted }) => persisted && location.reload());
   }
 
   // --- the session ---------------------------------------------------------------------------------------------
@@ -190,7 +211,7 @@ class App {
       setText(fault, "That is not a token: it has three parts with dots between them.");
       return;
     }
-    const asking = new Api({ query: new URL("..", location.href).href.replace(/\/$/, ""), ingest: null }, { token }, () => {});
+    const asking = new Api({ query: new URL("..", location.href).href.replace(/\/$/, ""), ingest: null }, { freshToken: async () => token }, () => {});
     try {
       await asking.get("/v1/orders", new URLSearchParams([["limit", "1"]]));
     } catch (error) {
@@ -207,6 +228,33 @@ class App {
     const created = (order) => this.#navigate({ order });
     this.#create ??= new part.CreateDialog({ api: this.#api, merchants: () => this.#merchants(), created });
     this.#create.open();
+  }
+
+  async #signInAtProvider() {
+    const button = byId("sign-in-provider");
+    button.disabled = true;
+    setText(byId("sign-in-fault"), "");
+    try {
+      await this.#provider.begin();
+    } catch (error) {
+      setText(byId("sign-in-fault"), error.message);
+      button.disabled = false;
+    }
+  }
+
+  async #signOut() {
+    if (!this.#session.isProvided) {
+      this.#session.signOut();
+      return;
+    }
+    this.#store.stop();
+    const address = await this.#session.signOutAtProvider();
+    if (address) {
+      location.assign(address);
+      return;
+    }
+    leaveNote(`You are signed out here. Your session at ${this.#provider.host} may go on: sign out there, too.`);
+    location.reload();
   }
 
   get #mayAct() {
@@ -369,4 +417,6 @@ function overdueIn(store, open) {
 connectThemeSwitch(byId("theme"));
 closeMenus();
 addEventListener("unhandledrejection", ({ reason }) => toast(`Something went wrong in this page: ${reason?.message ?? reason}`, "bad"));
-new App(await awaitConfiguration());
+const configuration = await awaitConfiguration();
+const needsToken = () => new Session(configuration.token, configuration.claims).token === null;
+new App(configuration, await arrive(configuration, needsToken));

@@ -1,5 +1,5 @@
 /**
- * The session: a token, kept for this tab alone and only until it is closed.
+ * The session: a token of the provider, in memory, or a pasted one, kept for this tab alone until it is closed.
  *
  * @module session
  */
@@ -9,23 +9,32 @@ const TOKEN = "tracking.token";
 /** Shared by all tabs, without a token: the user rejected the token of the demonstration, or signed out. */
 const LEFT = "tracking.signed-out";
 
+/** Shared by all tabs: somebody signed in with the provider here, and did not sign out. */
+export const AT_PROVIDER = "tracking.signed-in-with-provider";
+
 /**
- * Dispatches `change` when the token changes. Its detail has `isSamePerson`: true if the token before was
- * of the same person, so that the contents of the page may stay.
+ * Dispatches `change` when the token changes, but not when it is renewed. Its detail has `isSamePerson`: true if the
+ * token before was of the same person, so that the contents of the page may stay. Dispatches `ended`, with the reason,
+ * when the provider no longer renews the token.
  */
 export class Session extends EventTarget {
   #offered;
   #names;
+  #provider;
 
   /**
    * @param {string} [offered]  A token for every visitor; only demonstrations have one.
    * @param {{scope: string[], merchants: string, writing: string[], correcting: string[], managing: string[]}} names
    *   The claims of scope and merchants, and the values of the scope that allow writing, corrections and webhooks.
+   * @param {Object|null} [provider]  Signs people in, if one is set.
    */
-  constructor(offered, names) {
+  constructor(offered, names, provider = null) {
     super();
     this.#offered = offered ?? null;
     this.#names = names;
+    this.#provider = provider;
+    if (provider?.token) sessionStorage.removeItem(TOKEN);
+    if (provider) addEventListener("storage", ({ key, newValue }) => key === AT_PROVIDER && newValue === null && this.#signedOutElsewhere());
   }
 
   /** True if this installation offers a token to every visitor. */
@@ -36,7 +45,39 @@ export class Session extends EventTarget {
   /** @returns {string|null} */
   get token() {
     const own = sessionStorage.getItem(TOKEN);
-    return own ?? (localStorage.getItem(LEFT) ? null : this.#offered);
+    return own ?? this.#provider?.token ?? (localStorage.getItem(LEFT) ? null : this.#offered);
+  }
+
+  /** True if the token is the provider's. */
+  get isProvided() {
+    return this.token !== null && this.token === this.#provider?.token;
+  }
+
+  /** True if the token is renewed without its holder. */
+  get renews() {
+    return this.isProvided && this.#provider.renews;
+  }
+
+  /**
+   * The token, renewed if that is due.
+   * @returns {Promise<string|null>}
+   * @throws {Error} It has expired, and the provider does not answer.
+   */
+  async freshToken() {
+    if (!this.isProvided) return this.token;
+    try {
+      await this.#provider.renewIfDue();
+    } catch (error) {
+      if (error.isFinal) this.#end(error.message);
+      throw error;
+    }
+    return this.token;
+  }
+
+  #end(reason) {
+    if (!this.isProvided) return;
+    this.#provider.forget();
+    this.dispatchEvent(new CustomEvent("ended", { detail: reason }));
   }
 
   /** The unverified claims of the token; {} without one. Only the services verify them. */
@@ -70,6 +111,7 @@ export class Session extends EventTarget {
 
   signIn(token) {
     this.#change(() => {
+      this.#provider?.forget();
       localStorage.setItem(LEFT, "1");
       sessionStorage.setItem(TOKEN, token);
     });
@@ -85,9 +127,27 @@ export class Session extends EventTarget {
 
   signOut() {
     this.#change(() => {
+      this.#provider?.forget();
       sessionStorage.removeItem(TOKEN);
+      localStorage.removeItem(AT_PROVIDER);
       localStorage.setItem(LEFT, "1");
     });
+  }
+
+  /**
+   * Signs out here and in the other tabs of the provider's session.
+   * @returns {Promise<URL|null>} Where to end the session of the provider; null if it cannot be ended.
+   */
+  async signOutAtProvider() {
+    const address = await this.#provider.leave();
+    sessionStorage.removeItem(TOKEN);
+    localStorage.removeItem(AT_PROVIDER);
+    localStorage.setItem(LEFT, "1");
+    return address;
+  }
+
+  #signedOutElsewhere() {
+    if (this.isProvided) this.#change(() => this.#provider.forget());
   }
 
   #change(act) {
@@ -100,7 +160,7 @@ export class Session extends EventTarget {
 }
 
 /** The claim with this name or path; undefined if there is none. */
-function claimAt(claims, name) {
+export function claimAt(claims, name) {
   if (Object.hasOwn(claims, name)) return claims[name];
   return name.split("/").reduce((value, part) => (Object.hasOwn(Object(value), part) ? value[part] : undefined), claims);
 }

@@ -31,7 +31,7 @@ export class SessionEnd {
   #draw() {
     const { exp } = this.#session.claims;
     const left = typeof exp === "number" ? exp - this.#now() / 1000 : Infinity;
-    this.#element.hidden = !(left > 0 && left <= WARN_SECONDS);
+    this.#element.hidden = this.#session.renews || !(left > 0 && left <= WARN_SECONDS);
     if (this.#element.hidden) return;
     const minutes = Math.ceil(left / 60);
     const inTime = minutes === 1 ? "in less than a minute" : `in ${minutes} minutes`;

@@ -51,15 +51,15 @@ export class Store extends EventTarget {
 
   /**
    * @param {string} stream  The address of the notifier's stream.
-   * @param {() => string|null} token
+   * @param {() => Promise<string|null>} token
    * @param {{isSmall: boolean, count: () => Promise<{total: number, cursor: string}|null>}} use  `isSmall`: the device
    *   is too small for all open orders; `count`: their number and where the stream goes on; null: unknown.
    */
   constructor(stream, token, { isSmall, count }) {
     super();
     this.#stream = stream;
-    this.#token = () => {
-      const text = token();
+    this.#token = async () => {
+      const text = await token();
       if (text === null) throw new Error("signed out");
       return text;
     };

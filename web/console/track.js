@@ -42,7 +42,7 @@ class TrackPage {
     this.#link = link;
     this.#final = configuration.statuses?.final ?? []; // an earlier release of query sends none
     const query = new URL(configuration.query, location.href).href.replace(/\/$/, "");
-    this.#api = new Api({ query, ingest: null }, { token: link.token }, () => {});
+    this.#api = new Api({ query, ingest: null }, { freshToken: async () => link.token }, () => {});
     this.#live = new LiveOrders(configuration.stream, link.token, { filter: { order_id: [link.order] } });
     this.#live.addEventListener("events", ({ detail }) => this.#changed(detail));
     this.#live.addEventListener("status", ({ detail }) => this.#became(detail));

@@ -3,6 +3,7 @@
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -38,6 +39,15 @@ class QuerySettings(Settings):
     console_dir: Path | None = None
     console_demo_token: str = ""
 
+    oidc_client_id: str = ""
+    oidc_issuer: str = ""
+    """The provider with which people sign in to the console; empty: they paste a token."""
+    oidc_scope: str = "openid"
+    oidc_resource: str = ""
+    oidc_audience: str = ""
+    oidc_origins: str = ""
+    """Origins of endpoints that are not at the issuer's own."""
+
     @property
     def sealing_secret(self) -> str:
         """`CURSOR_SECRET`, else `JWT_SECRET`.
@@ -58,6 +68,36 @@ class QuerySettings(Settings):
         schemes = ("http", "https") if info.field_name == "public_ingest_url" else ("ws", "wss")
         return checked_address(url, schemes)
 
+    @field_validator("oidc_issuer")
+    @classmethod
+    def _is_issuer(cls, url: str, info: ValidationInfo) -> str:
+        checked_provider(url)
+        if "?" in url or "#" in url:
+            raise ValueError("an issuer has no query and no fragment")
+        if url and not info.data.get("oidc_client_id"):
+            raise ValueError("set OIDC_CLIENT_ID, too")
+        if url and not info.data.get("jwks_url") and info.data.get("jwks_file") is None:
+            raise ValueError("set JWKS_URL or JWKS_FILE, too; else its tokens cannot be verified")
+        return url
+
+    @field_validator("oidc_origins")
+    @classmethod
+    def _are_origins(cls, text: str) -> str:
+        origins = [part.strip() for part in text.split(",") if part.strip()]
+        for origin in origins:
+            checked_provider(origin)
+            parts = urlsplit(origin)
+            if origin != f"{parts.scheme}://{parts.netloc}":
+                raise ValueError("write origins, such as https://login.example.com, separated by commas")
+        return ",".join(origins)
+
+    @field_validator("oidc_scope")
+    @classmethod
+    def _asks_for_identity(cls, scope: str) -> str:
+        if "openid" not in scope.split():
+            raise ValueError("openid must be one of the scopes")
+        return scope
+
     @field_validator("webhook_allow_networks")
     @classmethod
     def _are_networks(cls, text: str) -> str:
@@ -76,6 +116,21 @@ class QuerySettings(Settings):
         if token and not _is_loopback(info.data.get("host", "")):
             raise ValueError("whoever loads the console gets it; only with HOST on the loopback interface")
         return token
+
+
+def checked_provider(url: str) -> None:
+    """Checks an address of a provider; it may be empty.
+
+    Raises:
+        ValueError: it is no address, holds a user, or is not https outside of this machine: whoever changes
+            what a provider sends can sign in as anybody.
+    """
+    checked_address(url, ("https", "http"))
+    parts = urlsplit(url)
+    if "@" in parts.netloc or "'" in url:
+        raise ValueError("must not hold a user or a quotation mark")
+    if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
+        raise ValueError("must be https://, except for an address of this machine")
 
 
 def _is_loopback(host: str) -> bool:

@@ -12,6 +12,7 @@ from fastapi import FastAPI, Request, Response
 from starlette.responses import RedirectResponse
 
 from tracking_query.api.negotiation import prefers_gzip
+from tracking_query.pages.sign_in import provider_origins, sign_in_settings
 from tracking_query.settings import QuerySettings
 from tracking_shared.contracts.problems import ProblemError
 from tracking_shared.contracts.timestamps import format_time, now
@@ -123,8 +124,8 @@ def _load(path: Path) -> ConsoleFile:
 
 
 def content_policy(settings: QuerySettings) -> str:
-    """Scripts and styles from this folder alone, and connections to the three services alone. Of the notifier
-    over HTTP, too: the page asks whether it is there when it refuses a stream.
+    """Scripts and styles from this folder alone, and connections to the three services and to the provider of
+    the sign-in alone. Of the notifier over HTTP, too: the page asks if it is there when it refuses a stream.
 
     Text never becomes markup, whatever a script does: trusted types are required and none are allowed.
     """
@@ -132,6 +133,7 @@ def content_policy(settings: QuerySettings) -> str:
     connect = [
         "'self'",
         *filter(None, map(_origin, (settings.public_ingest_url, settings.public_stream_url, notifier))),
+        *provider_origins(settings),
     ]
     return "; ".join(
         (
@@ -174,11 +176,15 @@ def configuration(settings: QuerySettings, workflow: Workflow) -> dict[str, Any]
         "claims": {
             "scope": names.scope,
             "merchants": names.merchants,
+            "orders": names.orders,
+            "all": [value for value, scopes in _values(names) if scopes & _ALL],
             "writing": [value for value, scopes in _values(names) if scopes & _WRITING],
             "correcting": [value for value, scopes in _values(names) if scopes & _CORRECTING],
             "managing": [value for value, scopes in _values(names) if scopes & _MANAGING],
         },
     }
+    if settings.oidc_issuer:
+        document["sign_in"] = sign_in_settings(settings)
     if settings.console_demo_token:
         document["token"] = settings.console_demo_token
     return document
@@ -187,6 +193,7 @@ def configuration(settings: QuerySettings, workflow: Workflow) -> dict[str, Any]
 _WRITING = frozenset({"orders:write", "orders:admin"})
 _CORRECTING = frozenset({"orders:correct", "orders:admin"})
 _MANAGING = frozenset({"webhooks:manage", "orders:admin"})
+_ALL = frozenset({"orders:admin"})
 
 
 def _values(names: ClaimNames) -> Iterable[tuple[str, frozenset[str]]]:
