@@ -31,7 +31,6 @@ from tracking_shared.contracts.access import reaches
 from tracking_shared.contracts.commands import (
     AddCheckpoint,
     AnyCommand,
-    Outcome,
     UpdateOrder,
     encode_command,
     requested_status,
@@ -68,16 +67,8 @@ class Holding:
         held = {order_id: {one["_id"]: one for one in some} for order_id, some in state.known.held.items()}
         return cls(state, held, Counter(state.known.waiting))
 
-    def outcome_of(self, command: AnyCommand, order: OrderDocument | None) -> Outcome | None:
-        """The outcome of a command whose update id is held; None if it is not."""
-        found = self._find(command, order)
-        if found is None:
-            return None
-        if found["fingerprint"] != command.fingerprint:
-            return refused(command, key_reused(command))
-        return held_outcome_of(command, replayed=True)
-
-    def _find(self, command: AnyCommand, order: OrderDocument | None) -> HeldDocument | None:
+    def find(self, command: AnyCommand, order: OrderDocument | None) -> HeldDocument | None:
+        """The held update with the update id of `command`, if there is one."""
         held = self._held.get(command.order_id)
         if not held:
             return None
