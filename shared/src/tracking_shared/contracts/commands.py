@@ -201,8 +201,8 @@ class UndecodableMessage(TrackingError):
 
 
 LATER_MEMBERS = ("due_at",)
-"""Members of a create that an order-state of an earlier release refuses. They are sent only where they say
-something, so that both releases may run side by side until the first caller uses one."""
+"""Members of a create that are sent only where they say something. An order-state from before decision 24
+refuses a member that it does not know, and a later one forgets it."""
 
 
 def encode_command(command: AnyCommand | ReleaseOrder) -> bytes:
