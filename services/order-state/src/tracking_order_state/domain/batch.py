@@ -1,4 +1,6 @@
-"""Decides a batch: every command in its order, against the documents that the store has loaded. Pure."""
+"""Decides a batch: every command in its order, against the documents that the store has loaded.
+No I/O, no clock.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

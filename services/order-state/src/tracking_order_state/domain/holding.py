@@ -1,4 +1,5 @@
-"""Holding: an update that came too early waits for what comes before it, if the workflow says so. Pure.
+"""Holding: an update that came too early waits for what comes before it, if the workflow says so.
+No I/O, no clock.
 
 Held is an update or a checkpoint whose order does not exist yet; and an update whose status cannot follow
 now, but can be reached along the table. After each event of the order, those that may follow now are applied,
@@ -237,7 +238,9 @@ def end_held(
 
 
 def hold_from(decisions: Decisions, now: datetime, workflow: Workflow) -> None:
-    """Has the time of the updates that these decisions hold begin at `now`, by the clock that judges it."""
+    """Changes the updates that these decisions hold, in place: their time begins at `now`, by the clock that
+    judges it.
+    """
     until = now + timedelta(seconds=workflow.hold_early_seconds)
     for held in decisions.held.values():
         held["until"], held["held_key"] = until, due_key(held["partition"], until)
