@@ -26,6 +26,7 @@ from tracking_notifier.stream.messages import (
     TOO_BIG,
     TOO_MANY,
     Refresh,
+    ResyncReason,
     Subscribe,
 )
 from tracking_shared.api_docs.asyncapi import (
@@ -40,10 +41,6 @@ from tracking_shared.api_docs.asyncapi import (
 )
 from tracking_shared.api_docs.schemas import Document
 from tracking_shared.contracts.messages import DESCRIBED, CloudEvent, CursorText, OrderView, ProblemDetails
-
-ResyncReason = Literal[
-    "epoch-changed", "position-unknown", "position-expired", "entitlement-changed", "too-slow"
-]
 
 
 @with_config(DESCRIBED)
