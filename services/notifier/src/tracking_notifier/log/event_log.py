@@ -1,22 +1,14 @@
-"""Reads of the event log and of the orders: pages of events, shared pages, snapshots, and a periodic check of
-the end of the log.
-"""
+"""Reads of the event log and of the orders: pages of events, snapshots, and the end of the log."""
 
 import asyncio
 import logging
-from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from functools import partial
-from time import monotonic
-from typing import NamedTuple
 
-from tracking_notifier.errors import NotifierError, PositionExpired
-from tracking_notifier.hub import Hub
-from tracking_notifier.metrics import LAG
-from tracking_notifier.stream.events import Erased, Event, erase_in, event_of
+from tracking_notifier.errors import NotifierError
+from tracking_notifier.stream.events import Event, event_of
 from tracking_notifier.stream.filters import Audience, snapshot_order, snapshot_query
-from tracking_shared.contracts.cursors import Position, resync_reason
+from tracking_shared.contracts.cursors import Position
 from tracking_shared.contracts.documents import EventDocument, OrderDocument, position_key
 from tracking_shared.contracts.formats import ORDER_EVENTS, upcast_all
 from tracking_shared.contracts.workflow import Workflow
@@ -28,7 +20,6 @@ from tracking_shared.storage.reads import (
     read_log_ends_to_resume,
     read_newest_log_end,
 )
-from tracking_shared.storage.shared_reads import SharedReads
 
 log = logging.getLogger(__name__)
 
@@ -40,13 +31,6 @@ QUERY_ORDERS = 5_000
 
 CONCURRENT_READS = 16
 """Further reads wait: clients that reconnect together must not overload the database."""
-
-SHARED_PAGES_BYTES = 32 * 1024 * 1024
-"""Decoded events that are cached: some 40 pages."""
-
-CHECK_SECONDS = 1.0
-"""The interval of checks of the end of the log. An event that the broker lost, and that no later event
-reveals, is delivered after one to two intervals; without a broker, every event within one."""
 
 
 class LogIncomplete(NotifierError, DatabaseUnavailable):
@@ -159,133 +143,3 @@ class EventLog:
         async with self._reads:
             with driver_errors():
                 return await anext(pages, None)
-
-
-class _Page(NamedTuple):
-    """The events `first` to `last` of a partition, in one generation of the log. They never change, except
-    that customers are erased.
-    """
-
-    generation: int
-    partition: int
-    first: int
-    last: int
-
-
-class SharedPages:
-    """Reads each page of the log once for all clients that need it: clients that reconnect together have
-    missed the same events. The cache is bounded in bytes.
-    """
-
-    def __init__(
-        self, log: EventLog, *, page_events: int = PAGE_EVENTS, limit_bytes: int = SHARED_PAGES_BYTES
-    ) -> None:
-        self._log = log
-        self._page_events = page_events
-        self._limit_bytes = limit_bytes
-        self._bytes = 0
-        self._erasures = 0
-        self._cache: OrderedDict[_Page, list[Event]] = OrderedDict()
-        self._reads: SharedReads[_Page, list[Event]] = SharedReads()
-
-    async def read_after(self, generation: int, partition: int, seq: int, last: int) -> list[Event]:
-        """The events that follow `seq`, up to `last` and to the end of the page.
-
-        Raises:
-            PositionExpired: some of them were archived.
-            DatabaseUnavailable: it did not answer, or an event is missing in the log.
-        """
-        # Pages begin at fixed sequence numbers, so that readers at different positions need the same page.
-        first = seq // self._page_events * self._page_events + 1
-        page = _Page(generation, partition, first, min(first + self._page_events - 1, last))
-        events = self._cache.get(page)
-        if events is None:
-            events = await self._reads.read(page, partial(self._fetch, page))
-        else:
-            self._cache.move_to_end(page)
-        following = [event for event in events if event.seq > seq]
-        if not following or following[0].seq != seq + 1:
-            raise PositionExpired(f"the log does not contain what follows {seq} in partition {partition}")
-        return following
-
-    def erase(self, erased: Erased) -> None:
-        """Erases the customers of these orders. Pages that are being read are read again."""
-        self._erasures += 1
-        for events in self._cache.values():
-            self._bytes -= erase_in(events, erased)
-
-    async def _fetch(self, page: _Page) -> list[Event]:
-        while True:
-            erasures = self._erasures
-            events = await self._log.read_page(page.partition, page.first - 1, page.last)
-            if erasures == self._erasures:
-                break
-        self._cache[page] = events
-        self._bytes += sum(event.memory_bytes for event in events)
-        while self._bytes > self._limit_bytes:
-            _, oldest = self._cache.popitem(last=False)
-            self._bytes -= sum(event.memory_bytes for event in oldest)
-        return events
-
-
-class LogCheck:
-    """Reads the end of the log about once a second and compares it with the hub. It runs next to the feed, so
-    that a slow database delays no event.
-    """
-
-    def __init__(self, hub: Hub, event_log: EventLog, partitions: int) -> None:
-        self._hub = hub
-        self._log = event_log
-        self._partitions = partitions
-        self._latest: Position | None = None
-        self._end_before: Position | None = None
-        self._newest: Position | None = None
-        self.is_replaced = False
-        """True if the hub cannot continue in this log: it was replaced, or set back."""
-        self.checked_at = monotonic()
-        """The time of the last check that succeeded."""
-
-    def take_end_before(self) -> Position | None:
-        """The end of the log at the check before the last one; None if it was taken already. Events up to it
-        that the hub lacks were missed. Newer ones are most likely on their way.
-        """
-        end, self._end_before = self._end_before, None
-        return end
-
-    def take_latest(self) -> Position | None:
-        """The end of the log at the last check; None if it was taken already. For a feed without a broker."""
-        latest, self._latest, self._end_before = self._latest, None, None
-        return latest
-
-    def reset(self) -> None:
-        """Drops the results of a log that was replaced."""
-        self.is_replaced, self._end_before, self._latest = False, None, None
-
-    def record(self, end: Position) -> None:
-        """Records the result of a check."""
-        self._end_before, self._latest, self._newest = self._latest, end, end
-
-    def lag_events(self, partition: int) -> int:
-        """The events that the log had at the last check and that the hub has not published by now."""
-        if self._newest is None or not self._hub.is_started:
-            return 0
-        return max(self._newest.seqs[partition] - self._hub.seqs[partition], 0)
-
-    async def run(self) -> None:
-        """Checks until it is cancelled."""
-        for partition in range(self._partitions):
-            LAG.labels(partition).set_function(partial(self.lag_events, partition))
-        while True:
-            # The hub may move on while the database answers, so the answer is compared with the position
-            # before.
-            position = self._hub.position
-            try:
-                end = await self._log.read_end_to_resume(position)
-            except DatabaseUnavailable as error:
-                log.warning("cannot read the end of the log: %s", error)
-            else:
-                self.checked_at = monotonic()
-                self._hub.log_start = self._log.start
-                self.is_replaced = resync_reason(position, end) is not None
-                self.record(end)
-            await asyncio.sleep(CHECK_SECONDS)

@@ -10,7 +10,8 @@ import orjson
 
 from tracking_notifier.errors import HubLagging, LogReplaced, PositionExpired
 from tracking_notifier.hub import Hub
-from tracking_notifier.log.event_log import PAGE_EVENTS, EventLog, SharedPages
+from tracking_notifier.log.event_log import PAGE_EVENTS, EventLog
+from tracking_notifier.log.shared_pages import SharedPages
 from tracking_notifier.metrics import REPLAYED, RESYNCS, SNAPSHOT_ORDERS
 from tracking_notifier.stream.events import Event, has_reached, lagging_partitions
 from tracking_notifier.stream.filters import Audience, matching_events

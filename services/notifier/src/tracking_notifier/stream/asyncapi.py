@@ -12,7 +12,6 @@ import orjson
 from pydantic import with_config
 from typing_extensions import TypedDict
 
-from tracking_notifier.stream.event_stream import COMMENT_SECONDS, EVENT_STREAM, PARAMETERS
 from tracking_notifier.stream.messages import (
     BAD_MESSAGE,
     FORBIDDEN,
@@ -29,6 +28,7 @@ from tracking_notifier.stream.messages import (
     ResyncReason,
     Subscribe,
 )
+from tracking_notifier.stream.sse import COMMENT_SECONDS, EVENT_STREAM, PARAMETERS
 from tracking_shared.api_docs.asyncapi import (
     BROKER_MESSAGES,
     Message,
