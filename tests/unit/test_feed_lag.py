@@ -3,8 +3,7 @@
 from typing import cast
 
 from tracking_notifier.hub import Hub
-from tracking_notifier.log.event_log import EventLog
-from tracking_notifier.log.log_check import LogCheck
+from tracking_notifier.log.event_log import EventLog, LogCheck
 from tracking_shared.contracts.cursors import Position
 
 

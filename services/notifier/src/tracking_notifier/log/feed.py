@@ -18,8 +18,7 @@ from tenacity import wait_random_exponential
 
 from tracking_notifier.errors import UndecodableEvents
 from tracking_notifier.hub import Hub
-from tracking_notifier.log.event_log import EventLog
-from tracking_notifier.log.log_check import LogCheck
+from tracking_notifier.log.event_log import EventLog, LogCheck
 from tracking_notifier.log.push_spans import PushSpans
 from tracking_notifier.metrics import CONNECTED, FEED_EVENTS, SILENCES, UNDECODABLE
 from tracking_notifier.stream.events import Event, FetchRange, decode_events, lagging_partitions, plan_batch
