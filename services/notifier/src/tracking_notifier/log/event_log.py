@@ -1,5 +1,5 @@
-"""Reads of the event log and of the orders: pages of events, snapshots, and a periodic check of the end of the
-log.
+"""Reads of the event log and of the orders: pages of events, snapshots, and a periodic check of its
+end.
 """
 
 import asyncio
