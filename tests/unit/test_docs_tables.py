@@ -32,7 +32,7 @@ from tracking_order_state.adapters.ownership import FIRST_CLAIM_SECONDS
 from tracking_order_state.domain.holding import MAX_HELD_PER_ORDER, MAX_WAITING_PER_SENDER
 from tracking_order_state.domain.parking import MAX_PARKED_PER_ORDER
 from tracking_order_state.processing.batch_committer import MAX_FAILURES
-from tracking_order_state.processing.consumer import PREFETCH_MESSAGES
+from tracking_order_state.processing.subscriptions import PREFETCH_MESSAGES
 from tracking_order_state.processing.worker import (
     BATCH_BYTES,
     MAX_STALLED_RETRY_SECONDS,
