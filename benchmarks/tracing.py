@@ -16,8 +16,8 @@ from typing import Any, cast
 from benchmarks.load import Result, Run, Site
 from benchmarks.processes import start_process
 from tracking.devstack.processes import free_port
-from tracking_ingest.submission.dispatcher import publish_spans
 from tracking_ingest.submission.pipeline import Submission
+from tracking_ingest.submission.publish_spans import publish_spans
 from tracking_notifier.log.push_spans import PushSpans
 from tracking_order_state.processing.batch_spans import BatchSpans, spans_that_sent
 from tracking_order_state.processing.stages import (

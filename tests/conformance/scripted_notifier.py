@@ -10,8 +10,8 @@ from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
 from tracking_notifier.session.connection import StreamConnection, handshake_tokens
-from tracking_notifier.stream.event_stream import accepts_event_stream, event_stream_request
 from tracking_notifier.stream.messages import ServerMessage
+from tracking_notifier.stream.sse import accepts_event_stream, event_stream_request
 
 Document = dict[str, Any]
 

@@ -9,7 +9,7 @@ from broker_tap import BrokerTap, tap_broker
 from callers import Caller, eventually
 from fixtures import StartService
 from tracking.devstack.service_process import ServiceProcess
-from tracking_order_state.processing.consumer import PREFETCH_MESSAGES
+from tracking_order_state.processing.subscriptions import PREFETCH_MESSAGES
 from tracking_shared.storage.database import open_database
 
 SILENCE_SECONDS = "1"

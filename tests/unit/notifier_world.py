@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from notifier_samples import History, audiences, changes, filters, is_found
 
 from tracking_notifier.hub import Hub
-from tracking_notifier.log.event_log import EventLog, SharedPages
+from tracking_notifier.log.event_log import EventLog
+from tracking_notifier.log.shared_pages import SharedPages
 from tracking_notifier.session.catchup import CatchUp, Subscription
 from tracking_notifier.stream.events import Event, event_of
 from tracking_notifier.stream.filters import Audience, Filter, snapshot_query

@@ -22,7 +22,7 @@ from tracking_ingest.api.bodies import MAX_BATCH_BYTES, MAX_BODY_BYTES, MAX_OPER
 from tracking_ingest.settings import IngestSettings
 from tracking_ingest.submission.pipeline import MAX_WAITING_BYTES
 from tracking_notifier import metrics as notifier_metrics
-from tracking_notifier.log import event_log
+from tracking_notifier.log import shared_pages
 from tracking_notifier.session import admission
 from tracking_notifier.settings import NotifierSettings
 from tracking_notifier.stream import messages as protocol
@@ -32,7 +32,7 @@ from tracking_order_state.adapters.ownership import FIRST_CLAIM_SECONDS
 from tracking_order_state.domain.holding import MAX_HELD_PER_ORDER, MAX_WAITING_PER_SENDER
 from tracking_order_state.domain.parking import MAX_PARKED_PER_ORDER
 from tracking_order_state.processing.batch_committer import MAX_FAILURES
-from tracking_order_state.processing.consumer import PREFETCH_MESSAGES
+from tracking_order_state.processing.subscriptions import PREFETCH_MESSAGES
 from tracking_order_state.processing.worker import (
     BATCH_BYTES,
     MAX_STALLED_RETRY_SECONDS,
@@ -314,7 +314,7 @@ def test_every_close_code_is_in_its_table() -> None:
         ("concurrency", f"orders that do not exist for {UNKNOWN_LIFE.days} days"),
         ("reports", f"newest {MAX_UNKNOWN_PER_SENDER} of a sender in each partition"),
         ("live-updates", f"at most {protocol.MAX_FILTER_VALUES} names"),
-        ("concurrency", f"by clients that come back | {event_log.SHARED_PAGES_BYTES // MIB} MiB |"),
+        ("concurrency", f"by clients that come back | {shared_pages.SHARED_PAGES_BYTES // MIB} MiB |"),
         ("concurrency", f"| revoked tokens | {MAX_REVOCATIONS:,} entries |"),
         (
             "operations",

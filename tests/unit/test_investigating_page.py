@@ -75,6 +75,8 @@ def test_every_problem_that_is_named_exists() -> None:
         "version-conflict",
         "order-not-found",
         "idempotency-key-reused",
+        "cursor-expired",
+        "invalid-cursor",
     }
 
 

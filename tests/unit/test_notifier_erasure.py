@@ -6,7 +6,8 @@ from typing import Any, cast
 from notifier_samples import History
 
 from tracking_notifier.hub import Hub
-from tracking_notifier.log.event_log import EventLog, SharedPages
+from tracking_notifier.log.event_log import EventLog
+from tracking_notifier.log.shared_pages import SharedPages
 from tracking_notifier.stream.events import Event, event_of
 from tracking_shared.contracts.cursors import Position
 from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW

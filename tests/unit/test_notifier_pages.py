@@ -6,7 +6,8 @@ from typing import cast
 import pytest
 from notifier_samples import History
 
-from tracking_notifier.log.event_log import EventLog, SharedPages
+from tracking_notifier.log.event_log import EventLog
+from tracking_notifier.log.shared_pages import SharedPages
 from tracking_notifier.stream.events import Event, event_of
 from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
 from tracking_shared.storage.database import DatabaseUnavailable

@@ -1,4 +1,4 @@
-"""Operations that wait to be sent, in the order of their orders. Pure."""
+"""Operations that wait to be sent, in the order of their orders. No I/O, no clock."""
 
 from collections import deque
 from typing import Generic, Protocol, TypeVar

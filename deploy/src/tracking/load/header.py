@@ -1,4 +1,4 @@
-"""Maps the column names of a file to ours. Pure."""
+"""Maps the column names of a file to ours. No I/O, no clock."""
 
 import re
 from collections import Counter

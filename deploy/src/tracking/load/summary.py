@@ -1,4 +1,6 @@
-"""The result of a load: counts, and the first refusals and faults, in the terms of the files. Pure."""
+"""The result of a load: counts, and the first refusals and faults, in the terms of the files.
+No I/O, no clock.
+"""
 
 import re
 from bisect import insort

@@ -3,8 +3,9 @@
 import gc
 
 from tracking_notifier.hub import Hub
-from tracking_notifier.log.event_log import EventLog, SharedPages
+from tracking_notifier.log.event_log import EventLog
 from tracking_notifier.log.feed import Feed
+from tracking_notifier.log.shared_pages import SharedPages
 from tracking_notifier.session.admission import Admission
 from tracking_notifier.session.server import StreamServer
 from tracking_notifier.session.session_context import SessionContext

@@ -20,7 +20,7 @@ class LogReplaced(NotifierError):
     """The event log was replaced by another one while a client caught up."""
 
 
-class PositionExpired(HubLagging):
+class PositionExpired(NotifierError):
     """Events after the client's position were archived: the log begins later now."""
 
 

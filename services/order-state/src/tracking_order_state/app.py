@@ -16,11 +16,11 @@ from tracking_order_state.adapters.store import Store
 from tracking_order_state.domain.order_cache import OrderCache
 from tracking_order_state.processing.archive_sweep import ArchiveSweep
 from tracking_order_state.processing.batch_processor import BatchProcessor
-from tracking_order_state.processing.consumer import consume_partitions
 from tracking_order_state.processing.due_sweep import DueSweep, holds_any
 from tracking_order_state.processing.erasure_sweep import ErasureSweep
 from tracking_order_state.processing.partition_watch import open_horizon_watch, watch_waiting
 from tracking_order_state.processing.silence import SilenceWatch
+from tracking_order_state.processing.subscriptions import consume_partitions
 from tracking_order_state.processing.worker import Worker
 from tracking_order_state.settings import OrderStateSettings
 from tracking_shared.contracts.workflow import Workflow, load_workflow

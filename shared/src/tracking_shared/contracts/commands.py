@@ -78,6 +78,9 @@ class _Command(BaseModel):
 
 
 def _is_absent(value: object) -> bool:
+    """True: an optional member of a command is left out. An order-state from before decision 24 refuses
+    members that it does not know, and a later one forgets them.
+    """
     return value is None
 
 
@@ -87,13 +90,12 @@ class CreateOrder(_Command):
     op: Literal["create"] = "create"
     merchant_id: Identifier
     reference: Annotated[Reference | None, Field(exclude_if=_is_absent)] = None
-    """The merchant's own number for the order. Left out where there is none, so that an order-state of an
-    earlier release reads the command."""
+    """The merchant's own number for the order."""
     customer: Customer | None
     """None: erased while the command waited."""
     erased_at: Annotated[Timestamp | None, Field(exclude_if=_is_absent)] = None
     """When the erasure of the customer was accepted."""
-    due_at: Timestamp | None = None
+    due_at: Annotated[Timestamp | None, Field(exclude_if=_is_absent)] = None
     """When the order is due."""
 
 
@@ -200,16 +202,8 @@ class UndecodableMessage(TrackingError):
     """The body of a message is not a batch of commands."""
 
 
-LATER_MEMBERS = ("due_at",)
-"""Members of a create that an order-state of an earlier release refuses. They are sent only where they say
-something, so that both releases may run side by side until the first caller uses one."""
-
-
 def encode_command(command: AnyCommand | ReleaseOrder) -> bytes:
     """One command as JSON."""
-    if isinstance(command, CreateOrder):
-        unset = {name for name in LATER_MEMBERS if getattr(command, name) is None}
-        return command.__pydantic_serializer__.to_json(command, exclude=unset)
     return command.__pydantic_serializer__.to_json(command)
 
 

@@ -87,7 +87,12 @@ _CORRECTION_FIELDS = sorted(CorrectionBody.model_fields.keys() - _COMMON_FIELDS)
 
 
 class CommandFactory:
-    """Makes the commands of one request."""
+    """Makes the commands of one request.
+
+    Each method checks the caller's scope, because each operation of a batch needs a scope of its own. The
+    routes of single operations have checked it before: without it, a caller is refused before its body is
+    read.
+    """
 
     def __init__(
         self, principal: Principal, workflow: Workflow, trace_id: str, traceparent: str | None = None

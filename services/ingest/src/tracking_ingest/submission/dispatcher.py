@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from itertools import count
 from secrets import token_hex
@@ -12,6 +12,7 @@ from typing import Any
 
 from tracking_ingest import metrics
 from tracking_ingest.submission.pipeline import Late, Pipeline, Result, Submission
+from tracking_ingest.submission.publish_spans import publish_spans
 from tracking_shared.contracts.commands import (
     COMMANDS_MEDIA_TYPE,
     AnyCommand,
@@ -28,42 +29,7 @@ from tracking_shared.messaging.consumer import Consumer
 from tracking_shared.messaging.errors import BrokerBlocked, BrokerUnavailable
 from tracking_shared.messaging.publisher import ALARM, PUBLISH_TIMEOUT_SECONDS, Publisher
 from tracking_shared.messaging.topology import COMMANDS_EXCHANGE, routing_key
-from tracking_shared.telemetry.spans import SpanContext, Spans, headers_for, messaging, request_span
-
-
-@contextmanager
-def publish_spans(
-    spans: Spans, destination: str, group: Sequence[Submission]
-) -> Iterator[dict[str, Any] | None]:
-    """The headers of the message for these submissions. Within it is published: a span in the trace of each
-    request that is sampled, from its first submission to the end, which is the broker's confirm.
-    """
-    sent: dict[SpanContext, list[Submission]] = {}
-    contexts: dict[int, SpanContext] = {}
-    made: dict[SpanContext, SpanContext] = {}
-    for number, submission in enumerate(group):
-        if (request := submission.request_span) is not None:
-            if request not in made:
-                made[request], sent[request] = request.child(), []
-            contexts[number] = made[request]
-            sent[request].append(submission)
-    is_error = True
-    try:
-        yield headers_for(contexts)
-        is_error = False
-    finally:
-        for request, own in sent.items():
-            spans.record(
-                f"publish {destination}",
-                "producer",
-                made[request],
-                parent=request,
-                start_ns=own[0].submitted_ns,
-                end_ns=time_ns(),
-                attributes=messaging("publish", destination, batch=len(own)),
-                is_error=is_error,
-            )
-
+from tracking_shared.telemetry.spans import Spans, request_span
 
 log = logging.getLogger(__name__)
 

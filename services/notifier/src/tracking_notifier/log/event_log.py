@@ -1,20 +1,18 @@
-"""Reads of the event log and of the orders: pages of events, shared pages, snapshots, and a periodic check of
-the end of the log.
+"""Reads of the event log and of the orders: pages of events, snapshots, and a periodic check of its
+end.
 """
 
 import asyncio
 import logging
-from collections import OrderedDict
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from functools import partial
 from time import monotonic
-from typing import NamedTuple
 
-from tracking_notifier.errors import NotifierError, PositionExpired
+from tracking_notifier.errors import NotifierError
 from tracking_notifier.hub import Hub
 from tracking_notifier.metrics import LAG
-from tracking_notifier.stream.events import Erased, Event, erase_in, event_of
+from tracking_notifier.stream.events import Event, event_of
 from tracking_notifier.stream.filters import Audience, snapshot_order, snapshot_query
 from tracking_shared.contracts.cursors import Position, resync_reason
 from tracking_shared.contracts.documents import EventDocument, OrderDocument, position_key
@@ -28,7 +26,6 @@ from tracking_shared.storage.reads import (
     read_log_ends_to_resume,
     read_newest_log_end,
 )
-from tracking_shared.storage.shared_reads import SharedReads
 
 log = logging.getLogger(__name__)
 
@@ -40,9 +37,6 @@ QUERY_ORDERS = 5_000
 
 CONCURRENT_READS = 16
 """Further reads wait: clients that reconnect together must not overload the database."""
-
-SHARED_PAGES_BYTES = 32 * 1024 * 1024
-"""Decoded events that are cached: some 40 pages."""
 
 CHECK_SECONDS = 1.0
 """The interval of checks of the end of the log. An event that the broker lost, and that no later event
@@ -159,73 +153,6 @@ class EventLog:
         async with self._reads:
             with driver_errors():
                 return await anext(pages, None)
-
-
-class _Page(NamedTuple):
-    """The events `first` to `last` of a partition, in one generation of the log. They never change, except
-    that customers are erased.
-    """
-
-    generation: int
-    partition: int
-    first: int
-    last: int
-
-
-class SharedPages:
-    """Reads each page of the log once for all clients that need it: clients that reconnect together have
-    missed the same events. The cache is bounded in bytes.
-    """
-
-    def __init__(
-        self, log: EventLog, *, page_events: int = PAGE_EVENTS, limit_bytes: int = SHARED_PAGES_BYTES
-    ) -> None:
-        self._log = log
-        self._page_events = page_events
-        self._limit_bytes = limit_bytes
-        self._bytes = 0
-        self._erasures = 0
-        self._cache: OrderedDict[_Page, list[Event]] = OrderedDict()
-        self._reads: SharedReads[_Page, list[Event]] = SharedReads()
-
-    async def read_after(self, generation: int, partition: int, seq: int, last: int) -> list[Event]:
-        """The events that follow `seq`, up to `last` and to the end of the page.
-
-        Raises:
-            PositionExpired: some of them were archived.
-            DatabaseUnavailable: it did not answer, or an event is missing in the log.
-        """
-        # Pages begin at fixed sequence numbers, so that readers at different positions need the same page.
-        first = seq // self._page_events * self._page_events + 1
-        page = _Page(generation, partition, first, min(first + self._page_events - 1, last))
-        events = self._cache.get(page)
-        if events is None:
-            events = await self._reads.read(page, partial(self._fetch, page))
-        else:
-            self._cache.move_to_end(page)
-        following = [event for event in events if event.seq > seq]
-        if not following or following[0].seq != seq + 1:
-            raise PositionExpired(f"the log does not contain what follows {seq} in partition {partition}")
-        return following
-
-    def erase(self, erased: Erased) -> None:
-        """Erases the customers of these orders. Pages that are being read are read again."""
-        self._erasures += 1
-        for events in self._cache.values():
-            self._bytes -= erase_in(events, erased)
-
-    async def _fetch(self, page: _Page) -> list[Event]:
-        while True:
-            erasures = self._erasures
-            events = await self._log.read_page(page.partition, page.first - 1, page.last)
-            if erasures == self._erasures:
-                break
-        self._cache[page] = events
-        self._bytes += sum(event.memory_bytes for event in events)
-        while self._bytes > self._limit_bytes:
-            _, oldest = self._cache.popitem(last=False)
-            self._bytes -= sum(event.memory_bytes for event in oldest)
-        return events
 
 
 class LogCheck:

@@ -10,12 +10,14 @@ import orjson
 
 from tracking_notifier.errors import HubLagging, LogReplaced, PositionExpired
 from tracking_notifier.hub import Hub
-from tracking_notifier.log.event_log import PAGE_EVENTS, EventLog, SharedPages
+from tracking_notifier.log.event_log import PAGE_EVENTS, EventLog
+from tracking_notifier.log.shared_pages import SharedPages
 from tracking_notifier.metrics import REPLAYED, RESYNCS, SNAPSHOT_ORDERS
 from tracking_notifier.stream.events import Event, has_reached, lagging_partitions
 from tracking_notifier.stream.filters import Audience, matching_events
 from tracking_notifier.stream.messages import (
     MAX_STREAM_MESSAGE_BYTES,
+    ResyncReason,
     ServerMessage,
     events_message,
     resync_message,
@@ -25,9 +27,6 @@ from tracking_shared.contracts.cursors import RESYNC_CURSOR, Position, is_before
 from tracking_shared.contracts.documents import OrderDocument
 from tracking_shared.contracts.messages import order_view
 from tracking_shared.contracts.workflow import Workflow
-
-EXPIRED = "position-expired"
-"""The reason of a resync: the log has begun later since, because orders were archived."""
 
 MAX_LAG_SECONDS = 15
 """The longest wait for a hub that is behind the client: longer than a reconnect to the broker takes."""
@@ -40,7 +39,7 @@ class Subscription:
     audience: Audience
     after: Position | None
     snapshot: bool
-    resync_reason: str | None = None
+    resync_reason: ResyncReason | None = None
     """If set, the client must discard its orders and gets a snapshot."""
     heartbeat: bool = False
     """True if the client asked for heartbeats."""
@@ -78,7 +77,7 @@ class CatchUp:
         waits for something.
 
         Raises:
-            HubLagging, LogReplaced: the client cannot become live now and should reconnect.
+            HubLagging, LogReplaced, PositionExpired: the client cannot become live now and should reconnect.
             DatabaseUnavailable: missed events or orders cannot be read now.
         """
         if not self.hub.is_started:
@@ -87,38 +86,33 @@ class CatchUp:
         self._generation = self.hub.generation
         start = self.hub.position
         reason = await self._resync_reason() or self.subscription.resync_reason
-        if reason is not None:
-            yield self._resync_message(reason, start)
-        if self.subscription.after is None or self.subscription.snapshot or reason:
-            self._seqs = list(start.seqs)
-        else:
-            self._seqs = list(self.subscription.after.seqs)
-        self._target = tuple(self._seqs)
-        if self.subscription.snapshot or reason:
-            async for message in self._snapshot():
+        if self.subscription.snapshot or reason is not None:
+            async for message in self._begin_with_snapshot(start, reason):
                 yield message
-        async for message in self._until_live():
-            yield message
-
-    async def _until_live(self) -> AsyncGenerator[ServerMessage, None]:
+        else:
+            self._begin_at(self.subscription.after or start)
         try:
             async for message in self._until_hub_position():
                 yield message
-        except PositionExpired:
-            async for message in self._anew():
+        except PositionExpired:  # events that the client misses were archived meanwhile
+            async for message in self._begin_with_snapshot(self.hub.position, "position-expired"):
+                yield message
+            async for message in self._until_hub_position():
                 yield message
 
-    async def _anew(self) -> AsyncGenerator[ServerMessage, None]:
-        """Begins with a snapshot, for a client that would have got events that were archived meanwhile."""
-        start = self.hub.position
-        yield self._resync_message(EXPIRED, start)
-        self._seqs, self._target = list(start.seqs), start.seqs
+    async def _begin_with_snapshot(
+        self, start: Position, reason: ResyncReason | None
+    ) -> AsyncGenerator[ServerMessage, None]:
+        if reason is not None:
+            yield self._resync_message(reason, start)
+        self._begin_at(start)
         async for message in self._snapshot():
             yield message
-        async for message in self._until_hub_position():
-            yield message
 
-    def _resync_message(self, reason: str, start: Position) -> ServerMessage:
+    def _begin_at(self, start: Position) -> None:
+        self._seqs, self._target = list(start.seqs), start.seqs
+
+    def _resync_message(self, reason: ResyncReason, start: Position) -> ServerMessage:
         RESYNCS.labels(reason).inc()
         self.counts.resyncs += 1
         return resync_message(reason, self._resync_cursor(start))
@@ -129,7 +123,7 @@ class CatchUp:
             return RESYNC_CURSOR
         return self.hub.cursor_of(start.seqs)
 
-    async def _resync_reason(self) -> str | None:
+    async def _resync_reason(self) -> ResyncReason | None:
         after = self.subscription.after
         if after is None or self.subscription.snapshot:
             return None
@@ -139,7 +133,8 @@ class CatchUp:
             if (reason := resync_reason(after, end)) is not None:
                 return reason
         start = self.hub.log_start
-        return EXPIRED if start and start.epoch == after.epoch and is_before(after, start) else None
+        is_expired = start and start.epoch == after.epoch and is_before(after, start)
+        return "position-expired" if is_expired else None
 
     async def _snapshot(self) -> AsyncGenerator[ServerMessage, None]:
         # The hub's position comes from the broker. Events before it are not sent again, so the orders must

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import aclosing
 from dataclasses import replace
 
-from tracking_notifier.errors import HubLagging, LogReplaced
+from tracking_notifier.errors import HubLagging, LogReplaced, PositionExpired
 from tracking_notifier.hub import Sink, Topic
 from tracking_notifier.metrics import FELL_BEHIND
 from tracking_notifier.session.admission import RESYNCS_AT_ONCE, RESYNCS_PER_SECOND
@@ -15,7 +15,13 @@ from tracking_notifier.session.connection import StreamConnection
 from tracking_notifier.session.session_context import SessionContext
 from tracking_notifier.session.session_log import SessionRecord
 from tracking_notifier.stream.filters import Audience
-from tracking_notifier.stream.messages import OVERLOADED, RESTARTING, events_message, live_message
+from tracking_notifier.stream.messages import (
+    OVERLOADED,
+    RESTARTING,
+    ResyncReason,
+    events_message,
+    live_message,
+)
 from tracking_shared.contracts.access import Grant
 from tracking_shared.contracts.problems import Problem
 from tracking_shared.policy.limits import TokenBucket
@@ -135,7 +141,7 @@ class SubscriptionDelivery:
         else:
             self._resync(subscription, "too-slow")
 
-    def _resync(self, subscription: Subscription, reason: str) -> None:
+    def _resync(self, subscription: Subscription, reason: ResyncReason) -> None:
         self.start(replace(subscription, after=None, snapshot=True, resync_reason=reason))
 
     async def _catch_up(self) -> None:
@@ -149,7 +155,7 @@ class SubscriptionDelivery:
             pass  # the connection was lost, and the session ends by itself
         except LogReplaced:
             self.on_log_replaced()
-        except HubLagging as error:
+        except (HubLagging, PositionExpired) as error:
             log.warning("connection closed: %s", error)
             self._begin_close(OVERLOADED, "not ready", None)
         except DatabaseUnavailable as error:

@@ -4,7 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from tracking_notifier.hub import Hub
-from tracking_notifier.log.event_log import EventLog, SharedPages
+from tracking_notifier.log.event_log import EventLog
+from tracking_notifier.log.shared_pages import SharedPages
 from tracking_notifier.session.admission import Admission
 from tracking_notifier.session.session_log import SessionLog
 from tracking_shared.auth.cursor_seals import CursorSeals

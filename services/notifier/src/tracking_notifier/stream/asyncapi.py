@@ -12,7 +12,6 @@ import orjson
 from pydantic import with_config
 from typing_extensions import TypedDict
 
-from tracking_notifier.stream.event_stream import COMMENT_SECONDS, EVENT_STREAM, PARAMETERS
 from tracking_notifier.stream.messages import (
     BAD_MESSAGE,
     FORBIDDEN,
@@ -26,8 +25,10 @@ from tracking_notifier.stream.messages import (
     TOO_BIG,
     TOO_MANY,
     Refresh,
+    ResyncReason,
     Subscribe,
 )
+from tracking_notifier.stream.sse import COMMENT_SECONDS, EVENT_STREAM, PARAMETERS
 from tracking_shared.api_docs.asyncapi import (
     BROKER_MESSAGES,
     Message,
@@ -40,10 +41,6 @@ from tracking_shared.api_docs.asyncapi import (
 )
 from tracking_shared.api_docs.schemas import Document
 from tracking_shared.contracts.messages import DESCRIBED, CloudEvent, CursorText, OrderView, ProblemDetails
-
-ResyncReason = Literal[
-    "epoch-changed", "position-unknown", "position-expired", "entitlement-changed", "too-slow"
-]
 
 
 @with_config(DESCRIBED)

@@ -1,4 +1,4 @@
-"""Events on their way to clients, and the arithmetic on their sequence numbers. Pure."""
+"""Events on their way to clients, and the arithmetic on their sequence numbers. No I/O, no clock."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field

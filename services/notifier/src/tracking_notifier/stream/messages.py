@@ -37,6 +37,12 @@ TOO_MANY = 4429
 RESTARTING = 1012
 OVERLOADED = 1013
 
+ResyncReason = Literal[
+    "epoch-changed", "position-unknown", "position-expired", "entitlement-changed", "too-slow"
+]
+"""Why a client must discard its orders. `position-expired`: orders were archived, and the log begins later
+now."""
+
 
 class _Message(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
@@ -178,7 +184,7 @@ def live_message(cursor: str) -> ServerMessage:
     return ServerMessage("live", orjson.dumps({"type": "live", "cursor": cursor}), cursor)
 
 
-def resync_message(reason: str, cursor: str) -> ServerMessage:
+def resync_message(reason: ResyncReason, cursor: str) -> ServerMessage:
     """Encodes `resync`: the client must discard its orders; a snapshot follows."""
     body = orjson.dumps({"type": "resync", "reason": reason, "cursor": cursor})
     return ServerMessage("resync", body, cursor)

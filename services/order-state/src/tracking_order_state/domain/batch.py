@@ -1,4 +1,6 @@
-"""Decides a batch: every command in its order, against the documents that the store has loaded. Pure."""
+"""Decides a batch: every command in its order, against the documents that the store has loaded.
+No I/O, no clock.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,7 +26,12 @@ from tracking_order_state.domain.lifecycle import (
 from tracking_order_state.domain.overdue import is_reserved
 from tracking_order_state.domain.parking import park_behind
 from tracking_order_state.domain.partition import NOTHING_PARKED, ParkedOrders
-from tracking_order_state.domain.repeats import repeat_of_applied, repeat_of_refused
+from tracking_order_state.domain.repeats import (
+    is_decided_anew,
+    repeat_of_applied,
+    repeat_of_held,
+    repeat_of_refused,
+)
 from tracking_shared.contracts.access import reaches
 from tracking_shared.contracts.commands import AnyCommand, CreateOrder, Outcome
 from tracking_shared.contracts.documents import (
@@ -56,10 +63,12 @@ def decide_batch(
     batch = _Batch(state, Holding.begin(state) if workflow.hold_early_seconds or known.held else None)
     for command in commands:
         order = state.order(command.order_id)
-        outcome = batch.outcome_before(command, order)
+        outcome = batch.answer_without_deciding(command, order)
         if outcome is not None:
             decisions.outcomes.append(outcome)
-        elif command.order_id in parked_orders:
+            continue
+        batch.mark_refusal_replaceable(command)
+        if command.order_id in parked_orders:
             park_behind(decisions, command, known, parked_orders, state.slot())
         else:
             batch.decide(command, order)
@@ -73,26 +82,32 @@ class _Batch:
     state: BatchState
     holding: Holding | None
 
-    def outcome_before(self, command: AnyCommand, order: OrderDocument | None) -> Outcome | None:
-        """The outcome of a command that does not reach its order, or whose update id has one. None: it is to
+    def answer_without_deciding(self, command: AnyCommand, order: OrderDocument | None) -> Outcome | None:
+        """The outcome of a command that does not reach its order, or that repeats an update. None: it must
         be decided.
         """
         problem = _problem_without_trace(command, order or self.state.known.archived.get(command.order_id))
         if problem is not None:
             return refused(command, problem)
+        return self._outcome_of_repeat(command, order)
+
+    def _outcome_of_repeat(self, command: AnyCommand, order: OrderDocument | None) -> Outcome | None:
         key = update_key(command.order_id, command.update_id)
         event = self.state.events.get(key)
         if event is not None:
             return repeat_of_applied(command, event, self.state.workflow)
-        if self.holding is not None and (outcome := self.holding.outcome_of(command, order)) is not None:
-            return outcome
+        if self.holding is not None and (held := self.holding.find(command, order)) is not None:
+            return repeat_of_held(command, held)
         refusal = self.state.refusal(key)
-        if refusal is None:
+        if refusal is None or is_decided_anew(command, refusal):
             return None
-        outcome = repeat_of_refused(command, refusal)
-        if outcome is None:
+        return repeat_of_refused(command, refusal)
+
+    def mark_refusal_replaceable(self, command: AnyCommand) -> None:
+        """Notes that the stored refusal of a command that is not answered from it may be replaced."""
+        key = update_key(command.order_id, command.update_id)
+        if self.state.refusal(key) is not None:
             self.state.decisions.replaced.add(key)
-        return outcome
 
     def decide(self, command: AnyCommand, order: OrderDocument | None) -> None:
         """Decides a command, and what was held until now."""

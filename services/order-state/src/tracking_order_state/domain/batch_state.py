@@ -1,4 +1,4 @@
-"""The values that everything which decides a batch shares. Pure."""
+"""The values that everything which decides a batch shares. No I/O, no clock."""
 
 from dataclasses import dataclass, field
 

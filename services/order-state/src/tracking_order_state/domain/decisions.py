@@ -1,4 +1,6 @@
-"""The input and the output of decisions: known documents; outcomes and documents to write. Pure."""
+"""The input and the output of decisions: known documents; outcomes and documents to write.
+No I/O, no clock.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -78,7 +80,9 @@ class ArchiveStep:
 
 @dataclass(frozen=True, slots=True)
 class Decisions:
-    """The decisions on the commands of one partition. Only the functions of `domain` fill it."""
+    """The decisions on the commands of one partition. Only the functions of `domain` fill its lists and
+    mappings, one command after the other.
+    """
 
     outcomes: list[Outcome | None] = field(default_factory=list)
     """One for each command, in their order; None for one that is parked."""

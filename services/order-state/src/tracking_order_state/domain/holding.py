@@ -1,4 +1,5 @@
-"""Holding: an update that came too early waits for what comes before it, if the workflow says so. Pure.
+"""Holding: an update that came too early waits for what comes before it, if the workflow says so.
+No I/O, no clock.
 
 Held is an update or a checkpoint whose order does not exist yet; and an update whose status cannot follow
 now, but can be reached along the table. After each event of the order, those that may follow now are applied,
@@ -31,7 +32,6 @@ from tracking_shared.contracts.access import reaches
 from tracking_shared.contracts.commands import (
     AddCheckpoint,
     AnyCommand,
-    Outcome,
     UpdateOrder,
     encode_command,
     requested_status,
@@ -68,16 +68,8 @@ class Holding:
         held = {order_id: {one["_id"]: one for one in some} for order_id, some in state.known.held.items()}
         return cls(state, held, Counter(state.known.waiting))
 
-    def outcome_of(self, command: AnyCommand, order: OrderDocument | None) -> Outcome | None:
-        """The outcome of a command whose update id is held; None if it is not."""
-        found = self._find(command, order)
-        if found is None:
-            return None
-        if found["fingerprint"] != command.fingerprint:
-            return refused(command, key_reused(command))
-        return held_outcome_of(command, replayed=True)
-
-    def _find(self, command: AnyCommand, order: OrderDocument | None) -> HeldDocument | None:
+    def find(self, command: AnyCommand, order: OrderDocument | None) -> HeldDocument | None:
+        """The held update with the update id of `command`, if there is one."""
         held = self._held.get(command.order_id)
         if not held:
             return None
@@ -246,7 +238,9 @@ def end_held(
 
 
 def hold_from(decisions: Decisions, now: datetime, workflow: Workflow) -> None:
-    """Has the time of the updates that these decisions hold begin at `now`, by the clock that judges it."""
+    """Changes the updates that these decisions hold, in place: their time begins at `now`, by the clock that
+    judges it.
+    """
     until = now + timedelta(seconds=workflow.hold_early_seconds)
     for held in decisions.held.values():
         held["until"], held["held_key"] = until, due_key(held["partition"], until)

@@ -158,16 +158,12 @@ def _changed(order: OrderDocument, command: Change, slot: Slot, workflow: Workfl
     return _event(
         command,
         slot,
-        merchant_id=order["merchant_id"],
-        **_referenced(order.get("reference")),
-        customer=order["customer"],
-        **erased_fields(order),
+        **carried_fields(order),
         version=order["version"] + 1,
         status=status,
         previous_status=order["status"],
         active=active,
         recorded_at=recorded_at,
-        created_at=order["created_at"],
         order_metadata=metadata,
         **due_fields(order, active=active, **times),
         **_told(command, recorded_at),
@@ -181,9 +177,18 @@ def _customer(command: CreateOrder, slot: Slot) -> dict[str, object]:
     return {"customer": {"name": command.customer.name, "contact_ref": command.customer.contact_ref}}
 
 
-def erased_fields(order: OrderDocument) -> dict[str, Any]:
-    """The member of an event that says when the customer of its order was erased, if it was."""
-    return {"erased_at": order["erased_at"]} if "erased_at" in order else {}
+def carried_fields(order: OrderDocument) -> dict[str, Any]:
+    """The members that an event takes from its order as they are."""
+    fields: dict[str, Any] = {
+        "merchant_id": order["merchant_id"],
+        "customer": order["customer"],
+        "created_at": order["created_at"],
+    }
+    if "reference" in order:
+        fields["reference"] = order["reference"]
+    if "erased_at" in order:
+        fields["erased_at"] = order["erased_at"]
+    return fields
 
 
 def _referenced(reference: str | None) -> dict[str, str]:

@@ -1,4 +1,5 @@
-"""The cache of a worker: the orders that it has decided on lately, so that it need not read them again. Pure.
+"""The cache of a worker: the orders that it has decided on lately, so that it need not read them again.
+No I/O, no clock.
 
 The owner of a partition is its only writer, and the fence proves at each commit that it still was. So what
 the owner read or wrote at a position is true as long as its commits succeed from there. The cache notes that

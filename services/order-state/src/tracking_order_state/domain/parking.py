@@ -1,5 +1,5 @@
 """Parking: a command that our own code fails on waits for an operator, and the later commands of its order
-wait behind it, in their order. Pure.
+wait behind it, in their order. No I/O, no clock.
 """
 
 from datetime import datetime

@@ -1,4 +1,6 @@
-"""The memory of a partition: what the cache of orders keeps of each, and how large it is. Pure."""
+"""The memory of a partition: what the cache of orders keeps of each, and how large it is.
+No I/O, no clock.
+"""
 
 from collections import OrderedDict
 from dataclasses import dataclass, field

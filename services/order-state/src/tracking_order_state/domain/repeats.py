@@ -1,11 +1,11 @@
-"""Decides whether a command repeats an update that has the same update id, and answers it if so. Pure.
+"""Answers commands whose update id was used before on their order. Pure.
 
-The earlier update has been applied (there is its event), was refused (there is its refusal), or is parked.
-The same request gets the same outcome, marked as `replayed`; the API calls a replayed `applied` a
+The earlier update was applied (there is its event), was refused (there is its refusal), is held, or is
+parked. The same request gets the same outcome, marked as `replayed`; the API calls a replayed `applied` a
 `duplicate`. Another request under the update id is refused with `idempotency-key-reused`.
 """
 
-from tracking_order_state.domain.decisions import applied, key_reused, refused
+from tracking_order_state.domain.decisions import applied, held_outcome_of, key_reused, refused
 from tracking_shared.contracts.commands import (
     AnyCommand,
     CreateOrder,
@@ -13,7 +13,13 @@ from tracking_shared.contracts.commands import (
     UpdateOrder,
     decode_command,
 )
-from tracking_shared.contracts.documents import EventDocument, OrderDocument, ParkedDocument, UpdateDocument
+from tracking_shared.contracts.documents import (
+    EventDocument,
+    HeldDocument,
+    OrderDocument,
+    ParkedDocument,
+    UpdateDocument,
+)
 from tracking_shared.contracts.identifiers import is_content_update_id
 from tracking_shared.contracts.workflow import Workflow
 
@@ -31,19 +37,36 @@ def repeat_of_applied(command: AnyCommand, event: EventDocument, workflow: Workf
     return applied(command, event, workflow, replayed=True)
 
 
-def repeat_of_refused(command: AnyCommand, refusal: UpdateDocument) -> Outcome | None:
-    """The outcome of a command whose update id has this `refusal`; None if it is decided anew."""
-    if _is_replaceable(refusal, command):
-        return None
+def is_decided_anew(command: AnyCommand, refusal: UpdateDocument) -> bool:
+    """True if a command whose update id has this `refusal` is decided, and may replace the refusal."""
+    slug = refusal["problem"]["slug"] if refusal["problem"] else None
+    if is_content_update_id(command.update_id) and refusal["fingerprint"] == command.fingerprint:
+        return slug in DEPENDS_ON_THE_ORDER
+    # Anybody may send an update for an order that does not exist. A stranger's refusal must not block the
+    # update id for the owner of the order that is created later. The sender's own repeat is answered alike.
+    return slug == "order-not-found" and refusal["source"]["id"] != command.source.id
+
+
+def repeat_of_refused(command: AnyCommand, refusal: UpdateDocument) -> Outcome:
+    """The outcome of a command whose update id has this `refusal`, unless it `is_decided_anew`."""
     if refusal["fingerprint"] != command.fingerprint:
         return refused(command, key_reused(command))
     return refused(command, refusal["problem"], replayed=True)
 
 
+def repeat_of_held(command: AnyCommand, held: HeldDocument) -> Outcome:
+    """The outcome of a command whose update id is `held`."""
+    if held["fingerprint"] != command.fingerprint:
+        return refused(command, key_reused(command))
+    return held_outcome_of(command, replayed=True)
+
+
 def repeat_of_parked(
     command: AnyCommand, parked: ParkedDocument, order: OrderDocument | None
 ) -> Outcome | None:
-    """The outcome of a command whose update id is `parked`; None if it waits like the parked one."""
+    """The outcome of a command whose update id is `parked`. None: it has no outcome yet, like the parked one,
+    whose outcome the caller reads later.
+    """
     # Where there is no order yet, nobody knows who may reach it: a stranger's update will be dropped when the
     # order is released, so the same one of somebody else must not be taken to be waiting.
     is_sender = order is not None or command.source.id == decode_command(parked["command"]).source.id
@@ -56,15 +79,6 @@ def _has_customer_of(event: EventDocument, command: CreateOrder) -> bool:
     if event["customer"] is None or command.customer is None:  # erased: nobody knows any more
         return True
     return event["customer"] == command.customer.model_dump()
-
-
-def _is_replaceable(refusal: UpdateDocument, command: AnyCommand) -> bool:
-    slug = refusal["problem"]["slug"] if refusal["problem"] else None
-    if is_content_update_id(command.update_id) and refusal["fingerprint"] == command.fingerprint:
-        return slug in DEPENDS_ON_THE_ORDER
-    # Anybody may send an update for an order that does not exist. A stranger's refusal must not block the
-    # update id for the owner of the order that is created later. The sender's own repeat is answered alike.
-    return slug == "order-not-found" and refusal["source"]["id"] != command.source.id
 
 
 def _is_request_of(event: EventDocument, command: AnyCommand) -> bool:

@@ -1,7 +1,9 @@
 """Events that no caller asked for: the system itself records something of an order. Pure."""
 
 from datetime import datetime
+from typing import Any, cast
 
+from tracking_order_state.domain.lifecycle import carried_fields
 from tracking_order_state.domain.partition import PartitionPosition
 from tracking_shared.contracts.documents import (
     EventDocument,
@@ -26,11 +28,10 @@ def system_event(  # noqa: PLR0917 - the order, its place in the log, and the ev
     `due_fields`, are for the caller to set.
     """
     recorded_at = max(time, order["updated_at"])
-    event: EventDocument = {
+    event: dict[str, Any] = {
         "_id": position_key(position.partition, seq),
         "order_id": order["_id"],
-        "merchant_id": order["merchant_id"],
-        "customer": order["customer"],
+        **carried_fields(order),
         "version": order["version"] + 1,
         "partition": position.partition,
         "seq": seq,
@@ -44,13 +45,8 @@ def system_event(  # noqa: PLR0917 - the order, its place in the log, and the ev
         "occurred_at": None,
         "received_at": recorded_at,
         "recorded_at": recorded_at,
-        "created_at": order["created_at"],
         "metadata": {},
         "order_metadata": order["metadata"],
         "type": kind,
     }
-    if "erased_at" in order:
-        event["erased_at"] = order["erased_at"]
-    if "reference" in order:
-        event["reference"] = order["reference"]
-    return event
+    return cast(EventDocument, event)

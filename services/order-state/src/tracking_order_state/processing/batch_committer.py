@@ -4,21 +4,18 @@ database does not answer.
 
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from datetime import datetime
 from typing import ParamSpec, TypeVar
 
 from tracking_order_state import metrics
 from tracking_order_state.adapters.store import Store
-from tracking_order_state.domain.archiving import ArchiveRequest, archive
 from tracking_order_state.domain.batch import decide_batch
-from tracking_order_state.domain.decisions import NOTHING_KNOWN, Decisions, Known
-from tracking_order_state.domain.erasure import ErasedContacts, Erasure, erase, finish, fitting
-from tracking_order_state.domain.holding import end_held, hold_from
+from tracking_order_state.domain.decisions import Decisions, Known
+from tracking_order_state.domain.erasure import ErasedContacts, Erasure
+from tracking_order_state.domain.holding import hold_from
 from tracking_order_state.domain.order_cache import OrderCache
-from tracking_order_state.domain.overdue import mark_overdue
 from tracking_order_state.domain.partition import ParkedOrders, PartitionPosition
 from tracking_order_state.errors import Fault, NotNew, PartitionStalled, fault_of
 from tracking_order_state.processing.batch_reader import BatchReader
@@ -30,7 +27,6 @@ from tracking_order_state.processing.stages import (
 )
 from tracking_shared.contracts.commands import AnyCommand
 from tracking_shared.contracts.documents import ParkedDocument
-from tracking_shared.contracts.held import command_of
 from tracking_shared.contracts.workflow import Workflow
 from tracking_shared.storage.database import DatabaseUnavailable, retrying_database
 from tracking_shared.telemetry.spans import traces_in
@@ -62,7 +58,7 @@ class BatchCommitter:
 
     async def decide_and_commit(self, received: ReceivedBatch) -> list[PartitionResult]:
         """Decides and commits all commands of a batch in one transaction."""
-        with self._dropping_on_error(received.partitions):
+        with self.dropping_on_error(received.partitions):
             decided = await self._decide(received)
             try:
                 return await self._commit(decided)
@@ -99,7 +95,7 @@ class BatchCommitter:
             self._cache.refute(position, decided.assumed)
 
     @contextmanager
-    def _dropping_on_error(self, partitions: Sequence[PartitionState]) -> Iterator[None]:
+    def dropping_on_error(self, partitions: Sequence[PartitionState]) -> Iterator[None]:
         """Drops what is known of the orders of `partitions` when anything fails, whatever it is."""
         try:
             yield
@@ -150,31 +146,6 @@ class BatchCommitter:
                 metrics.HELD_DECIDED.labels(became).inc(number)
         return [PartitionResult(one.outcomes, one.events, decided.known_events) for one in decided.decisions]
 
-    async def mark_overdue(
-        self, partition: PartitionState, order_ids: Collection[str], now: datetime
-    ) -> PartitionResult:
-        """Records `order.overdue` for those of these orders that await it and were due at `now` or before."""
-        with self._dropping_on_error([partition]):
-            position = await self.locate(partition)
-            orders = await self.store.read_orders(order_ids)
-            found = [orders[order_id] for order_id in order_ids if order_id in orders]
-            time = position.recording_time(self.clock())
-            decisions = mark_overdue(found, position, now=now, time=time)
-            return await self.commit_alone(partition, position, decisions)
-
-    async def end_held(
-        self, partition: PartitionState, ids: Collection[str], now: datetime
-    ) -> PartitionResult:
-        """Decides those of these held updates whose time was over at `now` or before."""
-        with self._dropping_on_error([partition]):
-            position = await self.locate(partition)
-            held = await self.store.load_held_by_id(ids)
-            commands = [command_of(one) for some in held.values() for one in some]
-            known = replace(await self.store.load(commands), held=held) if commands else NOTHING_KNOWN
-            time = position.recording_time(self.clock())
-            decisions = end_held(ids, known, position, now=now, time=time, workflow=self._workflow)
-            return await self.commit_alone(partition, position, decisions)
-
     def learn_erasure(self, erasure: Erasure) -> None:
         """Learns that a person is erased. Whatever is decided from now on holds nothing of them. To be called
         between two batches: then what an earlier one has recorded of them is found by a search after it.
@@ -184,59 +155,6 @@ class BatchCommitter:
     def without_erased(self, command: AnyCommand) -> AnyCommand:
         """The command, without its customer if that one is erased."""
         return self._erased.apply_to(command)
-
-    async def erase(
-        self, partition: PartitionState, erasure: Erasure, order_ids: Sequence[str]
-    ) -> PartitionResult:
-        """Erases the customer of the first ones of these orders, as many as fit a transaction. Of an order
-        with more events than fit, it rewrites some of them.
-        """
-        with self._dropping_on_error([partition]):
-            position = await self.locate(partition)
-            found = await self.store.read_orders(order_ids)
-            number, limit = fitting(order_ids, found)
-            named = [found[order_id] for order_id in order_ids[:number] if order_id in found]
-            orders = [order for order in named if erasure.concerns(order)]
-            if not orders:
-                return PartitionResult(settled=number)
-            event_ids = await self.store.load_unerased([order["_id"] for order in orders], limit)
-            if len(event_ids) == limit:
-                # Of one order, the oldest first. Its newest event is rewritten with the order, of which it
-                # is the state.
-                orders, number, event_ids = [], 0, event_ids[:-1]
-            time = position.recording_time(self.clock())
-            decisions = erase(erasure, orders, event_ids, position, time=time)
-            result = await self.commit_alone(partition, position, decisions)
-            return replace(result, settled=number)
-
-    async def finish_erasure(self, partition: PartitionState, erasure: Erasure) -> PartitionResult:
-        """Erases the customer in parked commands, and notes that the partition holds nothing of it, unless an
-        order does.
-        """
-        with self._dropping_on_error([partition]):
-            position = await self.locate(partition)
-            # Asked again here, where the answer is no older than the newest commit.
-            if await self.store.holds_person(erasure, partition.number):
-                return PartitionResult()
-            parked = await self.store.load_parked(partition.number) if position.parked_orders else []
-            decisions = finish(erasure, parked, time=position.recording_time(self.clock()))
-            return await self.commit_alone(partition, position, decisions)
-
-    async def archive(self, partition: PartitionState, request: ArchiveRequest) -> PartitionResult:
-        """Archives those of the requested orders that stand as the archive has them."""
-        with self._dropping_on_error([partition]):
-            position = await self.locate(partition)
-            if not await self.store.is_archiving_open(request.id):
-                return PartitionResult()
-            orders = await self.store.read_orders(request.order_ids)
-            waiting = set(position.parked_orders)
-            if position.held:
-                held, _, _ = await self.store.load_held(request.order_ids, ())
-                waiting |= held.keys()
-            decisions = archive(request, orders, waiting, time=position.recording_time(self.clock()))
-            result = await self.commit_alone(partition, position, decisions)
-            metrics.ARCHIVED.inc(len(decisions.archiving.orders) if decisions.archiving else 0)
-            return result
 
     async def locate(self, partition: PartitionState) -> PartitionPosition:
         """The position of a partition; claims it, or finds out whether an uncertain commit was written."""

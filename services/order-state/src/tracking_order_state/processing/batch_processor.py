@@ -28,6 +28,7 @@ from tracking_order_state.processing.stages import (
     PartitionState,
     ReceivedBatch,
 )
+from tracking_order_state.processing.system_steps import SystemSteps
 from tracking_shared.contracts.commands import (
     AnyCommand,
     Outcome,
@@ -66,6 +67,7 @@ class BatchProcessor:
         self._partitions = partitions
         self._spans = spans
         self._committer = BatchCommitter(store, workflow, clock, self.cache)
+        self._steps = SystemSteps(self._committer, workflow)
         self._parking = Parking(self._committer, max_parked_orders)
 
     async def claim(self, partition: PartitionState) -> None:
@@ -143,7 +145,7 @@ class BatchProcessor:
             Fenced: another worker owns the partition.
             DatabaseUnavailable: no answer; some of it may be written.
         """
-        return _alone(partition, await fault_of(self._committer.end_held(partition, ids, now)))
+        return _alone(partition, await fault_of(self._steps.end_held(partition, ids, now)))
 
     async def mark_overdue(
         self, partition: PartitionState, order_ids: Collection[str], now: datetime
@@ -155,7 +157,7 @@ class BatchProcessor:
             Fenced: another worker owns the partition.
             DatabaseUnavailable: no answer; some of it may be written.
         """
-        return _alone(partition, await fault_of(self._committer.mark_overdue(partition, order_ids, now)))
+        return _alone(partition, await fault_of(self._steps.mark_overdue(partition, order_ids, now)))
 
     async def learn_erasure(self, erasure: Erasure) -> CommittedBatch:
         """Learns that a person is erased (`BatchCommitter.learn_erasure`)."""
@@ -176,7 +178,7 @@ class BatchProcessor:
             Fenced: another worker owns the partition.
             DatabaseUnavailable: no answer; it may be written.
         """
-        return _alone(partition, await fault_of(self._committer.erase(partition, erasure, order_ids), known))
+        return _alone(partition, await fault_of(self._steps.erase(partition, erasure, order_ids), known))
 
     async def finish_erasure(
         self, partition: PartitionState, erasure: Erasure, known: Fault | None = None
@@ -188,7 +190,7 @@ class BatchProcessor:
             Fenced: another worker owns the partition.
             DatabaseUnavailable: no answer; it may be written.
         """
-        return _alone(partition, await fault_of(self._committer.finish_erasure(partition, erasure), known))
+        return _alone(partition, await fault_of(self._steps.finish_erasure(partition, erasure), known))
 
     async def archive(self, partition: PartitionState, request: ArchiveRequest) -> CommittedBatch | Fault:
         """Archives those of the requested orders that stand as the archive has them, in one transaction. If
@@ -198,7 +200,7 @@ class BatchProcessor:
             Fenced: another worker owns the partition.
             DatabaseUnavailable: no answer; it may be written.
         """
-        return _alone(partition, await fault_of(self._committer.archive(partition, request)))
+        return _alone(partition, await fault_of(self._steps.archive(partition, request)))
 
     async def publish_erasure(self, committed: CommittedBatch) -> None:
         """Publishes the events of `erase`. After a crash before it, nothing is delivered again: notifiers

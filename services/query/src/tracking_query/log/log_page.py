@@ -1,4 +1,6 @@
-"""One page of the event log: the positions to look at next, and a page made of what was found. Pure."""
+"""One page of the event log: the positions to look at next, and a page made of what was found.
+No I/O, no clock.
+"""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field

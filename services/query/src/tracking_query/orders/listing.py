@@ -165,6 +165,9 @@ class ListQuery:
     sort: dict[str, int]
     """By a time, then by the id."""
 
+    is_from_any_time: bool = False
+    """True: the first stage only says that the time of the sort is any, and `after` narrows it."""
+
     def after_order(self, order: OrderDocument) -> "ListQuery":
         """The part of the list behind an order of it."""
         field = cast(SortField, next(iter(self.sort)))
@@ -175,8 +178,8 @@ class ListQuery:
         field = next(iter(self.sort))
         order = KeyOrder(tuple(self.sort), self.sort[field])
         first, *rest = self.stages
-        if first == {field: _from_position(None, order.direction)}:
-            first = {field: _from_position(position, order.direction)}
+        if self.is_from_any_time:
+            first = {field: {"$lte" if order.direction < 0 else "$gte": position.time}}
         beyond = order.behind({field: position.time, "_id": position.order_id})
         return ListQuery([first, *rest, beyond], self.sort)
 
@@ -188,9 +191,11 @@ def list_query(
     field = parameters.sort_field
     direction = _direction(parameters)
     conditions = _conditions(parameters, readable)  # in stages: see `embedded_database`
-    first = _first_stage(conditions, field, direction)
+    is_from_any_time = field == "created_at" and not conditions
+    first = {"created_at": ANY_TIME} if is_from_any_time else _first_stage(conditions)
     rest = {name: condition for name, condition in conditions.items() if name not in first}
-    query = ListQuery([stage for stage in (first, rest) if stage], {field: direction, "_id": direction})
+    stages = [stage for stage in (first, rest) if stage]
+    query = ListQuery(stages, {field: direction, "_id": direction}, is_from_any_time)
     return query if after is None else query.after(after)
 
 
@@ -258,7 +263,7 @@ def _same_text(text: str) -> dict[str, Any]:
     return {"$in": forms} if len(forms) > 1 else {"$eq": text}
 
 
-def _first_stage(conditions: dict[str, Any], field: SortField, direction: int) -> dict[str, Any]:
+def _first_stage(conditions: dict[str, Any]) -> dict[str, Any]:
     if conditions.get("overdue") is True and not conditions.keys() & _MORE_SELECTIVE_THAN_OVERDUE:
         return {"overdue": True}
     for name in _SELECTIVE:
@@ -267,12 +272,6 @@ def _first_stage(conditions: dict[str, Any], field: SortField, direction: int) -
             return {"active": conditions.get("active", {"$in": [False, True]}), name: conditions[name]}
         if name in conditions:
             return {name: conditions[name]}
-    if field == "created_at" and not conditions:
-        return {field: _from_position(None, direction)}
     if "active" in conditions:
         return {name: conditions[name] for name in ("active", "updated_at") if name in conditions}
     return {"active": {"$in": [False, True]}}  # the index on `updated_at` begins with it
-
-
-def _from_position(after: KeysetPosition | None, direction: int) -> dict[str, Any]:
-    return ANY_TIME if after is None else {"$lte" if direction < 0 else "$gte": after.time}

@@ -1,4 +1,4 @@
-"""The reports that count documents as they are: open orders by age, refused updates. Pure."""
+"""The reports that count documents as they are: open orders by age, refused updates. No I/O, no clock."""
 
 from bisect import bisect_right
 from collections import Counter

@@ -1,4 +1,4 @@
-"""From the histories of orders to the figures of the reports. Pure."""
+"""From the histories of orders to the figures of the reports. No I/O, no clock."""
 
 from array import array
 from bisect import bisect_right

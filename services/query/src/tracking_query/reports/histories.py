@@ -109,7 +109,7 @@ class Changes:
         """
         created = {"$gte": EARLIEST_TIME} if self.end is None else {"$lt": self.end}
         times = {"created_at": created, "updated_at": {"$gte": self.start}}
-        return _staged(self.readable.conditions("_id") | times)
+        return _staged(self.readable.conditions("_id") | times, is_from_any_time=self.end is None)
 
 
 def changes_within(readable: ReadableOrders, start: datetime, end: datetime, clock: Clock) -> Changes:
@@ -305,9 +305,12 @@ async def read_refused_updates(
         since, seen = last, (ids | seen if last == since else ids)
 
 
-def _staged(conditions: dict[str, Any], field: str = "created_at") -> ListQuery:
+def _staged(
+    conditions: dict[str, Any], field: str = "created_at", *, is_from_any_time: bool = False
+) -> ListQuery:
     first = next(name for name in ("_id", "merchant_id", "active", "created_at") if name in conditions)
-    return ListQuery(index_stages(conditions, first), {field: -1, "_id": -1})
+    stages = index_stages(conditions, first)
+    return ListQuery(stages, {field: -1, "_id": -1}, is_from_any_time and first == field)
 
 
 async def _histories_of(
