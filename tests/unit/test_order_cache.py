@@ -306,6 +306,29 @@ def test_what_is_known_is_not_read_again() -> None:
     assert own.store.reads == 1
 
 
+def test_an_order_that_was_taken_to_be_new_and_is_not_is_read_with_all_that_was_refused() -> None:
+    own = OrderState(OrderCache(1))  # remembers the unknown orders, and no order from one batch to the next
+    own.run(create_command("a", update_id="c"), create_command("a", update_id="refused"))
+    repeat = create_command("a", update_id="c")
+    conflict = update_command("a", "cancelled", expected_version=2)
+    reused = checkpoint_command("a", update_id="refused")
+    assert told(own.run(repeat, conflict, reused)) == [
+        (None, 1, True),
+        ("version-conflict", None, False),
+        ("idempotency-key-reused", None, False),
+    ]
+
+
+def test_an_order_that_was_taken_to_be_new_and_is_not_is_forgotten() -> None:
+    own = OrderState(OrderCache(1))
+    own.run(create_command("a", update_id="c"), create_command("a", update_id="refused"))
+    own.cache._max_bytes = LARGE  # noqa: SLF001 - from now on it remembers
+    conflict = update_command("a", "cancelled", expected_version=5)
+    own.run(create_command("a", update_id="c"), conflict, update_command("a", update_id="applied"))
+    reused = checkpoint_command("a", update_id="refused")
+    assert told(own.run(reused)) == [("idempotency-key-reused", None, False)]
+
+
 def test_a_create_of_an_order_under_whose_id_something_was_refused_is_preceded_by_a_read() -> None:
     own = OrderState(OrderCache(LARGE))
     dora = update_command("early", update_id="u")

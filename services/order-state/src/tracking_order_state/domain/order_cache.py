@@ -189,10 +189,17 @@ class OrderCache:
         """
         self.resume(position)
         self._cautious[position.partition] = CAUTIOUS_BATCHES
-        section = self._section_at(position)
-        for order_id in {key.partition("/")[0] for key in assumed}:
-            if (entry := section.entries.get(order_id)) and entry.order is None:
-                section.remove(order_id)
+        self._section_at(position)
+        self.forget_unseen({key.partition("/")[0] for key in assumed})
+
+    def forget_unseen(self, order_ids: Collection[str]) -> None:
+        """Drops those of these orders that were taken to be new. They exist, so more may have been refused
+        than is remembered.
+        """
+        for section in self._sections.values():
+            for order_id in order_ids:
+                if (entry := section.entries.get(order_id)) and entry.order is None:
+                    section.remove(order_id)
 
 
 def _recall(found: Recollection, entry: RememberedOrder, command: AnyCommand, *, assuming: bool) -> None:

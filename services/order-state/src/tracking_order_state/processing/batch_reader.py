@@ -27,13 +27,18 @@ class BatchKnowledge:
 
     def doubtful(self, commands: Sequence[AnyCommand], decisions: Sequence[Decisions]) -> list[AnyCommand]:
         """The commands that were assumed to be new and are not applied: no index will check that they are
-        new, so their outcomes must be read.
+        new, so their outcomes must be read. With them, all others of their orders that were assumed to be
+        new: where an order turns out to exist that was taken to be new, more is wrong than one command.
         """
         if not self.assumed:
             return []
         applied = {update_key(e["order_id"], e["update_id"]) for one in decisions for e in one.events}
         doubtful = self.assumed - applied
-        return [c for c in commands if update_key(c.order_id, c.update_id) in doubtful] if doubtful else []
+        if not doubtful:
+            return []
+        assumed = [c for c in commands if update_key(c.order_id, c.update_id) in self.assumed]
+        orders = {c.order_id for c in assumed if update_key(c.order_id, c.update_id) in doubtful}
+        return [command for command in assumed if command.order_id in orders]
 
 
 class BatchReader:
@@ -157,6 +162,7 @@ class BatchReader:
         """
         metrics.ORDER_CACHE_COMMANDS.labels("doubt").inc(len(commands))
         found = await self._load(commands)
+        self._cache.forget_unseen(found.orders)
         before = knowledge.known
         known = replace(
             before,
