@@ -107,7 +107,7 @@ export class Api {
     try {
       return await this.#session.freshToken();
     } catch (error) {
-      throw new Unreachable(error.message);
+      throw error.isFinal ? error : new Unreachable(error.message);
     }
   }
 }

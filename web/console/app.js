@@ -194,8 +194,9 @@ class App {
     this.#draw();
   }
 
-  /** The token is not accepted (any more): the page stays, marked as outdated. */
+  /** The token is not accepted (any more): the page stays, marked as outdated. The first reason is the one that is shown. */
   #expired(problem, reason = "") {
+    if (!this.#running) return;
     this.#store.stop();
     this.#running = false;
     this.#askForToken(true);
