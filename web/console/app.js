@@ -65,6 +65,7 @@ class App {
   #route = { view: "board", filter: null, order: null, webhook: null };
   #opened = null; // id and name of the newest order that was shown
   #running = false;
+  #hasRun = false; // something of somebody's may be in the page
   #mustSignIn = false;
   #known; // the statuses of the workflow: `open` and `final`
   #checkpoints; // the kinds of the workflow
@@ -158,7 +159,7 @@ class App {
 
   /** Reloads the page for another person, so that nothing of the first one's data is left. The same person continues. */
   #changedSession(isSamePerson) {
-    if (this.#store.currentAt !== null && !isSamePerson) location.reload();
+    if (this.#hasRun && !isSamePerson) location.reload();
     else this.#become();
   }
 
@@ -181,6 +182,7 @@ class App {
     byId("sign-in-offer").hidden = !this.#session.isOffered;
     if (this.#running) this.#store.stop();
     this.#running = signedIn;
+    this.#hasRun ||= signedIn;
     const { sub, source_type } = this.#session.claims;
     const whose = signedIn ? [h("span", {}, sub ?? "somebody"), source_type ? `, ${source_type}` : null] : ["Nobody"];
     byId("who").replaceChildren(...whose.filter((part) => part !== null));
