@@ -43,3 +43,20 @@ def test_nothing_is_sent_without_a_token_and_a_session_that_ended_is_not_asked_a
     away = {"steps": [201], "sends": True, "session": "away"}
     assert answer_of(SCRIPT, away) == ["ended", 0, 0, 3]
     assert answer_of(SCRIPT, away | {"session": "ended"}) == ["ended", 0, 0, 0]
+
+
+def test_a_401_for_a_token_that_was_renewed_meanwhile_does_not_end_the_session() -> None:
+    script = """
+        import { Api } from "./api.js";
+        globalThis.fetch = async () => {
+          if (given.renews) session.token = "new";
+          return new Response("{}", { status: 401 });
+        };
+        let ended = 0;
+        const session = { token: "old", freshToken: async () => session.token };
+        const api = new Api({ query: "http://q", ingest: null }, session, () => (ended += 1));
+        await api.get("/v1/orders").catch(() => {});
+        console.log(ended);
+    """
+    assert answer_of(script, {"renews": False}) == 1
+    assert answer_of(script, {"renews": True}) == 0
