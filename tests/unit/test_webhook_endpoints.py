@@ -12,6 +12,7 @@ from aiohttp import web
 from webhook_memory import EVERYTHING, MemoryWorld
 
 from tracking_shared.auth.revocations import Revocations
+from tracking_webhooks.domain.assignment import preferred_sender
 from tracking_webhooks.domain.progress import MAX_IN_FLIGHT, MAX_WINDOW_EVENTS
 
 Behave = Callable[[Any], Awaitable[int]]
@@ -176,6 +177,19 @@ async def test_two_replicas_deliver_each_event_once() -> None:
 
     assert {tuple(versions) for versions in hook.taken.values()} == {(1, 2)}
     assert world.store.beats == {}
+
+
+async def test_a_webhook_that_its_replica_could_not_give_up_is_delivered_by_the_next_one() -> None:
+    world = MemoryWorld()
+    async with receiver() as hook:
+        name = next(f"w-{number}" for number in range(100) if preferred_sender(f"w-{number}", "ab") == "b")
+        world.register(name, hook.url, sender="a")
+        world.store.beats["b"] = 0
+        world.add("o-1")
+        async with world.sender("a"), world.sender("b"):
+            await until(lambda: hook.count == 1)
+
+    assert hook.taken == {"o-1": [1]}
 
 
 async def test_who_is_revoked_gets_nothing_more() -> None:
