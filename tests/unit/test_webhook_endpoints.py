@@ -3,7 +3,7 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from time import monotonic, time
 from typing import Any
 
@@ -12,7 +12,9 @@ from aiohttp import web
 from webhook_memory import EVERYTHING, MemoryWorld
 
 from tracking_shared.auth.revocations import Revocations
+from tracking_webhooks.domain.assignment import preferred_sender
 from tracking_webhooks.domain.progress import MAX_IN_FLIGHT, MAX_WINDOW_EVENTS
+from tracking_webhooks.processing.capacity import SLOW_REQUESTS
 
 Behave = Callable[[Any], Awaitable[int]]
 
@@ -178,6 +180,19 @@ async def test_two_replicas_deliver_each_event_once() -> None:
     assert world.store.beats == {}
 
 
+async def test_a_webhook_that_its_replica_could_not_give_up_is_delivered_by_the_next_one() -> None:
+    world = MemoryWorld()
+    async with receiver() as hook:
+        name = next(f"w-{number}" for number in range(100) if preferred_sender(f"w-{number}", "ab") == "b")
+        world.register(name, hook.url, sender="a")
+        world.store.beats["b"] = 0
+        world.add("o-1")
+        async with world.sender("a"), world.sender("b"):
+            await until(lambda: hook.count == 1)
+
+    assert hook.taken == {"o-1": [1]}
+
+
 async def test_who_is_revoked_gets_nothing_more() -> None:
     world = MemoryWorld()
     async with receiver() as hook:
@@ -193,6 +208,24 @@ async def test_who_is_revoked_gets_nothing_more() -> None:
 
     assert hook.taken == {"a": [1]}
     assert webhook["state"] == "disabled"
+
+
+async def test_who_is_revoked_while_a_delivery_waits_for_a_place_gets_nothing_more() -> None:
+    world = MemoryWorld()
+    async with receiver() as hook:
+        world.register("w", hook.url)
+        async with world.sender() as assignment:
+            await until(lambda: "w" in assignment._running)
+            endpoint = assignment._running["w"].endpoint
+            async with AsyncExitStack() as places:
+                for _ in range(SLOW_REQUESTS):
+                    await places.enter_async_context(endpoint._parts.capacity.place(suspect=True))
+                world.add("a")
+                await until(lambda: endpoint.progress.in_flight == 1)
+                world.revocations.known = Revocations(issued_before={"shop": time() + 60})
+            await until(lambda: endpoint.progress.in_flight == 0)
+
+    assert hook.bodies == []
 
 
 async def test_a_test_delivery_is_made_once_and_also_of_a_disabled_webhook() -> None:

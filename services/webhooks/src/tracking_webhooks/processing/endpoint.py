@@ -181,11 +181,17 @@ class Endpoint:
         if self._fault is not None:
             raise self._fault
 
-    def _next_work(self) -> Work | None:
+    def _is_allowed(self) -> bool:
+        """True if a delivery may begin now. Asked before each one and again after a wait for a place or for
+        the database: `_work` may wait, too.
+        """
         if self._stopping or self._fault is not None or not self._parts.may_send():
-            return None
-        self._check_rights()  # here, too: `_work` may wait for the database
-        return self._progress.next_work(self._parts.clock())
+            return False
+        self._check_rights()
+        return self._progress.disabled is None
+
+    def _next_work(self) -> Work | None:
+        return self._progress.next_work(self._parts.clock()) if self._is_allowed() else None
 
     def _start_deliveries(self) -> None:
         while work := self._next_work():
@@ -264,7 +270,7 @@ class Endpoint:
         if event is None:
             self._progress.found_nothing(work)
             return
-        if self._stopping or self._progress.disabled is not None or not self._parts.may_send():
+        if not self._is_allowed():
             self._progress.given_back(work)
             return
         message = self._parts.messages.of(event, with_customer=self._with_customer)
