@@ -118,7 +118,7 @@ class Assignment:
     async def _save(self, unsaved: Mapping[Endpoint, Unsaved]) -> None:
         try:
             lost = await self._writer.write(list(unsaved.values()))
-        except DatabaseUnavailable:
+        except (DatabaseUnavailable, asyncio.CancelledError):  # at a stop, each release writes it again
             for endpoint, one in unsaved.items():
                 endpoint.give_back(one)
             raise
