@@ -351,15 +351,14 @@ async def test_an_event_that_was_archived_before_the_delivery_is_sent_without_th
     world = MemoryWorld()
     now = time()
     monkeypatch.setattr(world.log, "read_again", nothing)
-    async with receiver() as hook:
-        async with world.sender(clock=lambda: now) as assignment:
-            world.register("first", hook.url)
-            await until(lambda: "first" in assignment._running)
-            world.add("a")
-            await until(lambda: hook.count == 1)
-            now += 60
-            world.register("late", hook.url)
-            await until(lambda: hook.count == 2)
+    async with receiver() as hook, world.sender(clock=lambda: now) as assignment:
+        world.register("first", hook.url)
+        await until(lambda: "first" in assignment._running)
+        world.add("a")
+        await until(lambda: hook.count == 1)
+        now += 60
+        world.register("late", hook.url)
+        await until(lambda: hook.count == 2)
 
     assert [b"crm-1" in body for body in hook.bodies] == [True, False]
 
