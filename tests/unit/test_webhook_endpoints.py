@@ -8,10 +8,12 @@ from time import monotonic, time
 from typing import Any
 
 import orjson
+import pytest
 from aiohttp import web
 from webhook_memory import EVERYTHING, MemoryWorld
 
 from tracking_shared.auth.revocations import Revocations
+from tracking_shared.contracts.documents import EventDocument
 from tracking_webhooks.domain.assignment import preferred_sender
 from tracking_webhooks.domain.progress import MAX_IN_FLIGHT, MAX_WINDOW_EVENTS
 from tracking_webhooks.processing.capacity import SLOW_REQUESTS
@@ -338,6 +340,27 @@ async def test_what_is_in_memory_for_long_is_read_again_before_it_is_sent() -> N
 
     assert b"crm-1" in first.bodies[0]
     assert b"crm-1" not in late.bodies[0]
+
+
+async def test_an_event_that_was_archived_before_the_delivery_is_sent_without_the_customer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def nothing(events: Any) -> list[EventDocument]:
+        return []
+
+    world = MemoryWorld()
+    now = time()
+    monkeypatch.setattr(world.log, "read_again", nothing)
+    async with receiver() as hook, world.sender(clock=lambda: now) as assignment:
+        world.register("first", hook.url)
+        await until(lambda: "first" in assignment._running)
+        world.add("a")
+        await until(lambda: hook.count == 1)
+        now += 60
+        world.register("late", hook.url)
+        await until(lambda: hook.count == 2)
+
+    assert [b"crm-1" in body for body in hook.bodies] == [True, False]
 
 
 async def test_a_customer_that_was_erased_before_the_delivery_is_not_in_it() -> None:

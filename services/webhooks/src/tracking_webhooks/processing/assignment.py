@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from time import monotonic
 
 from tracking_shared.contracts.documents import EventDocument
@@ -118,7 +119,7 @@ class Assignment:
     async def _save(self, unsaved: Mapping[Endpoint, Unsaved]) -> None:
         try:
             lost = await self._writer.write(list(unsaved.values()))
-        except DatabaseUnavailable:
+        except (DatabaseUnavailable, asyncio.CancelledError):  # at a stop, each release writes it again
             for endpoint, one in unsaved.items():
                 endpoint.give_back(one)
             raise
@@ -163,7 +164,10 @@ class Assignment:
             one = self._running.pop(webhook_id)
             one.endpoint.stop()
             release = self._releases[webhook_id] = asyncio.create_task(self._release(one))
-            release.add_done_callback(lambda _, name=webhook_id: self._releases.pop(name))
+            release.add_done_callback(partial(self._released, webhook_id))
+
+    def _released(self, webhook_id: str, _: asyncio.Task[None]) -> None:
+        del self._releases[webhook_id]
 
     async def _release(self, one: _Running) -> None:
         await asyncio.wait({one.task}, timeout=RELEASE_SECONDS)

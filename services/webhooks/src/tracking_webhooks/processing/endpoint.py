@@ -301,10 +301,11 @@ class Endpoint:
         upcoming = self._progress.upcoming(entry.event["partition"], REFRESH_EVENTS)
         entries = {one.event["_id"]: one for one in (*upcoming, entry)}
         read_at = self._parts.clock()
-        for event in await self._parts.reader.read_again([one.event for one in entries.values()]):
-            entries[event["_id"]].event = event
-        for one in entries.values():
-            one.read_at = read_at
+        found = await self._parts.reader.read_again([one.event for one in entries.values()])
+        stored = {event["_id"]: event for event in found}
+        for key, one in entries.items():
+            # One that was archived meanwhile is sent, but its customer may have been erased there.
+            one.event, one.read_at = stored.get(key) or {**one.event, "customer": None}, read_at
 
     async def _send(self, message: Message) -> Answer:
         seconds = self._parts.clock()
