@@ -10,7 +10,7 @@ import { Board, connectSearch } from "./board.js";
 import { awaitConfiguration, readConfiguration } from "./configuration.js";
 import { Connection } from "./connection.js";
 import { isSmallDevice } from "./device.js";
-import { byId, closeMenus, h, setText, toast } from "./dom.js";
+import { byId, closeMenus, h, loaded, setText, toast } from "./dom.js";
 import { faultsOf, readFilter, writeFilter } from "./filters.js";
 import { GapNotice } from "./gap_notice.js";
 import { Latency } from "./latency.js";
@@ -387,16 +387,6 @@ class App {
     } else if (this.#route.order !== null) {
       if (!this.#panel.cancelForm()) this.#navigate({ order: null });
     } else this.#board.clearSelection();
-  }
-}
-
-/** A part that is loaded when it is first needed; null: it could not be loaded, and the page says so. */
-async function loaded(part) {
-  try {
-    return await part();
-  } catch {
-    toast("This part of the page could not be loaded. Try again, or reload the page.", "bad");
-    return null;
   }
 }
 
