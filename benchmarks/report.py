@@ -19,7 +19,8 @@ PROCESSES = ("broker", "database", "ingest", "order-state", "notifier", "query",
 TABLES: dict[str, tuple[tuple[str, ...], str]] = {
     "Updates, and the bare parts on the same nodes (µs: processor time of an update)": (
         ("updates:", "floors:"),
-        "updates seconds rate p50_ms p99_ms max_ms " + " ".join(f"{name}_us" for name in PROCESSES),
+        "updates seconds rate p50_ms p99_ms max_ms "
+        + " ".join(f"{name}_us" for name in (*PROCESSES, "stack")),
     ),
     "Live view beside Node's ws (µs: processor time of a delivery; in the storm, of a client)": (
         ("fan_out:", "storm:"),
@@ -110,7 +111,8 @@ def _against_target(measurement: Measurement, floors: Mapping[str, Measurement])
     target = TARGETS[measurement.name]
     measured = measurement.values[target.value]
     best = max if target.larger_is_better else min
-    floor = best((floors[name].values[target.value] for name in target.floors), default=None)
+    value_of_floor = target.floor_value or target.value
+    floor = best((floors[name].values[value_of_floor] for name in target.floors), default=None)
     ratio = None if floor is None else measured / floor
     value = ratio if target.is_relative and ratio is not None else measured
     is_reached = value >= target.bound if target.larger_is_better else value <= target.bound
@@ -127,7 +129,7 @@ def _target_table(results: Sequence[dict[str, Any]]) -> str:
             [
                 *(f"{target.title} ({target.unit})", f"{result['measured']:,.1f}", f"{sign} {bound}"),
                 "-" if floor is None else f"{floor:,.1f}",
-                "-" if ratio is None else f"{ratio:.2f}",
+                "-" if ratio is None else f"{ratio:.3g}",
                 "reached" if result["is_reached"] else "NOT REACHED",
             ]
         )

@@ -81,6 +81,7 @@ def _costs(values: Result, usage: Mapping[str, Any], server: str) -> Result:
     if unit is None:
         return {"client_kb": usage["memory"][server] / values["clients"] / 1000} if server else {}
     costs = {f"{name}_us": seconds * 1e6 / values[unit] for name, seconds in usage["processes"].items()}
+    costs["stack_us"] = sum(costs.values()) - costs["generator_us"]
     return costs | ({"server_us": costs[f"{server}_us"]} if server else {})
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from uuid import uuid4
 
 import pytest
+from aiohttp import ClientSession, web
 from prometheus_server import FOLDER, Prometheus, prometheus
 from websockets.asyncio.client import ClientConnection, connect
 
@@ -20,6 +21,8 @@ from tracking.devstack.processes import free_port
 pytestmark = [pytest.mark.monitoring, pytest.mark.timeout(240)]
 
 RATE_INTERVAL = "30s"
+TO_LOOPBACK = {"WEBHOOK_ALLOW_NETWORKS": "127.0.0.0/8"}
+"""Where the receiver of the webhook listens: private networks are refused by default."""
 
 
 class ObservedBroker(BrokerNode):
@@ -58,15 +61,45 @@ def service_environment(broker: ObservedBroker, mongodb_url: str, database_name:
 
 
 @asynccontextmanager
+async def webhook(query_url: str) -> AsyncIterator[None]:
+    """One for every event, and its receiver."""
+
+    async def accept(request: web.Request) -> web.Response:
+        await request.read()
+        return web.Response(status=204)
+
+    app = web.Application()
+    app.router.add_post("/in", accept)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        body = {"url": f"http://127.0.0.1:{runner.addresses[0][1]}/in"}
+        headers = {"Authorization": f"Bearer {token(scope='webhooks:manage orders:read')}"}
+        async with (
+            ClientSession(headers=headers) as session,
+            session.post(f"{query_url}/v1/webhooks", json=body) as answer,
+        ):
+            assert answer.status == 201, await answer.text()
+        yield
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
 async def scraped_stack(
     start_service: StartService, broker: ObservedBroker, data: Path
 ) -> AsyncIterator[tuple[Prometheus, Caller, str]]:
-    """A Prometheus, a caller of its ingest, and the address of its stream."""
-    started = {name: await start_service(name.replace("-", "_")) for name in ("order-state", "ingest")}
-    started |= {name: await start_service(name) for name in ("query", "notifier")}
+    """A Prometheus, a caller of its ingest, and the address of its stream. A webhook gets every event."""
+    names = ("order-state", "ingest", "query", "notifier", "webhooks")
+    started = {name: await start_service(name.replace("-", "_"), **TO_LOOPBACK) for name in names}
     targets = {f"tracking-{name}": [service.url.split("//")[1]] for name, service in started.items()}
     targets["tracking-rabbitmq"] = [f"127.0.0.1:{broker.metrics_port}"]
-    async with prometheus(data, targets) as server, Caller([started["ingest"].url]) as caller:
+    async with (
+        webhook(started["query"].url),
+        prometheus(data, targets) as server,
+        Caller([started["ingest"].url]) as caller,
+    ):
         yield server, caller, started["notifier"].stream_url
 
 
@@ -119,8 +152,10 @@ async def test_every_query_of_the_dashboard_has_data_and_no_alert_fires_on_a_hea
             await watch_and_lose(stream_url)
             return not await without_data(server)
 
-        async with asyncio.timeout(90):
+        try:
             await eventually(has_data, seconds=90)
+        except AssertionError:
+            pytest.fail(f"without data: {await without_data(server)}")
         firing = await server.query('ALERTS{alertstate="firing"}')
         assert firing == []
         rules = (await server.get("rules"))["groups"][0]["rules"]
