@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+from tenacity import retry, retry_if_exception_message, stop_after_attempt
+
 from callers import eventually
 from containers.commands import CommandFailed, run
 from containers.engine import Engine
@@ -15,6 +17,8 @@ PARTS = ("proxy", "ingest", "order-state", "notifier", "query", "webhooks", "rab
 SERVICES = ("ingest", "order-state", "notifier", "query", "webhooks")
 HEALTHY_SECONDS = 180.0
 
+FREEZE_ATTEMPTS = 5
+"""The engine gives up soon where the processes of a container do not stop at once, as on a busy machine."""
 
 _LABEL = "label=com.docker.compose"
 _SERVICE = f"{_LABEL}.service"
@@ -74,11 +78,19 @@ class Stack:
     @asynccontextmanager
     async def paused(self, part: str) -> AsyncIterator[None]:
         """Frozen while the body runs."""
-        await self.engine.compose("pause", part)
+        await self._freeze(part)
         try:
             yield
         finally:
             await self.engine.compose("unpause", part)
+
+    @retry(
+        retry=retry_if_exception_message(match=r"(?s).*unable to freeze"),
+        stop=stop_after_attempt(FREEZE_ATTEMPTS),
+        reraise=True,
+    )
+    async def _freeze(self, part: str) -> None:
+        await self.engine.compose("pause", part)
 
     @asynccontextmanager
     async def cut_off(self, part: str) -> AsyncIterator[None]:
