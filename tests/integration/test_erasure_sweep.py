@@ -279,7 +279,7 @@ async def test_an_owner_that_was_frozen_does_not_say_that_it_is_done(database: D
     erasure = await requested(database)
     [open_one] = await OpenErasures(database, 1).pending()
     with pytest.raises(Fenced):
-        await old.processor.finish_erasure(old.partition, open_one)
+        await old.processor.steps.finish_erasure(old.partition, open_one)
     # As it would have been lost: by an owner that has not heard of the erasure.
     await new.decide(create_command("o-1", customer=PERSON))
     await sweep_of(old, database).look()

@@ -33,14 +33,6 @@ async def read_held(
     return by_order(held)
 
 
-async def read_held_by_id(
-    database: Database, session: AsyncClientSession, ids: Collection[str]
-) -> dict[str, list[HeldDocument]]:
-    """Those of these updates that are held, by order id."""
-    found = await database.held.find({"_id": {"$in": [*ids]}}, session=session).to_list()
-    return by_order(upcast_all(HELD, found))
-
-
 def by_order(held: Iterable[HeldDocument]) -> dict[str, list[HeldDocument]]:
     """Held updates, by order id."""
     found: dict[str, list[HeldDocument]] = {}
