@@ -21,9 +21,8 @@ from tracking_order_state.adapters.store import Store
 from tracking_order_state.domain import erasure as rules
 from tracking_order_state.domain.decisions import Decisions
 from tracking_order_state.domain.erasure import Erasure
-from tracking_order_state.domain.lifecycle import Slot
 from tracking_order_state.domain.parking import park
-from tracking_order_state.domain.partition import PartitionPosition
+from tracking_order_state.domain.partition import PartitionPosition, Slot
 from tracking_order_state.errors import Fenced
 from tracking_order_state.processing.erasure_sweep import ErasureSweep
 from tracking_shared.contracts.commands import AnyCommand, Customer

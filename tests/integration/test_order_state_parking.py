@@ -29,7 +29,7 @@ from tracking_shared.storage.database import open_database
 HERE = str(Path(__file__).parent.parent)
 
 WAYS = {
-    "deciding": "ZeroDivisionError in tracking_order_state.domain.batch_state.refusal",
+    "deciding": "ZeroDivisionError in tracking_order_state.domain.decisions.refusal",
     "loading": "ValueError in tracking_order_state.processing.batch_reader._load",
     "committing": "OverflowError in tracking_order_state.adapters.store._write",
     "refused": "NotNew (11000) in tracking_order_state.adapters.store.refusals",

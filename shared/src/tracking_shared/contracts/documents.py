@@ -15,6 +15,11 @@ from tracking_shared.contracts.timestamps import UNIX_EPOCH
 
 Metadata = dict[str, Any]
 
+MAX_METADATA_BYTES = 4096
+"""As JSON, of one update, and of an order after all of them; likewise the two below."""
+MAX_METADATA_KEYS = 32
+MAX_METADATA_LEVELS = 4
+
 EventType = Literal[
     "order.created",
     "order.status_changed",

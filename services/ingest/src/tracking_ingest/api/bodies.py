@@ -23,13 +23,13 @@ from pydantic import (
     model_validator,
 )
 
-from tracking_shared.contracts.documents import Metadata
-from tracking_shared.contracts.identifiers import Identifier, is_identifier
-from tracking_shared.contracts.metadata_bounds import (
+from tracking_shared.contracts.documents import (
     MAX_METADATA_BYTES,
     MAX_METADATA_KEYS,
     MAX_METADATA_LEVELS,
+    Metadata,
 )
+from tracking_shared.contracts.identifiers import Identifier, is_identifier
 from tracking_shared.contracts.problems import Problem, ProblemError, validation_problem
 from tracking_shared.contracts.references import Reference, order_id_at, referenced_order_id
 from tracking_shared.contracts.strict_json import (

@@ -47,7 +47,8 @@ from tracking_ingest.api.requests import (
     update_id_of,
     version_asked_for,
 )
-from tracking_ingest.submission.dispatcher import Dispatcher, wait_for_outcome
+from tracking_ingest.submission.dispatcher import Dispatcher
+from tracking_ingest.submission.pipeline import wait_for_outcome
 from tracking_shared.auth.revocations import RevocationList
 from tracking_shared.auth.tokens import TokenVerifier
 from tracking_shared.contracts.access import Principal, may_correct, sees_customer
