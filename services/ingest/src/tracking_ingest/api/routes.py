@@ -57,17 +57,16 @@ from tracking_shared.contracts.identifiers import is_identifier
 from tracking_shared.contracts.messages import OrderView, UpdateOutcome, order_view
 from tracking_shared.contracts.problems import ProblemError
 from tracking_shared.contracts.workflow import Workflow
-from tracking_shared.http.access import (
+from tracking_shared.http.callers import (
     authenticated,
-    entitled_order,
-    order_answer,
-    outcome_answer,
     refuse_revoked,
     refuse_without_outcomes,
     refuse_without_reading,
 )
 from tracking_shared.http.http_limits import consume_rate_limit, media_type_of, read_body
 from tracking_shared.http.merchant_addresses import add_merchant_addresses
+from tracking_shared.http.order_answers import entitled_order, order_answer
+from tracking_shared.http.outcome_answers import outcome_answer
 from tracking_shared.http.preferences import preferences_of
 from tracking_shared.http.routes import CORRECT, READ, WRITE, Answer, Content, described
 from tracking_shared.http.service_app import JsonResponse, problem_response

@@ -37,8 +37,9 @@ from tracking_shared.contracts.identifiers import is_identifier
 from tracking_shared.contracts.messages import order_view
 from tracking_shared.contracts.problems import ProblemError
 from tracking_shared.contracts.timestamps import UNIX_EPOCH
-from tracking_shared.http.access import entitled, insufficient_scope, order_answer, order_by_id
+from tracking_shared.http.callers import insufficient_scope
 from tracking_shared.http.http_limits import within
+from tracking_shared.http.order_answers import entitled, order_answer, order_by_id
 from tracking_shared.http.routes import Answer, Content
 from tracking_shared.http.service_app import JsonResponse, head_only
 from tracking_shared.storage.database import Database
