@@ -13,7 +13,7 @@ from tracking_ingest.api.bodies import BadOperation, CreateBody, parse_batch, pa
 from tracking_ingest.api.requests import CommandFactory
 from tracking_notifier.errors import Refusal
 from tracking_notifier.stream.messages import Subscribe, parse_client_message
-from tracking_query.orders.listing import ListParameters, list_query
+from tracking_query.orders.list_query import ListParameters, list_query
 from tracking_shared.contracts.access import Grant, Principal, readable_orders
 from tracking_shared.contracts.commands import CreateOrder
 from tracking_shared.contracts.identifiers import IDENTIFIER_RULE

@@ -27,11 +27,11 @@ from tracking_shared.contracts.identifiers import (
 )
 from tracking_shared.contracts.problems import PROBLEM_MEDIA_TYPE, Problem, ProblemError, validation_problem
 from tracking_shared.contracts.texts import CONTROL_FREE_PATTERN, CONTROL_FREE_RULE
+from tracking_shared.http.described_routes import Answer, Content, FastRoute, described
 from tracking_shared.http.headers import AnswerHeaders, RawHeaders, always_sent
 from tracking_shared.http.health import Check, failing_checks
 from tracking_shared.http.http_limits import IN_FLIGHT_KEY, HttpLimits, http_limits_of
 from tracking_shared.http.request_parser import host_fault, path_as_sent
-from tracking_shared.http.routes import Answer, Content, FastRoute, described
 from tracking_shared.messaging.errors import BrokerUnavailable
 from tracking_shared.policy.limits import Holder
 from tracking_shared.policy.origins import cross_origin_headers, preflight_headers

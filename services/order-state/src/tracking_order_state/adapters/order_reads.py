@@ -45,7 +45,7 @@ async def list_refused(
     return {order_id: ids for order_id, ids in refused.items() if len(ids) > MAX_IDS}
 
 
-async def both(first: Awaitable[A], second: Awaitable[B]) -> tuple[A, B]:
+async def await_both(first: Awaitable[A], second: Awaitable[B]) -> tuple[A, B]:
     """Awaits both and returns both results. If one fails, the other has ended too: both sessions are free."""
     one, other = await asyncio.gather(first, second, return_exceptions=True)
     if isinstance(one, BaseException):

@@ -16,7 +16,7 @@ from tracking_order_state.adapters.archivings import write_archiving
 from tracking_order_state.adapters.due_orders import database_time
 from tracking_order_state.adapters.erasures import read_erased, write_erasure
 from tracking_order_state.adapters.held_updates import count_waiting, holding_operations, read_held
-from tracking_order_state.adapters.order_reads import both, list_refused, read_orders
+from tracking_order_state.adapters.order_reads import await_both, list_refused, read_orders
 from tracking_order_state.adapters.outcomes import write_outcomes
 from tracking_order_state.adapters.ownership import Ownership
 from tracking_order_state.adapters.system_reads import SystemReads
@@ -189,7 +189,7 @@ class Store:
         database = self._database
         follow_session(self._second_session, self._session)
         with driver_errors():
-            orders, outcomes = await both(
+            orders, outcomes = await await_both(
                 database.orders.find({"_id": {"$in": order_ids}}, session=self._session).to_list(),
                 database.updates.find({"_id": {"$in": keys}}, session=self._second_session).to_list(),
             )
@@ -237,7 +237,7 @@ class Store:
         """
         follow_session(self._second_session, self._session)
         with driver_errors():
-            orders, refused = await both(
+            orders, refused = await await_both(
                 read_orders(self._database, self._session, order_ids),
                 list_refused(self._database, self._second_session, [*order_ids, *without_document]),
             )

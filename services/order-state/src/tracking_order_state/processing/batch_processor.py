@@ -18,7 +18,7 @@ from tracking_order_state.domain.order_cache import OrderCache
 from tracking_order_state.errors import Fault, fault_of
 from tracking_order_state.processing.batch_committer import BatchCommitter, stalled
 from tracking_order_state.processing.batch_spans import BatchSpans, spans_that_sent
-from tracking_order_state.processing.parking import Parking
+from tracking_order_state.processing.parking_steps import ParkingSteps
 from tracking_order_state.processing.stages import (
     CommittedBatch,
     PartitionBatch,
@@ -66,7 +66,7 @@ class BatchProcessor:
         self._spans = spans
         self._committer = BatchCommitter(store, workflow, clock, self.cache)
         self.steps = SystemSteps(self._committer, workflow)
-        self._parking = Parking(self._committer, max_parked_orders)
+        self._parking = ParkingSteps(self._committer, max_parked_orders)
 
     async def claim(self, partition: PartitionState) -> None:
         """Claims a partition.

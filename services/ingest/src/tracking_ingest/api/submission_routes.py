@@ -23,7 +23,6 @@ from tracking_ingest.api.answers import (
     result_of,
     unavailable,
 )
-from tracking_ingest.api.batch import send_batch
 from tracking_ingest.api.bodies import (
     MAX_BATCH_BYTES,
     MAX_BODY_BYTES,
@@ -37,6 +36,7 @@ from tracking_ingest.api.bodies import (
     parse_body,
 )
 from tracking_ingest.api.openapi import BATCH_KEY
+from tracking_ingest.api.operation_batches import send_batch
 from tracking_ingest.api.requests import (
     CommandFactory,
     as_failed_condition,
@@ -63,12 +63,12 @@ from tracking_shared.http.callers import (
     refuse_without_outcomes,
     refuse_without_reading,
 )
+from tracking_shared.http.described_routes import CORRECT, READ, WRITE, Answer, Content, described
 from tracking_shared.http.http_limits import consume_rate_limit, media_type_of, read_body
 from tracking_shared.http.merchant_addresses import add_merchant_addresses
 from tracking_shared.http.order_answers import entitled_order, order_answer
 from tracking_shared.http.outcome_answers import outcome_answer
 from tracking_shared.http.preferences import preferences_of
-from tracking_shared.http.routes import CORRECT, READ, WRITE, Answer, Content, described
 from tracking_shared.http.service_app import JsonResponse, problem_response
 from tracking_shared.messaging.errors import BrokerUnavailable
 from tracking_shared.storage.database import Database

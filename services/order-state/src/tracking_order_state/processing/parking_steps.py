@@ -22,7 +22,7 @@ from tracking_shared.contracts.commands import AnyCommand, ReleaseOrder, decode_
 
 
 @dataclass(frozen=True, slots=True)
-class Parking:
+class ParkingSteps:
     """Parks commands and releases parked orders, each in a transaction of its own."""
 
     committer: BatchCommitter
