@@ -34,7 +34,7 @@ BeginClose = Callable[[int, str, Problem | None], None]
 
 
 class SubscriptionDelivery:
-    """Delivers the newest subscription of a connection. It either catches up, or is live in a group of the hub."""
+    """Delivers the newest subscription of a connection. It either catches up, or is live in a group."""
 
     __slots__ = (
         "_begin_close",
