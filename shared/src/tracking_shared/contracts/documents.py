@@ -28,7 +28,7 @@ EventType = Literal[
     "order.overdue",
     "order.customer_erased",
 ]
-"""What an event tells of its order."""
+"""The kind of change that an event records."""
 
 
 class SourceDocument(TypedDict):
@@ -280,7 +280,7 @@ class PartitionDocument(TypedDict):
 
 
 class ArchivedOrderDocument(TypedDict):
-    """What stays of an archived order in the database (collection `archived_orders`), `_id` = order id. As
+    """The remainder of an archived order in the database (collection `archived_orders`), `_id` = order id. As
     long as it is there, the order id is taken, and the order takes no updates.
     """
 
@@ -353,7 +353,7 @@ class ErasureDocument(TypedDict):
 
 
 class ErasureProgressDocument(TypedDict):
-    """What an erasure has done in one partition (collection `erasure_progress`), `_id` =
+    """The progress of an erasure in one partition (collection `erasure_progress`), `_id` =
     `erasure_progress_id`. Written in the transactions of the erasure, so it counts nothing twice.
     """
 

@@ -72,7 +72,7 @@ def message_of(error: dict[str, Any]) -> str:
 
 log = logging.getLogger(__name__)
 
-MAX_ERRORS_TOLD = 20
+MAX_LISTED_ERRORS = 20
 """Errors listed in one `validation-failed` problem; a batch of nonsense must not become a megabyte."""
 
 _NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
@@ -134,7 +134,7 @@ def pointer_errors(error: ValidationError | RequestValidationError, skip: int = 
     errors: Sequence[Any] = error.errors(**_BARE) if isinstance(error, ValidationError) else error.errors()
     return [
         {"pointer": "".join(f"/{_escape(part)}" for part in e["loc"][skip:]), "message": message_of(e)}
-        for e in errors[:MAX_ERRORS_TOLD]
+        for e in errors[:MAX_LISTED_ERRORS]
     ]
 
 

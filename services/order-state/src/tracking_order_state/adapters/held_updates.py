@@ -44,7 +44,7 @@ def by_order(held: Iterable[HeldDocument]) -> dict[str, list[HeldDocument]]:
 async def count_waiting(
     database: Database, session: AsyncClientSession, sender_keys: Collection[str]
 ) -> dict[str, int]:
-    """How many updates of each of these senders are held for orders that did not exist."""
+    """The number of updates of each of these senders that are held for orders that did not exist."""
     found = database.held.find(
         {"sender_key": {"$in": [*sender_keys]}}, {"sender_key": 1}, session=session
     ).limit(MAX_WAITING_PER_SENDER * len(sender_keys))

@@ -245,7 +245,7 @@ class Store:
         return orders, refused
 
     async def load_archived(self, order_ids: Collection[str]) -> dict[str, ArchivedOrderDocument]:
-        """What stays of those of these orders that are archived, by order id.
+        """The remainders of those of these orders that are archived, by order id.
 
         Raises:
             DatabaseUnavailable: no answer.

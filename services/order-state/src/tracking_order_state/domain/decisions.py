@@ -50,7 +50,7 @@ NOTHING_KNOWN = Known({}, {}, {})
 
 @dataclass(frozen=True, slots=True)
 class ErasureStep:
-    """What one transaction of an erasure changes beside orders and new events."""
+    """The changes of one transaction of an erasure, beside orders and new events."""
 
     erasure_id: str
     erased_at: datetime

@@ -159,7 +159,7 @@ def _changed(order: OrderDocument, command: Change, slot: Slot, workflow: Workfl
         recorded_at=recorded_at,
         order_metadata=metadata,
         **due_fields(order, active=active, **times),
-        **_told(command, recorded_at),
+        **_type_and_details(command, recorded_at),
         **closed_fields(order, status, active=active),
     )
 
@@ -189,7 +189,7 @@ def _referenced(reference: str | None) -> dict[str, str]:
     return {} if reference is None else {"reference": reference}
 
 
-def _told(command: Change, recorded_at: datetime) -> dict[str, object]:
+def _type_and_details(command: Change, recorded_at: datetime) -> dict[str, object]:
     if isinstance(command, CorrectOrder):
         return {"type": "order.corrected", "reason": command.reason, "corrected_at": recorded_at}
     if isinstance(command, AddCheckpoint):

@@ -1,4 +1,4 @@
-"""What requests make of a webhook's document. Pure."""
+"""The changes of a webhook's document by requests. No I/O, no clock."""
 
 import hashlib
 import secrets
