@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tracking_ingest.api.bodies import BadOperation, CreateBody, parse_batch, parse_body
+from tracking_ingest.api.bodies import BadOperation, CreateBody, parse_batch
 from tracking_ingest.api.requests import CommandFactory
 from tracking_notifier.errors import Refusal
 from tracking_notifier.stream.messages import Subscribe, parse_client_message
@@ -19,6 +19,7 @@ from tracking_shared.contracts.commands import CreateOrder
 from tracking_shared.contracts.identifiers import IDENTIFIER_RULE
 from tracking_shared.contracts.problems import Problem, ProblemError
 from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
+from tracking_shared.http.json_bodies import parse_body
 from tracking_shared.http.service_app import pointer_errors
 
 BOM = b"\xef\xbb\xbf"
