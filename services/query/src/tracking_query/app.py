@@ -2,13 +2,13 @@
 
 from fastapi import FastAPI
 
-from tracking_query import audit, erasures
+from tracking_query import audit_routes, erasure_routes
 from tracking_query.api.context import Context, limits_of
 from tracking_query.api.openapi import query_document
 from tracking_query.api.page_cursors import cursor_key
 from tracking_query.log import event_routes
 from tracking_query.log.long_polling import LongPolling
-from tracking_query.orders import history, order_routes, updates
+from tracking_query.orders import history_routes, order_routes, update_routes
 from tracking_query.orders.archived import ArchivedOrders
 from tracking_query.pages.console import add_console
 from tracking_query.pages.problem_pages import add_problem_pages
@@ -70,11 +70,11 @@ def create_app(
         webhook_networks=parse_networks(settings.webhook_allow_networks),
     )
     app = service_app("query", "Orders, their history, outcomes of updates and the event log")
-    for feature in (report_routes, audit, webhook_routes):
+    for feature in (report_routes, audit_routes, webhook_routes):
         feature.add_routes(app, context)
-    for feature_with_archive in (order_routes, history, updates):
+    for feature_with_archive in (order_routes, history_routes, update_routes):
         feature_with_archive.add_routes(app, context, archived)
-    erasures.add_routes(app, context)
+    erasure_routes.add_routes(app, context)
     add_merchant_addresses(app)
     event_routes.add_routes(app, context, long_polling)
     add_problem_pages(app)
