@@ -87,9 +87,7 @@ class Webhooks:
         webhook_id = webhook_id_of(principal.subject, key)
         await storing.refuse_too_many(self._database, principal)
         position = await self._end() if body.after is None else await self._position(body.after)
-        await self._record(
-            principal, "webhook.created", webhook_id, _audit_details(body.url, grant["merchants"])
-        )
+        await self._record(principal, "webhook.created", webhook_id, _told(body.url, grant["merchants"]))
         webhook = new_webhook(webhook_id, body, grant, position, now())
         secret = await storing.insert_webhook(self._database, webhook)
         if secret is None:
@@ -138,7 +136,7 @@ class Webhooks:
             fields["filter"] = body.filter.document()
             fields["grant"] = granted(principal, body.filter)
         merchants = fields.get("grant", webhook["grant"])["merchants"]
-        details = _audit_details(fields.get("url", webhook["url"]), merchants)
+        details = _told(fields.get("url", webhook["url"]), merchants)
         await self._record(principal, "webhook.changed", webhook_id, details)
         return await self._changed(webhook, fields)
 
@@ -298,6 +296,6 @@ def _key_of(request: Request) -> str:
     return idempotency_key_of(headers) if headers else new_update_id()
 
 
-def _audit_details(url: str, merchants: list[str]) -> dict[str, Any]:
+def _told(url: str, merchants: list[str]) -> dict[str, Any]:
     # Of the address the host alone: what follows it may be secret.
     return {"host": urlsplit(url).hostname, "merchants": merchants}
