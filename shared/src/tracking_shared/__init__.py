@@ -1,1 +1,3 @@
-"""Contracts and plumbing that every service uses. No business rule lives here."""
+"""What the services share: contracts, infrastructure code, and the rules that several of them apply (workflow,
+access, limits).
+"""
