@@ -1,3 +1,3 @@
-"""What the services share: contracts, infrastructure code, and the rules that several of them apply (workflow,
+"""The code that services share: contracts, infrastructure, and rules that several of them apply (workflow,
 access, limits).
 """

@@ -1,1 +1,1 @@
-"""ingest: takes creates and updates over HTTP, publishes them as commands, and answers with their outcomes."""
+"""ingest: takes creates and updates over HTTP, publishes them as commands, and returns the outcomes."""
