@@ -22,7 +22,7 @@ from benchmarks.load import BenchmarkFailed, Result, Run, Site
 from tracking_shared.auth.revocations import RevocationList, revoke_token
 from tracking_shared.auth.tokens import TokenVerifier
 from tracking_shared.contracts.access import may_read, reaches, sees_customer
-from tracking_shared.http.access import authenticated, refuse_revoked
+from tracking_shared.http.callers import authenticated, refuse_revoked
 from tracking_shared.http.http_limits import http_limits_of
 from tracking_shared.settings import MIN_SECRET_BYTES, Settings
 from tracking_shared.storage.database import open_database

@@ -17,7 +17,7 @@ from schemathesis.generation.meta import CoverageScenario, coverage_scenario
 from schemathesis.openapi.checks import AllowHeaderMismatch, RejectedPositiveData
 
 from openapi_checks import Service, check_answer
-from tracking_ingest.api.routes import LINES_TYPE as NDJSON
+from tracking_ingest.api.submission_routes import LINES_TYPE as NDJSON
 
 _BEYOND_SCHEMAS = {
     "/occurred_at": "must not be more than 5 minutes in the future",  # a schema knows no clock

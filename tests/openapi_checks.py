@@ -13,7 +13,7 @@ from jsonschema_rs import Draft202012Validator
 
 from message_checks import closed
 from tracking_ingest.api.openapi import ingest_document
-from tracking_ingest.api.routes import Ingest, add_routes
+from tracking_ingest.api.submission_routes import Ingest, add_routes
 from tracking_ingest.settings import IngestSettings
 from tracking_ingest.submission.dispatcher import Dispatcher
 from tracking_query.api.openapi import query_document

@@ -16,7 +16,7 @@ from typing import Any
 import orjson
 
 from openapi_checks import SERVICES, Service, document_of
-from tracking_ingest.api.routes import LINES_TYPE as NDJSON
+from tracking_ingest.api.submission_routes import LINES_TYPE as NDJSON
 
 
 @dataclass(frozen=True, slots=True)

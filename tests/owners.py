@@ -8,11 +8,11 @@ from typing import Any
 
 from tracking_order_state.adapters.store import Store
 from tracking_order_state.domain.order_cache import OrderCache
-from tracking_order_state.errors import Fault
+from tracking_order_state.errors import Fault, fault_of
 from tracking_order_state.processing.batch_processor import BatchProcessor
 from tracking_order_state.processing.stages import (
-    CommittedBatch,
     PartitionBatch,
+    PartitionResult,
     PartitionState,
     ReceivedBatch,
 )
@@ -82,7 +82,10 @@ class Owner:
         return [self.consumer] if self.partition.position else []
 
     async def between_batches(
-        self, _: PartitionConsumer, commit: Callable[[], Awaitable[CommittedBatch | Fault]], __: Any
-    ) -> CommittedBatch | Fault:
+        self,
+        _: PartitionConsumer,
+        step: Callable[[], Awaitable[PartitionResult]],
+        known: Fault | None = None,
+    ) -> PartitionResult | Fault:
         """There are no batches of callers, and nobody to publish to."""
-        return await commit()
+        return await fault_of(step(), known)

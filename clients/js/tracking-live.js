@@ -40,8 +40,8 @@
  *
  * @typedef {Object} OrderEvent  A CloudEvent; `data` has the order after the event, and the change.
  * @property {string} id  `<order id>:<version>`
- * @property {string} type  `order.created`, `order.status_changed`, `order.checkpoint_added`, `order.corrected` or
- *   `order.overdue`. More may follow; the order after the event is in `data` whatever the type.
+ * @property {string} type  `order.created`, `order.status_changed`, `order.checkpoint_added`, `order.corrected`,
+ *   `order.overdue` or `order.customer_erased`. More may follow; the order after the event is in `data` whatever the type.
  * @property {string} subject  The order id.
  * @property {string} time
  * @property {Object} data  With `kind` and perhaps `message` of a checkpoint, `reason` of a correction.

@@ -26,7 +26,7 @@ from callers import JWT_SECRET, eventually
 from corrected_histories import corrected_steps
 from plain_policy import Claims, is_operator, is_shown_people, may, owns
 from servers import Broker, new_environment
-from tracking_ingest.api.routes import Ingest
+from tracking_ingest.api.submission_routes import Ingest
 from tracking_ingest.app import create_app as create_ingest
 from tracking_ingest.settings import IngestSettings
 from tracking_ingest.submission.dispatcher import Dispatcher

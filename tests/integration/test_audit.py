@@ -14,7 +14,7 @@ from query_stack import PARTITIONS, SECRET, QueryClient, random_world, running_q
 
 from command_line import run
 from tracking.cli.token_commands import NotRevoked, parse_revocation, write_revocation
-from tracking_query.audit import AuditPage
+from tracking_query.audit_routes import AuditPage
 from tracking_shared.contracts.timestamps import format_time, now
 from tracking_shared.storage.audit_trail import ACTIONS, Act, Actor, AuditTrail, record_installation
 from tracking_shared.storage.database import open_database

@@ -21,9 +21,8 @@ from tracking_order_state.adapters.store import Store
 from tracking_order_state.domain import erasure as rules
 from tracking_order_state.domain.decisions import Decisions
 from tracking_order_state.domain.erasure import Erasure
-from tracking_order_state.domain.lifecycle import Slot
 from tracking_order_state.domain.parking import park
-from tracking_order_state.domain.partition import PartitionPosition
+from tracking_order_state.domain.partition import PartitionPosition, Slot
 from tracking_order_state.errors import Fenced
 from tracking_order_state.processing.erasure_sweep import ErasureSweep
 from tracking_shared.contracts.commands import AnyCommand, Customer
@@ -279,7 +278,7 @@ async def test_an_owner_that_was_frozen_does_not_say_that_it_is_done(database: D
     erasure = await requested(database)
     [open_one] = await OpenErasures(database, 1).pending()
     with pytest.raises(Fenced):
-        await old.processor.finish_erasure(old.partition, open_one)
+        await old.processor.steps.finish_erasure(old.partition, open_one)
     # As it would have been lost: by an owner that has not heard of the erasure.
     await new.decide(create_command("o-1", customer=PERSON))
     await sweep_of(old, database).look()

@@ -29,7 +29,7 @@ from tracking_shared.storage.database import open_database
 HERE = str(Path(__file__).parent.parent)
 
 WAYS = {
-    "deciding": "ZeroDivisionError in tracking_order_state.domain.batch_state.refusal",
+    "deciding": "ZeroDivisionError in tracking_order_state.domain.decisions.refusal",
     "loading": "ValueError in tracking_order_state.processing.batch_reader._load",
     "committing": "OverflowError in tracking_order_state.adapters.store._write",
     "refused": "NotNew (11000) in tracking_order_state.adapters.store.refusals",
@@ -360,7 +360,8 @@ async def test_the_command_line_lists_replays_and_gives_up(
         assert sorted(line.split("  ")[0] for line in listed.splitlines()) == sorted([one, two])
         assert all("  update poison  since 20" in line for line in listed.splitlines())
         assert all(
-            "  ZeroDivisionError in tracking_order_state.domain.batch" in line for line in listed.splitlines()
+            "  ZeroDivisionError in tracking_order_state.domain.decisions" in line
+            for line in listed.splitlines()
         )
         assert all(line.endswith("  2 behind") for line in listed.splitlines())
 

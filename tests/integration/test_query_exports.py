@@ -35,8 +35,8 @@ from callers import eventually
 from tracking.devstack.database_node import DatabaseNode
 from tracking_query.orders.export_forms import CsvForm
 from tracking_query.orders.exports import Exports
-from tracking_query.orders.listing import ListParameters, list_query
-from tracking_query.orders.lists import CHUNK_ORDERS, opened_list
+from tracking_query.orders.list_query import ListParameters, list_query
+from tracking_query.orders.list_reader import CHUNK_ORDERS, opened_list
 from tracking_shared.contracts.access import Grant, ReadableOrders, sees_customer
 from tracking_shared.policy.limits import ConcurrencyLimit, Holder
 from tracking_shared.storage.database import Database

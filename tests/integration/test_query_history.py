@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from query_stack import START, QueryClient, World, random_world, running_query, store, token
 
-from tracking_query.orders.history import MAX_VERSIONS
+from tracking_query.orders.history_routes import MAX_VERSIONS
 from tracking_shared.contracts.messages import history_item
 
 CREATED = {"merchant_id": "m-1", "customer": {"name": "a", "contact_ref": "b"}}

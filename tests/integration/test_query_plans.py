@@ -14,7 +14,7 @@ from list_oracle import SORTS, WORLD
 from query_stack import CONTACTS, PARTITIONS, REFERENCES, START, QueryClient, running_query, store
 
 from tracking_query.api.page_cursors import KeysetPosition
-from tracking_query.orders.listing import ListParameters, ListQuery, list_query
+from tracking_query.orders.list_query import ListParameters, ListQuery, list_query
 from tracking_shared.contracts.access import Grant, readable_orders
 from tracking_shared.storage.database import OBSOLETE_INDEXES, Database
 

@@ -32,7 +32,7 @@ from answers import Answer
 from corrected_histories import as_corrected
 from tracking_query.log.event_log import MAX_DISORDER, positions_between
 from tracking_query.reports import figures as report_figures
-from tracking_query.reports import routes as reports
+from tracking_query.reports import report_routes
 from tracking_query.reports.counts import OpenOrders, Since
 from tracking_query.reports.figures import Clock
 from tracking_query.reports.histories import (
@@ -513,7 +513,7 @@ async def test_a_report_of_too_many_rows_is_refused(
 async def test_a_report_that_takes_too_long_is_refused(
     query: QueryClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reports, "Deadline", lambda: Deadline(0.0))
+    monkeypatch.setattr(report_routes, "Deadline", lambda: Deadline(0.0))
     answer = await query.get("/v1/reports/durations", ALL_TIME, token=token())
     assert answer.slug == "validation-failed"
     assert "takes longer" in answer.json["errors"][0]["message"]

@@ -17,8 +17,8 @@ from tracking.upkeep.check import check_records
 from tracking.upkeep.record_reader import read_partitions
 from tracking_notifier.log.event_log import EventLog
 from tracking_notifier.stream.filters import Audience, Filter
-from tracking_query.orders.listing import ListParameters, ListQuery, list_query
-from tracking_query.orders.lists import PAGE_SECONDS, opened_list
+from tracking_query.orders.list_query import ListParameters, ListQuery, list_query
+from tracking_query.orders.list_reader import PAGE_SECONDS, opened_list
 from tracking_query.reports.histories import REPORT_SECONDS, Deadline, RefusedUpdates, read_refused_updates
 from tracking_shared.contracts.access import Grant, ReadableOrders
 from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW

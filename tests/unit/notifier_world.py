@@ -159,11 +159,11 @@ class Visitor:
                 count += 1
                 if count == until_message:
                     return
-            topic = self.world.hub.subscribe(self, self.audience)
+            group = self.world.hub.subscribe(self, self.audience)
             self.take(live_message(self.world.hub.cursor).body)
         for _ in range(live_steps):
             await asyncio.sleep(0)
-        self.world.hub.unsubscribe(self, topic)
+        self.world.hub.unsubscribe(self, group)
 
     def subscription(self, begin: Begin) -> Subscription:
         """From the cursor if there is one; with a snapshot all the same; or as one who fell behind."""

@@ -33,10 +33,10 @@ async def test_a_request_that_fails_holds_up_no_other() -> None:
         archived.append(request.id)
         return None
 
-    async def between_batches(_: Any, commit: Any, __: Any) -> Any:
-        return await commit()
+    async def between_batches(_: Any, step: Any) -> Any:
+        return await step()
 
-    processor = SimpleNamespace(archive=archive, publish_events=None)
+    processor = SimpleNamespace(steps=SimpleNamespace(archive=archive))
     owned = [SimpleNamespace(partition=SimpleNamespace(number=0))]
     worker = SimpleNamespace(
         owned=lambda: owned, processor=processor, paced=Paced, between_batches=between_batches

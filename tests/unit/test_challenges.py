@@ -5,7 +5,7 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracking_shared.http.access import insufficient_scope, invalid_token, no_token
+from tracking_shared.http.callers import insufficient_scope, invalid_token, no_token
 
 _DESCRIPTION = r'"[\x20-\x21\x23-\x5b\x5d-\x7e]*"'
 

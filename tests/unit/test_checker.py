@@ -11,9 +11,8 @@ from builders import TIME, checkpoint_command, correct_command, create_command, 
 from tracking.upkeep.checker import Acknowledged, Inspection, Records, corrections_in, find_faults
 from tracking_order_state.domain.batch import decide_batch
 from tracking_order_state.domain.decisions import Known
-from tracking_order_state.domain.lifecycle import Slot
 from tracking_order_state.domain.parking import park
-from tracking_order_state.domain.partition import NOTHING_PARKED, encode_parked_orders
+from tracking_order_state.domain.partition import NOTHING_PARKED, Slot, encode_parked_orders
 from tracking_shared.contracts.commands import AnyCommand
 from tracking_shared.contracts.documents import EventDocument, applied_outcome, correction_entry, update_key
 from tracking_shared.contracts.messages import cloud_event

@@ -18,7 +18,7 @@ from typing_extensions import is_typeddict
 from tracking.devstack.tokens import mint_token
 from tracking_client.live_orders import FINAL_CLOSE_CODES
 from tracking_ingest import metrics as ingest_metrics
-from tracking_ingest.api.bodies import MAX_BATCH_BYTES, MAX_BODY_BYTES, MAX_OPERATIONS
+from tracking_ingest.api.bodies import MAX_BATCH_BYTES, MAX_OPERATIONS
 from tracking_ingest.settings import IngestSettings
 from tracking_ingest.submission.pipeline import MAX_WAITING_BYTES
 from tracking_notifier import metrics as notifier_metrics
@@ -68,6 +68,7 @@ from tracking_shared.contracts.webhooks import (
 )
 from tracking_shared.contracts.workflow import MAX_HOLD_EARLY_SECONDS
 from tracking_shared.errors import SettingsError
+from tracking_shared.http.json_bodies import MAX_BODY_BYTES
 from tracking_shared.messaging.topology import (
     DEAD_MAX_MESSAGES,
     DELIVERY_LIMIT,

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from builders import TIME, create_command, update_command
 from tracking_order_state.domain.due_times import due_fields
-from tracking_order_state.domain.lifecycle import Rejection, Slot, decide
+from tracking_order_state.domain.lifecycle import Rejection, decide
+from tracking_order_state.domain.partition import Slot
 from tracking_shared.contracts.commands import CreateOrder, UpdateOrder, decode_commands, encode_command
 from tracking_shared.contracts.documents import (
     EventDocument,

@@ -6,7 +6,7 @@ from console_scripts import answer_of
 
 from tracking.terminal import event_line
 from tracking_client.order_view import order_after
-from tracking_query.log.routes import EVENT_PAGE
+from tracking_query.log.event_routes import EVENT_PAGE
 from tracking_query.orders.parquet_form import ParquetForm
 from tracking_query.orders.tables import column_names, table_row
 from tracking_shared.contracts.documents import OrderDocument

@@ -23,10 +23,9 @@ from tracking_order_state.domain.erasure import (
     erase_parked,
     fitting,
 )
-from tracking_order_state.domain.lifecycle import Slot
 from tracking_order_state.domain.overdue import is_reserved
 from tracking_order_state.domain.parking import park
-from tracking_order_state.domain.partition import NOTHING_PARKED, PartitionPosition
+from tracking_order_state.domain.partition import NOTHING_PARKED, PartitionPosition, Slot
 from tracking_shared.contracts.commands import (
     Command,
     CreateOrder,

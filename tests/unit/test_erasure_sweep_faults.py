@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,13 +12,7 @@ from tracking_order_state.domain.erasure import Erasure
 from tracking_order_state.errors import Fault
 from tracking_order_state.processing import erasure_sweep
 from tracking_order_state.processing.erasure_sweep import FAULT_SECONDS, ErasureSweep
-from tracking_order_state.processing.stages import (
-    CommittedBatch,
-    PartitionBatch,
-    PartitionResult,
-    PartitionState,
-    ReceivedBatch,
-)
+from tracking_order_state.processing.stages import PartitionResult, PartitionState
 from tracking_order_state.processing.worker import PartitionConsumer, Worker
 from tracking_shared.messaging.errors import BrokerUnavailable
 from tracking_shared.storage.database import DatabaseUnavailable
@@ -28,10 +22,12 @@ async def nothing() -> None:
     """The deliveries are ours."""
 
 
-class Processor:
+class Steps:
     """Finishes erasures, or fails at them as a test says."""
 
     def __init__(self) -> None:
+        self.known_fault: Fault | None = None
+        """The fault that is known of the step."""
         self.faults: dict[str, Fault] = {}
         self.fails_in = 0
         self.known: list[tuple[str, Fault | None]] = []
@@ -39,31 +35,24 @@ class Processor:
         self.erased: list[str] = []
         self.attempts = 0
 
-    async def learn_erasure(self, erasure: Erasure) -> CommittedBatch:
-        return CommittedBatch(ReceivedBatch([]), [], [])
+    async def learn_erasure(self, erasure: Erasure) -> PartitionResult:
+        return PartitionResult()
 
-    async def finish_erasure(
-        self, partition: PartitionState, erasure: Erasure, known: Fault | None = None
-    ) -> CommittedBatch | Fault:
+    async def finish_erasure(self, partition: PartitionState, erasure: Erasure) -> PartitionResult | Fault:
         if erasure.id in self.faults and partition.number == self.fails_in:
-            self.known.append((erasure.id, known))
+            self.known.append((erasure.id, self.known_fault))
             return self.faults[erasure.id]
         self.finished.append((erasure.id, partition.number))
-        received = ReceivedBatch([PartitionBatch(partition)])
-        return CommittedBatch(received, [PartitionResult()], [False])
+        return PartitionResult()
 
     async def erase(
-        self, partition: PartitionState, erasure: Erasure, order_ids: Sequence[str], known: Fault | None
-    ) -> CommittedBatch | Fault:
+        self, partition: PartitionState, erasure: Erasure, order_ids: Sequence[str]
+    ) -> PartitionResult | Fault:
         self.attempts += 1
         if any(order_id.startswith("bad") for order_id in order_ids):
             return Fault("bad")
         self.erased += order_ids
-        received = ReceivedBatch([PartitionBatch(partition)])
-        return CommittedBatch(received, [PartitionResult(settled=len(order_ids))], [False])
-
-    async def publish_erasure(self, committed: CommittedBatch) -> None:
-        """There is nothing to publish."""
+        return PartitionResult(settled=len(order_ids))
 
 
 class FakeWorker:
@@ -73,16 +62,21 @@ class FakeWorker:
     paced = Worker.paced
 
     def __init__(self) -> None:
-        self.processor = Processor()
+        self.steps = Steps()
+        self.processor = SimpleNamespace(steps=self.steps)
 
     def owned(self) -> list[PartitionConsumer]:
         states = [PartitionState(number, nothing) for number in range(2)]
         return [PartitionConsumer(state, None) for state in states]  # type: ignore[arg-type]
 
     async def between_batches(
-        self, _: PartitionConsumer, commit: Callable[[], Awaitable[CommittedBatch | Fault]], __: Any
-    ) -> CommittedBatch | Fault:
-        return await commit()
+        self,
+        _: PartitionConsumer,
+        step: Callable[[], Awaitable[PartitionResult | Fault]],
+        known: Fault | None = None,
+    ) -> PartitionResult | Fault:
+        self.steps.known_fault = known
+        return await step()
 
 
 class Erasures:
@@ -90,8 +84,8 @@ class Erasures:
     open any more.
     """
 
-    def __init__(self, processor: Processor, *names: str) -> None:
-        self.processor = processor
+    def __init__(self, steps: Steps, *names: str) -> None:
+        self.steps = steps
         self.order_ids: list[str] = []
         self.open = [Erasure(name, [f"contact of {name}"], None, TIME, TIME) for name in names]
         self.looked = asyncio.Event()
@@ -112,7 +106,7 @@ class Erasures:
         return set()
 
     async def find(self, erasure: Erasure, partition: int, limit: int) -> list[str]:
-        left = [order_id for order_id in self.order_ids if order_id not in self.processor.erased]
+        left = [order_id for order_id in self.order_ids if order_id not in self.steps.erased]
         return left[:limit] if partition == 0 else []
 
     async def erase_archived(self, erasure: Erasure, partition: int) -> int:
@@ -139,7 +133,7 @@ class Scene:
     def __init__(self, *names: str) -> None:
         self.time = 1_000.0
         self.worker = FakeWorker()
-        self.erasures = Erasures(self.worker.processor, *names)
+        self.erasures = Erasures(self.worker.steps, *names)
         self.letters = Letters()
         self.sweep = ErasureSweep(
             self.worker,  # type: ignore[arg-type]
@@ -159,24 +153,24 @@ async def test_an_erasure_that_our_own_code_fails_on_holds_up_no_other_and_is_tr
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     scene = Scene("e-1", "e-2", "e-3")
-    processor = scene.worker.processor
-    processor.faults["e-1"] = Fault("ours")
+    steps = scene.worker.steps
+    steps.faults["e-1"] = Fault("ours")
     await scene.sweep.look()
     assert scene.erasures.finished == ["e-2", "e-3"]
-    assert ("e-1", 1) in processor.finished  # the other partition
+    assert ("e-1", 1) in steps.finished  # the other partition
     await scene.sweep.look()
-    assert processor.known == [("e-1", None)]  # not at each look
+    assert steps.known == [("e-1", None)]  # not at each look
     scene.time += FAULT_SECONDS
     await scene.sweep.look()
-    assert processor.known == [("e-1", None), ("e-1", "ours")]
+    assert steps.known == [("e-1", None), ("e-1", "ours")]
     assert said(caplog) == ["erasure e-1 cannot be carried out, and is tried again: ours"]
 
-    processor.faults["e-1"] = Fault("another")
+    steps.faults["e-1"] = Fault("another")
     scene.time += FAULT_SECONDS
     await scene.sweep.look()
     assert said(caplog)[1:] == ["erasure e-1 cannot be carried out, and is tried again: another"]
 
-    del processor.faults["e-1"]
+    del steps.faults["e-1"]
     scene.time += FAULT_SECONDS
     await scene.sweep.look()
     assert scene.erasures.finished == ["e-2", "e-3", "e-1"]
@@ -191,7 +185,7 @@ async def test_of_the_orders_of_a_person_those_that_our_own_code_does_not_fail_o
     scene = Scene("e-1")
     scene.erasures.order_ids = ["o-1", "bad", "o-2", "o-3", "o-4"]
     await scene.sweep.look()
-    assert scene.worker.processor.erased == ["o-1", "o-2", "o-3", "o-4"]
+    assert scene.worker.steps.erased == ["o-1", "o-2", "o-3", "o-4"]
     assert scene.erasures.finished == []
     assert said(caplog) == ["erasure e-1 cannot be carried out, and is tried again: bad"]
 
@@ -203,7 +197,7 @@ async def test_where_all_orders_fail_it_gives_up_and_tries_again_later(
     scene = Scene("e-1")
     scene.erasures.order_ids = [f"bad-{number}" for number in range(9)]
     await scene.sweep.look()
-    assert scene.worker.processor.attempts == 1 + 4
+    assert scene.worker.steps.attempts == 1 + 4
     assert scene.erasures.finished == []
 
 

@@ -6,9 +6,9 @@ from typing import Any, get_type_hints
 import pytest
 
 from builders import TIME, checkpoint_command, correct_command, update_command
-from tracking_order_state.domain.lifecycle import Slot, decide
+from tracking_order_state.domain.lifecycle import decide
 from tracking_order_state.domain.overdue import mark_overdue
-from tracking_order_state.domain.partition import NOTHING_PARKED, PartitionPosition
+from tracking_order_state.domain.partition import NOTHING_PARKED, PartitionPosition, Slot
 from tracking_shared.contracts.documents import EventDocument, OrderDocument, project
 from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
 

@@ -38,7 +38,7 @@ from tracking_shared.contracts.formats import (
 )
 from tracking_shared.contracts.timestamps import now
 from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
-from tracking_shared.http.access import outcome_view
+from tracking_shared.http.outcome_answers import outcome_view
 from tracking_shared.messaging.consumer import NewerMessage
 from tracking_shared.messaging.topology import DELIVERY_LIMIT
 from tracking_shared.storage.database import INDEXES, DatabaseUnavailable, driver_errors

@@ -5,20 +5,14 @@ from typing import Any
 import orjson
 import pytest
 
-from tracking_ingest.api.bodies import (
-    AnyOperation,
-    BadOperation,
-    CreateBody,
-    CreateOperation,
-    parse_batch,
-    parse_body,
-)
+from tracking_ingest.api.bodies import AnyOperation, BadOperation, CreateBody, CreateOperation, parse_batch
 from tracking_ingest.api.requests import CommandFactory
 from tracking_shared.contracts.access import Grant, Principal
 from tracking_shared.contracts.commands import CreateOrder, decode_command, encode_command
 from tracking_shared.contracts.problems import ProblemError
 from tracking_shared.contracts.references import referenced_order_id
 from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
+from tracking_shared.http.json_bodies import parse_body
 
 NEW: dict[str, Any] = {"merchant_id": "acme", "customer": {"name": "Ada", "contact_ref": "crm-1"}}
 ORDER_ID = referenced_order_id("acme", "WH/OUT/00012")

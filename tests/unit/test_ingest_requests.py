@@ -2,10 +2,11 @@
 
 import pytest
 
-from tracking_ingest.api.bodies import BadOperation, CreateBody, UpdateBody, parse_batch, parse_body
+from tracking_ingest.api.bodies import BadOperation, CreateBody, UpdateBody, parse_batch
 from tracking_ingest.api.requests import MAX_BATCH_KEY_CHARACTERS, batch_key_of
 from tracking_shared.contracts.identifiers import is_identifier
 from tracking_shared.contracts.problems import ProblemError
+from tracking_shared.http.json_bodies import parse_body
 from tracking_shared.http.preferences import (
     DEFAULT_WAIT_SECONDS,
     MAX_WAIT_SECONDS,

@@ -7,10 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import TIME, checkpoint_command, correct_command, create_command, update_command
-from tracking_order_state.domain.lifecycle import Rejection, Slot, decide, merge_metadata
+from tracking_order_state.domain.lifecycle import Rejection, decide, merge_metadata
+from tracking_order_state.domain.partition import Slot
 from tracking_shared.contracts.commands import AddCheckpoint, AnyCommand, CorrectOrder
-from tracking_shared.contracts.documents import EventDocument, OrderDocument, event_type, project
-from tracking_shared.contracts.metadata_bounds import MAX_METADATA_BYTES, MAX_METADATA_KEYS
+from tracking_shared.contracts.documents import (
+    MAX_METADATA_BYTES,
+    MAX_METADATA_KEYS,
+    EventDocument,
+    OrderDocument,
+    event_type,
+    project,
+)
 from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
 
 SLOT = Slot(partition=3, seq=7, time=TIME)

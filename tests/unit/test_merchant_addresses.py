@@ -11,8 +11,8 @@ from starlette.types import Message
 
 from tracking_shared.contracts.problems import ProblemError
 from tracking_shared.contracts.references import referenced_order_id
+from tracking_shared.http.described_routes import Answer, described, description_of
 from tracking_shared.http.merchant_addresses import add_merchant_addresses
-from tracking_shared.http.routes import Answer, described, description_of
 from tracking_shared.http.service_app import JsonResponse, install_plumbing, service_app
 from tracking_shared.settings import Settings
 

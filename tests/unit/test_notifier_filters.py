@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from notifier_samples import History, audiences, changes, is_found
 
-from tracking_notifier.hub import TopicIndex
+from tracking_notifier.hub import GroupIndex
 from tracking_notifier.stream.filters import Audience, Filter, snapshot_query
 from tracking_shared.contracts.access import Grant
 
@@ -51,17 +51,17 @@ def test_the_customer_is_encoded_only_for_those_entitled() -> None:
 def test_the_index_finds_exactly_those_who_want_an_event(
     audiences: list[Audience], changes: list[tuple[str, str]], data: st.DataObject
 ) -> None:
-    index = TopicIndex()
-    topics = {audience: index.get_or_create(audience) for audience in audiences}
-    gone = data.draw(st.sets(st.sampled_from(list(topics)))) if topics else set()
+    index = GroupIndex()
+    groups = {audience: index.get_or_create(audience) for audience in audiences}
+    gone = data.draw(st.sets(st.sampled_from(list(groups)))) if groups else set()
     for audience in gone:
-        index.discard(topics.pop(audience))
+        index.discard(groups.pop(audience))
     history = History()
     for change in changes:
         event = history.apply(*change)
-        found = [topic.audience for topic in index.matching(event)]
+        found = [group.audience for group in index.matching(event)]
         assert len(found) == len(set(found))
-        assert set(found) == {audience for audience in topics if audience.matches(event)}
+        assert set(found) == {audience for audience in groups if audience.matches(event)}
 
 
 @given(audiences, st.lists(changes, max_size=20))

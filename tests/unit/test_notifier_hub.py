@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from notifier_samples import ORDERS, History, audiences, changes
 
-from tracking_notifier.hub import Hub, Sink, Topic
+from tracking_notifier.hub import Hub, Sink, SubscriberGroup
 from tracking_notifier.stream.filters import Audience, Filter
 from tracking_notifier.stream.messages import MAX_STREAM_MESSAGE_BYTES
 from tracking_shared.contracts.access import Grant
@@ -21,7 +21,7 @@ class Listener:
         self.frames: list[bytes] = []
         self.sent_away = 0
         self.leaves_after: int | None = None
-        self.membership: tuple[Hub, Topic] | None = None
+        self.membership: tuple[Hub, SubscriberGroup] | None = None
         self.sink: Sink = self
 
     def write(self, frame: bytes, /) -> None:
@@ -38,8 +38,8 @@ class Listener:
 
     def leave(self) -> None:
         assert self.membership is not None
-        hub, topic = self.membership
-        hub.unsubscribe(self, topic)
+        hub, group = self.membership
+        hub.unsubscribe(self, group)
 
     @property
     def messages(self) -> list[dict[str, object]]:
@@ -129,9 +129,9 @@ def test_a_connection_may_leave_while_it_is_served() -> None:
 class Detour:
     """Takes the frames of a listener while it is in the way; after some of them it is no more."""
 
-    def __init__(self, listener: Listener, topic: Topic, leaves_after: int) -> None:
+    def __init__(self, listener: Listener, group: SubscriberGroup, leaves_after: int) -> None:
         self.listener = listener
-        self.topic = topic
+        self.group = group
         self.taken = 0
         self.leaves_after = leaves_after
 
@@ -140,7 +140,7 @@ class Detour:
         self.listener.write(frame)
         if self.taken == self.leaves_after:
             self.listener.sink = self.listener
-            self.topic.add(self.listener)
+            self.group.add(self.listener)
 
 
 def test_a_connection_whose_sink_changes_gets_everything_once_and_in_order() -> None:
@@ -149,12 +149,12 @@ def test_a_connection_whose_sink_changes_gets_everything_once_and_in_order() -> 
     for listener in (changing, other):
         listener.join(hub, EVERYTHING)
     assert changing.membership is not None
-    topic = changing.membership[1]
-    detour = Detour(changing, topic, leaves_after=3)
+    group = changing.membership[1]
+    detour = Detour(changing, group, leaves_after=3)
     for number in range(8):
         if number == 2:
             changing.sink = detour
-            topic.add(changing)
+            group.add(changing)
         hub.publish([history.apply("o-1", "in_transit")])
         hub.flush()
     assert detour.taken == 3

@@ -31,7 +31,7 @@ from tracking_order_state.domain.decisions import Decisions, Known
 from tracking_order_state.domain.erasure import ErasedContacts
 from tracking_order_state.domain.order_cache import OrderCache
 from tracking_order_state.domain.partition import PartitionPosition, encode_parked_orders
-from tracking_order_state.errors import Fenced, NotNew, Unwritable
+from tracking_order_state.errors import Fenced, NotNew, Unwritable, fault_of
 from tracking_order_state.processing.batch_processor import BatchProcessor
 from tracking_order_state.processing.stages import PartitionBatch, PartitionState, ReceivedBatch
 from tracking_shared.contracts.access import Grant
@@ -180,7 +180,11 @@ class Store:
         senders = [one.get("sender_key") for one in self.documents.held.values()]
         return deepcopy((found, events, {key: senders.count(key) for key in sender_keys}))
 
-    async def load_held_by_id(self, ids: Collection[str]) -> dict[str, list[HeldDocument]]:
+    @property
+    def system(self) -> "Store":
+        return self
+
+    async def held_by_id(self, ids: Collection[str]) -> dict[str, list[HeldDocument]]:
         return deepcopy(by_order(one for one in self.documents.held.values() if one["_id"] in ids))
 
     async def time(self) -> datetime:
@@ -284,7 +288,8 @@ class OrderState:
             return
         over = TIME + timedelta(days=1)
         with suppress(Fenced, DatabaseUnavailable):
-            await self.processor.end_held(self.partition, sorted(self.store.documents.held), over)
+            held = sorted(self.store.documents.held)
+            await fault_of(self.processor.steps.end_held(self.partition, held, over))
 
     def run(self, *messages: AnyCommand | ReleaseOrder) -> list[Any]:
         """`decide`, from outside of a loop."""

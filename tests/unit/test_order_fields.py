@@ -16,7 +16,7 @@ from pydantic import BaseModel
 from tracking.load import header, operations
 from tracking_client.order_view import order_after
 from tracking_ingest.api.bodies import CreateBody
-from tracking_query.log.routes import EVENT_PAGE
+from tracking_query.log.event_routes import EVENT_PAGE
 from tracking_query.orders import shapes
 from tracking_query.orders.export_forms import NdjsonForm
 from tracking_query.orders.tables import column_names, table_row

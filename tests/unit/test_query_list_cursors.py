@@ -14,7 +14,7 @@ from tracking_query.api.page_cursors import (
     encode_position,
     unseal,
 )
-from tracking_query.orders.listing import ListParameters
+from tracking_query.orders.list_query import ListParameters
 from tracking_shared.contracts.cursors import InvalidCursor
 
 KEY = cursor_key("s" * 32)

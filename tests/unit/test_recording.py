@@ -216,7 +216,7 @@ def test_what_fails_again_keeps_its_place_and_tells_how_it_failed_now() -> None:
     system.check()
     places = {one["place"]: one["error"] for one in system.store.records.parked}
     assert places == {1: places[1], 2: None, 3: None}
-    assert (places[1] or "").startswith("ArithmeticError in tracking_order_state.processing.parking.")
+    assert (places[1] or "").startswith("ArithmeticError in tracking_order_state.processing.parking_steps.")
 
 
 @pytest.mark.parametrize("lost", range(1, 9))

@@ -9,16 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tracking_ingest.api.bodies import BadOperation, CreateBody, parse_batch, parse_body
+from tracking_ingest.api.bodies import BadOperation, CreateBody, parse_batch
 from tracking_ingest.api.requests import CommandFactory
 from tracking_notifier.errors import Refusal
 from tracking_notifier.stream.messages import Subscribe, parse_client_message
-from tracking_query.orders.listing import ListParameters, list_query
+from tracking_query.orders.list_query import ListParameters, list_query
 from tracking_shared.contracts.access import Grant, Principal, readable_orders
 from tracking_shared.contracts.commands import CreateOrder
 from tracking_shared.contracts.identifiers import IDENTIFIER_RULE
 from tracking_shared.contracts.problems import Problem, ProblemError
 from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
+from tracking_shared.http.json_bodies import parse_body
 from tracking_shared.http.service_app import pointer_errors
 
 BOM = b"\xef\xbb\xbf"

@@ -5,8 +5,7 @@ from typing import Any, cast
 
 import pytest
 
-from tracking_ingest.submission.dispatcher import wait_for_outcome
-from tracking_ingest.submission.pipeline import Submission
+from tracking_ingest.submission.pipeline import Submission, wait_for_outcome
 from tracking_shared.contracts.commands import Outcome
 from tracking_shared.messaging.errors import BrokerUnavailable
 

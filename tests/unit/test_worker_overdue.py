@@ -10,7 +10,7 @@ import pytest
 from builders import TIME
 from tracking_order_state import metrics
 from tracking_order_state.domain.partition import NOTHING_PARKED, PartitionPosition
-from tracking_order_state.errors import Fault, Fenced
+from tracking_order_state.errors import Fenced
 from tracking_order_state.processing import due_sweep
 from tracking_order_state.processing.due_sweep import DueSweep
 from tracking_order_state.processing.stages import (
@@ -21,6 +21,7 @@ from tracking_order_state.processing.stages import (
     ReceivedBatch,
 )
 from tracking_order_state.processing.worker import PartitionConsumer, Worker
+from tracking_shared.contracts.documents import EventDocument
 from tracking_shared.messaging.consumer import Delivery
 from tracking_shared.messaging.errors import BrokerUnavailable
 from tracking_shared.storage.database import DatabaseUnavailable
@@ -47,7 +48,8 @@ class Processor:
         self.said: list[str] = []
         self.may_commit = asyncio.Event()
         self.committing = asyncio.Event()
-        self.outcome: Exception | Fault | None = None
+        self.outcome: Exception | None = None
+        self.bug: Exception | None = None
         self.publication: Exception | None = None
 
     async def receive(self, partition: PartitionState, deliveries: Sequence[Delivery]) -> PartitionBatch:
@@ -63,22 +65,25 @@ class Processor:
         await asyncio.sleep(0)
         self.said.append("published results")
 
+    @property
+    def steps(self) -> "Processor":
+        return self
+
     async def mark_overdue(
         self, partition: PartitionState, order_ids: Collection[str], now: Any
-    ) -> CommittedBatch | Fault:
-        if isinstance(self.outcome, Exception):
+    ) -> PartitionResult:
+        if self.outcome is not None:
             raise self.outcome
-        if self.outcome is not None and "bad" in order_ids:
-            return self.outcome
+        if self.bug is not None and "bad" in order_ids:
+            raise self.bug
         self.said.append(f"marked {[*order_ids]}")
         events: Any = [{"order_id": order_id} for order_id in order_ids]
-        received = ReceivedBatch([PartitionBatch(partition)])
-        return CommittedBatch(received, [PartitionResult(events=events)], [False])
+        return PartitionResult(events=events)
 
-    async def publish_overdue(self, committed: CommittedBatch) -> None:
+    async def publish_events(self, events: Sequence[EventDocument]) -> None:
         if self.publication is not None:
             raise self.publication
-        self.said.append(f"published {len(committed.events())}")
+        self.said.append(f"published {len(events)}")
 
 
 def owned(worker: Worker, number: int) -> PartitionConsumer:
@@ -189,7 +194,7 @@ async def test_of_a_chunk_with_one_that_our_own_code_fails_on_the_others_are_mar
 ) -> None:
     monkeypatch.setattr(due_sweep, "MARKED_ORDERS", 3)
     processor = Processor()
-    processor.outcome = Fault("ours")
+    processor.bug = ZeroDivisionError("ours")
     async with running(processor) as worker:
         owned(worker, 0)
         sweep = sweep_of(worker, DueOrders("o-1", "bad", "o-2", "o-3"))

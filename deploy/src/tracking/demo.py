@@ -163,13 +163,13 @@ class _Request:
         body: dict[str, Any] = {"occurred_at": occurred.isoformat(), "metadata": step.metadata}
         headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": new_update_id()}
         if step.kind is not None:
-            told = {"kind": step.kind} | ({"message": step.message} if step.message else {})
+            details = {"kind": step.kind} | ({"message": step.message} if step.message else {})
             if step.eta_seconds is not None:
-                told["eta"] = (occurred + timedelta(seconds=step.eta_seconds)).isoformat()
-            return cls(f"/v1/orders/{plan.order_id}/checkpoints", body | told, headers)
+                details["eta"] = (occurred + timedelta(seconds=step.eta_seconds)).isoformat()
+            return cls(f"/v1/orders/{plan.order_id}/checkpoints", body | details, headers)
         if step.reason is not None:
-            told = {"status": str(step.status), "reason": step.reason}
-            return cls(f"/v1/orders/{plan.order_id}/corrections", body | told, headers)
+            details = {"status": str(step.status), "reason": step.reason}
+            return cls(f"/v1/orders/{plan.order_id}/corrections", body | details, headers)
         if step.status is None:
             named = {"reference": plan.reference} if plan.reference else {"order_id": plan.order_id}
             body |= named | {"merchant_id": plan.merchant, "customer": plan.customer}

@@ -114,8 +114,8 @@ def event_line(event: dict[str, Any]) -> Text:
         line.append(printable(data["status"]), _STYLES.get(data["status"], "bold"))
     if "reason" in data:
         line.append("  corrected", "bold red")
-    if told := data.get("message", data.get("reason")):
-        line.append(f": {printable(' '.join(told.split()))}")
+    if detail := data.get("message", data.get("reason")):
+        line.append(f": {printable(' '.join(detail.split()))}")
     source = data["source"]
     line.append(f"  v{data['version']} by {printable(source['type'])} {printable(source['id'])}", "dim")
     line.append(lateness(data), "yellow")

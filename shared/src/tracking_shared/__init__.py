@@ -1,1 +1,3 @@
-"""Contracts and plumbing that every service uses. No business rule lives here."""
+"""The code that services share: contracts, infrastructure, and rules that several of them apply (workflow,
+access, limits).
+"""

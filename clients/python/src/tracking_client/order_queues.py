@@ -5,7 +5,7 @@ from typing import Generic, Protocol, TypeVar
 
 
 class Sized(Protocol):
-    """What can wait: it belongs to an order, and has a size."""
+    """Something that can wait: it belongs to an order, and has a size."""
 
     @property
     def order_key(self) -> str: ...

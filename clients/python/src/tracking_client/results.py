@@ -7,7 +7,7 @@ from typing import Any
 
 
 class Outcome(StrEnum):
-    """What became of an operation."""
+    """The kinds of result of an operation."""
 
     APPLIED = "applied"
     DUPLICATE = "duplicate"
@@ -37,7 +37,7 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Result:
-    """What became of one operation."""
+    """The result of one operation."""
 
     update_id: str | None
     """None: the server could not read the operation so far."""

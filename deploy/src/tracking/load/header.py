@@ -40,7 +40,7 @@ EXPORT_COLUMNS = frozenset(
 )
 """A file with all of these is an export of query. Its other columns are derived, and not loaded."""
 
-_TOLD_BY_CHECKPOINTS = frozenset({"eta"})
+_CHECKPOINT_COLUMNS = frozenset({"eta"})
 """Columns of ours that an export has, too, and that do not belong to a create."""
 
 _BLANKS = re.compile(r"[\s_\-]+")
@@ -130,7 +130,7 @@ def read_header(name: str, names: Sequence[str], column_map: ColumnMap) -> Heade
     is_export = {normalised(each) for each in names} >= EXPORT_COLUMNS
     targets = [column_map.target_of(each) for each in names]
     if is_export:
-        targets = [IGNORED if target in _TOLD_BY_CHECKPOINTS else target or IGNORED for target in targets]
+        targets = [IGNORED if target in _CHECKPOINT_COLUMNS else target or IGNORED for target in targets]
     keys = [
         normalised(each) if target is None else target for each, target in zip(names, targets, strict=True)
     ]

@@ -1,4 +1,4 @@
-"""The tools of an operator: consistency check, failed updates, audit trail.
+"""The tools of an operator: consistency check, failed and held updates, erasure, archive, audit trail.
 
 Imports no command.
 """

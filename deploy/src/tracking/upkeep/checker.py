@@ -251,7 +251,7 @@ class Inspection:
             entry = entries.get(correction_entry_id(event))
             if entry is None and event["recorded_at"] >= self._audited_since:
                 yield f"correction {_name(event)} is not in the audit trail"
-            elif entry is not None and not _tells_of(entry, event):
+            elif entry is not None and not _matches_event(entry, event):
                 yield f"correction {_name(event)} is told otherwise in the audit trail"
 
 
@@ -274,7 +274,7 @@ def entry_faults(records: Records) -> Iterator[str]:
             yield f"the audit trail tells of {entry['_id']}, which is not in the history"
 
 
-def _tells_of(entry: AuditDocument, event: EventDocument) -> bool:
+def _matches_event(entry: AuditDocument, event: EventDocument) -> bool:
     expected = correction_entry(event, 0)  # its retention is not compared
     return all(entry[name] == expected[name] for name in ("at", "actor", "action", "subject", "details"))
 

@@ -39,7 +39,7 @@ def _fault(queue: Mapping[str, Any] | None, wanted: int, name: str) -> str | Non
 
 
 async def queue_members(management_url: str, amqp_url: str, names: Sequence[str]) -> list[str]:
-    """What to say of the members of these queues.
+    """Describes the members of these queues.
 
     `management_url`: `http://user:password@host:15672`, of a user with the tag `monitoring`. "": not known.
     """

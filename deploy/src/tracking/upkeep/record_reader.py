@@ -178,7 +178,7 @@ async def without_archived(
 
 
 async def archived_among(database: Database, order_ids: Collection[str]) -> dict[str, ArchivedOrderDocument]:
-    """What stays of those of these orders that are archived."""
+    """The remainders of those of these orders that are archived."""
     if not order_ids:
         return {}
     found = await database.archived_orders.find({"_id": {"$in": list(order_ids)}}).to_list()
@@ -186,7 +186,7 @@ async def archived_among(database: Database, order_ids: Collection[str]) -> dict
 
 
 async def archived_pages(database: Database, page: int) -> AsyncGenerator[list[ArchivedOrderDocument]]:
-    """What stays of all archived orders."""
+    """The remainders of all archived orders."""
     async for found in read_pages(database.archived_orders, {}, _BY_ID, batch=SLICE_UPDATES, page=page):
         yield found
 

@@ -1,1 +1,1 @@
-"""ingest: HTTP in, commands out."""
+"""ingest: takes creates and updates over HTTP, publishes them as commands, and returns the outcomes."""

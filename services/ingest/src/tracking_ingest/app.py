@@ -6,7 +6,7 @@ from contextlib import suppress
 from fastapi import FastAPI
 
 from tracking_ingest.api.openapi import ingest_document
-from tracking_ingest.api.routes import Ingest, add_routes
+from tracking_ingest.api.submission_routes import Ingest, add_routes
 from tracking_ingest.settings import IngestSettings
 from tracking_ingest.submission.dispatcher import Dispatcher
 from tracking_shared.api_docs.api_pages import add_api_pages

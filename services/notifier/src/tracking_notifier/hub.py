@@ -33,13 +33,13 @@ class Subscriber(Protocol):
 
     @property
     def sink(self) -> Sink:
-        """The writer of its frames. After a change the connection is added to its topic again."""
+        """The writer of its frames. After a change the connection is added to its group again."""
 
     def on_log_replaced(self) -> None:
         """The hub follows another log now; the subscription cannot be continued."""
 
 
-class Topic:
+class SubscriberGroup:
     """The live connections of one audience and one kind, and the events that the next flush sends them."""
 
     __slots__ = ("_cached_sinks", "_sinks", "audience", "events_sent", "framing", "pending", "with_customer")
@@ -50,13 +50,13 @@ class Topic:
         self.with_customer = audience.with_customer
         self.pending: list[bytes] = []
         self.events_sent = 0
-        """Counted per topic, because the path to each connection must stay short."""
+        """Counted per group, because the path to each connection must stay short."""
         self._sinks: dict[Subscriber, Sink] = {}
         self._cached_sinks: tuple[Sink, ...] | None = ()
 
     @property
     def subscribers(self) -> tuple[Subscriber, ...]:
-        """The connections in the topic."""
+        """The connections in the group."""
         return tuple(self._sinks)
 
     @property
@@ -77,63 +77,65 @@ class Topic:
         self._cached_sinks = None
 
     def remove(self, subscriber: Subscriber) -> None:
-        """Removes a connection if it is in the topic."""
+        """Removes a connection if it is in the group."""
         self._sinks.pop(subscriber, None)
         self._cached_sinks = None
 
 
-class TopicIndex:
-    """The topics, indexed by order and merchant, so that an event is compared with few of them."""
+class GroupIndex:
+    """The groups, indexed by order and merchant, so that an event is compared with few of them."""
 
     def __init__(self) -> None:
-        self._topics: dict[tuple[Audience, Framing], Topic] = {}
-        self._by_order: dict[str, set[Topic]] = {}
-        self._by_merchant: dict[str, set[Topic]] = {}
-        self._unlimited: set[Topic] = set()
+        self._groups: dict[tuple[Audience, Framing], SubscriberGroup] = {}
+        self._by_order: dict[str, set[SubscriberGroup]] = {}
+        self._by_merchant: dict[str, set[SubscriberGroup]] = {}
+        self._unlimited: set[SubscriberGroup] = set()
 
-    def __iter__(self) -> Iterator[Topic]:
-        return iter(tuple(self._topics.values()))
+    def __iter__(self) -> Iterator[SubscriberGroup]:
+        return iter(tuple(self._groups.values()))
 
-    def get_or_create(self, audience: Audience, framing: Framing = websocket_frame) -> Topic:
-        """The topic of an audience whose connections take messages in this framing."""
-        topic = self._topics.get((audience, framing))
-        if topic is None:
-            topic = self._topics[audience, framing] = Topic(audience, framing)
-            self._insert(topic)
-        return topic
+    def get_or_create(self, audience: Audience, framing: Framing = websocket_frame) -> SubscriberGroup:
+        """The group of an audience whose connections take messages in this framing."""
+        group = self._groups.get((audience, framing))
+        if group is None:
+            group = self._groups[audience, framing] = SubscriberGroup(audience, framing)
+            self._insert(group)
+        return group
 
-    def discard(self, topic: Topic) -> None:
-        """Removes a topic without connections."""
-        del self._topics[topic.audience, topic.framing]
-        index, names = self._index_of(topic)
+    def discard(self, group: SubscriberGroup) -> None:
+        """Removes a group without connections."""
+        del self._groups[group.audience, group.framing]
+        index, names = self._index_of(group)
         if index is None:
-            self._unlimited.discard(topic)
+            self._unlimited.discard(group)
             return
         for name in names:
-            index[name].discard(topic)
+            index[name].discard(group)
             if not index[name]:
                 del index[name]
 
-    def matching(self, event: Event) -> list[Topic]:
-        """The topics whose audience gets the event."""
+    def matching(self, event: Event) -> list[SubscriberGroup]:
+        """The groups whose audience gets the event."""
         candidates = (
             *self._by_order.get(event.order_id, ()),
             *self._by_merchant.get(event.merchant_id, ()),
             *self._unlimited,
         )
-        return [topic for topic in candidates if topic.audience.matches(event)]
+        return [group for group in candidates if group.audience.matches(event)]
 
-    def _insert(self, topic: Topic) -> None:
-        index, names = self._index_of(topic)
+    def _insert(self, group: SubscriberGroup) -> None:
+        index, names = self._index_of(group)
         if index is None:
-            self._unlimited.add(topic)
+            self._unlimited.add(group)
             return
         for name in names:
-            index.setdefault(name, set()).add(topic)
+            index.setdefault(name, set()).add(group)
 
-    def _index_of(self, topic: Topic) -> tuple[dict[str, set[Topic]] | None, frozenset[str]]:
-        # A topic is in one index only, the narrower one, so that an event finds it once.
-        readable = topic.audience.readable
+    def _index_of(
+        self, group: SubscriberGroup
+    ) -> tuple[dict[str, set[SubscriberGroup]] | None, frozenset[str]]:
+        # A group is in one index only, the narrower one, so that an event finds it once.
+        readable = group.audience.readable
         if readable.orders is not None:
             return self._by_order, readable.orders
         if readable.merchants is not None:
@@ -201,8 +203,8 @@ class Hub:
         self._encode_position = encode_position
         self._epoch = ""
         self._cursor: str | None = None
-        self._topics = TopicIndex()
-        self._pending_topics: set[Topic] = set()
+        self._groups = GroupIndex()
+        self._pending_groups: set[SubscriberGroup] = set()
         self._pending_bytes = 0
         self._flushed = asyncio.Event()
 
@@ -235,11 +237,11 @@ class Hub:
         self._cursor = None
         self.generation += 1
         self.recent_events.clear()
-        self._pending_topics.clear()
+        self._pending_groups.clear()
         self._pending_bytes = 0
-        for topic in self._topics:
-            topic.pending.clear()
-            for subscriber in topic.subscribers:
+        for group in self._groups:
+            group.pending.clear()
+            for subscriber in group.subscribers:
                 subscriber.on_log_replaced()
         self._notify_flushed()
 
@@ -255,9 +257,9 @@ class Hub:
             if event.erases:
                 erased[event.order_id] = event.erased_at
             self._pending_bytes += len(event.full)
-            for topic in self._topics.matching(event):
-                topic.pending.append(event.encoded(with_customer=topic.with_customer))
-                self._pending_topics.add(topic)
+            for group in self._groups.matching(event):
+                group.pending.append(event.encoded(with_customer=group.with_customer))
+                self._pending_groups.add(group)
             if self._pending_bytes >= MAX_STREAM_MESSAGE_BYTES:
                 self.flush()
         if erased:
@@ -265,41 +267,41 @@ class Hub:
             self.on_erased(erased)
 
     def flush(self) -> None:
-        """Sends the accepted events: one message for each topic, whose cursor is the current position."""
-        topics, self._pending_topics = self._pending_topics, set()  # `unsubscribe` changes the set meanwhile
+        """Sends the accepted events: one message for each group, whose cursor is the current position."""
+        groups, self._pending_groups = self._pending_groups, set()  # `unsubscribe` changes the set meanwhile
         self._pending_bytes = 0
-        for topic in topics:
-            frame = topic.framing(events_message(topic.pending, self.cursor))
-            sinks = topic.sinks
+        for group in groups:
+            frame = group.framing(events_message(group.pending, self.cursor))
+            sinks = group.sinks
             MESSAGES.inc(len(sinks))
-            DELIVERED.inc(len(sinks) * len(topic.pending))
-            count, topic.pending = len(topic.pending), []
+            DELIVERED.inc(len(sinks) * len(group.pending))
+            count, group.pending = len(group.pending), []
             # A hundred thousand times a second: no state of the connection is checked here. A connection
-            # that closes or pauses changes its topic or its sink by itself.
+            # that closes or pauses changes its group or its sink by itself.
             for sink in sinks:
                 sink.write(frame)
-            topic.events_sent += count  # afterwards: a connection that falls behind here has not got them
+            group.events_sent += count  # afterwards: a connection that falls behind here has not got them
         self._notify_flushed()
 
     def audience_size(self, event: Event) -> int:
         """The number of live connections that get an event."""
-        return sum(len(topic.sinks) for topic in self._topics.matching(event))
+        return sum(len(group.sinks) for group in self._groups.matching(event))
 
     def subscribe(
         self, subscriber: Subscriber, audience: Audience, framing: Framing = websocket_frame
-    ) -> Topic:
+    ) -> SubscriberGroup:
         """Makes a connection live. It must have received everything up to the position."""
         self.flush()
-        topic = self._topics.get_or_create(audience, framing)
-        topic.add(subscriber)
-        return topic
+        group = self._groups.get_or_create(audience, framing)
+        group.add(subscriber)
+        return group
 
-    def unsubscribe(self, subscriber: Subscriber, topic: Topic) -> None:
+    def unsubscribe(self, subscriber: Subscriber, group: SubscriberGroup) -> None:
         """The reverse of `subscribe`."""
-        topic.remove(subscriber)
-        if topic.is_empty:
-            self._pending_topics.discard(topic)
-            self._topics.discard(topic)
+        group.remove(subscriber)
+        if group.is_empty:
+            self._pending_groups.discard(group)
+            self._groups.discard(group)
 
     async def wait_for_flush(self) -> None:
         """Returns after the next flush."""

@@ -2,20 +2,19 @@
 
 from fastapi import FastAPI
 
-from tracking_query import audit, erasures
+from tracking_query import audit_routes, erasure_routes
 from tracking_query.api.context import Context, limits_of
 from tracking_query.api.openapi import query_document
 from tracking_query.api.page_cursors import cursor_key
-from tracking_query.log import routes as events
+from tracking_query.log import event_routes
 from tracking_query.log.long_polling import LongPolling
-from tracking_query.orders import history, updates
-from tracking_query.orders import routes as orders
+from tracking_query.orders import history_routes, order_routes, update_routes
 from tracking_query.orders.archived import ArchivedOrders
 from tracking_query.pages.console import add_console
 from tracking_query.pages.problem_pages import add_problem_pages
-from tracking_query.reports import routes as reports
+from tracking_query.reports import report_routes
 from tracking_query.settings import QuerySettings
-from tracking_query.webhooks import routes as webhooks
+from tracking_query.webhooks import webhook_routes
 from tracking_shared.api_docs.api_pages import add_api_pages
 from tracking_shared.auth.cursor_seals import CursorSeals
 from tracking_shared.auth.revocations import RevocationList
@@ -71,13 +70,13 @@ def create_app(
         webhook_networks=parse_networks(settings.webhook_allow_networks),
     )
     app = service_app("query", "Orders, their history, outcomes of updates and the event log")
-    for feature in (reports, audit, webhooks):
+    for feature in (report_routes, audit_routes, webhook_routes):
         feature.add_routes(app, context)
-    for feature_with_archive in (orders, history, updates):
+    for feature_with_archive in (order_routes, history_routes, update_routes):
         feature_with_archive.add_routes(app, context, archived)
-    erasures.add_routes(app, context)
+    erasure_routes.add_routes(app, context)
     add_merchant_addresses(app)
-    events.add_routes(app, context, long_polling)
+    event_routes.add_routes(app, context, long_polling)
     add_problem_pages(app)
     if settings.console_dir is not None:
         add_console(app, settings, settings.console_dir, workflow)

@@ -1,7 +1,7 @@
 """Makes the OpenAPI 3.1 document of an HTTP service from its routes.
 
 FastAPI gives paths and parameters; answers, headers, bodies and problems are those that the endpoints are
-decorated with (`tracking_shared.http.routes`).
+decorated with (`tracking_shared.http.described_routes`).
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,7 +26,7 @@ from tracking_shared.contracts.identifiers import IDENTIFIER_PATTERN
 from tracking_shared.contracts.problems import EXAMPLE_TRACE_ID, problem_example
 from tracking_shared.contracts.references import MAX_REFERENCE_CHARACTERS
 from tracking_shared.contracts.texts import CONTROL_FREE_PATTERN, MAX_CONTACT_CHARACTERS
-from tracking_shared.http.routes import Answer, Content, Operation, description_of
+from tracking_shared.http.described_routes import Answer, Content, Operation, description_of
 
 _PATH_PARAMETERS = {
     "order_id": "The order.",

@@ -13,7 +13,7 @@ from tracking_shared.contracts.problems import (
     PROBLEM_MEDIA_TYPE,
     RETRY_AFTER_SECONDS,
 )
-from tracking_shared.http.access import invalid_token
+from tracking_shared.http.callers import invalid_token
 from tracking_shared.http.headers import IF_MATCH_PATTERN
 
 Document = dict[str, Any]

@@ -15,6 +15,11 @@ from tracking_shared.contracts.timestamps import UNIX_EPOCH
 
 Metadata = dict[str, Any]
 
+MAX_METADATA_BYTES = 4096
+"""As JSON, of one update, and of an order after all of them; likewise the two below."""
+MAX_METADATA_KEYS = 32
+MAX_METADATA_LEVELS = 4
+
 EventType = Literal[
     "order.created",
     "order.status_changed",
@@ -23,7 +28,7 @@ EventType = Literal[
     "order.overdue",
     "order.customer_erased",
 ]
-"""What an event tells of its order."""
+"""The kind of change that an event records."""
 
 
 class SourceDocument(TypedDict):
@@ -275,7 +280,7 @@ class PartitionDocument(TypedDict):
 
 
 class ArchivedOrderDocument(TypedDict):
-    """What stays of an archived order in the database (collection `archived_orders`), `_id` = order id. As
+    """The remainder of an archived order in the database (collection `archived_orders`), `_id` = order id. As
     long as it is there, the order id is taken, and the order takes no updates.
     """
 
@@ -348,7 +353,7 @@ class ErasureDocument(TypedDict):
 
 
 class ErasureProgressDocument(TypedDict):
-    """What an erasure has done in one partition (collection `erasure_progress`), `_id` =
+    """The progress of an erasure in one partition (collection `erasure_progress`), `_id` =
     `erasure_progress_id`. Written in the transactions of the erasure, so it counts nothing twice.
     """
 

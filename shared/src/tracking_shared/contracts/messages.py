@@ -43,8 +43,8 @@ StatusText = Annotated[str, Field(pattern=STATUS_PATTERN, examples=["picked_up"]
 KindText = Annotated[str, Field(pattern=STATUS_PATTERN, examples=["delivery_attempted"])]
 """Any kind of checkpoint of the workflow."""
 
-TOLD = ("kind", "message", "reason")
-"""What an event tells beside the state of its order, where it has it."""
+DETAILS = ("kind", "message", "reason")
+"""The members of an event beside the state of its order, where it has them."""
 
 Version = Annotated[int, Field(ge=1)]
 
@@ -274,13 +274,13 @@ def history_item(event: EventDocument, *, with_customer: bool) -> dict[str, Any]
         "eta": format_optional_time(event.get("eta")),
         "overdue": event.get("overdue", False),
         "metadata": event["metadata"],
-        **_told(event),
+        **_details(event),
     }
 
 
-def _told(event: EventDocument) -> dict[str, Any]:
-    told: dict[str, Any] = cast(dict[str, Any], event)
-    return {name: told[name] for name in TOLD if name in told}
+def _details(event: EventDocument) -> dict[str, Any]:
+    members: dict[str, Any] = cast(dict[str, Any], event)
+    return {name: members[name] for name in DETAILS if name in members}
 
 
 def cloud_event(event: EventDocument, workflow: Workflow) -> CloudEvent:
@@ -327,7 +327,7 @@ def _event_data(event: EventDocument, workflow: Workflow) -> EventData:
         "source": source_view(event["source"], with_customer=True),
         "metadata": event["metadata"],
         "order_metadata": event["order_metadata"],
-        **_told(event),
+        **_details(event),
         "customer": event["customer"],
         **_erased(event),
     }

@@ -18,8 +18,8 @@ from starlette.routing import Match
 from starlette.types import Scope
 
 from tracking_shared.contracts.references import order_id_at
+from tracking_shared.http.described_routes import FastRoute, described_as, description_of
 from tracking_shared.http.request_parser import path_as_sent
-from tracking_shared.http.routes import FastRoute, described_as, description_of
 
 BY_ID = "/v1/orders/{order_id}"
 BY_REFERENCE = "/v1/merchants/{merchant_id}/orders/{reference}"

@@ -27,11 +27,11 @@ from tracking_shared.contracts.identifiers import (
 )
 from tracking_shared.contracts.problems import PROBLEM_MEDIA_TYPE, Problem, ProblemError, validation_problem
 from tracking_shared.contracts.texts import CONTROL_FREE_PATTERN, CONTROL_FREE_RULE
+from tracking_shared.http.described_routes import Answer, Content, FastRoute, described
 from tracking_shared.http.headers import AnswerHeaders, RawHeaders, always_sent
 from tracking_shared.http.health import Check, failing_checks
 from tracking_shared.http.http_limits import IN_FLIGHT_KEY, HttpLimits, http_limits_of
 from tracking_shared.http.request_parser import host_fault, path_as_sent
-from tracking_shared.http.routes import Answer, Content, FastRoute, described
 from tracking_shared.messaging.errors import BrokerUnavailable
 from tracking_shared.policy.limits import Holder
 from tracking_shared.policy.origins import cross_origin_headers, preflight_headers
@@ -72,7 +72,7 @@ def message_of(error: dict[str, Any]) -> str:
 
 log = logging.getLogger(__name__)
 
-MAX_ERRORS_TOLD = 20
+MAX_LISTED_ERRORS = 20
 """Errors listed in one `validation-failed` problem; a batch of nonsense must not become a megabyte."""
 
 _NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False}
@@ -134,7 +134,7 @@ def pointer_errors(error: ValidationError | RequestValidationError, skip: int = 
     errors: Sequence[Any] = error.errors(**_BARE) if isinstance(error, ValidationError) else error.errors()
     return [
         {"pointer": "".join(f"/{_escape(part)}" for part in e["loc"][skip:]), "message": message_of(e)}
-        for e in errors[:MAX_ERRORS_TOLD]
+        for e in errors[:MAX_LISTED_ERRORS]
     ]
 
 

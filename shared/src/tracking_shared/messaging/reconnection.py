@@ -51,7 +51,7 @@ async def serve_connections(
         retry=retry_if_exception(serving.is_tried_again), wait=serving.wait_seconds, stop=stop_never
     ):
         with attempt:
-            await heeding_cancellation(serving.serve())
+            await cancellable(serving.serve())
 
 
 class _Serving:
@@ -104,7 +104,7 @@ class _Serving:
         return uniform(0, min(MAX_RECONNECT_WAIT_SECONDS, 0.1 * 2 ** min(self._failures, 10)))
 
 
-async def heeding_cancellation(work: Coroutine[None, None, T]) -> T:
+async def cancellable(work: Coroutine[None, None, T]) -> T:
     """Returns the result of `work`. Cancelled meanwhile, it raises that, whatever error `work` ends with.
 
     The driver answers a cancellation with an error of its own while it connects, and in a task group

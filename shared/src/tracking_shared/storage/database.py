@@ -374,7 +374,7 @@ class Database:
     async def _create_indexes(self, name: str, indexes: Sequence[IndexModel]) -> None:
         # As long as it takes: of many documents that is minutes, and a build that is cut off begins anew.
         # 0 is no bound; None would be the client's.
-        told = asyncio.get_running_loop().call_later(
+        timer = asyncio.get_running_loop().call_later(
             LONG_BUILD_SECONDS, log.info, "building the indexes of %s, which may take minutes", name
         )
         try:
@@ -383,7 +383,7 @@ class Database:
                 # one that is down would hold up the start.
                 await self.raw[name].create_indexes(indexes, commitQuorum="majority")
         finally:
-            told.cancel()
+            timer.cancel()
 
     async def _drop_obsolete_indexes(self) -> None:
         for collection, names in OBSOLETE_INDEXES.items():

@@ -18,8 +18,8 @@ class SharedReads(Generic[Key, Value]):
         self._reads: dict[Key, asyncio.Task[Value]] = {}
 
     async def read(self, key: Key, fetch: Callable[[], Coroutine[Any, Any, Value]]) -> Value:
-        """What `fetch` gives, or a read of the same key under way. Its errors go to all who wait for it, and
-        it goes on when one of them is cancelled.
+        """The result of `fetch`, or of a read of the same key under way. Its errors go to all who wait for
+        it, and it goes on when one of them is cancelled.
         """
         task = self._reads.get(key)
         if task is None:

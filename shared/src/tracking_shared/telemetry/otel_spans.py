@@ -76,13 +76,13 @@ class OtelSpans:
     """Hands spans that have ended to a thread that exports them; of too many, some are dropped."""
 
     def __init__(self, service: str) -> None:
-        share, self._heeds_parent = sampled_share(os.environ)
+        share, self._follows_parent = sampled_share(os.environ)
         self._bound = round(share * 2**64)
         self._processor = BatchSpanProcessor(_Exporter(_resource(service)))
 
     def is_sampled(self, parent: SpanContext | None, trace_id: str) -> bool:
         """As `Spans`."""
-        if parent is not None and self._heeds_parent:
+        if parent is not None and self._follows_parent:
             return parent.is_sampled
         return int(trace_id[16:], 16) < self._bound
 

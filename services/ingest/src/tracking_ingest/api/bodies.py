@@ -3,10 +3,9 @@ bad operation is refused alone.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self
 
 import orjson
 import pydantic_core
@@ -23,17 +22,16 @@ from pydantic import (
     model_validator,
 )
 
-from tracking_shared.contracts.documents import Metadata
-from tracking_shared.contracts.identifiers import Identifier, is_identifier
-from tracking_shared.contracts.metadata_bounds import (
+from tracking_shared.contracts.documents import (
     MAX_METADATA_BYTES,
     MAX_METADATA_KEYS,
     MAX_METADATA_LEVELS,
+    Metadata,
 )
-from tracking_shared.contracts.problems import Problem, ProblemError, validation_problem
+from tracking_shared.contracts.identifiers import Identifier, is_identifier
+from tracking_shared.contracts.problems import Problem, ProblemError
 from tracking_shared.contracts.references import Reference, order_id_at, referenced_order_id
 from tracking_shared.contracts.strict_json import (
-    InexactNumber,
     NotStrict,
     refuse_ambiguous,
     split_array,
@@ -46,9 +44,8 @@ from tracking_shared.contracts.texts import (
     shows_something,
 )
 from tracking_shared.contracts.timestamps import MAX_CLOCK_AHEAD, Timestamp, now
-from tracking_shared.http.service_app import pointer_errors
+from tracking_shared.http.json_bodies import parse_json
 
-MAX_BODY_BYTES = 64 * 1024
 MAX_BATCH_BYTES = 1024 * 1024
 MAX_OPERATIONS = 1000
 
@@ -265,8 +262,6 @@ AnyOperation = CreateOperation | UpdateOperation | CheckpointOperation | Correct
 
 Operation = Annotated[AnyOperation, Field(discriminator="op")]
 
-B = TypeVar("B", bound=BaseModel)
-R = TypeVar("R")
 
 _OPERATION: TypeAdapter[AnyOperation] = TypeAdapter(Operation)
 # All errors of a batch could be a megabyte: the first one is enough here.
@@ -282,18 +277,6 @@ class BadOperation:
     update_id: str | None
     order_id: str | None
     problem: Problem
-
-
-def parse_body(kind: type[B], body: bytes) -> B:
-    """Parses a body as a `kind`.
-
-    Raises:
-        ProblemError: `malformed-json` or `validation-failed`.
-    """
-    parsed = _parse(kind.model_validate_json, without_byte_order_mark(body))
-    if isinstance(parsed, Problem):
-        raise ProblemError.of(parsed)
-    return parsed
 
 
 def parse_batch(body: bytes, *, lines: bool) -> list[AnyOperation | BadOperation]:
@@ -352,31 +335,8 @@ def _check_array(body: bytes) -> None:
 
 
 def _parse_operation(raw: bytes) -> AnyOperation | BadOperation:
-    parsed = _parse(_OPERATION.validate_json, raw, skip_tag=True)
+    parsed = parse_json(_OPERATION.validate_json, raw, skip_tag=True)
     return BadOperation(*_ids_in(raw), parsed) if isinstance(parsed, Problem) else parsed
-
-
-def _parse(validate: Callable[[bytes], R], raw: bytes, *, skip_tag: bool = False) -> R | Problem:
-    value: R | Problem
-    try:
-        value = validate(raw)
-    except ValidationError as error:
-        value = _problem_of(error, skip_tag=skip_tag)
-        if value.slug == "malformed-json":
-            return value
-    try:
-        refuse_ambiguous(raw)
-    except InexactNumber as error:
-        return value if isinstance(value, Problem) else _inexact(error)
-    except NotStrict as error:
-        # Before all other errors, which hold for one of two readings only.
-        return Problem("malformed-json", f"The body is not valid JSON: {error}.")
-    return value
-
-
-def _inexact(error: InexactNumber) -> Problem:
-    # Only the parser knew the place of the number; the message quotes it.
-    return validation_problem([{"pointer": "", "message": str(error)}])
 
 
 def _ids_in(raw: bytes) -> tuple[str | None, str | None]:
@@ -394,12 +354,3 @@ def _ids_in(raw: bytes) -> tuple[str | None, str | None]:
 
 
 _IDS = ("update_id", "order_id")
-
-
-def _problem_of(error: ValidationError, *, skip_tag: bool = False) -> Problem:
-    first = error.errors()[0] if error.error_count() == 1 else None
-    if first is not None and first["type"] == "json_invalid":
-        return Problem("malformed-json", f"{first['msg']}.")
-    # In a union discriminated by `op`, the location of an error begins with the value of `op`, if known.
-    skip = 1 if skip_tag and (first is None or first["loc"]) else 0
-    return validation_problem(pointer_errors(error, skip))

@@ -4,21 +4,14 @@ from typing import Any
 
 from fastapi import FastAPI
 
-from tracking_ingest.api.bodies import (
-    MAX_BATCH_BYTES,
-    MAX_BODY_BYTES,
-    MAX_OPERATIONS,
-)
+from tracking_ingest.api.bodies import MAX_BATCH_BYTES, MAX_OPERATIONS
 from tracking_ingest.api.requests import MAX_BATCH_KEY_CHARACTERS
 from tracking_shared.api_docs.openapi import Description, openapi_document
 from tracking_shared.api_docs.schemas import ETAG_HEADERS, Document, header
+from tracking_shared.contracts.documents import MAX_METADATA_BYTES, MAX_METADATA_KEYS, MAX_METADATA_LEVELS
 from tracking_shared.contracts.identifiers import MAX_IDENTIFIER_CHARACTERS, identifier_pattern
-from tracking_shared.contracts.metadata_bounds import (
-    MAX_METADATA_BYTES,
-    MAX_METADATA_KEYS,
-    MAX_METADATA_LEVELS,
-)
 from tracking_shared.contracts.workflow import Workflow
+from tracking_shared.http.json_bodies import MAX_BODY_BYTES
 from tracking_shared.http.preferences import DEFAULT_WAIT_SECONDS, MAX_WAIT_SECONDS
 
 _TEXT = (

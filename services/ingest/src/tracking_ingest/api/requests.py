@@ -35,7 +35,7 @@ from tracking_shared.contracts.references import is_foreign_id, referenced_order
 from tracking_shared.contracts.texts import canonical_form
 from tracking_shared.contracts.timestamps import now
 from tracking_shared.contracts.workflow import Workflow
-from tracking_shared.http.access import insufficient_scope
+from tracking_shared.http.callers import insufficient_scope
 from tracking_shared.http.headers import idempotency_key_of, tags_of
 from tracking_shared.telemetry.spans import traceparent_of
 

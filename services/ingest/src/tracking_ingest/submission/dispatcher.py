@@ -11,7 +11,7 @@ from time import time_ns
 from typing import Any
 
 from tracking_ingest import metrics
-from tracking_ingest.submission.pipeline import Late, Pipeline, Result, Submission
+from tracking_ingest.submission.pipeline import Pipeline, Submission
 from tracking_ingest.submission.publish_spans import publish_spans
 from tracking_shared.contracts.commands import (
     COMMANDS_MEDIA_TYPE,
@@ -27,7 +27,7 @@ from tracking_shared.http.health import SharedCheck
 from tracking_shared.messaging.connection import Connection
 from tracking_shared.messaging.consumer import Consumer
 from tracking_shared.messaging.errors import BrokerBlocked, BrokerUnavailable
-from tracking_shared.messaging.publisher import ALARM, PUBLISH_TIMEOUT_SECONDS, Publisher
+from tracking_shared.messaging.publisher import ALARM, Publisher
 from tracking_shared.messaging.topology import COMMANDS_EXCHANGE, routing_key
 from tracking_shared.telemetry.spans import Spans, request_span
 
@@ -181,53 +181,3 @@ class Dispatcher:
         for submission, outcome in zip(group, outcomes, strict=True):
             if not submission.outcome.done():
                 submission.outcome.set_result(outcome)
-
-
-CONFIRM_PATIENCE_SECONDS = PUBLISH_TIMEOUT_SECONDS + 1
-"""The publish has its own timeout; a submission may also wait for the one before it."""
-
-
-async def wait_for_outcome(submission: Submission, deadline: float) -> Outcome | None:
-    """Waits for the outcome. None: the broker has confirmed the command, and the outcome is not known yet.
-
-    `deadline` is a time of the running loop.
-
-    Raises:
-        BrokerUnavailable: it is unknown whether the broker has it. Repeating with the same id is safe.
-    """
-    if submission.wants_outcome:
-        result = await _outcome_by(submission.outcome, deadline)
-        if result is not Late.LATE:
-            return _known(result)
-    try:
-        async with asyncio.timeout(2 * CONFIRM_PATIENCE_SECONDS):
-            error = await submission.confirmed
-    except TimeoutError:
-        raise BrokerUnavailable("no confirm in time") from None
-    if error is not None:
-        raise error
-    return None
-
-
-async def _outcome_by(
-    outcome: asyncio.Future[Result | Late], deadline: float
-) -> Outcome | BrokerUnavailable | Late | None:
-    if not outcome.done():
-        # One timer: a time-out of asyncio costs eight times as much, for each operation of a batch.
-        timer = asyncio.get_running_loop().call_at(deadline, _end_wait, outcome)
-        try:
-            return await outcome
-        finally:
-            timer.cancel()
-    return outcome.result()
-
-
-def _end_wait(outcome: asyncio.Future[Result | Late]) -> None:
-    if not outcome.done():
-        outcome.set_result(Late.LATE)
-
-
-def _known(result: Outcome | BrokerUnavailable | None) -> Outcome | None:
-    if isinstance(result, BrokerUnavailable):
-        raise result
-    return result

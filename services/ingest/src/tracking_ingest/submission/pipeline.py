@@ -20,6 +20,7 @@ from tracking_shared.contracts.commands import (
     join_commands,
 )
 from tracking_shared.messaging.errors import BrokerBlocked, BrokerUnavailable, PublishRefused
+from tracking_shared.messaging.publisher import PUBLISH_TIMEOUT_SECONDS
 from tracking_shared.telemetry.spans import SpanContext
 
 MAX_WAITING_BYTES = 8 * 1024 * 1024
@@ -136,3 +137,53 @@ class Pipeline:
         self._waiting_bytes = 0
         self._full = False
         self._arrived.clear()
+
+
+CONFIRM_PATIENCE_SECONDS = PUBLISH_TIMEOUT_SECONDS + 1
+"""The publish has its own timeout; a submission may also wait for the one before it."""
+
+
+async def wait_for_outcome(submission: Submission, deadline: float) -> Outcome | None:
+    """Waits for the outcome. None: the broker has confirmed the command, and the outcome is not known yet.
+
+    `deadline` is a time of the running loop.
+
+    Raises:
+        BrokerUnavailable: it is unknown whether the broker has it. Repeating with the same id is safe.
+    """
+    if submission.wants_outcome:
+        result = await _outcome_by(submission.outcome, deadline)
+        if result is not Late.LATE:
+            return _known(result)
+    try:
+        async with asyncio.timeout(2 * CONFIRM_PATIENCE_SECONDS):
+            error = await submission.confirmed
+    except TimeoutError:
+        raise BrokerUnavailable("no confirm in time") from None
+    if error is not None:
+        raise error
+    return None
+
+
+async def _outcome_by(
+    outcome: asyncio.Future[Result | Late], deadline: float
+) -> Outcome | BrokerUnavailable | Late | None:
+    if not outcome.done():
+        # One timer: a time-out of asyncio costs eight times as much, for each operation of a batch.
+        timer = asyncio.get_running_loop().call_at(deadline, _end_wait, outcome)
+        try:
+            return await outcome
+        finally:
+            timer.cancel()
+    return outcome.result()
+
+
+def _end_wait(outcome: asyncio.Future[Result | Late]) -> None:
+    if not outcome.done():
+        outcome.set_result(Late.LATE)
+
+
+def _known(result: Outcome | BrokerUnavailable | None) -> Outcome | None:
+    if isinstance(result, BrokerUnavailable):
+        raise result
+    return result

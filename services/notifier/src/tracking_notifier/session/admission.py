@@ -13,7 +13,13 @@ from tracking_shared.auth.revocations import RevocationList
 from tracking_shared.auth.tokens import TokenError, TokenVerifier
 from tracking_shared.contracts.access import Principal, may_read
 from tracking_shared.contracts.problems import Problem
-from tracking_shared.http.access import KEYS_UNAVAILABLE, REVOKED, insufficient_scope, invalid_token, no_token
+from tracking_shared.http.callers import (
+    KEYS_UNAVAILABLE,
+    REVOKED,
+    insufficient_scope,
+    invalid_token,
+    no_token,
+)
 from tracking_shared.http.http_limits import refusal_of
 from tracking_shared.policy.limits import (
     ConcurrencyLimit,

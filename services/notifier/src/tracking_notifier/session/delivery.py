@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import replace
 
 from tracking_notifier.errors import HubLagging, LogReplaced, PositionExpired
-from tracking_notifier.hub import Sink, Topic
+from tracking_notifier.hub import Sink, SubscriberGroup
 from tracking_notifier.metrics import FELL_BEHIND
 from tracking_notifier.session.admission import RESYNCS_AT_ONCE, RESYNCS_PER_SECOND
 from tracking_notifier.session.catchup import CatchUp, Subscription
@@ -34,19 +34,19 @@ BeginClose = Callable[[int, str, Problem | None], None]
 
 
 class SubscriptionDelivery:
-    """Delivers the newest subscription of a connection. It either catches up, or is live in a topic."""
+    """Delivers the newest subscription of a connection. It either catches up, or is live in a group."""
 
     __slots__ = (
         "_begin_close",
         "_catching_up",
         "_connection",
         "_context",
+        "_group",
         "_live_from",
         "_loop",
         "_record",
         "_resyncs",
         "_subscription",
-        "_topic",
     )
 
     def __init__(
@@ -63,9 +63,9 @@ class SubscriptionDelivery:
         self._loop = connection.loop
         self._resyncs = TokenBucket(RESYNCS_AT_ONCE, RESYNCS_PER_SECOND, self._loop.time())
         self._subscription: Subscription | None = None
-        self._topic: Topic | None = None
+        self._group: SubscriberGroup | None = None
         self._live_from = 0
-        """The `events_sent` of the topic when the connection joined it."""
+        """The `events_sent` of the group when the connection joined it."""
         self._catching_up: asyncio.Task[None] | None = None
         connection.listener = self
 
@@ -90,11 +90,11 @@ class SubscriptionDelivery:
     def stop(self) -> None:
         """Ends the subscription, live or catching up."""
         self._subscription = None
-        if self._topic is not None:
-            self._record.counts.events += self._topic.events_sent - self._live_from
+        if self._group is not None:
+            self._record.counts.events += self._group.events_sent - self._live_from
             self._record.end = self._context.hub.position
-            self._context.hub.unsubscribe(self, self._topic)
-            self._topic = None
+            self._context.hub.unsubscribe(self, self._group)
+            self._group = None
 
     def release(self) -> None:
         """Ends the subscription of a connection that is closed."""
@@ -120,12 +120,12 @@ class SubscriptionDelivery:
 
     def on_flow_change(self) -> None:
         """Changes the sink of live frames."""
-        if self._topic is not None:
-            self._topic.add(self)
+        if self._group is not None:
+            self._group.add(self)
 
     def send_heartbeat(self) -> None:
         """Sends the position to a live client that asked for heartbeats."""
-        if self._topic is not None and self._subscription is not None and self._subscription.heartbeat:
+        if self._group is not None and self._subscription is not None and self._subscription.heartbeat:
             self.write(self._connection.framing(events_message([], self._context.hub.cursor)))
 
     def on_log_replaced(self) -> None:
@@ -133,7 +133,7 @@ class SubscriptionDelivery:
         self._begin_close(RESTARTING, "log replaced", None)
 
     def _fall_behind(self) -> None:
-        """Leaves the topic at once. A snapshot follows after the send buffer has drained."""
+        """Leaves the group at once. A snapshot follows after the send buffer has drained."""
         FELL_BEHIND.inc()
         subscription = self._subscription
         if subscription is None or not self._resyncs.take(self._loop.time()).allowed:
@@ -185,8 +185,8 @@ class SubscriptionDelivery:
             if self._subscription is not subscription:
                 return False
             # Nothing was awaited since the last message was made, so hub and client are at the same position.
-            self._topic = context.hub.subscribe(self, subscription.audience, self._connection.framing)
-            self._live_from = self._topic.events_sent
+            self._group = context.hub.subscribe(self, subscription.audience, self._connection.framing)
+            self._live_from = self._group.events_sent
             self._connection.send_now(live_message(context.hub.cursor))
         return True
 

@@ -10,7 +10,7 @@ from tracking_notifier.session.connection import StreamConnection, handshake_tok
 from tracking_notifier.session.session import Session
 from tracking_notifier.session.session_context import SessionContext
 from tracking_notifier.stream.messages import NOT_AUTHENTICATED, Subscribe
-from tracking_shared.http.access import no_token
+from tracking_shared.http.callers import no_token
 
 
 def token_of(request: Request) -> str:

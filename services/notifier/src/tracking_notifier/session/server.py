@@ -37,7 +37,7 @@ from tracking_notifier.stream.sse import (
     parameter_problem,
 )
 from tracking_shared.contracts.problems import Problem
-from tracking_shared.http.access import invalid_token
+from tracking_shared.http.callers import invalid_token
 from tracking_shared.http.health import Check, failing_checks
 from tracking_shared.http.request_parser import host_fault, origin_form
 from tracking_shared.policy.origins import cross_origin_headers, is_foreign, preflight_headers

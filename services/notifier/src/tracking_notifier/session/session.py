@@ -28,7 +28,7 @@ from tracking_notifier.stream.messages import (
 )
 from tracking_shared.contracts.cursors import InvalidCursor, Position
 from tracking_shared.contracts.problems import Problem
-from tracking_shared.http.access import invalid_token
+from tracking_shared.http.callers import invalid_token
 
 SUBSCRIBE_SECONDS = 5
 

@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from tracking_notifier.errors import Refusal
 from tracking_notifier.stream.messages import BAD_MESSAGE, FilterRequest, ServerMessage, Subscribe
 from tracking_shared.contracts.problems import Problem, validation_problem
-from tracking_shared.http.service_app import MAX_ERRORS_TOLD, pointer_errors
+from tracking_shared.http.service_app import MAX_LISTED_ERRORS, pointer_errors
 
 EVENT_STREAM = "text/event-stream"
 
@@ -113,14 +113,14 @@ def _value(name: str, values: list[str]) -> list[str] | str | bool:
 
 
 def _refused(errors: list[dict[str, str]]) -> Refusal:
-    return Refusal(BAD_MESSAGE, "not valid", validation_problem(errors[:MAX_ERRORS_TOLD]))
+    return Refusal(BAD_MESSAGE, "not valid", validation_problem(errors[:MAX_LISTED_ERRORS]))
 
 
 def parameter_problem(problem: Problem) -> Problem:
     """The problem of a `subscribe` that was made of query parameters, with pointers to these."""
     errors = problem.members.get("errors", [])
-    told = [error | {"pointer": f"/query{_below_filter(error['pointer'])}"} for error in errors]
-    return replace(problem, members=problem.members | {"errors": told}) if told else problem
+    in_query = [error | {"pointer": f"/query{_below_filter(error['pointer'])}"} for error in errors]
+    return replace(problem, members=problem.members | {"errors": in_query}) if in_query else problem
 
 
 def _below_filter(pointer: str) -> str:

@@ -12,7 +12,6 @@ from pymongo import ReplaceOne, UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.read_concern import ReadConcern
 
-from tracking_order_state.adapters.archivings import find_archived
 from tracking_order_state.domain.erasure import MAX_ERASED_EVENTS, Erasure
 from tracking_shared.contracts.documents import EventDocument
 from tracking_shared.contracts.texts import words_of_event
@@ -48,8 +47,9 @@ async def _erase_some(database: Database, erasure: Erasure, partition: int, orde
     async def write(session: AsyncClientSession) -> None:
         # In the transaction: whoever restores these orders, or removes their events, conflicts with it.
         nonlocal number
-        archived = await find_archived(database, session, order_ids)
-        events = await _find_events(database, session, erasure, list(archived)) if archived else []
+        found = database.archived_orders.find({"_id": {"$in": [*order_ids]}}, session=session)
+        archived = [one["_id"] for one in await found.to_list()]
+        events = await _find_events(database, session, erasure, archived) if archived else []
         number = len(events)
         if events:
             await _write(database, session, erasure, partition, events)

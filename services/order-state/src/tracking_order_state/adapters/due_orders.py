@@ -20,8 +20,8 @@ async def database_time(database: Database) -> datetime:
         DatabaseUnavailable: no answer.
     """
     with bounded_read():
-        told: datetime = (await database.raw.command("hello"))["localTime"]
-    return to_milliseconds(told.replace(tzinfo=UTC))
+        local_time: datetime = (await database.raw.command("hello"))["localTime"]
+    return to_milliseconds(local_time.replace(tzinfo=UTC))
 
 
 class DueDocuments:

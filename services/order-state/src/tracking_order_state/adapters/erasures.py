@@ -2,7 +2,6 @@
 caller's.
 """
 
-from collections.abc import Collection
 from datetime import datetime
 from typing import Any
 
@@ -96,20 +95,6 @@ async def _is_old(
 ) -> bool:
     first = await database.order_events.find_one({"order_id": order_id, "version": 1}, session=session)
     return first is not None and first["received_at"] <= erasure.accepted_at
-
-
-async def list_unerased(
-    database: Database, session: AsyncClientSession, order_ids: Collection[str], limit: int
-) -> list[int]:
-    """The positions of the first `limit` events of these orders that still hold the customer."""
-    pipeline: list[dict[str, Any]] = [
-        *match_stages([{"order_id": {"$in": [*order_ids]}}, {"customer": {"$ne": None}}]),
-        {"$project": {"_id": 1}},
-        {"$sort": {"_id": 1}},
-        {"$limit": limit},
-    ]
-    found = await database.order_events.aggregate(pipeline, session=session)
-    return [event["_id"] for event in await found.to_list()]
 
 
 async def write_erasure(

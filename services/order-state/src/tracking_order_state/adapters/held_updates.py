@@ -33,14 +33,6 @@ async def read_held(
     return by_order(held)
 
 
-async def read_held_by_id(
-    database: Database, session: AsyncClientSession, ids: Collection[str]
-) -> dict[str, list[HeldDocument]]:
-    """Those of these updates that are held, by order id."""
-    found = await database.held.find({"_id": {"$in": [*ids]}}, session=session).to_list()
-    return by_order(upcast_all(HELD, found))
-
-
 def by_order(held: Iterable[HeldDocument]) -> dict[str, list[HeldDocument]]:
     """Held updates, by order id."""
     found: dict[str, list[HeldDocument]] = {}
@@ -52,7 +44,7 @@ def by_order(held: Iterable[HeldDocument]) -> dict[str, list[HeldDocument]]:
 async def count_waiting(
     database: Database, session: AsyncClientSession, sender_keys: Collection[str]
 ) -> dict[str, int]:
-    """How many updates of each of these senders are held for orders that did not exist."""
+    """The number of updates of each of these senders that are held for orders that did not exist."""
     found = database.held.find(
         {"sender_key": {"$in": [*sender_keys]}}, {"sender_key": 1}, session=session
     ).limit(MAX_WAITING_PER_SENDER * len(sender_keys))

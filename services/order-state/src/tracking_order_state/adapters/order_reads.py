@@ -6,7 +6,7 @@ from typing import TypeVar
 
 from pymongo.asynchronous.client_session import AsyncClientSession
 
-from tracking_order_state.domain.remembered_orders import MAX_IDS, MAX_UNKNOWN_ORDERS
+from tracking_order_state.domain.remembered_orders import MAX_IDS
 from tracking_shared.contracts.documents import OrderDocument
 from tracking_shared.contracts.formats import ORDERS, upcast_all
 from tracking_shared.storage.database import Database
@@ -45,14 +45,7 @@ async def list_refused(
     return {order_id: ids for order_id, ids in refused.items() if len(ids) > MAX_IDS}
 
 
-async def list_unknown_orders(database: Database, session: AsyncClientSession) -> set[str] | None:
-    """The order ids of refusals that belong to no order; None: they are too many."""
-    found = database.updates.find({"merchant_id": None}, {"order_id": 1}, session=session)
-    listed = await found.limit(MAX_UNKNOWN_ORDERS + 1).to_list()
-    return {one["order_id"] for one in listed} if len(listed) <= MAX_UNKNOWN_ORDERS else None
-
-
-async def both(first: Awaitable[A], second: Awaitable[B]) -> tuple[A, B]:
+async def await_both(first: Awaitable[A], second: Awaitable[B]) -> tuple[A, B]:
     """Awaits both and returns both results. If one fails, the other has ended too: both sessions are free."""
     one, other = await asyncio.gather(first, second, return_exceptions=True)
     if isinstance(one, BaseException):

@@ -12,21 +12,18 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import BulkWriteError
 from pymongo.read_concern import ReadConcern
 
-from tracking_order_state.adapters.archivings import find_archived, is_open, write_archiving
+from tracking_order_state.adapters.archivings import write_archiving
 from tracking_order_state.adapters.due_orders import database_time
-from tracking_order_state.adapters.erasures import find_person, list_unerased, read_erased, write_erasure
-from tracking_order_state.adapters.held_updates import (
-    count_waiting,
-    holding_operations,
-    read_held,
-    read_held_by_id,
-)
-from tracking_order_state.adapters.order_reads import both, list_refused, list_unknown_orders, read_orders
+from tracking_order_state.adapters.erasures import read_erased, write_erasure
+from tracking_order_state.adapters.held_updates import count_waiting, holding_operations, read_held
+from tracking_order_state.adapters.order_reads import await_both, list_refused, read_orders
 from tracking_order_state.adapters.outcomes import write_outcomes
 from tracking_order_state.adapters.ownership import Ownership
+from tracking_order_state.adapters.system_reads import SystemReads
 from tracking_order_state.domain.decisions import Decisions, Known
-from tracking_order_state.domain.erasure import ErasedContacts, Erasure
+from tracking_order_state.domain.erasure import ErasedContacts
 from tracking_order_state.domain.partition import PartitionPosition, encode_parked_orders
+from tracking_order_state.domain.remembered_orders import MAX_UNKNOWN_ORDERS
 from tracking_order_state.errors import NotNew, Unwritable
 from tracking_shared.contracts.commands import AnyCommand
 from tracking_shared.contracts.documents import (
@@ -141,6 +138,7 @@ class Store:
         self._commit_seconds = commit_seconds
         self._session = database.client.start_session()
         self._ownership = Ownership(database, self._session)
+        self.system = SystemReads(database, self._session)
         self._second_session = database.client.start_session()
         """For the second one of two reads at once: a session serves one at a time."""
         self._copies_until: datetime | None = None
@@ -191,7 +189,7 @@ class Store:
         database = self._database
         follow_session(self._second_session, self._session)
         with driver_errors():
-            orders, outcomes = await both(
+            orders, outcomes = await await_both(
                 database.orders.find({"_id": {"$in": order_ids}}, session=self._session).to_list(),
                 database.updates.find({"_id": {"$in": keys}}, session=self._second_session).to_list(),
             )
@@ -239,39 +237,22 @@ class Store:
         """
         follow_session(self._second_session, self._session)
         with driver_errors():
-            orders, refused = await both(
+            orders, refused = await await_both(
                 read_orders(self._database, self._session, order_ids),
                 list_refused(self._database, self._second_session, [*order_ids, *without_document]),
             )
         follow_session(self._session, self._second_session)
         return orders, refused
 
-    async def read_orders(self, order_ids: Collection[str]) -> dict[str, OrderDocument]:
-        """The documents of orders, by their ids.
-
-        Raises:
-            DatabaseUnavailable: no answer.
-        """
-        with driver_errors():
-            return await read_orders(self._database, self._session, order_ids)
-
     async def load_archived(self, order_ids: Collection[str]) -> dict[str, ArchivedOrderDocument]:
-        """What stays of those of these orders that are archived, by order id.
+        """The remainders of those of these orders that are archived, by order id.
 
         Raises:
             DatabaseUnavailable: no answer.
         """
         with driver_errors():
-            return await find_archived(self._database, self._session, order_ids)
-
-    async def is_archiving_open(self, request_id: str) -> bool:
-        """True if a request to archive orders is still to be carried out, as of the newest commit.
-
-        Raises:
-            DatabaseUnavailable: no answer.
-        """
-        with driver_errors():
-            return await is_open(self._database, self._session, request_id)
+            found = self._database.archived_orders.find({"_id": {"$in": [*order_ids]}}, session=self._session)
+            return {one["_id"]: one for one in await found.to_list()}
 
     async def load_erased(self) -> ErasedContacts:
         """The persons that are erased, by all erasures that were accepted before the newest claim.
@@ -285,34 +266,6 @@ class Store:
                 follow_session(own, self._session)
                 return await read_erased(self._database, own)
 
-    async def load_unerased(self, order_ids: Collection[str], limit: int) -> list[int]:
-        """The positions of the first `limit` events of these orders that still hold the customer.
-
-        Raises:
-            DatabaseUnavailable: no answer.
-        """
-        with driver_errors():
-            return await list_unerased(self._database, self._session, order_ids, limit)
-
-    async def holds_person(self, erasure: Erasure, partition: int) -> bool:
-        """True if an order of the partition holds the customer still, as of the newest commit.
-
-        Raises:
-            DatabaseUnavailable: no answer.
-        """
-        with driver_errors():
-            return bool(await find_person(self._database, erasure, partition, 1_000, self._session))
-
-    async def load_parked(self, partition: int) -> list[ParkedDocument]:
-        """The parked commands of a partition.
-
-        Raises:
-            DatabaseUnavailable: no answer.
-        """
-        with driver_errors():
-            found = self._database.parked.find({"partition": partition}, session=self._session)
-            return upcast_all(PARKED, await found.to_list())
-
     async def load_unknown_orders(self) -> set[str] | None:
         """The order ids under which something was refused that belonged to no order, in all partitions. None:
         they are too many.
@@ -321,7 +274,9 @@ class Store:
             DatabaseUnavailable: no answer.
         """
         with driver_errors():
-            return await list_unknown_orders(self._database, self._session)
+            found = self._database.updates.find({"merchant_id": None}, {"order_id": 1}, session=self._session)
+            listed = await found.limit(MAX_UNKNOWN_ORDERS + 1).to_list()
+        return {one["order_id"] for one in listed} if len(listed) <= MAX_UNKNOWN_ORDERS else None
 
     async def load_held(
         self, order_ids: Collection[str], sender_keys: Collection[str]
@@ -339,15 +294,6 @@ class Store:
             events = await self._events_of(keys, []) if keys else {}
             waiting = await count_waiting(self._database, self._session, sender_keys) if sender_keys else {}
         return held, events, waiting
-
-    async def load_held_by_id(self, ids: Collection[str]) -> dict[str, list[HeldDocument]]:
-        """Those of these updates that are held, by order id.
-
-        Raises:
-            DatabaseUnavailable: no answer.
-        """
-        with driver_errors():
-            return await read_held_by_id(self._database, self._session, ids)
 
     async def time(self) -> datetime:
         """The time by the clock of the database.

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from tracking_order_state.domain.archiving import order_archived
-from tracking_order_state.domain.batch_state import BatchState
 from tracking_order_state.domain.decisions import (
+    BatchState,
     Decisions,
     Known,
     key_reused,

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from tracking_order_state.domain.partition import ParkedRange, PartitionPosition
+from tracking_order_state.domain.partition import ParkedRange, PartitionPosition, Slot
 from tracking_shared.contracts.access import sees_customer
 from tracking_shared.contracts.commands import AddCheckpoint, AnyCommand, Outcome, requested_status
 from tracking_shared.contracts.documents import (
@@ -50,7 +50,7 @@ NOTHING_KNOWN = Known({}, {}, {})
 
 @dataclass(frozen=True, slots=True)
 class ErasureStep:
-    """What one transaction of an erasure changes beside orders and new events."""
+    """The changes of one transaction of an erasure, beside orders and new events."""
 
     erasure_id: str
     erased_at: datetime
@@ -150,6 +150,35 @@ class Decisions:
                 len(self.archiving.orders), self.archiving.log_start, self.archiving.until
             )
         )
+
+
+@dataclass(slots=True)
+class BatchState:
+    """The decisions on a batch of one partition so far, and what they rest on."""
+
+    decisions: Decisions
+    known: Known
+    partition: int
+    seq: int
+    """Of the newest event before the batch."""
+    workflow: Workflow
+    events: dict[str, EventDocument] = field(init=False)
+    """The events that known updates have made, those of this batch included, by update key."""
+
+    def __post_init__(self) -> None:
+        self.events = dict(self.known.events)
+
+    def order(self, order_id: str) -> OrderDocument | None:
+        """The order, as the decisions so far leave it."""
+        return self.decisions.orders.get(order_id) or self.known.orders.get(order_id)
+
+    def refusal(self, key: str) -> UpdateDocument | None:
+        """The refusal of an update, by its key."""
+        return self.decisions.refusals.get(key) or self.known.refusals.get(key)
+
+    def slot(self) -> Slot:
+        """The position and time of the next event."""
+        return Slot(self.partition, self.seq + len(self.decisions.events) + 1, self.decisions.time)
 
 
 def record_event(decisions: Decisions, command: AnyCommand, event: EventDocument, workflow: Workflow) -> None:

@@ -16,7 +16,6 @@ from tracking_order_state.domain.partition import PartitionPosition
 from tracking_order_state.domain.system_events import system_event
 from tracking_shared.contracts.commands import (
     AnyCommand,
-    Command,
     CreateOrder,
     decode_command,
     encode_command,
@@ -130,17 +129,6 @@ def erase_parked(erasure: Erasure, parked: Iterable[ParkedDocument]) -> list[Par
     return erased
 
 
-def erase_commands(erasure: Erasure, commands: Sequence[Command]) -> list[Command] | None:
-    """The commands without the customer; None if none of them holds it."""
-    erased = [
-        without_customer(command, erasure.accepted_at)
-        if isinstance(command, CreateOrder) and _is_of(erasure, command)
-        else command
-        for command in commands
-    ]
-    return None if all(one is other for one, other in zip(erased, commands, strict=True)) else erased
-
-
 def _is_of(erasure: Erasure, command: CreateOrder) -> bool:
     if command.customer is None or command.received_at > erasure.accepted_at:
         return False
@@ -153,8 +141,8 @@ MAX_ERASED_EVENTS = 300
 
 
 def fitting(order_ids: Sequence[str], orders: Mapping[str, OrderDocument]) -> tuple[int, int]:
-    """How many of these orders fit one transaction, from the first on, at least one; and the number of events
-    to read of them. Is that number reached, there may be more.
+    """The number of these orders that fit one transaction, from the first on, at least one; and the number of
+    events to read of them. If so many are found, there may be more.
     """
     events = number = 0
     for order_id in order_ids:

@@ -15,8 +15,8 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from tracking_order_state.domain.batch_state import BatchState
 from tracking_order_state.domain.decisions import (
+    BatchState,
     Decisions,
     Known,
     add_event,

@@ -7,6 +7,7 @@ from typing import Any, cast
 import orjson
 
 from tracking_order_state.domain.due_times import due_fields
+from tracking_order_state.domain.partition import Slot
 from tracking_shared.contracts.commands import (
     AddCheckpoint,
     AnyCommand,
@@ -15,6 +16,8 @@ from tracking_shared.contracts.commands import (
     UpdateOrder,
 )
 from tracking_shared.contracts.documents import (
+    MAX_METADATA_BYTES,
+    MAX_METADATA_KEYS,
     EventDocument,
     Metadata,
     OrderDocument,
@@ -22,7 +25,6 @@ from tracking_shared.contracts.documents import (
     position_key,
     update_key,
 )
-from tracking_shared.contracts.metadata_bounds import MAX_METADATA_BYTES, MAX_METADATA_KEYS
 from tracking_shared.contracts.problems import no_such_order
 from tracking_shared.contracts.workflow import Workflow
 
@@ -49,15 +51,6 @@ class Rejection:
     """The problem for which a command is rejected."""
 
     problem: ProblemDocument
-
-
-@dataclass(frozen=True, slots=True)
-class Slot:
-    """The position and the time of the next event of a partition."""
-
-    partition: int
-    seq: int
-    time: datetime
 
 
 def decide(
@@ -166,7 +159,7 @@ def _changed(order: OrderDocument, command: Change, slot: Slot, workflow: Workfl
         recorded_at=recorded_at,
         order_metadata=metadata,
         **due_fields(order, active=active, **times),
-        **_told(command, recorded_at),
+        **_type_and_details(command, recorded_at),
         **closed_fields(order, status, active=active),
     )
 
@@ -196,7 +189,7 @@ def _referenced(reference: str | None) -> dict[str, str]:
     return {} if reference is None else {"reference": reference}
 
 
-def _told(command: Change, recorded_at: datetime) -> dict[str, object]:
+def _type_and_details(command: Change, recorded_at: datetime) -> dict[str, object]:
     if isinstance(command, CorrectOrder):
         return {"type": "order.corrected", "reason": command.reason, "corrected_at": recorded_at}
     if isinstance(command, AddCheckpoint):

@@ -9,8 +9,7 @@ from tracking_order_state.domain.decisions import (
     Known,
     record_refusal,
 )
-from tracking_order_state.domain.lifecycle import Slot
-from tracking_order_state.domain.partition import EMPTY_RANGE, ParkedOrders, ParkedRange
+from tracking_order_state.domain.partition import EMPTY_RANGE, ParkedOrders, ParkedRange, Slot
 from tracking_order_state.domain.repeats import repeat_of_parked
 from tracking_shared.contracts.commands import AnyCommand, encode_command
 from tracking_shared.contracts.documents import ParkedDocument, ProblemDocument, update_key

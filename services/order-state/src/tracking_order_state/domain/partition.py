@@ -120,3 +120,12 @@ def encode_parked_orders(parked_orders: ParkedOrders) -> list[ParkedLineDocument
         {"order_id": order_id, "first": parked.first, "last": parked.last}
         for order_id, parked in parked_orders.items()
     ]
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """The position and the time of the next event of a partition."""
+
+    partition: int
+    seq: int
+    time: datetime

@@ -74,13 +74,10 @@ class ArchiveSweep:
         return len(requests)
 
     async def _archive(self, partition_consumer: PartitionConsumer, request: ArchiveRequest) -> None:
-        processor = self._worker.processor
-        commit = partial(processor.archive, partition_consumer.partition, request)
+        step = partial(self._worker.processor.steps.archive, partition_consumer.partition, request)
         try:
             async with self._worker.paced():
-                result = await self._worker.between_batches(
-                    partition_consumer, commit, processor.publish_events
-                )
+                result = await self._worker.between_batches(partition_consumer, step)
         except Fenced as error:
             log.info("stopped to archive in partition %d: %s", request.partition, error)
             return

@@ -7,24 +7,21 @@ all partitions of the worker, and is written in one transaction with one fence f
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from time import perf_counter
 
 from tracking_order_state import metrics
 from tracking_order_state.adapters.publisher import ResultPublisher
 from tracking_order_state.adapters.store import Store
-from tracking_order_state.domain.archiving import ArchiveRequest
-from tracking_order_state.domain.erasure import Erasure
 from tracking_order_state.domain.order_cache import OrderCache
 from tracking_order_state.errors import Fault, fault_of
 from tracking_order_state.processing.batch_committer import BatchCommitter, stalled
 from tracking_order_state.processing.batch_spans import BatchSpans, spans_that_sent
-from tracking_order_state.processing.parking import Parking
+from tracking_order_state.processing.parking_steps import ParkingSteps
 from tracking_order_state.processing.stages import (
     CommittedBatch,
     PartitionBatch,
-    PartitionResult,
     PartitionState,
     ReceivedBatch,
 )
@@ -36,6 +33,7 @@ from tracking_shared.contracts.commands import (
     UndecodableMessage,
     decode_commands,
 )
+from tracking_shared.contracts.documents import EventDocument
 from tracking_shared.contracts.identifiers import partition_of
 from tracking_shared.contracts.timestamps import now
 from tracking_shared.contracts.workflow import Workflow
@@ -67,8 +65,8 @@ class BatchProcessor:
         self._partitions = partitions
         self._spans = spans
         self._committer = BatchCommitter(store, workflow, clock, self.cache)
-        self._steps = SystemSteps(self._committer, workflow)
-        self._parking = Parking(self._committer, max_parked_orders)
+        self.steps = SystemSteps(self._committer, workflow)
+        self._parking = ParkingSteps(self._committer, max_parked_orders)
 
     async def claim(self, partition: PartitionState) -> None:
         """Claims a partition.
@@ -135,100 +133,13 @@ class BatchProcessor:
             raise stalled(received.partitions, committed)
         return committed
 
-    async def end_held(
-        self, partition: PartitionState, ids: Collection[str], now: datetime
-    ) -> CommittedBatch | Fault:
-        """Decides those of these held updates whose time was over at `now` or before, in one transaction. If
-        our own code fails at that, returns its fault.
-
-        Raises:
-            Fenced: another worker owns the partition.
-            DatabaseUnavailable: no answer; some of it may be written.
-        """
-        return _alone(partition, await fault_of(self._steps.end_held(partition, ids, now)))
-
-    async def mark_overdue(
-        self, partition: PartitionState, order_ids: Collection[str], now: datetime
-    ) -> CommittedBatch | Fault:
-        """Records `order.overdue` for those of these orders that await it and were due at `now` or before, in
-        one transaction. If our own code fails at that, returns its fault.
-
-        Raises:
-            Fenced: another worker owns the partition.
-            DatabaseUnavailable: no answer; some of it may be written.
-        """
-        return _alone(partition, await fault_of(self._steps.mark_overdue(partition, order_ids, now)))
-
-    async def learn_erasure(self, erasure: Erasure) -> CommittedBatch:
-        """Learns that a person is erased (`BatchCommitter.learn_erasure`)."""
-        self._committer.learn_erasure(erasure)
-        return CommittedBatch(ReceivedBatch([]), [], [])
-
-    async def erase(
-        self,
-        partition: PartitionState,
-        erasure: Erasure,
-        order_ids: Sequence[str],
-        known: Fault | None = None,
-    ) -> CommittedBatch | Fault:
-        """Erases the customer of the first ones of these orders, in one transaction. If our own code fails at
-        that, returns its fault; the `known` one is not logged again.
-
-        Raises:
-            Fenced: another worker owns the partition.
-            DatabaseUnavailable: no answer; it may be written.
-        """
-        return _alone(partition, await fault_of(self._steps.erase(partition, erasure, order_ids), known))
-
-    async def finish_erasure(
-        self, partition: PartitionState, erasure: Erasure, known: Fault | None = None
-    ) -> CommittedBatch | Fault:
-        """Notes that a partition holds nothing of a person any more, parked commands included. If our own
-        code fails at that, returns its fault; the `known` one is not logged again.
-
-        Raises:
-            Fenced: another worker owns the partition.
-            DatabaseUnavailable: no answer; it may be written.
-        """
-        return _alone(partition, await fault_of(self._steps.finish_erasure(partition, erasure), known))
-
-    async def archive(self, partition: PartitionState, request: ArchiveRequest) -> CommittedBatch | Fault:
-        """Archives those of the requested orders that stand as the archive has them, in one transaction. If
-        our own code fails at that, returns its fault.
-
-        Raises:
-            Fenced: another worker owns the partition.
-            DatabaseUnavailable: no answer; it may be written.
-        """
-        return _alone(partition, await fault_of(self._steps.archive(partition, request)))
-
-    async def publish_erasure(self, committed: CommittedBatch) -> None:
-        """Publishes the events of `erase`. After a crash before it, nothing is delivered again: notifiers
-        find them in the log.
-
-        Raises:
-            BrokerUnavailable: the connection is gone.
-        """
-        await self.publish_events(committed)
-        metrics.ERASED.inc(len(committed.events()))
-
-    async def publish_overdue(self, committed: CommittedBatch) -> None:
-        """Publishes the events of `mark_overdue`. After a crash before it, nothing is delivered again:
+    async def publish_events(self, events: Sequence[EventDocument]) -> None:
+        """Publishes the events of a step of the system. After a crash before it, nothing is delivered again:
         notifiers find them in the log.
 
         Raises:
             BrokerUnavailable: the connection is gone.
         """
-        await self.publish_events(committed)
-        metrics.OVERDUE.inc(len(committed.events()))
-
-    async def publish_events(self, committed: CommittedBatch) -> None:
-        """Publishes the events of what no delivery asked for.
-
-        Raises:
-            BrokerUnavailable: the connection is gone.
-        """
-        events = committed.events()
         if events:
             await self._publisher.publish_events(events)
             metrics.SEQ.labels(events[-1]["partition"]).set(events[-1]["seq"])
@@ -265,12 +176,6 @@ class BatchProcessor:
             for release in part.releases:
                 results[index] = results[index].followed_by(await self._parking.release(part, release))
         return CommittedBatch(received, results, [part.may_be_unpublished for part in received.parts])
-
-
-def _alone(partition: PartitionState, result: PartitionResult | Fault) -> CommittedBatch | Fault:
-    if isinstance(result, Fault):
-        return result
-    return CommittedBatch(ReceivedBatch([PartitionBatch(partition)]), [result], [False])
 
 
 def _count(committed: CommittedBatch) -> None:

@@ -17,8 +17,8 @@ from typing import Protocol, TypeVar
 from tracking_order_state import metrics
 from tracking_order_state.domain.erasure import Erasure
 from tracking_order_state.errors import Fault, Fenced, fault_of
-from tracking_order_state.processing.stages import CommittedBatch
-from tracking_order_state.processing.worker import PartitionConsumer, Worker
+from tracking_order_state.processing.stages import PartitionResult
+from tracking_order_state.processing.worker import PartitionConsumer, Step, Worker
 from tracking_shared.messaging.errors import BrokerUnavailable
 from tracking_shared.storage.database import DatabaseUnavailable
 
@@ -75,10 +75,6 @@ class ErasesLetters(Protocol):
     def erase(self, erasure: Erasure, /) -> Awaitable[None]:
         """Erases the person in all of them."""
         ...
-
-
-Step = Callable[[], Awaitable[CommittedBatch | Fault]]
-"""What the worker does between two batches."""
 
 
 T = TypeVar("T")
@@ -182,16 +178,16 @@ class ErasureSweep:
         await self._erasures.finish(erasure)
 
     async def _erase_in(self, partition_consumer: PartitionConsumer, erasure: Erasure) -> None:
-        partition, processor = partition_consumer.partition, self._worker.processor
+        partition, steps = partition_consumer.partition, self._worker.processor.steps
         known = self._faults.get(erasure.id)
         try:
-            await self._do(partition_consumer, partial(processor.learn_erasure, erasure))
+            await self._do(partition_consumer, partial(steps.learn_erasure, erasure))
             await self._erase_orders(partition_consumer, erasure)
             # After those in `orders`: an order that is archived meanwhile is erased before or found here.
             await self._erase_archived(partition.number, erasure)
             if partition.number == LETTERS_PARTITION:
                 _sound(await fault_of(self._letters.erase(erasure), known))
-            await self._do(partition_consumer, partial(processor.finish_erasure, partition, erasure, known))
+            await self._do(partition_consumer, partial(steps.finish_erasure, partition, erasure), known)
         except (Fenced, _NotOwned) as error:
             log.info("stopped to erase in partition %d: %s", partition.number, error)
 
@@ -201,16 +197,16 @@ class ErasureSweep:
         Raises:
             _Failed: our own code has failed at some of them. The others are erased.
         """
-        partition, processor = partition_consumer.partition, self._worker.processor
+        partition, steps = partition_consumer.partition, self._worker.processor.steps
         fault, failing = self._faults.get(erasure.id), set[str]()
         while found := await self._erasures.find(erasure, partition.number, FOUND_ORDERS + len(failing)):
             left, size = [order_id for order_id in found if order_id not in failing], NAMED_ORDERS
             if not left:
                 break
             while left:
-                commit = partial(processor.erase, partition, erasure, left[:size], fault)
+                step = partial(steps.erase, partition, erasure, left[:size])
                 try:
-                    left = left[(await self._do(partition_consumer, commit)).results[0].settled :]
+                    left = left[(await self._do(partition_consumer, step, fault)).settled :]
                 except _Failed as error:
                     fault = error.fault
                     if size == 1:
@@ -227,14 +223,14 @@ class ErasureSweep:
             async with self._worker.paced():
                 number = _sound(await fault_of(self._erasures.erase_archived(erasure, partition), known))
 
-    async def _do(self, partition_consumer: PartitionConsumer, commit: Step) -> CommittedBatch:
-        publish = self._worker.processor.publish_erasure
+    async def _do(
+        self, partition_consumer: PartitionConsumer, step: Step, known: Fault | None = None
+    ) -> PartitionResult:
         async with self._worker.paced():
-            result = await self._worker.between_batches(partition_consumer, commit, publish)
-        committed = _sound(result)
-        if committed is None:
+            result = _sound(await self._worker.between_batches(partition_consumer, step, known))
+        if result is None:
             raise _NotOwned("another worker owns it")
-        return committed
+        return result
 
 
 def _sound(result: T | Fault) -> T:

@@ -16,7 +16,7 @@ from tracking_order_state.errors import BrokerSilent
 from tracking_order_state.processing.worker import PartitionConsumer
 from tracking_shared.messaging.connection import Connection, connect
 from tracking_shared.messaging.errors import BrokerUnavailable
-from tracking_shared.messaging.reconnection import heeding_cancellation
+from tracking_shared.messaging.reconnection import cancellable
 from tracking_shared.messaging.topology import partition_queue_name
 from tracking_shared.storage.database import DatabaseUnavailable
 
@@ -148,7 +148,7 @@ class SilenceWatch:
         was_logged = False
         while not silent:
             try:
-                silent = await heeding_cancellation(self._watch(connection))
+                silent = await cancellable(self._watch(connection))
             except BrokerUnavailable as error:
                 # Once for each connection: it may last, where this user may not ask.
                 log.log(

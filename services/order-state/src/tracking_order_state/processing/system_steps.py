@@ -8,6 +8,7 @@ from datetime import datetime
 
 from tracking_order_state import metrics
 from tracking_order_state.adapters.store import Store
+from tracking_order_state.adapters.system_reads import SystemReads
 from tracking_order_state.domain.archiving import ArchiveRequest, archive
 from tracking_order_state.domain.decisions import NOTHING_KNOWN
 from tracking_order_state.domain.erasure import Erasure, erase, finish, fitting
@@ -21,7 +22,11 @@ from tracking_shared.contracts.workflow import Workflow
 
 @dataclass(frozen=True, slots=True)
 class SystemSteps:
-    """Reads, decides and commits one step of the system itself."""
+    """Reads, decides and commits one step of the system itself.
+
+    `Worker.between_batches` runs them and publishes their events. Each raises `Fenced` if another worker owns
+    the partition, and `DatabaseUnavailable` without an answer: some of it may be written then.
+    """
 
     committer: BatchCommitter
     workflow: Workflow
@@ -30,17 +35,23 @@ class SystemSteps:
     def _store(self) -> Store:
         return self.committer.store
 
+    @property
+    def _reads(self) -> SystemReads:
+        return self.committer.store.system
+
     async def mark_overdue(
         self, partition: PartitionState, order_ids: Collection[str], now: datetime
     ) -> PartitionResult:
         """Records `order.overdue` for those of these orders that await it and were due at `now` or before."""
         with self.committer.dropping_on_error([partition]):
             position = await self.committer.locate(partition)
-            orders = await self._store.read_orders(order_ids)
+            orders = await self._reads.orders(order_ids)
             found = [orders[order_id] for order_id in order_ids if order_id in orders]
             time = position.recording_time(self.committer.clock())
             decisions = mark_overdue(found, position, now=now, time=time)
-            return await self.committer.commit_alone(partition, position, decisions)
+            result = await self.committer.commit_alone(partition, position, decisions)
+            metrics.OVERDUE.inc(len(result.events))
+            return result
 
     async def end_held(
         self, partition: PartitionState, ids: Collection[str], now: datetime
@@ -48,12 +59,17 @@ class SystemSteps:
         """Decides those of these held updates whose time was over at `now` or before."""
         with self.committer.dropping_on_error([partition]):
             position = await self.committer.locate(partition)
-            held = await self._store.load_held_by_id(ids)
+            held = await self._reads.held_by_id(ids)
             commands = [command_of(one) for some in held.values() for one in some]
             known = replace(await self._store.load(commands), held=held) if commands else NOTHING_KNOWN
             time = position.recording_time(self.committer.clock())
             decisions = end_held(ids, known, position, now=now, time=time, workflow=self.workflow)
             return await self.committer.commit_alone(partition, position, decisions)
+
+    async def learn_erasure(self, erasure: Erasure) -> PartitionResult:
+        """Learns that a person is erased (`BatchCommitter.learn_erasure`). Commits nothing."""
+        self.committer.learn_erasure(erasure)
+        return PartitionResult()
 
     async def erase(
         self, partition: PartitionState, erasure: Erasure, order_ids: Sequence[str]
@@ -63,13 +79,13 @@ class SystemSteps:
         """
         with self.committer.dropping_on_error([partition]):
             position = await self.committer.locate(partition)
-            found = await self._store.read_orders(order_ids)
+            found = await self._reads.orders(order_ids)
             number, limit = fitting(order_ids, found)
             named = [found[order_id] for order_id in order_ids[:number] if order_id in found]
             orders = [order for order in named if erasure.concerns(order)]
             if not orders:
                 return PartitionResult(settled=number)
-            event_ids = await self._store.load_unerased([order["_id"] for order in orders], limit)
+            event_ids = await self._reads.unerased([order["_id"] for order in orders], limit)
             if len(event_ids) == limit:
                 # Of one order, the oldest first. Its newest event is rewritten with the order, of which it
                 # is the state.
@@ -77,6 +93,7 @@ class SystemSteps:
             time = position.recording_time(self.committer.clock())
             decisions = erase(erasure, orders, event_ids, position, time=time)
             result = await self.committer.commit_alone(partition, position, decisions)
+            metrics.ERASED.inc(len(result.events))
             return replace(result, settled=number)
 
     async def finish_erasure(self, partition: PartitionState, erasure: Erasure) -> PartitionResult:
@@ -86,9 +103,9 @@ class SystemSteps:
         with self.committer.dropping_on_error([partition]):
             position = await self.committer.locate(partition)
             # Asked again here, where the answer is no older than the newest commit.
-            if await self._store.holds_person(erasure, partition.number):
+            if await self._reads.holds_person(erasure, partition.number):
                 return PartitionResult()
-            parked = await self._store.load_parked(partition.number) if position.parked_orders else []
+            parked = await self._reads.parked(partition.number) if position.parked_orders else []
             decisions = finish(erasure, parked, time=position.recording_time(self.committer.clock()))
             return await self.committer.commit_alone(partition, position, decisions)
 
@@ -96,9 +113,9 @@ class SystemSteps:
         """Archives those of the requested orders that stand as the archive has them."""
         with self.committer.dropping_on_error([partition]):
             position = await self.committer.locate(partition)
-            if not await self._store.is_archiving_open(request.id):
+            if not await self._reads.is_archiving_open(request.id):
                 return PartitionResult()
-            orders = await self._store.read_orders(request.order_ids)
+            orders = await self._reads.orders(request.order_ids)
             waiting = set(position.parked_orders)
             if position.held:
                 held, _, _ = await self._store.load_held(request.order_ids, ())

@@ -28,18 +28,20 @@ def seconds_to_wait(newer: NewerMessage) -> float:
 
 
 class UpgradeWait:
-    """Whether a partition waits for a later release. Says so once, however often it is given up meanwhile."""
+    """Notes whether a partition waits for a later release. Logs it once, however often it is given up
+    meanwhile.
+    """
 
     def __init__(self, partition: int) -> None:
         self._partition = partition
-        self._is_told = False
+        self._is_logged = False
         self._gauge = metrics.WAITS_FOR_UPGRADE.labels(partition)
 
     def begin(self, newer: NewerMessage) -> None:
         """Notes that the next message cannot be read."""
         self._gauge.set(1)
-        if not self._is_told:
-            self._is_told = True
+        if not self._is_logged:
+            self._is_logged = True
             log.error(
                 "partition %d waits: its next message is of format %d, and this release reads up to %d;"
                 " upgrade order-state",
@@ -54,6 +56,6 @@ class UpgradeWait:
 
     def end(self) -> None:
         """Notes that the next message can be read."""
-        if self._is_told:
-            self._is_told = False
+        if self._is_logged:
+            self._is_logged = False
             log.info("partition %d goes on", self._partition)

@@ -11,11 +11,12 @@ from functools import partial
 from time import monotonic, perf_counter
 
 from tracking_order_state import metrics
-from tracking_order_state.errors import Fault, Fenced, PartitionStalled
+from tracking_order_state.errors import Fault, Fenced, PartitionStalled, fault_of
 from tracking_order_state.processing.batch_processor import BatchProcessor
 from tracking_order_state.processing.stages import (
     CommittedBatch,
     PartitionBatch,
+    PartitionResult,
     PartitionState,
     ReceivedBatch,
 )
@@ -43,6 +44,10 @@ to the maximum: a backlog of it leaves them four fifths of the worker's time."""
 
 STOP_SECONDS = 5
 """The time that batches in work have to end when the process is told to stop."""
+
+
+Step = Callable[[], Awaitable[PartitionResult]]
+"""A step of the system itself (`SystemSteps`)."""
 
 
 @dataclass(slots=True, eq=False)
@@ -103,9 +108,9 @@ class _OwnRequest:
     """
 
     partition_consumer: PartitionConsumer
-    commit: Callable[[], Awaitable[CommittedBatch | Fault]]
-    publish: Callable[[CommittedBatch], Coroutine[None, None, None]]
-    done: asyncio.Future[CommittedBatch | Fault | None] = field(
+    step: Step
+    known: Fault | None
+    done: asyncio.Future[PartitionResult | Fault | None] = field(
         default_factory=lambda: asyncio.get_running_loop().create_future()
     )
     """None: this worker does not own the partition."""
@@ -153,13 +158,9 @@ class Worker:
             Fenced: another worker owns the partition.
             DatabaseUnavailable: no answer; some of it may be written.
         """
-        partition = partition_consumer.partition
-        committed = await self.between_batches(
-            partition_consumer,
-            partial(self.processor.mark_overdue, partition, order_ids, now),
-            self.processor.publish_overdue,
-        )
-        return len(committed.events()) if isinstance(committed, CommittedBatch) else committed or 0
+        step = partial(self.processor.steps.mark_overdue, partition_consumer.partition, order_ids, now)
+        result = await self.between_batches(partition_consumer, step)
+        return len(result.events) if isinstance(result, PartitionResult) else result or 0
 
     async def end_held(
         self, partition_consumer: PartitionConsumer, ids: Sequence[str], now: datetime
@@ -170,15 +171,9 @@ class Worker:
         Raises:
             asyncio.CancelledError: also when the worker ends meanwhile.
         """
-        partition = partition_consumer.partition
-        committed = await self.between_batches(
-            partition_consumer,
-            partial(self.processor.end_held, partition, ids, now),
-            self.processor.publish_events,
-        )
-        if isinstance(committed, CommittedBatch):
-            return sum(len(result.outcomes) for result in committed.results)
-        return committed or 0
+        step = partial(self.processor.steps.end_held, partition_consumer.partition, ids, now)
+        result = await self.between_batches(partition_consumer, step)
+        return len(result.outcomes) if isinstance(result, PartitionResult) else result or 0
 
     @asynccontextmanager
     async def paced(self) -> AsyncIterator[None]:
@@ -189,19 +184,17 @@ class Worker:
             await asyncio.sleep(min(REST_FACTOR * (monotonic() - started), MAX_REST_SECONDS))
 
     async def between_batches(
-        self,
-        partition_consumer: PartitionConsumer,
-        commit: Callable[[], Awaitable[CommittedBatch | Fault]],
-        publish: Callable[[CommittedBatch], Coroutine[None, None, None]],
-    ) -> CommittedBatch | Fault | None:
-        """Has `commit` run between two batches of callers, and its result published. Returns the result, its
-        fault, or None if this worker does not own the partition.
+        self, partition_consumer: PartitionConsumer, step: Step, known: Fault | None = None
+    ) -> PartitionResult | Fault | None:
+        """Has `step` run between two batches of callers, and its events published. Returns its result, the
+        fault if our own code failed at it (the `known` one is not logged again), or None if this worker does
+        not own the partition.
 
         Raises:
             Fenced: another worker owns the partition.
             DatabaseUnavailable: no answer; some of it may be written.
         """
-        request = _OwnRequest(partition_consumer, commit, publish)
+        request = _OwnRequest(partition_consumer, step, known)
         self._own.append(request)
         self._wake.set()
         return await request.done
@@ -299,7 +292,7 @@ class Worker:
             return
         partition_consumer.enter_batch()
         try:
-            committed = await request.commit()
+            result = await fault_of(request.step(), request.known)
             if self._publishing is not None:
                 await self._publishing
         except (Fenced, DatabaseUnavailable, BrokerUnavailable) as error:
@@ -307,9 +300,9 @@ class Worker:
             if isinstance(error, BrokerUnavailable):
                 raise
         else:
-            if not isinstance(committed, Fault):
-                self._publish_next(request.publish(committed))
-            _complete(request.done, committed)
+            if not isinstance(result, Fault):
+                self._publish_next(self.processor.publish_events(result.events))
+            _complete(request.done, result)
         finally:
             partition_consumer.leave_batch()
 
@@ -388,7 +381,7 @@ class Worker:
 
 
 def _complete(
-    done: asyncio.Future[CommittedBatch | Fault | None], outcome: CommittedBatch | Fault | Exception | None
+    done: asyncio.Future[PartitionResult | Fault | None], outcome: PartitionResult | Fault | Exception | None
 ) -> None:
     if done.done():  # the sweep was cancelled
         return

@@ -13,14 +13,14 @@ from tracking_shared.contracts.access import Principal, may_administer, may_mana
 from tracking_shared.contracts.documents import OrderDocument
 from tracking_shared.contracts.problems import ProblemError
 from tracking_shared.contracts.workflow import Workflow
-from tracking_shared.http.access import (
+from tracking_shared.http.callers import (
     authenticated,
-    entitled_order,
     insufficient_scope,
     refuse_revoked,
     refuse_without_outcomes,
     refuse_without_reading,
 )
+from tracking_shared.http.order_answers import entitled_order
 from tracking_shared.policy.limits import ConcurrencyLimit
 from tracking_shared.policy.receivers import Network
 from tracking_shared.storage.audit_trail import AuditTrail

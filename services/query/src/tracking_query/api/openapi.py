@@ -9,8 +9,8 @@ from tracking_shared.api_docs.openapi import Description, openapi_document
 from tracking_shared.api_docs.schemas import ETAG_HEADERS, Document, header
 from tracking_shared.contracts.identifiers import MAX_IDENTIFIER_CHARACTERS, identifier_pattern
 from tracking_shared.contracts.workflow import Workflow
+from tracking_shared.http.described_routes import READ, Answer, Endpoint, described
 from tracking_shared.http.preferences import MAX_WAIT_SECONDS
-from tracking_shared.http.routes import READ, Answer, Endpoint, described
 from tracking_shared.storage.erasures import WAIT_SECONDS
 
 LIST_CURSOR = "3q2-7wAAAAAAAAAAMTc3MjQ0MDUwMDEyMy9hY21lLTEwMDE"

@@ -13,8 +13,8 @@ from starlette.types import Receive, Scope, Send
 from tracking_query.horizon import as_of_header
 from tracking_query.metrics import EXPORTS
 from tracking_query.orders.export_forms import ExportForm
-from tracking_query.orders.listing import ListParameters, ListQuery
-from tracking_query.orders.lists import OrderChunks, opened_list
+from tracking_query.orders.list_query import ListParameters, ListQuery
+from tracking_query.orders.list_reader import OrderChunks, opened_list
 from tracking_shared.contracts.access import Principal, may_administer
 from tracking_shared.contracts.documents import OrderDocument
 from tracking_shared.contracts.timestamps import now

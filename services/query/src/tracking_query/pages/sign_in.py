@@ -15,7 +15,7 @@ def provider_origins(settings: QuerySettings) -> list[str]:
 
 
 def sign_in_settings(settings: QuerySettings) -> dict[str, str | None]:
-    """What the page needs to sign somebody in. None of it is secret: the console is a public client."""
+    """The settings that the page needs to sign somebody in. None is secret: it is a public client."""
     return {
         "issuer": settings.oidc_issuer,
         "client_id": settings.oidc_client_id,

@@ -262,10 +262,10 @@ def report_answer(
         headers[ARCHIVED_UNTIL] = format_time(archived_until)
     if as_csv:
         return Response(csv_lines([columns, *lines]), headers=headers | {"Content-Type": CSV_CONTENT_TYPE})
-    told: dict[str, Any] = {"as_of": headers[AS_OF]} if as_of else {}
+    members: dict[str, Any] = {"as_of": headers[AS_OF]} if as_of else {}
     if corrections is not None:
-        told["corrections"] = corrections
+        members["corrections"] = corrections
     if archived_until is not None:
-        told["archived_until"] = headers[ARCHIVED_UNTIL]
-    document = frame.asked | told | {"rows": [dict(zip(columns, cells, strict=True)) for cells in lines]}
+        members["archived_until"] = headers[ARCHIVED_UNTIL]
+    document = frame.asked | members | {"rows": [dict(zip(columns, cells, strict=True)) for cells in lines]}
     return JsonResponse(document, headers=headers)

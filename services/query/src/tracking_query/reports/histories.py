@@ -16,8 +16,8 @@ from typing import Any
 import pymongo
 
 from tracking_query.log.event_log import positions_between, windows_of
-from tracking_query.orders.listing import ListQuery
-from tracking_query.orders.lists import opened_list
+from tracking_query.orders.list_query import ListQuery
+from tracking_query.orders.list_reader import opened_list
 from tracking_query.reports.figures import Clock
 from tracking_shared.contracts.access import ReadableOrders
 from tracking_shared.contracts.documents import EventDocument, OrderDocument, UpdateDocument, position_key

@@ -70,7 +70,7 @@ class CreateWebhook(_Body):
 
 
 class ChangeWebhook(_Body):
-    """What changes. A member that is not there stays; `filter` is replaced as a whole."""
+    """The changes. A member that is not there stays; `filter` is replaced as a whole."""
 
     url: Url | None = None
     filter: FilterBody | None = None
@@ -84,7 +84,7 @@ class ChangeWebhook(_Body):
 
 
 class ReplayWebhook(_Body):
-    """Where to go on from: behind a cursor, or at a time."""
+    """The place to go on from: behind a cursor, or at a time."""
 
     after: Cursor | None = None
     start: Annotated[Timestamp | None, Field(alias="from")] = None

@@ -1,4 +1,4 @@
-"""What requests make of a webhook's document. Pure."""
+"""The changes of a webhook's document by requests. No I/O, no clock."""
 
 import hashlib
 import secrets
@@ -12,7 +12,7 @@ from tracking_shared.contracts.access import Grant, Principal, narrowed
 from tracking_shared.contracts.cursors import Position
 from tracking_shared.contracts.problems import ProblemError
 from tracking_shared.contracts.webhooks import DelayedOrderDocument, GrantDocument, WebhookDocument
-from tracking_shared.http.access import insufficient_scope
+from tracking_shared.http.callers import insufficient_scope
 
 SECRET_BYTES = 32
 

@@ -1,4 +1,4 @@
-"""What the routes of webhooks do."""
+"""The work of the routes of webhooks."""
 
 import asyncio
 from collections.abc import Mapping

@@ -17,7 +17,7 @@ MAX_SEARCHED = 50_000
 
 
 class Pending(NamedTuple):
-    """What is pending: so many `events`, or more if it is not `exact`."""
+    """The pending events: so many `events`, or more if it is not `exact`."""
 
     events: int
     exact: bool

@@ -22,7 +22,7 @@ def progress_of(webhook: WebhookDocument, chance: Callable[[], float]) -> Progre
 
 
 def fields_of(progress: Progress) -> Mapping[str, Any]:
-    """What is stored of the progress."""
+    """The stored form of the progress."""
     return {
         "seqs": list(progress.seqs),
         "state": progress.state,

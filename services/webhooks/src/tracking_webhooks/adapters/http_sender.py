@@ -36,7 +36,7 @@ USER_AGENT = "tracking-webhooks/1"
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """What became of a request."""
+    """The result of a request."""
 
     status: int | None
     """None: there was no answer."""

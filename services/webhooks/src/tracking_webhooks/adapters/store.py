@@ -27,7 +27,7 @@ WRITTEN_AT_ONCE = 500
 
 
 class WebhookSummary(NamedTuple):
-    """What all replicas look at, of every webhook."""
+    """The members of each webhook that all replicas look at."""
 
     webhook_id: str
     fence: int
@@ -37,7 +37,7 @@ class WebhookSummary(NamedTuple):
 
 
 class Save(NamedTuple):
-    """What is to be written of one webhook, while it has this fence."""
+    """The changes of one webhook to write, while it has this fence."""
 
     webhook_id: str
     fence: int

@@ -1,4 +1,4 @@
-"""Which process delivers for which webhook. Pure.
+"""The assignment of webhooks to processes. No I/O, no clock.
 
 There is no coordinator: each process looks at the same webhooks and the same living senders and comes to
 the same result, by rendezvous hashing: of all senders, the one whose hash with the webhook is the highest.
@@ -29,7 +29,7 @@ class Seen:
 
 @dataclass(frozen=True, slots=True)
 class Steps:
-    """What a process does about its webhooks."""
+    """The steps of a process for its webhooks."""
 
     take: list[Seen] = field(default_factory=list)
     give_up: list[str] = field(default_factory=list)

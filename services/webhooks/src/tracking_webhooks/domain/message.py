@@ -18,7 +18,7 @@ TEST_TYPE = "webhook.test"
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What is sent: its id, the same at each attempt, and the body."""
+    """The message that is sent: its id, the same at each attempt, and the body."""
 
     message_id: str
     body: bytes

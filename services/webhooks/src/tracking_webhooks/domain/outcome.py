@@ -1,4 +1,4 @@
-"""What an answer means for a delivery. Pure."""
+"""The meaning of an answer for a delivery. No I/O, no clock."""
 
 from tracking_webhooks.domain.progress import Failure
 

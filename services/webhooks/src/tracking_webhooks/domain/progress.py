@@ -1,4 +1,4 @@
-"""How far one webhook is, and what is delivered next. Pure: events in, work out, outcomes in; times are
+"""The progress of one webhook, and what is delivered next. Pure: events in, work out, outcomes in; times are
 seconds since 1970, and random numbers come from outside.
 
 Events are read in the order of the log into a bounded window. Of each order one event at a time is in flight,
@@ -35,7 +35,7 @@ RECOVERY_EVERY_SECONDS = 600.0
 
 
 class Failure(Enum):
-    """How a delivery failed."""
+    """The way in which a delivery failed."""
 
     EVENT = "event"
     """The receiver answered with an error, or not in time: another event may do better."""
@@ -81,7 +81,7 @@ class Work:
 
 @dataclass(slots=True)
 class Progress:
-    """How far one webhook is. Every method keeps the invariants; none does I/O."""
+    """The progress of one webhook. Every method keeps the invariants; none does I/O."""
 
     seqs: list[int]
     """The cursor, by partition: every event up to it is handled."""

@@ -65,7 +65,7 @@ Clock = Callable[[], float]
 
 @dataclass(frozen=True)
 class Parts:
-    """What all webhooks of a process share."""
+    """The parts that all webhooks of a process share."""
 
     store: WebhookStore
     reader: LogReader
@@ -112,7 +112,7 @@ class Endpoint:
 
     @property
     def progress(self) -> Progress:
-        """How far it is."""
+        """The progress of the webhook."""
         return self._progress
 
     @property
@@ -347,7 +347,7 @@ class Endpoint:
         )
 
     def take_unsaved(self, **fields: Any) -> Unsaved:
-        """What is to be written now, and these fields with it."""
+        """The changes to write now, and these fields with them."""
         written = {**fields_of(self._progress), **fields}
         attempts = self._attempts.take_unsaved()
         if attempts:

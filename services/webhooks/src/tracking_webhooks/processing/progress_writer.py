@@ -11,7 +11,7 @@ from tracking_webhooks.adapters.store import Save, WebhookStore
 
 @dataclass(frozen=True, slots=True)
 class Unsaved:
-    """What one webhook has to write."""
+    """The changes that one webhook has to write."""
 
     save: Save
     attempts: Sequence[AttemptDocument]
@@ -19,7 +19,7 @@ class Unsaved:
 
 @dataclass(slots=True)
 class _Group:
-    """What is written together."""
+    """The changes that are written together."""
 
     members: list[Unsaved] = field(default_factory=list)
     lost: set[str] | None = None

@@ -17,8 +17,8 @@ from tracking_shared.contracts.documents import EventDocument, project
 from tracking_shared.contracts.formats import ORDER_EVENTS, upcast_all
 from tracking_shared.contracts.identifiers import is_identifier
 from tracking_shared.contracts.messages import history_item
-from tracking_shared.http.access import entitled
-from tracking_shared.http.routes import Answer, Content
+from tracking_shared.http.described_routes import Answer, Content
+from tracking_shared.http.order_answers import entitled
 from tracking_shared.http.service_app import JsonResponse
 from tracking_shared.storage.database import Database
 from tracking_shared.storage.reads import bounded_read

@@ -58,9 +58,9 @@ from tracking_shared.contracts.access import (
 )
 from tracking_shared.contracts.documents import EventDocument, OrderDocument, UpdateDocument
 from tracking_shared.contracts.timestamps import format_time, now
-from tracking_shared.http.access import may_see
+from tracking_shared.http.described_routes import Answer, Content, Endpoint
 from tracking_shared.http.http_limits import within
-from tracking_shared.http.routes import Answer, Content, Endpoint
+from tracking_shared.http.outcome_answers import may_see
 from tracking_shared.storage.database import UPDATES_TTL_SECONDS
 from tracking_shared.storage.reads import bounded_read
 from tracking_shared.storage.shared_reads import SharedReads

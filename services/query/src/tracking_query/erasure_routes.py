@@ -16,9 +16,9 @@ from tracking_shared.contracts.identifiers import Identifier
 from tracking_shared.contracts.messages import DESCRIBED, TimeText
 from tracking_shared.contracts.problems import ProblemError, validation_problem
 from tracking_shared.contracts.texts import CONTROL_FREE_PATTERN, MAX_CONTACT_CHARACTERS
+from tracking_shared.http.described_routes import Answer, Content
 from tracking_shared.http.merchant_addresses import SentPathRoute
 from tracking_shared.http.preferences import Preferences, preferences_of
-from tracking_shared.http.routes import Answer, Content
 from tracking_shared.http.service_app import JsonResponse
 from tracking_shared.storage.audit_trail import Actor
 from tracking_shared.storage.erasures import (

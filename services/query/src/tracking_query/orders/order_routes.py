@@ -26,8 +26,8 @@ from tracking_query.orders import shapes
 from tracking_query.orders.archived import ArchivedOrders
 from tracking_query.orders.export_forms import EXPORTED_TYPES, NDJSON_MEDIA_TYPE, export_form, missing_types
 from tracking_query.orders.exports import Exports, export_headers, record_export
-from tracking_query.orders.listing import ListParameters, ListQuery, Page, list_query, page_of
-from tracking_query.orders.lists import read_page
+from tracking_query.orders.list_query import ListParameters, ListQuery, Page, list_query, page_of
+from tracking_query.orders.list_reader import read_page
 from tracking_query.orders.search import Found, search
 from tracking_query.orders.tables import CSV_MEDIA_TYPE
 from tracking_shared.contracts.access import Grant, Principal, readable_orders, sees_customer
@@ -37,9 +37,10 @@ from tracking_shared.contracts.identifiers import is_identifier
 from tracking_shared.contracts.messages import order_view
 from tracking_shared.contracts.problems import ProblemError
 from tracking_shared.contracts.timestamps import UNIX_EPOCH
-from tracking_shared.http.access import entitled, insufficient_scope, order_answer, order_by_id
+from tracking_shared.http.callers import insufficient_scope
+from tracking_shared.http.described_routes import Answer, Content
 from tracking_shared.http.http_limits import within
-from tracking_shared.http.routes import Answer, Content
+from tracking_shared.http.order_answers import entitled, order_answer, order_by_id
 from tracking_shared.http.service_app import JsonResponse, head_only
 from tracking_shared.storage.database import Database
 from tracking_shared.storage.embedded_database import index_stages, match_stages

@@ -14,7 +14,7 @@ from tracking_query.api.parameters import Parameters, Time, WholeNumber, next_li
 from tracking_shared.contracts.access import Principal
 from tracking_shared.contracts.documents import AuditDocument
 from tracking_shared.contracts.messages import DESCRIBED, TimeText
-from tracking_shared.http.routes import Answer, Content
+from tracking_shared.http.described_routes import Answer, Content
 from tracking_shared.http.service_app import JsonResponse
 from tracking_shared.storage.audit_trail import Action, audit_view
 from tracking_shared.storage.database import Database

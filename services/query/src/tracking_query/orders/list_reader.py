@@ -12,7 +12,7 @@ from pymongo.asynchronous.cursor import AsyncCursor
 from pymongo.errors import PyMongoError
 
 from tracking_query.horizon import read_horizon
-from tracking_query.orders.listing import ListQuery
+from tracking_query.orders.list_query import ListQuery
 from tracking_shared.contracts.documents import OrderDocument
 from tracking_shared.contracts.formats import ORDERS, upcast_all
 from tracking_shared.storage.database import Database, driver_errors

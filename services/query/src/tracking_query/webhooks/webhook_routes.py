@@ -11,8 +11,8 @@ from tracking_query.webhooks import shapes
 from tracking_query.webhooks.bodies import ChangeWebhook, CreateWebhook, ReplayWebhook
 from tracking_query.webhooks.endpoints import AttemptParameters, ListParameters, Webhooks
 from tracking_shared.contracts.access import Principal
+from tracking_shared.http.described_routes import Answer, Content
 from tracking_shared.http.json_bodies import BODY_PROBLEMS
-from tracking_shared.http.routes import Answer, Content
 
 SCOPE = "webhooks:manage"
 

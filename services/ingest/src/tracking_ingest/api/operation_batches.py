@@ -10,8 +10,8 @@ from tracking_ingest import metrics
 from tracking_ingest.api.answers import batch_line, unavailable
 from tracking_ingest.api.bodies import AnyOperation, BadOperation
 from tracking_ingest.api.requests import CommandFactory, operation_id
-from tracking_ingest.submission.dispatcher import Dispatcher, wait_for_outcome
-from tracking_ingest.submission.pipeline import Submission
+from tracking_ingest.submission.dispatcher import Dispatcher
+from tracking_ingest.submission.pipeline import Submission, wait_for_outcome
 from tracking_shared.contracts.commands import AnyCommand, Outcome
 from tracking_shared.contracts.problems import Problem, ProblemError
 from tracking_shared.http.service_app import log_failure

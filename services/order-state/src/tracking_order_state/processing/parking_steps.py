@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass
 
-from tracking_order_state.domain.lifecycle import Slot
 from tracking_order_state.domain.parking import (
     MAX_PARKED_PER_ORDER,
     fail_again,
@@ -10,7 +9,7 @@ from tracking_order_state.domain.parking import (
     park,
     release_first,
 )
-from tracking_order_state.domain.partition import NOTHING_PARKED
+from tracking_order_state.domain.partition import NOTHING_PARKED, Slot
 from tracking_order_state.errors import Fault, TooManyParked
 from tracking_order_state.processing.batch_committer import BatchCommitter
 from tracking_order_state.processing.stages import (
@@ -23,7 +22,7 @@ from tracking_shared.contracts.commands import AnyCommand, ReleaseOrder, decode_
 
 
 @dataclass(frozen=True, slots=True)
-class Parking:
+class ParkingSteps:
     """Parks commands and releases parked orders, each in a transaction of its own."""
 
     committer: BatchCommitter

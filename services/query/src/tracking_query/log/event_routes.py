@@ -26,8 +26,8 @@ from tracking_shared.contracts.messages import (
     without_customer,
 )
 from tracking_shared.contracts.problems import EXAMPLE_TRACE_ID, ProblemError
+from tracking_shared.http.described_routes import Answer, Content
 from tracking_shared.http.http_limits import within
-from tracking_shared.http.routes import Answer, Content
 from tracking_shared.http.service_app import JsonResponse, head_only
 from tracking_shared.storage.reads import bounded_read
 

@@ -16,8 +16,14 @@ from tracking_shared.contracts.documents import OrderDocument, UpdateDocument, a
 from tracking_shared.contracts.formats import HELD, ORDER_EVENTS, UPDATES, upcast_all
 from tracking_shared.contracts.held import held_outcomes
 from tracking_shared.contracts.messages import UpdateOutcome, source_view
-from tracking_shared.http.access import MAX_SENDERS, find_outcome, may_see, outcome_response, outcome_view
-from tracking_shared.http.routes import WRITE, Answer, Content
+from tracking_shared.http.described_routes import WRITE, Answer, Content
+from tracking_shared.http.outcome_answers import (
+    MAX_SENDERS,
+    find_outcome,
+    may_see,
+    outcome_response,
+    outcome_view,
+)
 from tracking_shared.http.service_app import JsonResponse
 from tracking_shared.storage.database import Database
 from tracking_shared.storage.embedded_database import match_stages

@@ -23,10 +23,8 @@ from tracking_ingest.api.answers import (
     result_of,
     unavailable,
 )
-from tracking_ingest.api.batch import send_batch
 from tracking_ingest.api.bodies import (
     MAX_BATCH_BYTES,
-    MAX_BODY_BYTES,
     MAX_OPERATIONS,
     CheckpointBody,
     CorrectionBody,
@@ -34,9 +32,9 @@ from tracking_ingest.api.bodies import (
     Operation,
     UpdateBody,
     parse_batch,
-    parse_body,
 )
 from tracking_ingest.api.openapi import BATCH_KEY
+from tracking_ingest.api.operation_batches import send_batch
 from tracking_ingest.api.requests import (
     CommandFactory,
     as_failed_condition,
@@ -47,7 +45,8 @@ from tracking_ingest.api.requests import (
     update_id_of,
     version_asked_for,
 )
-from tracking_ingest.submission.dispatcher import Dispatcher, wait_for_outcome
+from tracking_ingest.submission.dispatcher import Dispatcher
+from tracking_ingest.submission.pipeline import wait_for_outcome
 from tracking_shared.auth.revocations import RevocationList
 from tracking_shared.auth.tokens import TokenVerifier
 from tracking_shared.contracts.access import Principal, may_correct, sees_customer
@@ -56,19 +55,19 @@ from tracking_shared.contracts.identifiers import is_identifier
 from tracking_shared.contracts.messages import OrderView, UpdateOutcome, order_view
 from tracking_shared.contracts.problems import ProblemError
 from tracking_shared.contracts.workflow import Workflow
-from tracking_shared.http.access import (
+from tracking_shared.http.callers import (
     authenticated,
-    entitled_order,
-    order_answer,
-    outcome_answer,
     refuse_revoked,
     refuse_without_outcomes,
     refuse_without_reading,
 )
+from tracking_shared.http.described_routes import CORRECT, READ, WRITE, Answer, Content, described
 from tracking_shared.http.http_limits import consume_rate_limit, media_type_of, read_body
+from tracking_shared.http.json_bodies import BODY_PROBLEMS, JSON_TYPE, read_json
 from tracking_shared.http.merchant_addresses import add_merchant_addresses
+from tracking_shared.http.order_answers import entitled_order, order_answer
+from tracking_shared.http.outcome_answers import outcome_answer
 from tracking_shared.http.preferences import preferences_of
-from tracking_shared.http.routes import CORRECT, READ, WRITE, Answer, Content, described
 from tracking_shared.http.service_app import JsonResponse, problem_response
 from tracking_shared.messaging.errors import BrokerUnavailable
 from tracking_shared.storage.database import Database
@@ -77,11 +76,9 @@ from tracking_shared.telemetry.spans import request_span
 
 B = TypeVar("B", UpdateBody, CheckpointBody, CorrectionBody)
 
-JSON_TYPE = "application/json"
 LINES_TYPE = "application/x-ndjson"
 
-_BODY_PROBLEMS = ("malformed-json", "payload-too-large", "unsupported-media-type", "validation-failed")
-_PROBLEMS = (*_BODY_PROBLEMS, "idempotency-key-reused", "broker-unavailable", "database-unavailable")
+_PROBLEMS = (*BODY_PROBLEMS, "idempotency-key-reused", "broker-unavailable", "database-unavailable")
 
 _ACCEPTED = Answer(
     202,
@@ -185,7 +182,7 @@ class Ingest:
             refuse_without_writing(principal)
             factory = self._factory(principal)
             refuse_conditions(request.headers)
-            body = parse_body(CreateBody, await _json_body(request))
+            body = await read_json(request, CreateBody)
             command = factory.create(body, update_id)
         return await self._answer(
             request, command, 201, {"Location": f"{self.public_query_url}/v1/orders/{command.order_id}"}
@@ -251,7 +248,7 @@ class Ingest:
             refuse(principal)
             if not is_identifier(order_id):
                 raise ProblemError("order-not-found", "There is no order with such an id.")
-            body = parse_body(kind, await _json_body(request))
+            body = await read_json(request, kind)
             version = version_asked_for(request.headers, body.expected_version)
             if version != body.expected_version:
                 body = body.model_copy(update={"expected_version": version})
@@ -266,7 +263,7 @@ class Ingest:
             sometimes=["Preference-Applied"],
         ),
         name="send_batch",
-        problems=[*_BODY_PROBLEMS, "broker-unavailable", "database-unavailable"],
+        problems=[*BODY_PROBLEMS, "broker-unavailable", "database-unavailable"],
         headers=[BATCH_KEY, "Prefer"],
         bodies=[
             Content(
@@ -358,11 +355,6 @@ def _refuse_parameters(request: Request) -> None:
         message = "is not supported here; query takes parameters."
         errors = [{"pointer": f"/query/{name[:64]}", "message": message}]
         raise ProblemError("validation-failed", "Ingest answers this as it stands now.", errors=errors)
-
-
-async def _json_body(request: Request) -> bytes:
-    media_type_of(request, JSON_TYPE)
-    return await read_body(request, MAX_BODY_BYTES)
 
 
 def add_routes(app: FastAPI, ingest: Ingest) -> None:
