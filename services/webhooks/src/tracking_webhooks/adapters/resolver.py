@@ -4,7 +4,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache, partial
+from functools import partial
 from ipaddress import ip_address
 
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -16,9 +16,6 @@ RESOLVE_SECONDS = 5.0
 
 RESOLVER_THREADS = 64
 """A name server that does not answer holds a thread for as long as the system's resolver waits."""
-
-MAX_LITERALS = 4_096
-"""Hosts that are remembered as checked, some 200 bytes each."""
 
 Resolve = Callable[[str], Sequence[str]]
 """Gives the addresses of a name; `OSError`: it has none."""
@@ -39,8 +36,6 @@ class CheckedResolver(AbstractResolver):
         self._only_named = only_named
         self._resolve = resolve
         self._threads = ThreadPoolExecutor(RESOLVER_THREADS, thread_name_prefix="resolver")
-        # Of the same few hosts at every request.
-        self._is_name_or_permitted = lru_cache(MAX_LITERALS)(self._literal_may_be_used)
         self._open: dict[str, asyncio.Future[Sequence[str]]] = {}
 
     async def resolve(
@@ -84,7 +79,7 @@ class CheckedResolver(AbstractResolver):
         Raises:
             AddressRefused: requests may not go there.
         """
-        if not self._is_name_or_permitted(host):
+        if not self._literal_may_be_used(host):
             raise AddressRefused("requests may not go to this address")
 
     def _literal_may_be_used(self, host: str) -> bool:
