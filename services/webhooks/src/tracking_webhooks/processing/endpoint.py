@@ -29,7 +29,7 @@ from tracking_webhooks.domain.outcome import failure_of, is_delivered
 from tracking_webhooks.domain.progress import MAX_WINDOW_EVENTS, Entry, Progress, Work
 from tracking_webhooks.domain.signature import signed_headers
 from tracking_webhooks.errors import LeaseLost
-from tracking_webhooks.metrics import LATENCY_SECONDS
+from tracking_webhooks.metrics import LATENCY_SECONDS, MISSED_EVENTS
 from tracking_webhooks.processing.attempt_log import AttemptLog
 from tracking_webhooks.processing.capacity import Capacity
 from tracking_webhooks.processing.message_cache import MessageCache
@@ -249,12 +249,35 @@ class Endpoint:
             events, through = await self._parts.reader.read_matching(
                 partition, after, last, self._stages, limit
             )
+            await self._count_archived(partition, after, through)
         else:
             events = [one.event for one in found if self._selection.matches(one.event)]
             read_at, through = found[0].read_at, found[-1].event["seq"]
         progress.add(partition, events, through, read_at)
         if through < last and progress.room:
             self._woken.set()
+
+    async def _count_archived(self, partition: int, after: int, through: int) -> None:
+        """Counts what is no longer in a part of the log that was read."""
+        start = self._parts.tail.start
+        first = self._progress.uncounted(partition, after)
+        last = min(through, start.seqs[partition]) if start is not None else 0
+        if first < last:
+            events = await self._parts.reader.count_archived(partition, first, last)
+            self._note_missed(partition, last, events)
+
+    async def _look_for_order(self, order_id: str) -> None:
+        """Notes it if a delayed order that has no event left was archived meanwhile."""
+        delayed = self._progress.delayed[order_id]
+        through = self._progress.read[delayed.partition]
+        if await self._parts.reader.read_next_of_order(order_id, 1, through, []) is None:
+            self._note_missed(delayed.partition, 0, 1)  # at least the one that failed
+
+    def _note_missed(self, partition: int, through: int, events: int) -> None:
+        if events:
+            self._progress.missed_events(partition, through, events, self._parts.clock())
+            MISSED_EVENTS.inc(events)
+            paced_log.warning("events were archived before a webhook came to them", self.webhook_id)
 
     async def _deliver(self, work: Work) -> None:
         try:
@@ -268,6 +291,7 @@ class Endpoint:
     async def _attempt(self, work: Work) -> None:
         event = await self._event_of(work)
         if event is None:
+            await self._look_for_order(work.order_id)
             self._progress.found_nothing(work)
             return
         if not self._is_allowed():
@@ -341,10 +365,8 @@ class Endpoint:
         return fields_of(self._progress) != self._saved
 
     def _state_has_changed(self) -> bool:
-        return (self._progress.state, self._progress.disabled) != (
-            self._saved["state"],
-            self._saved["reason"],
-        )
+        saved = self._saved
+        return (self._progress.state, self._progress.disabled) != (saved["state"], saved["reason"])
 
     def take_unsaved(self, **fields: Any) -> Unsaved:
         """What is to be written now, and these fields with it."""
