@@ -130,7 +130,9 @@ def test_an_administrator_who_changes_a_filter_adds_only_merchants_that_it_names
     wanted: list[str] | None, merchants: list[str], holder: str
 ) -> None:
     shop = principal("webhooks:manage", Grant(merchants=frozenset({"m-1", "m-2"})))
-    found = regranted(stored_webhook(grant=granted(shop, FilterBody())), ADMIN, FilterBody(merchant_id=wanted))
+    found = regranted(
+        stored_webhook(grant=granted(shop, FilterBody())), ADMIN, FilterBody(merchant_id=wanted)
+    )
 
     assert (found["merchants"], found["token_id"]) == (merchants, holder)
 

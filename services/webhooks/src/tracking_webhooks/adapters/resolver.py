@@ -48,7 +48,8 @@ class CheckedResolver(AbstractResolver):
             OSError: it does not exist, or the name server does not answer.
         """
         try:
-            texts = await asyncio.wait_for(asyncio.shield(self._look_up(host)), RESOLVE_SECONDS)
+            async with asyncio.timeout(RESOLVE_SECONDS):
+                texts = await asyncio.shield(self._look_up(host))
         except TimeoutError:
             # As for a name that does not exist: no other event would do better.
             raise socket.gaierror(socket.EAI_AGAIN, "the name server does not answer") from None
