@@ -18,6 +18,7 @@ from tracking_webhooks.domain.assignment import preferred_sender
 from tracking_webhooks.domain.progress import MAX_IN_FLIGHT, MAX_WINDOW_EVENTS
 from tracking_webhooks.metrics import MISSED_EVENTS
 from tracking_webhooks.processing.capacity import SLOW_REQUESTS
+from tracking_webhooks.processing.endpoint import refreshed_events
 
 Behave = Callable[[Any], Awaitable[int]]
 
@@ -159,6 +160,16 @@ async def test_nothing_is_missed_where_nothing_was_archived() -> None:
             await until(lambda: hook.count == 2)
 
     assert webhook["missed"] is None
+
+
+@pytest.mark.parametrize(
+    ("requests", "seconds", "expected"),
+    [(0, 0.0, 10), (30, 2.0, 30), (30, 4.0, 15), (30, 60.0, 10), (9, 0.1, 10), (5_000, 3.0, 100)],
+)
+def test_as_many_events_are_read_again_as_are_sent_while_they_are_fresh(
+    requests: int, seconds: float, expected: int
+) -> None:
+    assert refreshed_events(requests, seconds) == expected
 
 
 async def test_a_long_log_is_read_piece_by_piece() -> None:

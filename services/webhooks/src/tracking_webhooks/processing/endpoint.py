@@ -42,7 +42,7 @@ paced_log = PacedLog(log)
 FRESH_SECONDS = 2.0
 """An event that was read longer ago is read again before it is sent: its customer may have been erased."""
 
-REFRESH_EVENTS = 100
+MIN_REFRESH_EVENTS, MAX_REFRESH_EVENTS = 10, 100
 """Of those that follow in the window, read again in the same request."""
 
 SAVE_SECONDS = 0.5
@@ -61,6 +61,14 @@ STOP_SECONDS = 3.0
 are made again."""
 
 Clock = Callable[[], float]
+
+
+def refreshed_events(requests: int, seconds: float) -> int:
+    """The number of events to read again, for a webhook that made so many requests in this time: as many as
+    will be sent before they are old. More would be read a third time.
+    """
+    while_fresh = math.ceil(requests * FRESH_SECONDS / max(seconds, FRESH_SECONDS))
+    return min(max(while_fresh, MIN_REFRESH_EVENTS), MAX_REFRESH_EVENTS)
 
 
 @dataclass(frozen=True)
@@ -105,6 +113,8 @@ class Endpoint:
         self._tests: dict[str, bool] = {}
         """Test deliveries that were asked for; true: made, and not saved as such."""
         self._refreshing = asyncio.Lock()
+        self._refreshed = (parts.clock(), self._attempts.made)
+        """When events were read again, and how many requests had been made by then."""
         readable = self._selection.readable
         self._merchants, self._orders = readable.merchants, readable.orders
         self._saved = dict(fields_of(self._progress))
@@ -322,9 +332,12 @@ class Endpoint:
 
     async def _refresh(self, entry: Entry) -> None:
         """Reads it again, and in the same request those that will be old when their turn comes."""
-        upcoming = self._progress.upcoming(entry.event["partition"], REFRESH_EVENTS)
-        entries = {one.event["_id"]: one for one in (*upcoming, entry)}
         read_at = self._parts.clock()
+        (since, before), made = self._refreshed, self._attempts.made
+        self._refreshed = read_at, made
+        count = refreshed_events(made - before, read_at - since)
+        upcoming = self._progress.upcoming(entry.event["partition"], count)
+        entries = {one.event["_id"]: one for one in (*upcoming, entry)}
         found = await self._parts.reader.read_again([one.event for one in entries.values()])
         stored = {event["_id"]: event for event in found}
         for key, one in entries.items():
