@@ -131,7 +131,7 @@ async def test_a_delayed_order_that_was_archived_before_its_next_attempt_is_coun
             world.log.archived.add("gone")
             now += 3600
             assignment.wake_all()
-            await until(lambda: webhook.get("missed") is not None)
+            await until(lambda: webhook["missed"] is not None)
 
     assert webhook["missed"]["events"] == 1
     assert webhook["delayed"] == []

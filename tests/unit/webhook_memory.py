@@ -208,6 +208,7 @@ class MemoryWorld:
             "resume_at": None,
             "last_attempt": None,
             "attempts": 0,
+            "missed": None,
             "tests": [],
         }
         made = cast(WebhookDocument, webhook | members)

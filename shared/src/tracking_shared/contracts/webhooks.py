@@ -134,8 +134,7 @@ class WebhookDocument(TypedDict):
     last_attempt: LastAttemptDocument | None
     attempts: int
     """Made so far; counts the entries in `webhook_attempts`."""
-    missed: NotRequired[MissedDocument | None]
-    """Not there: its sender has not saved since this is counted."""
+    missed: MissedDocument | None
     tests: list[SampleRequestDocument]
     """At most `MAX_OPEN_TESTS`, the oldest one first."""
 

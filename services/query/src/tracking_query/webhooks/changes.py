@@ -116,6 +116,7 @@ def new_webhook(
         "resume_at": None,
         "last_attempt": None,
         "attempts": 0,
+        "missed": None,
         "tests": [],
     }
 

@@ -188,7 +188,7 @@ def attempt_view(attempt: LastAttemptDocument) -> dict[str, Any]:
 
 def webhook_view(webhook: WebhookDocument, pending: Pending, cursor: str) -> dict[str, Any]:
     """A webhook as it is shown."""
-    last, missed = webhook["last_attempt"], webhook.get("missed")
+    last, missed = webhook["last_attempt"], webhook["missed"]
     return {
         "id": webhook["_id"],
         "url": webhook["url"],

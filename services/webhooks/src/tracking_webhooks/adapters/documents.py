@@ -18,7 +18,7 @@ def progress_of(webhook: WebhookDocument, chance: Callable[[], float]) -> Progre
         failing_since=_optional_seconds(webhook["failing_since"]),
         resume_at=_optional_seconds(webhook["resume_at"]) or 0.0,
         disabled=webhook["reason"] if webhook["state"] == "disabled" else None,
-        missed=_missed(webhook.get("missed"), webhook["seqs"]),
+        missed=_missed(webhook["missed"], webhook["seqs"]),
     )
 
 
