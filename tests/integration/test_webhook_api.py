@@ -117,6 +117,22 @@ async def test_a_webhook_of_another_merchant_does_not_exist(query: QueryClient) 
         assert sorted(ids) == sorted([of_both["id"], made["id"]])
 
 
+async def test_an_administrator_without_merchants_changes_a_filter_and_extends_nothing(
+    query: QueryClient,
+) -> None:
+    made = await create(query)
+    one = f"/v1/webhooks/{made['id']}"
+    changed = await query.send("PATCH", one, {"filter": {"type": ["order.created"]}}, token=ADMIN)
+    kept = await stored(query, made["id"])
+    named = await query.send("PATCH", one, {"filter": {"merchant_id": ["m-1", "m-2"]}}, token=ADMIN)
+
+    assert (changed.status, changed.json["filter"]) == (200, {"type": ["order.created"]})
+    assert (kept["grant"]["merchants"], kept["grant"]["sub"]) == (["m-1"], "shop")
+    assert (named.status, named.json["created_by"]) == (200, "root-operator")
+    assert (await stored(query, made["id"]))["grant"]["merchants"] == ["m-1", "m-2"]
+    assert (await query.get(one, token=MERCHANT)).status == 404  # it gets more than this token reaches
+
+
 async def test_a_webhook_gets_no_more_than_its_token_reaches(query: QueryClient) -> None:
     made = await create(query, filter={"merchant_id": ["m-1", "m-2"]})
     narrow = await create(query, BOTH, filter={"merchant_id": ["m-2"]})

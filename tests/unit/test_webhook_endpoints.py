@@ -16,7 +16,9 @@ from tracking_shared.auth.revocations import Revocations
 from tracking_shared.contracts.documents import EventDocument
 from tracking_webhooks.domain.assignment import preferred_sender
 from tracking_webhooks.domain.progress import MAX_IN_FLIGHT, MAX_WINDOW_EVENTS
+from tracking_webhooks.metrics import MISSED_EVENTS
 from tracking_webhooks.processing.capacity import SLOW_REQUESTS
+from tracking_webhooks.processing.endpoint import refreshed_events
 
 Behave = Callable[[Any], Awaitable[int]]
 
@@ -93,6 +95,81 @@ async def test_what_is_in_the_log_and_what_follows_is_delivered_and_saved() -> N
     assert webhook["last_attempt"] is not None
     assert len(world.store.attempts) == 6
     assert webhook["sender"] is None
+
+
+async def test_events_that_were_archived_before_their_delivery_are_counted_once() -> None:
+    world = MemoryWorld()
+    before = MISSED_EVENTS._value.get()
+    async with receiver() as hook:
+        webhook = world.register("w", hook.url)
+        world.add("kept", *("gone",) * 3, "kept")
+        world.log.archived.add("gone")
+        for _ in range(2):  # the second time, as after a crash before the position was saved
+            async with world.sender():
+                await until(lambda: webhook["seqs"] == [len(events) for events in world.log.events])
+            webhook["seqs"] = [0] * len(webhook["seqs"])
+
+    missed = webhook["missed"]
+    assert missed is not None
+    assert missed["events"] == 3
+    assert MISSED_EVENTS._value.get() - before == 3
+    assert hook.taken == {"kept": [1, 2, 1, 2]}
+
+
+async def test_a_delayed_order_that_was_archived_before_its_next_attempt_is_counted() -> None:
+    now = time()
+    world = MemoryWorld()
+
+    async def behave(event: Any) -> int:
+        return 500
+
+    async with receiver(behave) as hook:
+        webhook = world.register("w", hook.url)
+        world.add("gone")
+        async with world.sender(clock=lambda: now) as assignment:
+            await until(lambda: len(webhook["delayed"]) == 1)
+            world.log.archived.add("gone")
+            now += 3600
+            assignment.wake_all()
+            await until(lambda: webhook["missed"] is not None)
+
+    assert webhook["missed"]["events"] == 1
+    assert webhook["delayed"] == []
+
+
+async def test_events_that_were_archived_before_they_were_read_stop_nothing() -> None:
+    world = MemoryWorld()
+    async with receiver() as hook:
+        world.register("w", hook.url)
+        async with world.sender():
+            world.add("first")
+            await until(lambda: hook.count == 1)
+            world.log.archived.add("gone")
+            world.add("gone", "gone", "kept")
+            await until(lambda: hook.count == 2)
+
+    assert hook.taken == {"first": [1], "kept": [1]}
+
+
+async def test_nothing_is_missed_where_nothing_was_archived() -> None:
+    world = MemoryWorld()
+    async with receiver() as hook:
+        webhook = world.register("w", hook.url)
+        world.add("a", "b")
+        async with world.sender():
+            await until(lambda: hook.count == 2)
+
+    assert webhook["missed"] is None
+
+
+@pytest.mark.parametrize(
+    ("requests", "seconds", "expected"),
+    [(0, 0.0, 10), (30, 2.0, 30), (30, 4.0, 15), (30, 60.0, 10), (9, 0.1, 10), (5_000, 3.0, 100)],
+)
+def test_as_many_events_are_read_again_as_are_sent_while_they_are_fresh(
+    requests: int, seconds: float, expected: int
+) -> None:
+    assert refreshed_events(requests, seconds) == expected
 
 
 async def test_a_long_log_is_read_piece_by_piece() -> None:

@@ -8,7 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracking_query.webhooks.bodies import CreateWebhook, FilterBody
-from tracking_query.webhooks.changes import enabled, granted, new_webhook, replayed, webhook_id_of
+from tracking_query.webhooks.changes import (
+    enabled,
+    granted,
+    new_webhook,
+    regranted,
+    replayed,
+    webhook_id_of,
+)
 from tracking_shared.contracts.access import (
     Grant,
     Principal,
@@ -99,6 +106,52 @@ def test_a_filter_of_merchants_that_are_not_granted_is_refused() -> None:
     assert granted(caller, FilterBody(merchant_id=["m-1", "m-2"]))["merchants"] == ["m-1"]
     with pytest.raises(ProblemError, match="merchants"):
         granted(caller, FilterBody(merchant_id=["m-2"]))
+
+
+ADMIN = Principal(
+    subject="operator",
+    source_type="operator",
+    scopes=frozenset({"orders:admin"}),
+    grant=Grant(merchants=frozenset({"*"})),
+    expires_at=2e9,
+    token_id="t-admin",
+)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "merchants", "holder"),
+    [
+        (None, ["m-1", "m-2"], "t-1"),  # not all that an administrator reads
+        (["m-1"], ["m-1"], "t-1"),
+        (["m-1", "m-3"], ["m-1", "m-3"], "t-admin"),
+    ],
+)
+def test_an_administrator_who_changes_a_filter_adds_only_merchants_that_it_names(
+    wanted: list[str] | None, merchants: list[str], holder: str
+) -> None:
+    shop = principal("webhooks:manage", Grant(merchants=frozenset({"m-1", "m-2"})))
+    found = regranted(
+        stored_webhook(grant=granted(shop, FilterBody())), ADMIN, FilterBody(merchant_id=wanted)
+    )
+
+    assert (found["merchants"], found["token_id"]) == (merchants, holder)
+
+
+def test_an_administrator_who_changes_a_filter_leaves_the_orders_that_the_token_was_limited_to() -> None:
+    shop = principal("webhooks:manage", Grant(merchants=frozenset({"m-1"}), orders=frozenset({"o-1"})))
+    webhook = stored_webhook(grant=granted(shop, FilterBody()))
+
+    assert regranted(webhook, ADMIN, FilterBody())["orders"] == ["o-1"]
+    assert regranted(webhook, ADMIN, FilterBody(merchant_id=["m-2"]))["orders"] == ["o-1"]
+
+
+def test_the_holder_who_changes_a_filter_gets_what_the_token_reaches() -> None:
+    shop = principal("webhooks:manage", Grant(merchants=frozenset({"m-1", "m-2"})))
+    webhook = stored_webhook(grant=granted(shop, FilterBody(merchant_id=["m-1"])))
+
+    assert regranted(webhook, shop, FilterBody())["merchants"] == ["m-1", "m-2"]
+    with pytest.raises(ProblemError, match="merchants"):
+        regranted(webhook, shop, FilterBody(merchant_id=["m-3"]))
 
 
 def event(order_id: str, merchant_id: str, **members: Any) -> EventDocument:

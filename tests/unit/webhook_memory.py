@@ -16,6 +16,7 @@ from tracking_shared.contracts.webhooks import AttemptDocument, GrantDocument, W
 from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
 from tracking_shared.policy.receivers import parse_networks
 from tracking_shared.serving import background
+from tracking_shared.storage.database import DatabaseUnavailable
 from tracking_webhooks.adapters.http_sender import open_sender
 from tracking_webhooks.adapters.log_reader import LogReader
 from tracking_webhooks.adapters.store import Save, WebhookStore, WebhookSummary
@@ -42,6 +43,8 @@ class MemoryLog:
 
     def __init__(self) -> None:
         self.events: list[list[EventDocument]] = [[] for _ in range(PARTITIONS)]
+        self.archived: set[str] = set()
+        """Orders that have left."""
 
     def add(self, order_id: str, merchant: str = "m-1") -> EventDocument:
         """One more event of an order."""
@@ -70,24 +73,37 @@ class MemoryLog:
         self.events[partition].append(event)
         return event
 
-    async def read_end(self) -> Position:
-        return Position("epoch", tuple(map(len, self.events)))
+    async def read_ends(self) -> tuple[Position, Position]:
+        starts = (
+            max((one["seq"] for one in events if one["order_id"] in self.archived), default=0)
+            for events in self.events
+        )
+        return Position("epoch", tuple(starts)), Position("epoch", tuple(map(len, self.events)))
 
     async def read_new(self, partition: int, after: int, last: int) -> list[EventDocument]:
-        return deepcopy(self.events[partition][after : min(last, after + 500)])
+        found = self.events[partition][after : min(last, after + 500)]
+        if len(self._left(found)) < len(found):
+            raise DatabaseUnavailable("they are not all there")
+        return deepcopy(found)
 
     async def read_matching(
         self, partition: int, after: int, last: int, stages: Sequence[dict[str, Any]], limit: int
     ) -> tuple[list[EventDocument], int]:
         assert not stages, "the queries are tested on a database"
-        events = deepcopy(self.events[partition][after : min(last, after + limit)])
-        return events, events[-1]["seq"] if events else last
+        found = self.events[partition][after : min(last, after + limit)]
+        return self._left(found), found[-1]["seq"] if found else last
+
+    def _left(self, events: Sequence[EventDocument]) -> list[EventDocument]:
+        return deepcopy([event for event in events if event["order_id"] not in self.archived])
+
+    async def count_archived(self, partition: int, after: int, last: int) -> int:
+        return last - after - len(self._left(self.events[partition][after:last]))
 
     async def read_next_of_order(
         self, order_id: str, version: int, last_seq: int, stages: Sequence[dict[str, Any]]
     ) -> EventDocument | None:
         for events in self.events:
-            for event in events:
+            for event in self._left(events):
                 fits = event["order_id"] == order_id and event["version"] >= version
                 if fits and event["seq"] <= last_seq:
                     return deepcopy(event)
@@ -192,6 +208,7 @@ class MemoryWorld:
             "resume_at": None,
             "last_attempt": None,
             "attempts": 0,
+            "missed": None,
             "tests": [],
         }
         made = cast(WebhookDocument, webhook | members)

@@ -263,6 +263,8 @@ async def serve_http(
     async with stop_signal() as stop, background(server.end_on(stop, on_stop), sweep):
         if starts_with is not None:
             await _first_of(starts_with, stop, seconds=START_WAIT_SECONDS)
+        if server.should_exit:
+            return  # stopped before it listened
         try:
             await server.serve()
         except SystemExit as error:  # uvicorn leaves the process this way when it cannot bind

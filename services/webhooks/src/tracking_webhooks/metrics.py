@@ -27,6 +27,10 @@ UNASSIGNED = Gauge(
 )
 IN_FLIGHT = Gauge("tracking_webhook_requests_in_flight", "Requests to receivers that were not answered yet")
 TAIL_EVENTS = Counter("tracking_webhook_log_events_total", "Events read at the end of the log")
+MISSED_EVENTS = Counter(
+    "tracking_webhook_missed_events_total",
+    "Events that were archived before a webhook came to them, those that its filter refuses included",
+)
 LEASES_LOST = Counter(
     "tracking_webhook_leases_lost_total", "Webhooks that were changed or taken over meanwhile"
 )

@@ -85,6 +85,17 @@ class LastAttemptDocument(TypedDict):
     duration_ms: int
 
 
+class MissedDocument(TypedDict):
+    """Events that were archived before they could be delivered."""
+
+    events: int
+    """With a filter, those of others among them."""
+    at: datetime
+    """When the newest of them were noticed."""
+    through: list[int]
+    """By partition: counted up to here."""
+
+
 class SampleRequestDocument(TypedDict):
     """A test delivery that was asked for and is not made yet."""
 
@@ -123,6 +134,7 @@ class WebhookDocument(TypedDict):
     last_attempt: LastAttemptDocument | None
     attempts: int
     """Made so far; counts the entries in `webhook_attempts`."""
+    missed: MissedDocument | None
     tests: list[SampleRequestDocument]
     """At most `MAX_OPEN_TESTS`, the oldest one first."""
 

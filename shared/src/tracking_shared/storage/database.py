@@ -227,6 +227,18 @@ def driver_errors() -> Iterator[None]:
     A document in a format that this release does not read counts as one that cannot be had now: who needs it
     waits, and tries again.
     """
+    before = _cancellations()
+    try:
+        with _translated():
+            yield
+    except DatabaseUnavailable:
+        _raise_swallowed(before)
+        raise
+    _raise_swallowed(before)
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
     try:
         yield
     except (NewerFormat, InvalidFormat) as error:
@@ -236,6 +248,25 @@ def driver_errors() -> Iterator[None]:
         raise DatabaseUnavailable(f"writes were refused with {codes}") from None
     except PyMongoError as error:
         raise DatabaseUnavailable(f"{type(error).__name__}: {str(error)[:200]}") from error
+
+
+def _cancellations() -> int:
+    """How often this task was asked to end."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:  # there is no loop, so nothing is cancelled
+        return 0
+    return 0 if task is None else task.cancelling()
+
+
+def _raise_swallowed(before: int) -> None:
+    """Ends the task if it was cancelled meanwhile.
+
+    The driver waits with `asyncio.wait_for`, which before Python 3.12 swallows a cancellation that comes
+    together with the answer. A loop that reads the database would go on then, and its service not stop.
+    """
+    if _cancellations() > before:
+        raise asyncio.CancelledError
 
 
 def retrying_database() -> AsyncRetrying:

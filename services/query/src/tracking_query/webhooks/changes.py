@@ -7,11 +7,16 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from tracking_query.webhooks.bodies import CreateWebhook, FilterBody
-from tracking_shared.contracts.access import Grant, Principal, narrowed
+from tracking_query.webhooks.bodies import ChangeWebhook, CreateWebhook, FilterBody
+from tracking_shared.contracts.access import Grant, Principal, covers, narrowed
 from tracking_shared.contracts.cursors import Position
 from tracking_shared.contracts.problems import ProblemError
-from tracking_shared.contracts.webhooks import DelayedOrderDocument, GrantDocument, WebhookDocument
+from tracking_shared.contracts.webhooks import (
+    DelayedOrderDocument,
+    GrantDocument,
+    WebhookDocument,
+    grant_of,
+)
 from tracking_shared.http.callers import insufficient_scope
 
 SECRET_BYTES = 32
@@ -43,10 +48,37 @@ def granted(principal: Principal, wanted: FilterBody) -> GrantDocument:
         ProblemError: `forbidden`: the token reaches none of these merchants.
     """
     grant = narrowed(principal.grant, wanted.merchant_id, wanted.order_id)
+    _refuse_no_merchants(grant)
+    return grant_document(grant, principal)
+
+
+def regranted(webhook: WebhookDocument, principal: Principal, wanted: FilterBody) -> GrantDocument:
+    """The rights of a webhook whose filter the caller changes to this one.
+
+    Those of its holder are the holder's token's, as when it is registered. Somebody else, such as an
+    administrator, who changes the filter adds only merchants that the new filter names, and holds the
+    webhook only if some were added: revoking the holder's token ends it as before.
+
+    Raises:
+        ProblemError: `forbidden`: the token reaches none of these merchants.
+    """
+    before = webhook["grant"]
+    if principal.subject == before["sub"]:
+        return granted(principal, wanted)
+    if wanted.merchant_id is None:
+        return before
+    merchants = narrowed(principal.grant, wanted.merchant_id, None).merchants
+    grant = Grant(merchants=merchants, orders=grant_of(before).orders)
+    _refuse_no_merchants(grant)
+    if not covers(grant_of(before), grant):
+        return grant_document(grant, principal)
+    return {**before, "merchants": sorted(merchants)}
+
+
+def _refuse_no_merchants(grant: Grant) -> None:
     if not grant.merchants:
         detail = "The token reaches none of the merchants of the filter."
         raise ProblemError.of(insufficient_scope(detail, "webhooks:manage"))
-    return grant_document(grant, principal)
 
 
 def grant_document(grant: Grant, principal: Principal) -> GrantDocument:
@@ -84,6 +116,7 @@ def new_webhook(
         "resume_at": None,
         "last_attempt": None,
         "attempts": 0,
+        "missed": None,
         "tests": [],
     }
 
@@ -95,6 +128,23 @@ def is_repeat(stored: WebhookDocument, body: CreateWebhook) -> bool:
         body.filter.document(),
         body.description,
     )
+
+
+def changed(webhook: WebhookDocument, body: ChangeWebhook, principal: Principal) -> dict[str, Any]:
+    """The changes of address, filter and description, and of the rights that follow from the filter.
+
+    Raises:
+        ProblemError: `forbidden`: the token reaches none of the merchants of the filter.
+    """
+    fields: dict[str, Any] = {}
+    if body.url is not None:
+        fields["url"] = body.url
+    if "description" in body.model_fields_set:
+        fields["description"] = body.description
+    if body.filter is not None:
+        fields["filter"] = body.filter.document()
+        fields["grant"] = regranted(webhook, principal, body.filter)
+    return fields
 
 
 def enabled(webhook: WebhookDocument, principal: Principal, time: datetime) -> dict[str, Any]:

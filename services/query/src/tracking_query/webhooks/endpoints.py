@@ -18,6 +18,7 @@ from tracking_query.log.event_log import positions_between
 from tracking_query.webhooks import shapes, storing
 from tracking_query.webhooks.bodies import ChangeWebhook, CreateWebhook, FilterBody, ReplayWebhook
 from tracking_query.webhooks.changes import (
+    changed,
     enabled,
     granted,
     is_repeat,
@@ -125,20 +126,17 @@ class Webhooks:
         """Changes address, filter or description."""
         webhook = await self._find(webhook_id, principal)
         body = await read_json(request, ChangeWebhook)
-        fields: dict[str, Any] = {}
         if body.url is not None:
             self._check_url(body.url)
-            fields["url"] = body.url
-        if "description" in body.model_fields_set:
-            fields["description"] = body.description
         if body.filter is not None:
             self._check_statuses(body.filter)
-            fields["filter"] = body.filter.document()
-            fields["grant"] = granted(principal, body.filter)
-        merchants = fields.get("grant", webhook["grant"])["merchants"]
-        details = _told(fields.get("url", webhook["url"]), merchants)
+        shown = {**webhook, **changed(webhook, body, principal)}
+        details = _told(shown["url"], shown["grant"]["merchants"])
         await self._record(principal, "webhook.changed", webhook_id, details)
-        return await self._changed(webhook, fields)
+        found = await storing.change_webhook(
+            self._database, webhook, lambda stored: changed(stored, body, principal)
+        )
+        return JsonResponse(await self._view(found))
 
     async def delete(self, webhook_id: str, principal: Principal) -> Response:
         """Deletes a webhook. What is in flight may still arrive."""
@@ -163,10 +161,10 @@ class Webhooks:
         end = await self._end()
         if resync_reason(position_of(webhook), end) is not None:
             raise ProblemError("cursor-expired", "The log was replaced; ask for a replay, then enable it.")
-        changed = await storing.change_webhook(
+        found = await storing.change_webhook(
             self._database, webhook, lambda stored: enabled(stored, principal, now())
         )
-        return JsonResponse(await self._view(changed))
+        return JsonResponse(await self._view(found))
 
     async def replay(self, request: Request, webhook_id: str, principal: Principal) -> Response:
         """Goes back to an earlier position."""
@@ -174,10 +172,10 @@ class Webhooks:
         body = await read_json(request, ReplayWebhook)
         position = await self._start_of(body)
         first = await self._first_versions(webhook, position)
-        changed = await storing.change_webhook(
+        found = await storing.change_webhook(
             self._database, webhook, lambda stored: replayed(stored, position, first, now())
         )
-        return JsonResponse(await self._view(changed), 202)
+        return JsonResponse(await self._view(found), 202)
 
     async def test(self, webhook_id: str, principal: Principal) -> Response:
         """Has a test delivery made and waits for its outcome."""
@@ -200,10 +198,6 @@ class Webhooks:
 
     async def _find(self, webhook_id: str, principal: Principal) -> WebhookDocument:
         return await storing.find_webhook(self._database, webhook_id, principal)
-
-    async def _changed(self, webhook: WebhookDocument, fields: Mapping[str, Any]) -> Response:
-        changed = await storing.change_webhook(self._database, webhook, lambda _: dict(fields))
-        return JsonResponse(await self._view(changed))
 
     async def _view(self, webhook: WebhookDocument) -> dict[str, Any]:
         end = await self._end()

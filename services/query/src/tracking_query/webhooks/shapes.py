@@ -49,6 +49,16 @@ class AttemptView(TypedDict):
 
 
 @with_config(DESCRIBED)
+class MissedView(TypedDict):
+    """Events that were archived before they could be delivered."""
+
+    events: Annotated[int, Field(ge=1)]
+    """So many at most: with a filter, those that it refuses are among them."""
+    at: TimeText
+    """When the newest of them were noticed."""
+
+
+@with_config(DESCRIBED)
 class WebhookView(TypedDict):
     """A webhook, and how far it is."""
 
@@ -75,6 +85,8 @@ class WebhookView(TypedDict):
     next_attempt_at: TimeText | None
     """While the receiver cannot be reached or asks to wait: when it is asked again."""
     last_attempt: AttemptView | None
+    missed: MissedView | None
+    """What was archived before it could be delivered, and is not delivered any more. `null`: nothing."""
     created_at: TimeText
     updated_at: TimeText
     """When it was last changed by a request."""
@@ -146,6 +158,7 @@ WEBHOOK: dict[str, Any] = {
     "delayed_orders": 0,
     "next_attempt_at": None,
     "last_attempt": ATTEMPT,
+    "missed": None,
     "created_at": "2026-03-02T09:00:00.000Z",
     "updated_at": "2026-03-02T09:00:00.000Z",
     "created_by": "shop-acme",
@@ -175,7 +188,7 @@ def attempt_view(attempt: LastAttemptDocument) -> dict[str, Any]:
 
 def webhook_view(webhook: WebhookDocument, pending: Pending, cursor: str) -> dict[str, Any]:
     """A webhook as it is shown."""
-    last = webhook["last_attempt"]
+    last, missed = webhook["last_attempt"], webhook["missed"]
     return {
         "id": webhook["_id"],
         "url": webhook["url"],
@@ -189,6 +202,7 @@ def webhook_view(webhook: WebhookDocument, pending: Pending, cursor: str) -> dic
         "delayed_orders": len(webhook["delayed"]),
         "next_attempt_at": format_optional_time(webhook["resume_at"]),
         "last_attempt": None if last is None else attempt_view(last),
+        "missed": None if missed is None else {"events": missed["events"], "at": format_time(missed["at"])},
         "created_at": format_time(webhook["created_at"]),
         "updated_at": format_time(webhook["updated_at"]),
         "created_by": webhook["grant"]["sub"],

@@ -1,11 +1,11 @@
 """A webhook's progress and its document, one made of the other."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from tracking_shared.contracts.webhooks import DelayedOrderDocument, WebhookDocument
-from tracking_webhooks.domain.progress import Delayed, Progress
+from tracking_shared.contracts.webhooks import DelayedOrderDocument, MissedDocument, WebhookDocument
+from tracking_webhooks.domain.progress import Delayed, Missed, Progress
 
 
 def progress_of(webhook: WebhookDocument, chance: Callable[[], float]) -> Progress:
@@ -18,6 +18,7 @@ def progress_of(webhook: WebhookDocument, chance: Callable[[], float]) -> Progre
         failing_since=_optional_seconds(webhook["failing_since"]),
         resume_at=_optional_seconds(webhook["resume_at"]) or 0.0,
         disabled=webhook["reason"] if webhook["state"] == "disabled" else None,
+        missed=_missed(webhook["missed"], webhook["seqs"]),
     )
 
 
@@ -31,6 +32,7 @@ def fields_of(progress: Progress) -> Mapping[str, Any]:
         "failures": progress.failures,
         "failing_since": optional_time(progress.failing_since),
         "resume_at": optional_time(progress.resume_at or None),
+        "missed": _missed_document(progress.missed),
     }
 
 
@@ -41,6 +43,21 @@ def optional_time(seconds: float | None) -> datetime | None:
 
 def _optional_seconds(time: datetime | None) -> float | None:
     return None if time is None else time.timestamp()
+
+
+def _missed(document: MissedDocument | None, seqs: Sequence[int]) -> Missed | None:
+    if document is None:
+        return None
+    # Positions of a log with another number of partitions say nothing about this one.
+    through = document["through"] if len(document["through"]) == len(seqs) else seqs
+    return Missed(document["events"], document["at"].timestamp(), tuple(through))
+
+
+def _missed_document(missed: Missed | None) -> MissedDocument | None:
+    if missed is None:
+        return None
+    at = datetime.fromtimestamp(missed.at, UTC)
+    return {"events": missed.events, "at": at, "through": list(missed.through)}
 
 
 def _delayed(document: DelayedOrderDocument) -> Delayed:

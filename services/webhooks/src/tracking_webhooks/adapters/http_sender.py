@@ -6,12 +6,16 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from functools import lru_cache
 from time import monotonic, time
 
 import aiohttp
+from aiohttp.http import HttpProcessingError
+from aiohttp.streams import StreamReader
 from yarl import URL
 
 from tracking_shared.policy.receivers import Network
+from tracking_webhooks.adapters.http_post import Destination, Response, destination, post
 from tracking_webhooks.adapters.resolver import CheckedResolver, Resolve, resolve_by_system
 from tracking_webhooks.errors import AddressRefused
 
@@ -27,11 +31,10 @@ costs its receiver the connection."""
 BODY_SECONDS = 0.5
 """The same for the time, once the head has arrived."""
 
-HEAD_FIELD_BYTES = 8 * 1024
-
 KEEP_ALIVE_SECONDS = 30.0
 
-USER_AGENT = "tracking-webhooks/1"
+MAX_DESTINATIONS = 4_096
+"""URLs that are remembered as parsed and checked, some 3 KB each."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +50,23 @@ class Answer:
     duration_seconds: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class Scheme:
+    """What requests of one scheme share."""
+
+    connector: aiohttp.TCPConnector
+    resolver: CheckedResolver
+
+
 class HttpSender:
     """Sends requests. The caller bounds how many at a time."""
 
-    def __init__(self, sessions: Mapping[str, tuple[aiohttp.ClientSession, CheckedResolver]]) -> None:
-        """`sessions`: by scheme."""
-        self._sessions = sessions
+    def __init__(self, schemes: Mapping[str, Scheme]) -> None:
+        """For the running loop."""
+        self._schemes = schemes
+        self._loop = asyncio.get_running_loop()
+        self._timeout = aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS)
+        self._destination = lru_cache(MAX_DESTINATIONS)(self._new_destination)
         self.in_flight = 0
         """Requests that were not answered yet."""
 
@@ -73,38 +87,44 @@ class HttpSender:
     ) -> tuple[int | None, str | None, float | None]:
         try:
             async with asyncio.timeout(seconds):
-                response = await self._begin(URL(url, encoded=True), headers, body)
+                response = await post(self._destination(url), headers, body)
         except aiohttp.ConnectionTimeoutError:
             return None, "connection", None  # a TimeoutError, too; but nobody has seen the request
         except TimeoutError:
             return None, "timeout", None
-        except (aiohttp.ClientError, AddressRefused, OSError, ValueError) as error:
+        except (aiohttp.ClientError, HttpProcessingError, AddressRefused, OSError, ValueError) as error:
             return None, _error_of(error), None
-        try:
-            await _finish(response)
-        finally:
-            response.close()
-        return response.status, None, retry_after_seconds(response.headers.get("Retry-After"), time())
+        await _finish(response)
+        message = response.message
+        return message.code, None, retry_after_seconds(message.headers.get("Retry-After"), time())
 
-    async def _begin(self, url: URL, headers: Mapping[str, str], body: bytes) -> aiohttp.ClientResponse:
-        session, resolver = self._sessions[url.scheme]
-        resolver.check_literal(url.host or "")
-        return await session.post(url, data=body, headers=headers, allow_redirects=False)
+    def _new_destination(self, text: str) -> Destination:
+        url = URL(text, encoded=True)
+        scheme = self._schemes[url.scheme]
+        # The connector asks its resolver for names alone.
+        scheme.resolver.check_literal(url.host or "")
+        return destination(url, scheme.connector, self._timeout, self._loop)
 
 
-async def _finish(response: aiohttp.ClientResponse) -> None:
+async def _finish(response: Response) -> None:
     """Reads the body if it is short, so that the connection can be used again; else it is closed."""
-    if response.content.is_eof() or (response.content_length or 0) > BODY_BYTES:
+    if response.body.is_eof():
+        response.release()
         return
-    left = BODY_BYTES
     try:
         async with asyncio.timeout(BODY_SECONDS):
-            while left > 0 and (chunk := await response.content.read(left)):
-                left -= len(chunk)
-            if left > 0:
-                response.release()
+            await _discard(response.body)
+        response.release()  # closes it, if the body has not ended
     except (TimeoutError, aiohttp.ClientError, OSError):
         return
+    finally:
+        response.close()
+
+
+async def _discard(body: StreamReader) -> None:
+    left = BODY_BYTES
+    while left > 0 and (chunk := await body.read(left)):
+        left -= len(chunk)
 
 
 _ERRORS: Sequence[tuple[type[BaseException], str]] = (
@@ -116,6 +136,7 @@ _ERRORS: Sequence[tuple[type[BaseException], str]] = (
     (aiohttp.ClientConnectorError, "connection"),
     (aiohttp.ClientResponseError, "protocol"),
     (aiohttp.ClientPayloadError, "protocol"),
+    (HttpProcessingError, "protocol"),
     (ValueError, "protocol"),
 )
 
@@ -153,31 +174,20 @@ async def open_sender(
         "http": CheckedResolver(allowed, only_named=True, resolve=resolve),
     }
     context = tls or ssl.create_default_context()
-    sessions = {scheme: _session(resolver, context) for scheme, resolver in resolvers.items()}
+    schemes = {name: Scheme(_connector(resolver, context), resolver) for name, resolver in resolvers.items()}
     try:
-        yield HttpSender({scheme: (sessions[scheme], resolvers[scheme]) for scheme in resolvers})
+        yield HttpSender(schemes)
     finally:
-        for session in sessions.values():
-            await session.close()
-        for resolver in resolvers.values():
-            await resolver.close()
+        for scheme in schemes.values():
+            await scheme.connector.close()
+            await scheme.resolver.close()
 
 
-def _session(resolver: CheckedResolver, tls: ssl.SSLContext) -> aiohttp.ClientSession:
-    connector = aiohttp.TCPConnector(
+def _connector(resolver: CheckedResolver, tls: ssl.SSLContext) -> aiohttp.TCPConnector:
+    return aiohttp.TCPConnector(
         resolver=resolver,
         use_dns_cache=False,  # each new connection resolves, and what it gets is checked
         limit=0,  # the caller bounds them
         ssl=tls,
         keepalive_timeout=KEEP_ALIVE_SECONDS,
-    )
-    return aiohttp.ClientSession(
-        connector=connector,
-        cookie_jar=aiohttp.DummyCookieJar(),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_SECONDS),
-        auto_decompress=False,
-        max_line_size=HEAD_FIELD_BYTES,
-        max_field_size=HEAD_FIELD_BYTES,
-        headers={"User-Agent": USER_AGENT, "Accept": "*/*"},
-        skip_auto_headers=("Accept-Encoding",),
     )

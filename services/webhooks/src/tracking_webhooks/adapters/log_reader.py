@@ -8,7 +8,7 @@ from tracking_shared.contracts.documents import MAX_SEQ, EventDocument, position
 from tracking_shared.contracts.formats import ORDER_EVENTS, upcast_all
 from tracking_shared.storage.database import Database, DatabaseUnavailable
 from tracking_shared.storage.embedded_database import match_stages
-from tracking_shared.storage.reads import CausalReads, bounded_read, read_log_end, read_newest_log_end
+from tracking_shared.storage.reads import CausalReads, bounded_read, read_log_ends, read_newest_log_end
 
 PAGE_EVENTS = 500
 
@@ -24,15 +24,15 @@ class LogReader:
         self._partitions = partitions
         self._causal = CausalReads(database)
 
-    async def read_end(self) -> Position:
-        """The end of the log.
+    async def read_ends(self) -> tuple[Position, Position]:
+        """The positions up to which orders have been archived, and at which the log ends.
 
         Raises:
             DatabaseUnavailable: also while the database is not set up yet.
         """
         with bounded_read():
             async with self._causal.session() as session:
-                return await read_log_end(self._database, self._partitions, session)
+                return await read_log_ends(self._database, self._partitions, session)
 
     async def read_new(self, partition: int, after: int, last: int) -> list[EventDocument]:
         """The events after the seq `after`, up to `last`, at most `PAGE_EVENTS`.
@@ -59,6 +59,16 @@ class LogReader:
         last = min(last, after + (MAX_SEARCHED if stages else limit))
         events = await self._between(partition, after, last, stages, limit)
         return events, events[-1]["seq"] if len(events) == limit else last
+
+    async def count_archived(self, partition: int, after: int, last: int) -> int:
+        """The events after the seq `after`, up to `last`, that are in the log no longer."""
+        keys = {"$gt": position_key(partition, after), "$lte": position_key(partition, last)}
+        with bounded_read():
+            async with self._causal.session() as session:
+                events = self._database.raw["order_events"]
+                cursor = await events.aggregate([{"$match": {"_id": keys}}, {"$count": "n"}], session=session)
+                counted: list[dict[str, int]] = await cursor.to_list()
+        return last - after - (counted[0]["n"] if counted else 0)
 
     async def read_next_of_order(
         self, order_id: str, version: int, last_seq: int, stages: Sequence[dict[str, Any]]

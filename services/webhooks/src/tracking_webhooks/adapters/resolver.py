@@ -4,7 +4,7 @@ import asyncio
 import socket
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache, partial
+from functools import partial
 from ipaddress import ip_address
 
 from aiohttp.abc import AbstractResolver, ResolveResult
@@ -16,9 +16,6 @@ RESOLVE_SECONDS = 5.0
 
 RESOLVER_THREADS = 64
 """A name server that does not answer holds a thread for as long as the system's resolver waits."""
-
-MAX_LITERALS = 4_096
-"""Hosts that are remembered as checked, some 200 bytes each."""
 
 Resolve = Callable[[str], Sequence[str]]
 """Gives the addresses of a name; `OSError`: it has none."""
@@ -39,8 +36,6 @@ class CheckedResolver(AbstractResolver):
         self._only_named = only_named
         self._resolve = resolve
         self._threads = ThreadPoolExecutor(RESOLVER_THREADS, thread_name_prefix="resolver")
-        # Of the same few hosts at every request.
-        self._is_name_or_permitted = lru_cache(MAX_LITERALS)(self._literal_may_be_used)
         self._open: dict[str, asyncio.Future[Sequence[str]]] = {}
 
     async def resolve(
@@ -53,7 +48,8 @@ class CheckedResolver(AbstractResolver):
             OSError: it does not exist, or the name server does not answer.
         """
         try:
-            texts = await asyncio.wait_for(asyncio.shield(self._look_up(host)), RESOLVE_SECONDS)
+            async with asyncio.timeout(RESOLVE_SECONDS):
+                texts = await asyncio.shield(self._look_up(host))
         except TimeoutError:
             # As for a name that does not exist: no other event would do better.
             raise socket.gaierror(socket.EAI_AGAIN, "the name server does not answer") from None
@@ -84,7 +80,7 @@ class CheckedResolver(AbstractResolver):
         Raises:
             AddressRefused: requests may not go there.
         """
-        if not self._is_name_or_permitted(host):
+        if not self._literal_may_be_used(host):
             raise AddressRefused("requests may not go to this address")
 
     def _literal_may_be_used(self, host: str) -> bool:

@@ -70,6 +70,18 @@ class Delayed:
 
 
 @dataclass(frozen=True, slots=True)
+class Missed:
+    """Events that were archived before they were delivered."""
+
+    events: int
+    """With a filter, those of others among them: what is archived cannot be asked whose it was."""
+    at: float
+    """When the newest of them were noticed."""
+    through: tuple[int, ...]
+    """By partition: counted up to here. What a crash or a replay has read again is not counted again."""
+
+
+@dataclass(frozen=True, slots=True)
 class Work:
     """One thing to do: deliver `entry`; without it, the next event of a delayed order, which is read then."""
 
@@ -92,6 +104,7 @@ class Progress:
     failing_since: float | None = None
     resume_at: float = 0.0
     disabled: DisabledReason | None = None
+    missed: Missed | None = None
     max_delayed: int = MAX_DELAYED_ORDERS
     read: list[int] = field(init=False)
     """The positions up to which the log was read into the window."""
@@ -165,6 +178,17 @@ class Progress:
         order_id = self._ready.popleft()
         self._in_flight.add(order_id)
         return Work(order_id, self._orders[order_id][0])
+
+    def uncounted(self, partition: int, after: int) -> int:
+        """The seq behind `after` from which archived events were not counted yet."""
+        return after if self.missed is None else max(after, self.missed.through[partition])
+
+    def missed_events(self, partition: int, through: int, events: int, now: float) -> None:
+        """Up to the seq `through`, so many events that were not counted before had been archived."""
+        before = self.missed or Missed(0, now, tuple(0 for _ in self.seqs))
+        seqs = list(before.through)
+        seqs[partition] = max(seqs[partition], through)
+        self.missed = Missed(before.events + events, now, tuple(seqs))
 
     def upcoming(self, partition: int, count: int) -> list[Entry]:
         """The first entries of a partition that are not handled, at most `count`."""

@@ -29,7 +29,7 @@ from tracking_webhooks.domain.outcome import failure_of, is_delivered
 from tracking_webhooks.domain.progress import MAX_WINDOW_EVENTS, Entry, Progress, Work
 from tracking_webhooks.domain.signature import signed_headers
 from tracking_webhooks.errors import LeaseLost
-from tracking_webhooks.metrics import LATENCY_SECONDS
+from tracking_webhooks.metrics import LATENCY_SECONDS, MISSED_EVENTS
 from tracking_webhooks.processing.attempt_log import AttemptLog
 from tracking_webhooks.processing.capacity import Capacity
 from tracking_webhooks.processing.message_cache import MessageCache
@@ -42,7 +42,7 @@ paced_log = PacedLog(log)
 FRESH_SECONDS = 2.0
 """An event that was read longer ago is read again before it is sent: its customer may have been erased."""
 
-REFRESH_EVENTS = 100
+MIN_REFRESH_EVENTS, MAX_REFRESH_EVENTS = 10, 100
 """Of those that follow in the window, read again in the same request."""
 
 SAVE_SECONDS = 0.5
@@ -61,6 +61,14 @@ STOP_SECONDS = 3.0
 are made again."""
 
 Clock = Callable[[], float]
+
+
+def refreshed_events(requests: int, seconds: float) -> int:
+    """The number of events to read again, for a webhook that made so many requests in this time: as many as
+    will be sent before they are old. More would be read a third time.
+    """
+    while_fresh = math.ceil(requests * FRESH_SECONDS / max(seconds, FRESH_SECONDS))
+    return min(max(while_fresh, MIN_REFRESH_EVENTS), MAX_REFRESH_EVENTS)
 
 
 @dataclass(frozen=True)
@@ -105,6 +113,8 @@ class Endpoint:
         self._tests: dict[str, bool] = {}
         """Test deliveries that were asked for; true: made, and not saved as such."""
         self._refreshing = asyncio.Lock()
+        self._refreshed = (parts.clock(), self._attempts.made)
+        """When events were read again, and how many requests had been made by then."""
         readable = self._selection.readable
         self._merchants, self._orders = readable.merchants, readable.orders
         self._saved = dict(fields_of(self._progress))
@@ -249,12 +259,35 @@ class Endpoint:
             events, through = await self._parts.reader.read_matching(
                 partition, after, last, self._stages, limit
             )
+            await self._count_archived(partition, after, through)
         else:
             events = [one.event for one in found if self._selection.matches(one.event)]
             read_at, through = found[0].read_at, found[-1].event["seq"]
         progress.add(partition, events, through, read_at)
         if through < last and progress.room:
             self._woken.set()
+
+    async def _count_archived(self, partition: int, after: int, through: int) -> None:
+        """Counts what is no longer in a part of the log that was read."""
+        start = self._parts.tail.start
+        first = self._progress.uncounted(partition, after)
+        last = min(through, start.seqs[partition]) if start is not None else 0
+        if first < last:
+            events = await self._parts.reader.count_archived(partition, first, last)
+            self._note_missed(partition, last, events)
+
+    async def _look_for_order(self, order_id: str) -> None:
+        """Notes it if a delayed order that has no event left was archived meanwhile."""
+        delayed = self._progress.delayed[order_id]
+        through = self._progress.read[delayed.partition]
+        if await self._parts.reader.read_next_of_order(order_id, 1, through, []) is None:
+            self._note_missed(delayed.partition, 0, 1)  # at least the one that failed
+
+    def _note_missed(self, partition: int, through: int, events: int) -> None:
+        if events:
+            self._progress.missed_events(partition, through, events, self._parts.clock())
+            MISSED_EVENTS.inc(events)
+            paced_log.warning("events were archived before a webhook came to them", self.webhook_id)
 
     async def _deliver(self, work: Work) -> None:
         try:
@@ -268,6 +301,7 @@ class Endpoint:
     async def _attempt(self, work: Work) -> None:
         event = await self._event_of(work)
         if event is None:
+            await self._look_for_order(work.order_id)
             self._progress.found_nothing(work)
             return
         if not self._is_allowed():
@@ -298,9 +332,12 @@ class Endpoint:
 
     async def _refresh(self, entry: Entry) -> None:
         """Reads it again, and in the same request those that will be old when their turn comes."""
-        upcoming = self._progress.upcoming(entry.event["partition"], REFRESH_EVENTS)
-        entries = {one.event["_id"]: one for one in (*upcoming, entry)}
         read_at = self._parts.clock()
+        (since, before), made = self._refreshed, self._attempts.made
+        self._refreshed = read_at, made
+        count = refreshed_events(made - before, read_at - since)
+        upcoming = self._progress.upcoming(entry.event["partition"], count)
+        entries = {one.event["_id"]: one for one in (*upcoming, entry)}
         found = await self._parts.reader.read_again([one.event for one in entries.values()])
         stored = {event["_id"]: event for event in found}
         for key, one in entries.items():
@@ -341,10 +378,8 @@ class Endpoint:
         return fields_of(self._progress) != self._saved
 
     def _state_has_changed(self) -> bool:
-        return (self._progress.state, self._progress.disabled) != (
-            self._saved["state"],
-            self._saved["reason"],
-        )
+        saved = self._saved
+        return (self._progress.state, self._progress.disabled) != (saved["state"], saved["reason"])
 
     def take_unsaved(self, **fields: Any) -> Unsaved:
         """The changes to write now, and these fields with them."""

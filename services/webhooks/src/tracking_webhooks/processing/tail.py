@@ -48,6 +48,8 @@ class Tail:
         """Called with new events, in the order of each partition; with none, if they were too many."""
         self.end: Position | None = None
         """All events up to it can be read. None: not known yet."""
+        self.start: Position | None = None
+        """Of orders whose events are all up to it, some were archived. None: not known yet."""
         self.has_broker = False
         self._recent: list[deque[RecentEvent]] = []
         self._woken = asyncio.Event()
@@ -83,11 +85,13 @@ class Tail:
 
     async def _look(self) -> None:
         self._woken.clear()
-        end = await self._reader.read_end()
+        self.start, end = await self._reader.read_ends()
         if self.end is None or self.end.epoch != end.epoch:
             self._start(end)
             return
         for partition, last in enumerate(end.seqs):
+            if self._end_of(partition) < self.start.seqs[partition]:
+                self._leave_out(partition, self.start.seqs[partition])  # it has gaps since
             while self._end_of(partition) < last:
                 await self._read_on(partition, last)
 
@@ -98,10 +102,7 @@ class Tail:
     async def _read_on(self, partition: int, last: int) -> None:
         known = self._end_of(partition)
         if last - known > RECENT_EVENTS:
-            # More than is kept: whoever is behind reads it from the database, each what it needs.
-            self._recent[partition].clear()
-            self._set_end(partition, last - PAGE_EVENTS)
-            self.on_new(())
+            self._leave_out(partition, last - PAGE_EVENTS)
             return
         events = await self._reader.read_new(partition, known, last)
         read_at = time()
@@ -109,6 +110,12 @@ class Tail:
         self._set_end(partition, events[-1]["seq"])
         TAIL_EVENTS.inc(len(events))
         self.on_new(events)
+
+    def _leave_out(self, partition: int, seq: int) -> None:
+        """Goes on behind this seq. Who is further behind reads it from the database, each what it needs."""
+        self._recent[partition].clear()
+        self._set_end(partition, seq)
+        self.on_new(())
 
     def _end_of(self, partition: int) -> int:
         assert self.end is not None  # noqa: S101 - set before anything is read
