@@ -18,6 +18,7 @@ from hypothesis import settings
 from callers import JWT_SECRET, Caller
 from fixtures import PARTITIONS, Spine, StartService
 from forked_services import ForkedService, end_fork_servers
+from property_examples import FACTOR
 from servers import Broker, create_vhosts, in_containers, node_starter, shared_broker, shared_database
 from statements.recording import begin_recording, recorded_shapes
 from statements.reviewed import not_reviewed, read_list
@@ -25,7 +26,8 @@ from tracking.devstack.broker_node import BrokerMissing, BrokerNode, broker_rele
 from tracking.devstack.database_node import DatabaseNode
 from tracking.devstack.service_process import ServiceProcess
 
-settings.register_profile("tracking", deadline=None)  # how long an example takes depends on the machine
+# How long an example takes depends on the machine.
+settings.register_profile("tracking", deadline=None, max_examples=100 * FACTOR)
 settings.load_profile("tracking")
 
 VHOSTS_AT_ONCE = 10
