@@ -19,6 +19,7 @@ from forked_services import end_fork_servers
 from property_examples import FACTOR
 from servers import (
     Broker,
+    give_back_vhost,
     in_containers,
     new_environment,
     new_vhost,
@@ -110,9 +111,11 @@ def database_name() -> str:
 
 
 @pytest.fixture
-async def fresh_vhost_url(broker_node: Broker) -> str:
+async def fresh_vhost_url(broker_node: Broker) -> AsyncIterator[str]:
     """An empty virtual host of this test's own, on the session's broker."""
-    return broker_node.url + await new_vhost(broker_node)
+    name = await new_vhost(broker_node)
+    yield broker_node.url + name
+    give_back_vhost(broker_node, name)
 
 
 @pytest.fixture
