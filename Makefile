@@ -1,8 +1,9 @@
 # The front door. `make` alone lists what there is. ARGS="…" goes to the command behind a target.
 .DEFAULT_GOAL := help
-.PHONY: help setup browser demo up test test-slow test-rabbitmq4 test-cluster test-replica-set test-statements test-clients packages fuzz lint audit format docs screenshots corpus bench lock test-containers test-monitoring
+.PHONY: help setup browser demo up test test-slow test-properties test-rabbitmq4 test-cluster test-replica-set test-statements test-clients packages fuzz lint audit format docs screenshots corpus bench lock test-containers test-monitoring
 
 WORKERS ?= 4
+FACTOR ?= 10
 RABBITMQ4 ?= .rabbitmq4
 PROMETHEUS ?= .prometheus
 
@@ -46,6 +47,10 @@ test: browser ## run all tests except the slow ones, in WORKERS=4 processes
 
 test-slow: browser ## run the slow tests, one after the other
 	@.venv/bin/pytest -m slow $(ARGS)
+
+# Hypothesis marks the tests of properties.
+test-properties: setup ## try the properties with FACTOR=10 times as many examples as in `make test`
+	@EXAMPLES_FACTOR=$(FACTOR) .venv/bin/pytest -m "hypothesis and not slow" --override-ini timeout=0 $(PARALLEL) $(ARGS)
 
 # Another broker than the machine's: its programs, and its own Erlang before any other.
 test-rabbitmq4: setup ## run the tests that need a broker on RabbitMQ 4 (fetched into RABBITMQ4=.rabbitmq4)

@@ -7,29 +7,35 @@ virtual host (`fresh_vhost_url`, `start_service`) instead of sharing the default
 
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
 from hashlib import blake2b
-from itertools import count
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-from callers import JWT_SECRET, Caller
+from callers import JWT_SECRET
 from fixtures import PARTITIONS, Spine, StartService
-from forked_services import ForkedService, end_fork_servers
-from servers import Broker, create_vhosts, in_containers, node_starter, shared_broker, shared_database
+from forked_services import end_fork_servers
+from property_examples import FACTOR
+from servers import (
+    Broker,
+    give_back_vhost,
+    in_containers,
+    new_environment,
+    new_vhost,
+    node_starter,
+    shared_broker,
+    shared_database,
+)
+from service_starts import running_spine, service_starter
 from statements.recording import begin_recording, recorded_shapes
 from statements.reviewed import not_reviewed, read_list
 from tracking.devstack.broker_node import BrokerMissing, BrokerNode, broker_release
 from tracking.devstack.database_node import DatabaseNode
-from tracking.devstack.service_process import ServiceProcess
 
-settings.register_profile("tracking", deadline=None)  # how long an example takes depends on the machine
+# How long an example takes depends on the machine.
+settings.register_profile("tracking", deadline=None, max_examples=100 * FACTOR)
 settings.load_profile("tracking")
-
-VHOSTS_AT_ONCE = 10
-"""One call of the control program costs half a second, whatever the number."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -104,19 +110,12 @@ def database_name() -> str:
     return f"test_{secrets.token_hex(6)}"
 
 
-@pytest.fixture(scope="session")
-def vhost_names() -> list[str]:
-    """Virtual hosts of the session's broker that are made and not yet taken."""
-    return []
-
-
 @pytest.fixture
-async def fresh_vhost_url(broker_node: Broker, vhost_names: list[str]) -> str:
+async def fresh_vhost_url(broker_node: Broker) -> AsyncIterator[str]:
     """An empty virtual host of this test's own, on the session's broker."""
-    if not vhost_names:
-        vhost_names.extend(f"test-{secrets.token_hex(6)}" for _ in range(VHOSTS_AT_ONCE))
-        await create_vhosts(broker_node, vhost_names)
-    return broker_node.url + vhost_names.pop()
+    name = await new_vhost(broker_node)
+    yield broker_node.url + name
+    give_back_vhost(broker_node, name)
 
 
 @pytest.fixture
@@ -134,26 +133,10 @@ def service_environment(fresh_vhost_url: str, mongodb_url: str, database_name: s
 async def start_service(service_environment: dict[str, str], tmp_path: Path) -> AsyncIterator[StartService]:
     """Starts replicas that share a virtual host and a database, and ends them after the test.
 
-    Returns when the replica is ready; with `wait=False` as soon as its process runs.
+    Returns when the replica is ready; with `wait=False` as soon as its process runs. With the environment of
+    another stack as keywords, it joins that.
     """
-    numbers = count()
-    async with AsyncExitStack() as started:
-
-        async def start(
-            module: str, *, wait: bool = True, name: str | None = None, **environment: str
-        ) -> ServiceProcess:
-            service = ForkedService(
-                module,
-                environment=service_environment | environment,
-                logs=tmp_path / "logs",
-                name=name or f"{module}-{next(numbers)}",
-            )
-            started.push_async_callback(service.stop)
-            service.launch()
-            if wait:
-                await service.start()
-            return service
-
+    async with service_starter(service_environment, tmp_path / "logs") as start:
         yield start
 
 
@@ -172,10 +155,27 @@ async def start_database(tmp_path: Path) -> AsyncIterator[Callable[[], Awaitable
 
 
 @pytest.fixture
-async def spine(service_environment: dict[str, str], start_service: StartService) -> AsyncIterator[Spine]:
+async def own_spine(service_environment: dict[str, str], start_service: StartService) -> AsyncIterator[Spine]:
     """One ingest and one order-state on an empty virtual host and a database of their own."""
     service_environment["PARTITIONS"] = str(PARTITIONS)
-    order_state = await start_service("order_state")
-    ingest = await start_service("ingest")
-    async with Caller([ingest.url]) as caller:
-        yield Spine(service_environment, ingest, order_state, caller)
+    async with running_spine(service_environment, start_service) as spine:
+        yield spine
+
+
+@pytest.fixture
+async def spine(own_spine: Spine) -> Spine:
+    """As `own_spine`. A module whose tests can share one takes `module_spine` for it."""
+    return own_spine
+
+
+@pytest.fixture(scope="module")
+async def module_spine(
+    broker_node: Broker, mongodb_url: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Spine]:
+    """The same for all tests of a module, which take order ids of their own and stop nothing."""
+    environment = await new_environment(broker_node, mongodb_url) | {"PARTITIONS": str(PARTITIONS)}
+    async with (
+        service_starter(environment, tmp_path_factory.mktemp("spine")) as start,
+        running_spine(environment, start) as spine,
+    ):
+        yield spine

@@ -4,12 +4,19 @@ import asyncio
 from typing import Any
 from uuid import uuid4
 
+import pytest
+
 from callers import Answer, token
 from fixtures import Spine, StartService
 from listeners import examine
 from reading import get
 
 TO_THE_END = ("picked_up", "in_transit", "delivered")
+
+
+@pytest.fixture(scope="module")
+async def spine(module_spine: Spine) -> Spine:
+    return module_spine
 
 
 async def checkpoint(spine: Spine, order_id: str, body: Any = None, **headers: str) -> Answer:
@@ -96,7 +103,7 @@ async def test_the_same_checkpoint_sent_20_times_at_once_takes_effect_once(spine
 async def test_checkpoints_and_steps_of_a_batch_keep_their_order(
     spine: Spine, start_service: StartService
 ) -> None:
-    query = await start_service("query")
+    query = await start_service("query", **spine.environment)
     order_id = await a_life(spine, ())
     of_order = {"order_id": order_id}
     operations = [
@@ -145,7 +152,7 @@ async def test_checkpoints_and_steps_of_a_batch_keep_their_order(
 
 
 async def test_an_order_does_not_grow_with_its_checkpoints(spine: Spine, start_service: StartService) -> None:
-    query = await start_service("query")
+    query = await start_service("query", **spine.environment)
     order_id = await a_life(spine, ("picked_up",))
     before = await get(query.url, f"/v1/orders/{order_id}")
     large = {"op": "checkpoint", "kind": "note", "order_id": order_id, "metadata": {"photo": "x" * 4000}}

@@ -14,6 +14,11 @@ CORRECTOR = token(sub="olga", source_type="operator", scope="orders:read orders:
 TO_THE_END = ("picked_up", "in_transit", "delivered")
 
 
+@pytest.fixture(scope="module")
+async def spine(module_spine: Spine) -> Spine:
+    return module_spine
+
+
 async def correct(
     spine: Spine, order_id: str, status: str, *, bearer: str = CORRECTOR, reason: str = "r", **more: object
 ) -> Answer:
@@ -52,13 +57,18 @@ async def test_who_may_correct(spine: Spine) -> None:
 
 
 async def test_an_order_that_is_corrected_out_of_a_final_status_is_active_again_everywhere(
-    spine: Spine, start_service: StartService
+    own_spine: Spine, start_service: StartService
 ) -> None:
     query = await start_service("query")
-    order_id = await a_life(spine)
+    order_id = await a_life(own_spine)
     assert not (await get(query.url, f"/v1/orders/{order_id}"))["active"]
     answer = await correct(
-        spine, order_id, "in_transit", reason="Wrong parcel scanned", Idempotency_Key="k", expected_version=4
+        own_spine,
+        order_id,
+        "in_transit",
+        reason="Wrong parcel scanned",
+        Idempotency_Key="k",
+        expected_version=4,
     )
     assert (answer.status, answer.body["version"]) == (200, 5)
     order = answer.body["order"]
@@ -69,11 +79,16 @@ async def test_an_order_that_is_corrected_out_of_a_final_status_is_active_again_
     listed = (await get(query.url, "/v1/orders?active=true"))["items"]
     assert [one["order_id"] for one in listed] == [order_id]
     again = await correct(
-        spine, order_id, "in_transit", reason="Wrong parcel scanned", Idempotency_Key="k", expected_version=4
+        own_spine,
+        order_id,
+        "in_transit",
+        reason="Wrong parcel scanned",
+        Idempotency_Key="k",
+        expected_version=4,
     )
     assert (again.status, again.body["outcome"]) == (200, "duplicate")
     path = f"/v1/orders/{order_id}/updates"
-    delivered = await spine.caller.insist(path, {"status": "delivered"}, "again", order_id)
+    delivered = await own_spine.caller.insist(path, {"status": "delivered"}, "again", order_id)
     assert delivered.body["version"] == 6
     history = (await get(query.url, f"/v1/orders/{order_id}/history"))["items"]
     assert [item["status"] for item in history] == [
@@ -82,7 +97,7 @@ async def test_an_order_that_is_corrected_out_of_a_final_status_is_active_again_
     assert (history[4]["type"], history[4]["reason"]) == ("order.corrected", "Wrong parcel scanned")
     past = await get(query.url, f"/v1/orders/{order_id}?at={history[3]['recorded_at']}")
     assert past["status"] == "delivered"
-    await examine(spine.environment, spine.caller.acknowledged)
+    await examine(own_spine.environment, own_spine.caller.acknowledged)
 
 
 async def test_a_correction_to_the_present_status_or_to_none_is_refused(spine: Spine) -> None:
@@ -107,13 +122,13 @@ async def test_a_correction_to_the_present_status_or_to_none_is_refused(spine: S
 
 
 async def test_every_correction_is_in_the_audit_trail_and_nothing_else(
-    spine: Spine, start_service: StartService
+    own_spine: Spine, start_service: StartService
 ) -> None:
     query = await start_service("query")
-    order_id = await a_life(spine)
-    await correct(spine, order_id, "delivered")
-    await correct(spine, order_id, "cancelled", reason="Customer refused it", Idempotency_Key="k")
-    await correct(spine, order_id, "cancelled", reason="Customer refused it", Idempotency_Key="k")
+    order_id = await a_life(own_spine)
+    await correct(own_spine, order_id, "delivered")
+    await correct(own_spine, order_id, "cancelled", reason="Customer refused it", Idempotency_Key="k")
+    await correct(own_spine, order_id, "cancelled", reason="Customer refused it", Idempotency_Key="k")
     admin = token(scope="orders:admin")
     page = await get(query.url, "/v1/audit?action=order.corrected", bearer=admin)
     [entry] = page["items"]
@@ -128,7 +143,7 @@ async def test_every_correction_is_in_the_audit_trail_and_nothing_else(
         "reason": "Customer refused it",
         "update_id": "k",
     }
-    await examine(spine.environment, spine.caller.acknowledged)
+    await examine(own_spine.environment, own_spine.caller.acknowledged)
 
 
 async def test_in_a_batch_each_operation_is_asked_for_its_own_scope(spine: Spine) -> None:

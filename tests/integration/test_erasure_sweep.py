@@ -13,7 +13,7 @@ from builders import create_command, update_command
 from owners import Owner
 from tracking.upkeep.checker import find_faults
 from tracking.upkeep.record_reader import read_records
-from tracking_order_state.adapters import erasures
+from tracking_order_state.adapters import archived_events, erasures
 from tracking_order_state.adapters.erasures import erasure_key
 from tracking_order_state.adapters.open_erasures import OpenErasures
 from tracking_order_state.adapters.search_index import SearchIndexer
@@ -28,9 +28,10 @@ from tracking_order_state.processing.erasure_sweep import ErasureSweep
 from tracking_shared.contracts.commands import AnyCommand, Customer
 from tracking_shared.contracts.documents import ErasureDocument
 from tracking_shared.contracts.timestamps import now
+from tracking_shared.storage import erasures as stored_erasures
 from tracking_shared.storage.audit_trail import Actor, AuditTrail
 from tracking_shared.storage.database import Database, DatabaseUnavailable, open_database
-from tracking_shared.storage.erasures import find_erasure, request_erasure
+from tracking_shared.storage.erasures import erased_among, find_erasure, request_erasure
 
 NAME, CONTACT = "Zaphod Beeblebrox", "+49 30 987654"
 PERSON = Customer(name=NAME, contact_ref=CONTACT)
@@ -218,6 +219,35 @@ async def test_a_new_owner_learns_all_erasures_however_many_there_are(
     await Owner(database).decide(*(create_command(uuid4().hex, customer=person) for person in persons))
     assert await database.orders.count_documents({"customer": None}) == len(persons)
     assert NAME not in await everything(database)
+
+
+async def test_events_of_archived_orders_lose_the_customer_however_many_requests_there_are(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(archived_events, "PAGE_REQUESTS", 2)
+    monkeypatch.setattr(stored_erasures, "PAGE_ERASURES", 1)
+    ids = [uuid4().hex for _ in range(5)]
+    owner = Owner(database)
+    await owner.decide(*(create_command(order_id, customer=PERSON) for order_id in ids))
+    events = await database.order_events.find({}).to_list()
+    await archive(database, ids)
+    await request_erasure(database, AuditTrail(database), ACTOR, "crm-of-another", None)
+    erasure = await requested(database)
+    assert (await erased_among(database, events)).erased_at(CONTACT, "m-1", events[0]["created_at"])
+    await sweep_of(owner, database).look()
+    assert await result(database, erasure) == (0, 0)
+    assert await database.order_events.count_documents({"customer": None}) == len(ids)
+    assert NAME not in await everything(database)
+
+
+async def archive(database: Database, ids: Sequence[str]) -> None:
+    """As it is after the commit of the owner and before the events are removed; a request for each order."""
+    for number, order_id in enumerate(ids):
+        request: Any = {"_id": f"part/{number}", "part": "part", "partition": 0}
+        await database.archivings.insert_one(request | {"orders": [{"order_id": order_id}]})
+        archived: Any = {"_id": order_id, "merchant_id": "m-1", "partition": 0, "version": 1, "part": "part"}
+        await database.archived_orders.insert_one(archived | {"archived_at": now()})
+    await database.orders.delete_many({})
 
 
 async def test_an_order_that_is_there_is_erased_though_the_clock_of_its_owner_is_ahead(

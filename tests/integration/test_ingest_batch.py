@@ -3,11 +3,18 @@
 from typing import Any
 from uuid import uuid4
 
+import pytest
+
 from callers import token
 from fixtures import Spine
 
 MEMBERS = {"type", "title", "status", "detail", "instance", "trace_id", "update_id"}
 """Of every problem with an update whose id is known."""
+
+
+@pytest.fixture(scope="module")
+async def spine(module_spine: Spine) -> Spine:
+    return module_spine
 
 
 def create(order_id: str | None = None, **fields: Any) -> dict[str, Any]:

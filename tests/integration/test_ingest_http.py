@@ -4,12 +4,18 @@ import time
 from typing import Any
 from uuid import uuid4
 
+import pytest
 from aiohttp import ClientSession
 
 from callers import Caller, token
 from fixtures import Spine, StartService
 
 ORDER: dict[str, Any] = {"merchant_id": "m-1", "customer": {"name": "Ada", "contact_ref": "crm-1"}}
+
+
+@pytest.fixture(scope="module")
+async def spine(module_spine: Spine) -> Spine:
+    return module_spine
 
 
 def slug(body: Any) -> str:
@@ -83,39 +89,39 @@ async def test_respond_async_is_accepted_with_the_place_of_the_outcome(spine: Sp
 
 
 async def test_when_the_wait_runs_out_the_answer_is_accepted(
-    spine: Spine, start_service: StartService
+    own_spine: Spine, start_service: StartService
 ) -> None:
-    await spine.order_state.stop()
+    await own_spine.order_state.stop()
     started = time.monotonic()
-    answer = await spine.caller.post("/v1/orders", ORDER, Prefer="wait=1")
+    answer = await own_spine.caller.post("/v1/orders", ORDER, Prefer="wait=1")
     assert answer.status == 202
     assert 0.9 < time.monotonic() - started < 3
 
 
-async def test_who_will_not_wait_is_answered_accepted_at_once(spine: Spine) -> None:
-    await spine.order_state.stop()
+async def test_who_will_not_wait_is_answered_accepted_at_once(own_spine: Spine) -> None:
+    await own_spine.order_state.stop()
     started = time.monotonic()
-    answer = await spine.caller.post("/v1/orders", ORDER, Prefer="wait=0")
+    answer = await own_spine.caller.post("/v1/orders", ORDER, Prefer="wait=0")
     assert (answer.status, answer.body["outcome"]) == (202, "accepted")
     assert "Preference-Applied" not in answer.headers
     assert time.monotonic() - started < 1
 
 
-async def test_who_does_not_say_how_long_waits_three_seconds(spine: Spine) -> None:
-    await spine.order_state.stop()
+async def test_who_does_not_say_how_long_waits_three_seconds(own_spine: Spine) -> None:
+    await own_spine.order_state.stop()
     started = time.monotonic()
-    answer = await spine.caller.post("/v1/orders", ORDER)
+    answer = await own_spine.caller.post("/v1/orders", ORDER)
     assert answer.status == 202
     assert 2.9 < time.monotonic() - started < 6
 
 
-async def test_with_a_wait_beside_respond_async_the_outcome_is_awaited_that_long(spine: Spine) -> None:
-    decided = await spine.caller.post("/v1/orders", ORDER, Prefer="respond-async, wait=5")
+async def test_with_a_wait_beside_respond_async_the_outcome_is_awaited_that_long(own_spine: Spine) -> None:
+    decided = await own_spine.caller.post("/v1/orders", ORDER, Prefer="respond-async, wait=5")
     assert decided.status == 201
     assert "Preference-Applied" not in decided.headers
-    await spine.order_state.stop()
+    await own_spine.order_state.stop()
     started = time.monotonic()
-    accepted = await spine.caller.post("/v1/orders", ORDER, Prefer="respond-async;x=y, wait=1")
+    accepted = await own_spine.caller.post("/v1/orders", ORDER, Prefer="respond-async;x=y, wait=1")
     assert (accepted.status, accepted.headers["Preference-Applied"]) == (202, "respond-async")
     assert 0.9 < time.monotonic() - started < 3
 
@@ -314,20 +320,20 @@ async def test_an_order_of_another_merchant_does_not_exist(spine: Spine) -> None
 
 
 async def test_without_a_broker_the_answer_is_503_and_the_repeat_is_safe(
-    spine: Spine, start_service: StartService
+    own_spine: Spine, start_service: StartService
 ) -> None:
     lonely = await start_service("ingest", wait=False, AMQP_URL="amqp://127.0.0.1:1/")
-    spine.caller.urls = [lonely.url]
+    own_spine.caller.urls = [lonely.url]
     while True:
         try:
-            answer = await spine.caller.post("/v1/orders", ORDER, Idempotency_Key="k-503")
+            answer = await own_spine.caller.post("/v1/orders", ORDER, Idempotency_Key="k-503")
             break
         except OSError:  # it is still starting
             continue
     assert (answer.status, slug(answer.body)) == (503, "broker-unavailable")
     assert int(answer.headers["Retry-After"]) > 0
-    spine.caller.urls = [spine.ingest.url]
-    assert (await spine.caller.post("/v1/orders", ORDER, Idempotency_Key="k-503")).status == 201
+    own_spine.caller.urls = [own_spine.ingest.url]
+    assert (await own_spine.caller.post("/v1/orders", ORDER, Idempotency_Key="k-503")).status == 201
 
 
 ANY_DIGEST = "0123456789ab"
@@ -384,7 +390,7 @@ async def test_what_location_names_can_be_read_there_as_query_answers_it(
     spine: Spine, start_service: StartService
 ) -> None:
     order_id = uuid4().hex
-    query = await start_service("query")
+    query = await start_service("query", **spine.environment)
     created = await spine.caller.post(
         "/v1/orders", ORDER | {"order_id": order_id}, Prefer="respond-async", Idempotency_Key="k"
     )
@@ -413,7 +419,9 @@ async def test_what_location_names_can_be_read_there_as_query_answers_it(
 
 
 async def test_where_query_is_elsewhere_location_says_so(spine: Spine, start_service: StartService) -> None:
-    ingest = await start_service("ingest", PUBLIC_QUERY_URL="https://query.example:8443/tracking/")
+    ingest = await start_service(
+        "ingest", **spine.environment, PUBLIC_QUERY_URL="https://query.example:8443/tracking/"
+    )
     async with Caller([ingest.url]) as caller:
         created = await caller.post("/v1/orders", ORDER)
         taken = await caller.post("/v1/orders", ORDER, Prefer="respond-async", Idempotency_Key="k")

@@ -17,6 +17,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 
 from callers import Caller, eventually, token
 from earlier_release import NoEarlierRelease, earlier_tree
+from forked_services import ForkedService
 from listeners import examine, listening
 from reading import get
 from tracking.devstack.service_process import ServiceProcess
@@ -26,6 +27,9 @@ PARTITIONS = 4
 SERVICES = ("order_state", "ingest", "query", "notifier")
 PROMPT_SECONDS = 20
 """In which an update is answered, whatever is replaced meanwhile: a take-over takes a few."""
+
+PACE_SECONDS = 0.04
+"""Without it, the load would take the processor from the services that start."""
 
 WAYS = list(permutations(SERVICES))
 USUAL = WAYS[0]
@@ -54,10 +58,10 @@ class Installation:
     async def replace(self, service: str, python_path: str) -> None:
         """By a replica of the release on this path; "": of this one."""
         self.started += 1
+        # The fork servers have imported this release.
+        kind = ServiceProcess if python_path else ForkedService
         environment = self.environment | ({"PYTHONPATH": python_path} if python_path else {})
-        process = ServiceProcess(
-            service, environment=environment, logs=self.logs, name=f"{service}-{self.started}"
-        )
+        process = kind(service, environment=environment, logs=self.logs, name=f"{service}-{self.started}")
         self.running.push_async_callback(process.stop)
         await process.start()
         before = self.now.get(service)
@@ -97,7 +101,7 @@ class Follower:
 
 @dataclass(slots=True)
 class Load:
-    """Callers that report without a pause."""
+    """Callers that report, each some twenty times a second."""
 
     caller: Caller
     slowest_seconds: float = 0.0
@@ -114,6 +118,7 @@ class Load:
                 begun = monotonic()
                 await self.caller.insist(path, body, uuid4().hex, order_id)
                 self.slowest_seconds = max(self.slowest_seconds, monotonic() - begun)
+                await asyncio.sleep(PACE_SECONDS)  # the pace, not a wait for a condition
 
 
 PERSON = {"name": "Wilhelmina Vaughan", "contact_ref": "crm-77"}

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from query_stack import (
     MERCHANTS,
@@ -21,6 +21,7 @@ from query_stack import (
 )
 
 from positions import position_of
+from property_examples import max_examples
 from tracking_query.log.event_log import LogFilter, read_log
 from tracking_query.log.log_page import LogPage
 from tracking_shared.contracts.access import Grant, reaches, readable_orders, sees_customer
@@ -104,7 +105,7 @@ GRANTS = st.builds(
 POSITIONS = st.tuples(*(st.integers(0, seq) for seq in WORLD.seqs))
 
 
-@settings(max_examples=60)
+@max_examples(60)
 @given(asked=FILTERS, grant=GRANTS, page=st.tuples(POSITIONS, st.sampled_from([7, 50, 1000])))
 async def test_from_any_position_the_filtered_log_is_the_log_filtered(
     query: QueryClient,

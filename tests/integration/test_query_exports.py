@@ -14,7 +14,7 @@ from typing import Any
 import orjson
 import pytest
 from aiohttp import ClientPayloadError
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from list_oracle import (
     CLOSED_BEFORE_A_CHECKPOINT,
@@ -32,6 +32,7 @@ from pymongo.monitoring import CommandFailedEvent, CommandListener, CommandStart
 from query_stack import MERCHANTS, START, QueryClient, World, running_query, store, token, token_of
 
 from callers import eventually
+from property_examples import max_examples
 from tracking.devstack.database_node import DatabaseNode
 from tracking_query.orders.export_forms import CsvForm
 from tracking_query.orders.exports import Exports
@@ -102,7 +103,7 @@ def as_row(order: dict[str, Any]) -> dict[str, str]:
 
 @example(pairs=CLOSED_FROM_A_CHANGE, sort=SORTS[0], grant=EVERYTHING)
 @example(pairs=CLOSED_BEFORE_A_CHECKPOINT, sort=SORTS[0], grant=EVERYTHING)
-@settings(max_examples=60)
+@max_examples(60)
 @given(pairs=filters(), sort=st.sampled_from(SORTS), grant=GRANTS)
 async def test_an_export_holds_what_a_plain_filter_finds(
     query: QueryClient, pairs: Pairs, sort: str, grant: Grant

@@ -5,13 +5,14 @@ from collections.abc import AsyncIterator, Iterable
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from list_oracle import SORTS, WORLD
 from query_stack import START, QueryClient, running_query, store, token
 from query_surface import Route, raw_get, routes_of
 
 from answers import Answer
+from property_examples import max_examples
 from raw_http import exchange
 from tracking_shared.contracts.problems import CATALOGUE
 from tracking_shared.contracts.timestamps import format_time
@@ -273,7 +274,7 @@ LAWFUL = {
 }
 
 
-@settings(max_examples=200)
+@max_examples(200)
 @given(data=st.data())
 async def test_no_mixture_of_values_is_a_fault(
     query: QueryClient, routes: list[Route], data: st.DataObject

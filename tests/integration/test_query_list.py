@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from list_oracle import (
     CLOSED_BEFORE_A_CHECKPOINT,
@@ -29,6 +29,7 @@ from query_stack import (
     token_of,
 )
 
+from property_examples import max_examples
 from tracking_shared.contracts.access import Grant, sees_customer
 
 
@@ -41,7 +42,7 @@ async def query(mongodb_url: str) -> AsyncIterator[QueryClient]:
 
 @example(pairs=CLOSED_FROM_A_CHANGE, sort=SORTS[0], grant=EVERYTHING, limit=500)
 @example(pairs=CLOSED_BEFORE_A_CHECKPOINT, sort=SORTS[0], grant=EVERYTHING, limit=500)
-@settings(max_examples=150)
+@max_examples(150)
 @given(pairs=filters(), sort=st.sampled_from(SORTS), grant=GRANTS, limit=st.integers(1, 500))
 async def test_a_list_holds_what_a_plain_filter_finds(
     query: QueryClient, pairs: list[tuple[str, str]], sort: str, grant: Grant, limit: int

@@ -9,11 +9,12 @@ from itertools import count
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from list_oracle import SORTS
 from query_stack import START, QueryClient, World, running_query, token
 
+from property_examples import max_examples
 from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
 
 MERCHANTS = count()
@@ -71,7 +72,7 @@ def matches(world: World, order_id: str, filter_: tuple[tuple[str, str], ...]) -
     )
 
 
-@settings(max_examples=30)
+@max_examples(30)
 @given(
     sort=st.sampled_from(SORTS),
     filter_=st.sampled_from(FILTERS),

@@ -10,11 +10,12 @@ import orjson
 import pyarrow as pa  # type: ignore[import-untyped]  # it has no types
 import pyarrow.parquet as pq  # type: ignore[import-untyped]  # it has no types
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from list_oracle import GRANTS, SORTS, WORLD, Pairs, filters
 from query_stack import START, QueryClient, World, running_query, store, token, token_of
 
+from property_examples import max_examples
 from tracking_query.orders.parquet_form import ParquetForm
 from tracking_shared.contracts.access import Grant
 
@@ -47,7 +48,7 @@ def rows(table: pa.Table) -> list[dict[str, Any]]:
     return [row | {"metadata": orjson.loads(row["metadata"])} for row in table.to_pylist()]
 
 
-@settings(max_examples=30)
+@max_examples(30)
 @given(pairs=filters(), sort=st.sampled_from(SORTS), grant=GRANTS)
 async def test_a_parquet_file_holds_what_the_ndjson_holds(
     query: QueryClient, pairs: Pairs, sort: str, grant: Grant

@@ -6,10 +6,11 @@ from itertools import count
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from query_stack import START, QueryClient, World, running_query, token
 
+from property_examples import max_examples
 from tracking_shared.contracts.documents import EventDocument
 from tracking_shared.contracts.timestamps import format_optional_time, format_time
 from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
@@ -66,7 +67,7 @@ def folded(history: list[EventDocument], at: datetime) -> dict[str, Any] | None:
     return order
 
 
-@settings(max_examples=60)
+@max_examples(60)
 @given(life=steps(), others=st.lists(st.integers(-2, 2), min_size=1, max_size=2))
 async def test_an_order_at_a_time_is_the_fold_of_its_history_up_to_then(
     query: QueryClient, life: list[tuple[str, str, int]], others: list[int]

@@ -12,7 +12,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from query_stack import (
     MERCHANTS,
@@ -30,6 +30,7 @@ from query_stack import (
 
 from answers import Answer
 from corrected_histories import as_corrected
+from property_examples import max_examples
 from tracking_query.log.event_log import MAX_DISORDER, positions_between
 from tracking_query.reports import figures as report_figures
 from tracking_query.reports import report_routes
@@ -201,7 +202,7 @@ def at_rank(seconds: list[float], percent: int) -> float:
     )
 
 
-@settings(max_examples=120)
+@max_examples(120)
 @given(asked=requests(), grant=GRANTS)
 async def test_durations_are_those_of_all_events(
     query: QueryClient, asked: dict[str, Any], grant: Grant
@@ -223,7 +224,7 @@ async def test_durations_are_those_of_all_events(
     assert answer.json["corrections"] == corrections(asked, grant)
 
 
-@settings(max_examples=80)
+@max_examples(80)
 @given(asked=requests(), grant=GRANTS)
 async def test_status_counts_are_those_of_all_events(
     query: QueryClient, asked: dict[str, Any], grant: Grant
@@ -242,7 +243,7 @@ async def test_status_counts_are_those_of_all_events(
     assert answer.headers["corrections"] == str(corrections(asked, grant))
 
 
-@settings(max_examples=80)
+@max_examples(80)
 @given(asked=requests(), grant=GRANTS)
 async def test_punctuality_is_that_of_all_deliveries(
     query: QueryClient, asked: dict[str, Any], grant: Grant
@@ -280,7 +281,7 @@ async def test_the_statuses_that_mean_delivered_can_be_named(query: QueryClient)
     assert refused.json["errors"][0]["pointer"] == "/query/status"
 
 
-@settings(max_examples=40)
+@max_examples(40)
 @given(
     asked=requests().map(lambda asked: {name: asked[name] for name in asked if name.startswith(("m", "g"))}),
     since=st.sampled_from(["created", "updated"]),
@@ -309,7 +310,7 @@ async def test_open_orders_are_those_of_all_orders(
     assert row_set(answer.json["rows"]) == row_set([dict(key) | {"count": counts[key]} for key in counts])
 
 
-@settings(max_examples=40)
+@max_examples(40)
 @given(
     asked=requests().map(lambda asked: {name: asked[name] for name in asked if name.startswith(("m", "g"))}),
     grant=GRANTS,
@@ -360,7 +361,7 @@ def refused_world() -> list[dict[str, Any]]:
 REFUSED = refused_world()
 
 
-@settings(max_examples=80)
+@max_examples(80)
 @given(asked=requests(), grant=GRANTS, minutes=st.tuples(st.integers(0, 5000), st.integers(0, 5000)))
 async def test_refusals_are_those_of_all_outcomes(
     query: QueryClient, asked: dict[str, Any], grant: Grant, minutes: tuple[int, int]
@@ -575,7 +576,7 @@ async def test_every_read_is_served_by_an_index(
 
 
 @pytest.mark.parametrize("merchants", [None, frozenset({"m-1"}), frozenset(MERCHANTS)])
-@settings(max_examples=25)
+@max_examples(25)
 @given(start=TIMES, end=TIMES, width=st.sampled_from([1, 7, 40]))
 async def test_the_log_gives_each_order_that_changed_in_the_range_once(
     query: QueryClient, merchants: frozenset[str] | None, start: datetime, end: datetime, width: int
@@ -655,7 +656,7 @@ async def test_the_documentation_has_an_example_of_each_report_in_both_forms(que
         assert sheet.body.decode().splitlines()[0] == header
 
 
-@settings(max_examples=30)
+@max_examples(30)
 @given(
     asked=requests().map(lambda asked: {n: asked[n] for n in asked if n in ("merchant_id", "from", "to")}),
     grant=GRANTS,

@@ -4,11 +4,12 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from list_oracle import GRANTS
 from query_stack import START, QueryClient, World, random_world, running_query, store, token, token_of
 
+from property_examples import max_examples
 from tracking_order_state.adapters.search_index import SearchIndexer
 from tracking_query.orders.search import search, search_stages
 from tracking_shared.contracts.access import Grant, reaches, readable_orders, sees_customer
@@ -65,7 +66,7 @@ def matches(order_id: str, text: str, grant: Grant) -> bool:
     return all(any(word.startswith(asked) for word in words) for asked in searched_words(text))
 
 
-@settings(max_examples=60)
+@max_examples(60)
 @given(text=st.sampled_from(SEARCHES), grant=GRANTS, active=st.sampled_from([None, "true", "false"]))
 async def test_a_search_finds_the_orders_in_reach_that_begin_so_and_no_others(
     query: QueryClient, text: str, grant: Grant, active: str | None

@@ -4,9 +4,16 @@ import asyncio
 from collections import Counter
 from uuid import uuid4
 
+import pytest
+
 from callers import Answer, Caller, many_lives
 from fixtures import Spine, StartService
 from listeners import examine
+
+
+@pytest.fixture(scope="module")
+async def spine(module_spine: Spine) -> Spine:
+    return module_spine
 
 
 def new_order(order_id: str, merchant_id: str = "m-1") -> dict[str, object]:
@@ -94,7 +101,7 @@ async def test_a_repeat_is_answered_as_the_first_time_even_when_the_order_has_mo
 async def test_updates_of_one_order_through_two_replicas_of_ingest(
     spine: Spine, start_service: StartService
 ) -> None:
-    second = await start_service("ingest")
+    second = await start_service("ingest", **spine.environment)
     async with Caller([spine.ingest.url, second.url]) as caller:
         await many_lives(caller, 30)
         await examine(spine.environment, caller.acknowledged)

@@ -2,7 +2,7 @@
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
@@ -13,9 +13,10 @@ import pytest
 
 from answers import Answer
 from callers import eventually, token
-from fixtures import Spine, StartService
+from fixtures import Spine
 from openapi_checks import Service
 from raw_http import RawConnection
+from service_starts import service_starter
 from tracking_shared.contracts.references import referenced_order_id
 
 REFERENCES = ["WH/OUT/00012", "#1001", "ORD 2024/17", "ä/ö", "..", "a%2Fb", "50%", "?q=1&x", "+1", "日本/7"]
@@ -72,11 +73,19 @@ class Shop:
         return await self.post("/v1/orders", body | fields, **headers)
 
 
+@pytest.fixture(scope="module")
+async def urls(
+    module_spine: Spine, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Mapping[Service, str]]:
+    """One stack for all tests here."""
+    async with service_starter(module_spine.environment, tmp_path_factory.mktemp("query")) as start:
+        query = await start("query")
+        yield {"ingest": module_spine.ingest.url, "query": query.url}
+
+
 @pytest.fixture
-async def shop(spine: Spine, start_service: StartService) -> Shop:
-    query = await start_service("query")
+def shop(urls: Mapping[Service, str]) -> Shop:
     name = uuid4().hex[:12]
-    urls: dict[Service, str] = {"ingest": spine.ingest.url, "query": query.url}
     return Shop(urls, f"shop-{name}", f"rival-{name}")
 
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import (
@@ -13,6 +13,7 @@ from builders import (
     create_command,
     update_command,
 )
+from property_examples import max_examples
 from tracking.upkeep.checker import Records, find_faults
 from tracking_order_state.domain.batch import decide_batch
 from tracking_order_state.domain.decisions import Decisions, Known
@@ -241,7 +242,7 @@ _commands = st.one_of(
 )
 
 
-@settings(max_examples=200)
+@max_examples(200)
 @given(st.lists(_commands, max_size=30), st.data())
 def test_however_commands_are_cut_into_batches_and_repeated_the_records_hold(
     commands: list[AnyCommand], data: Any
@@ -287,7 +288,7 @@ _of_many_senders = st.one_of(
 )
 
 
-@settings(max_examples=200)
+@max_examples(200)
 @given(st.lists(st.lists(_of_many_senders, max_size=8), max_size=8), st.sets(st.integers(0, 60)))
 def test_whoever_sends_whatever_how_often_an_update_takes_effect_once_and_is_then_never_refused(
     batches: list[list[AnyCommand]], without_fingerprint: set[int]

@@ -83,6 +83,13 @@ def test_every_test_that_is_named_exists(page: Path) -> None:
 
 
 @each_page
+def test_every_file_that_a_command_takes_from_the_source_tree_is_there(page: Path) -> None:
+    for line in "\n".join(blocks(page.read_text(), "sh")).splitlines():
+        for path in re.findall(r"(?<![\w/.-])(?:deploy|docs|web|clients)/[\w./-]*[\w/]", line):
+            assert (ROOT / path).exists() or path.endswith("/yours"), line  # which the reader makes
+
+
+@each_page
 def test_every_program_and_document_in_it_can_be_read(page: Path) -> None:
     text = page.read_text()
     for program in blocks(text, "python"):

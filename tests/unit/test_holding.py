@@ -5,10 +5,11 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import TIME, checkpoint_command, correct_command, create_command, update_command
+from property_examples import max_examples
 from shelf import HOLD_SECONDS, HOLDING, Shelf
 from tracking_order_state.domain.holding import MAX_HELD_PER_ORDER, MAX_WAITING_PER_SENDER
 from tracking_shared.contracts.access import Grant
@@ -252,7 +253,7 @@ def cuts(draw: st.DrawFn, commands: list[Any]) -> list[list[Any]]:
     return [one for one in batches if one]
 
 
-@settings(max_examples=300, deadline=None)
+@max_examples(300)
 @given(st.data())
 def test_in_whichever_order_a_history_comes_the_order_ends_the_same(data: st.DataObject) -> None:
     workflow, history = data.draw(histories())
@@ -275,7 +276,7 @@ def test_in_whichever_order_a_history_comes_the_order_ends_the_same(data: st.Dat
 
 
 @pytest.mark.parametrize("scans", [1, 2, 4])
-@settings(max_examples=50, deadline=None)
+@max_examples(50)
 @given(data=st.data())
 def test_repeated_scans_are_all_recorded_in_whichever_order_they_come(
     scans: int, data: st.DataObject
@@ -305,7 +306,7 @@ _anything = st.one_of(
 )
 
 
-@settings(max_examples=300, deadline=None)
+@max_examples(300)
 @given(st.lists(st.one_of(_anything, st.just(None)), max_size=30))
 def test_whatever_comes_nothing_that_could_follow_is_held_and_every_update_is_decided_in_the_end(
     sent: list[AnyCommand | None],

@@ -4,10 +4,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import EVERYONE
+from property_examples import max_examples
 from tracking.load.order_records import OrderQueue, sort_records
 from tracking.load.readers import Files, read_files
 from tracking.load.records import Record
@@ -193,7 +194,7 @@ def test_a_refusal_under_an_id_of_the_file_is_named_as_one_of_an_earlier_load(tm
     assert "refused before, and not decided again: The order is created; it cannot become delivered." in told
 
 
-@settings(max_examples=50)
+@max_examples(50)
 @given(days=st.lists(st.lists(st.sampled_from(STEPS), max_size=8), max_size=5), last=st.permutations(STEPS))
 def test_files_in_any_order_over_any_days_end_as_the_sorted_file_and_nothing_is_applied_twice(
     tmp_path_factory: Any, days: list[list[str]], last: list[str]
@@ -283,7 +284,7 @@ FLAT_DAYS = st.lists(
 )
 
 
-@settings(max_examples=50)
+@max_examples(50)
 @given(days=FLAT_DAYS)
 def test_flat_files_over_any_days_lead_to_the_farthest_status_once(
     tmp_path_factory: Any, days: list[list[str]]
@@ -303,7 +304,7 @@ def test_flat_files_over_any_days_lead_to_the_farthest_status_once(
         assert load(server, orders_of(folder, rows)).applied == 0
 
 
-@settings(max_examples=50)
+@max_examples(50)
 @given(
     rows=st.lists(st.sampled_from([*STEPS, flat("in_transit", 3), flat("delivered", 5)]), max_size=5),
     turns=st.lists(st.booleans(), max_size=40),

@@ -9,9 +9,10 @@ import orjson
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestServer
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from property_examples import max_examples
 from tracking.load.header import Header
 from tracking.load.records import Fault, Location, Record, unreadable
 from tracking.load.sender import BATCH_BYTES, BATCH_RECORDS, WINDOW_RECORDS, Window, send
@@ -110,7 +111,7 @@ async def test_a_refused_batch_ends_the_load(ingest: Ingest) -> None:
         await _send(ingest, [[_record(f"o-{n}")] for n in range(WINDOW_RECORDS * 3)])
 
 
-@settings(max_examples=30)
+@max_examples(30)
 @given(st.lists(st.integers(1, 30), max_size=20))
 async def test_what_is_in_the_window_at_once_is_bounded(sizes: list[int]) -> None:
     window, inside = Window(10), 0

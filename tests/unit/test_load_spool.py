@@ -1,9 +1,10 @@
 """The records of a load come out order by order, in the sequence of the files."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from property_examples import max_examples
 from tracking.load.records import Location, Record, UnreadableFile
 from tracking.load.spool import open_spool
 
@@ -14,7 +15,7 @@ def _record(order_key: str, line: int) -> Record:
     )
 
 
-@settings(max_examples=50)
+@max_examples(50)
 @given(st.lists(st.one_of(st.sampled_from("abc"), st.text(max_size=3))))
 def test_orders_come_out_whole_and_as_the_files_name_them_first(keys: list[str]) -> None:
     records = [_record(key, line) for line, key in enumerate(keys)]

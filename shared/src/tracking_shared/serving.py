@@ -311,18 +311,44 @@ async def stop_signal() -> AsyncIterator[asyncio.Event]:
             loop.remove_signal_handler(number)
 
 
+CANCEL_AGAIN_SECONDS = 6.0
+"""The time that work has to end after it was cancelled: longer than order-state brings its batches to their
+end. Then it is cancelled again.
+
+Up to Python 3.11, `asyncio.wait_for` loses a cancellation that comes as its work is done, and the driver of
+the database calls it for every command.
+"""
+
+
 @asynccontextmanager
 async def background(*works: Awaitable[None]) -> AsyncIterator[None]:
     """Runs `works` beside the body and ends them with it. If one of them fails, the body is cancelled
     and the failure raised: a service never lives on with a dead part.
     """
     async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(_run(work)) for work in works]
+        tasks = {group.create_task(_run(work)) for work in works}
         try:
             yield
         finally:
-            for task in tasks:
-                task.cancel()
+            await _end(tasks)
+
+
+async def _end(tasks: set[asyncio.Task[None]]) -> None:
+    running = {task for task in tasks if not task.done()}
+    if not any(map(_has_failed, tasks)):  # else the group has cancelled the others
+        _cancel(running)
+    while running:
+        _, running = await asyncio.wait(running, timeout=CANCEL_AGAIN_SECONDS)
+        _cancel(running)
+
+
+def _has_failed(task: asyncio.Task[None]) -> bool:
+    return task.done() and not task.cancelled() and task.exception() is not None
+
+
+def _cancel(tasks: set[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
 
 
 async def _run(work: Awaitable[None]) -> None:

@@ -15,7 +15,6 @@ from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import (
     BulkWriteError,
-    CollectionInvalid,
     DuplicateKeyError,
     OperationFailure,
     PyMongoError,
@@ -396,9 +395,10 @@ class Database:
     async def _create_collection(self, name: str) -> None:
         # Created ahead of use: a collection that comes into being inside a transaction makes others conflict.
         try:
-            await self.raw.create_collection(name)
-        except (CollectionInvalid, OperationFailure) as error:  # found by the driver, or by the server
-            if isinstance(error, OperationFailure) and error.code != NAMESPACE_EXISTS:
+            # The driver would list all collections before each one.
+            await self.raw.create_collection(name, check_exists=False)
+        except OperationFailure as error:
+            if error.code != NAMESPACE_EXISTS:
                 raise
             log.debug("collection %s was created by another process", name)
 

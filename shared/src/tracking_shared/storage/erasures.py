@@ -14,6 +14,7 @@ from tracking_shared.contracts.texts import canonical_forms
 from tracking_shared.contracts.timestamps import format_time, now
 from tracking_shared.storage.audit_trail import Act, Actor, AuditTrail
 from tracking_shared.storage.database import Database, DatabaseUnavailable, driver_errors
+from tracking_shared.storage.keyset import KeyOrder, read_pages
 
 if TYPE_CHECKING:
     from pymongo.asynchronous.client_session import AsyncClientSession
@@ -22,6 +23,11 @@ ERASURE_DAYS = 90
 """The life of an erasure after it was accepted. Until then a create that was received before it, and waited
 in a queue, is recognised. A command waits for as long as order-state is away.
 """
+
+PAGE_ERASURES = 1_000
+"""Open erasures that are read at once."""
+
+_BY_ID = KeyOrder(("_id",))
 
 LOOK_SECONDS = 0.1
 
@@ -96,9 +102,12 @@ async def erased_among(
         return ErasedCustomers()
     key = await erasure_key(database, session)
     # Open ones first: one that is done meanwhile is among the others.
-    erasures = await database.erasures.find({"open": True}, session=session).to_list()
-    digests = [contact_key(key, contact) for contact in contacts]
-    done = database.erasures.find({"contact_key": {"$in": digests}}, session=session)
+    pages = read_pages(database.erasures, {"open": True}, _BY_ID, batch=PAGE_ERASURES, session=session)
+    digests = {contact_key(key, contact) for contact in contacts}
+    erasures = [
+        one async for page in pages for one in page if contact_key(key, one["contact_refs"][0]) in digests
+    ]
+    done = database.erasures.find({"contact_key": {"$in": sorted(digests)}}, session=session)
     return ErasedCustomers.of(key, [*erasures, *await done.to_list()])
 
 

@@ -5,6 +5,7 @@ next one. The requests of a part name its orders until then.
 """
 
 from collections.abc import Sequence
+from contextlib import aclosing
 from typing import Any
 
 import pymongo
@@ -17,9 +18,15 @@ from tracking_shared.contracts.documents import EventDocument
 from tracking_shared.contracts.texts import words_of_event
 from tracking_shared.storage.database import DURABLE, Database, driver_errors
 from tracking_shared.storage.embedded_database import match_stages
+from tracking_shared.storage.keyset import KeyOrder, read_pages
 
 WRITE_SECONDS = 8.0
 """The time limit of a transaction, with everything that the driver repeats of it."""
+
+PAGE_REQUESTS = 50
+"""Requests that are read at once: the ids of 5,000 orders."""
+
+_BY_ID = KeyOrder(("_id",))
 
 
 async def erase_archived(database: Database, erasure: Erasure, partition: int) -> int:
@@ -33,11 +40,20 @@ async def erase_archived(database: Database, erasure: Erasure, partition: int) -
         DatabaseUnavailable: no answer, or not in time.
     """
     with driver_errors():
-        requests = await database.archivings.find({"partition": partition}, {"orders.order_id": 1}).to_list()
-        for request in requests:
-            order_ids = [order["order_id"] for order in request["orders"]]
-            if number := await _erase_some(database, erasure, partition, order_ids):
-                return number
+        pages = read_pages(
+            database.archivings,
+            {"partition": partition},
+            _BY_ID,
+            batch=PAGE_REQUESTS,
+            page=PAGE_REQUESTS,
+            fields={"orders.order_id": 1},
+        )
+        async with aclosing(pages):
+            async for requests in pages:
+                for request in requests:
+                    order_ids = [order["order_id"] for order in request["orders"]]
+                    if number := await _erase_some(database, erasure, partition, order_ids):
+                        return number
     return 0
 
 

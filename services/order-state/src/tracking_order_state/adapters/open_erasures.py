@@ -26,8 +26,8 @@ class OpenErasures:
             DatabaseUnavailable: no answer.
         """
         with bounded_read():
-            found = await self._database.erasures.find({"open": True}).to_list()
-        return [Erasure.decode(one) for one in sorted(found, key=lambda one: one["_id"])[:MAX_OPEN]]
+            found = self._database.erasures.find({"open": True}).sort("_id", 1).limit(MAX_OPEN)
+            return [Erasure.decode(one) async for one in found]
 
     async def done_in(self, erasure: Erasure) -> set[int]:
         """The partitions in which the erasure is done.

@@ -23,6 +23,7 @@ from tracking_order_state.settings import OrderStateSettings
 from tracking_shared.contracts.formats import COMMANDS
 from tracking_shared.messaging.connection import Connection
 from tracking_shared.messaging.topology import partition_queue_name
+from tracking_shared.serving import background
 
 log = logging.getLogger(__name__)
 
@@ -49,13 +50,15 @@ async def consume_partitions(
         BrokerUnavailable: the connection is gone.
         BrokerSilent: the node delivers nothing.
     """
-    async with asyncio.TaskGroup() as group:
-        group.create_task(worker.run())
-        group.create_task(silence.run(connection))
-        for partition in range(settings.partitions):
-            oldest = partial(worker.oldest_command_seconds, partition)
-            metrics.OLDEST_COMMAND_SECONDS.labels(partition).set_function(oldest)
-            group.create_task(_consume_partition(connection, partition, settings, worker, silence))
+    for partition in range(settings.partitions):
+        oldest = partial(worker.oldest_command_seconds, partition)
+        metrics.OLDEST_COMMAND_SECONDS.labels(partition).set_function(oldest)
+    partitions = (
+        _consume_partition(connection, partition, settings, worker, silence)
+        for partition in range(settings.partitions)
+    )
+    async with background(worker.run(), silence.run(connection), *partitions):
+        await asyncio.get_running_loop().create_future()  # until one of them fails
 
 
 async def _consume_partition(
