@@ -84,6 +84,7 @@ class App {
     this.#limits = configuration.late_after_seconds ?? {};
     this.#build();
     if (fault && this.#session.token === null) setText(byId("sign-in-fault"), fault);
+    else if (fault) toast(fault, "bad"); // the token of the demonstration goes on
   }
 
   #build() {

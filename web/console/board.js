@@ -12,6 +12,7 @@ import { announce, byId, h, icon, loaded, setAttribute, setText } from "./dom.js
 import { FilterForm, pieces } from "./filter_form.js";
 import { COLUMNS, SORTS, comparison, includesClosed, matchesScope, matchesState, withoutClosing } from "./filters.js";
 import { number } from "./format.js";
+import { ListFocus } from "./list_focus.js";
 import { ListedOrders } from "./listed_orders.js";
 import { Reader } from "./reader.js";
 import { Rows } from "./rows.js";
@@ -74,6 +75,7 @@ export class Board {
   #bulk = null;
   #views;
   #selection = new Selection();
+  #focus = new ListFocus({ isReady: () => this.#hasItsRows, give: () => this.#giveFocus() });
 
   /**
    * @param {{store: Object, api: Object, today: Object, open: Object, statuses: Object, limits: Object<string, number>,
@@ -160,10 +162,15 @@ export class Board {
     this.#rows.move(by);
   }
 
-  /** Focuses the list, or, if it is empty, a control that may be the reason. */
+  /** Focuses the list, as soon as it has the rows of its filter, or, if there are none, a control that may be the reason. */
   focusList() {
+    this.#focus.ask();
+  }
+
+  #giveFocus() {
     if (!this.#rows.size) {
       this.#parts.filterButton.focus();
+      announce("No orders here.");
       return;
     }
     this.#rows.activate(this.#rows.active === null ? this.#rows.first : this.#rows.indexOf(this.#rows.active));
@@ -325,6 +332,7 @@ export class Board {
     this.#toTop = false;
     this.#drawEmpty();
     this.#drawPart();
+    this.#focus.settle();
   }
 
   /** Puts every row in its place. Orders that have just left the filter stay for a moment. */
@@ -422,12 +430,22 @@ export class Board {
     if (appeared) announce("New orders wait at the top of the list.");
   }
 
+  /** True while orders are loaded, listed or sorted. */
+  get #isWaiting() {
+    return !this.#loaded || this.#listed.isAsking || this.#sorting !== null;
+  }
+
+  /** True if its rows are those of the filter, some at least, or there are none. */
+  get #hasItsRows() {
+    return this.#sorting === null && (this.#rows.size > 0 || !this.#isWaiting);
+  }
+
   #drawEmpty() {
     const { empty } = this.#parts;
     const isEmpty = !this.#rows.size;
     empty.hidden = !isEmpty;
     if (!isEmpty) return;
-    const waits = !this.#loaded || this.#listed.isAsking || this.#sorting !== null;
+    const waits = this.#isWaiting;
     empty.dataset.waiting = String(waits);
     setText(empty.querySelector("strong"), waits || this.#isUnlisted ? "Getting the orders" : "No orders here");
     setText(empty.querySelector("span"), waits ? "" : this.#whyEmpty());
