@@ -38,7 +38,10 @@ FAULTS: list[tuple[dict[str, Any], str, bool]] = [
     ({"message": "Failed to fetch"}, "cannot be reached", False),
     ({"code": "OAUTH_RESPONSE_IS_NOT_JSON", "cause": {"status": 429}}, "cannot be reached", False),
     (
-        {"code": "OAUTH_RESPONSE_IS_NOT_CONFORM", "cause": {"status": 404, "url": "https://login.example/token"}},
+        {
+            "code": "OAUTH_RESPONSE_IS_NOT_CONFORM",
+            "cause": {"status": 404, "url": "https://login.example/token"},
+        },
         "https://login.example/token answered 404, so nobody can sign in there. Try again",
         True,
     ),
