@@ -203,7 +203,8 @@ class App {
     this.#store.stop();
     this.#running = false;
     this.#askForToken(true);
-    setText(byId("sign-in-fault"), problem?.detail ?? reason ?? "Sign in again.");
+    const detail = problem?.detail ?? reason ?? "";
+    setText(byId("sign-in-fault"), !detail || detail.startsWith("exp:") ? "Your sign-in has ended. Sign in again." : detail);
   }
 
   async #signIn(event) {

@@ -342,6 +342,7 @@ export class Board {
       if (at >= since && this.#order(id) && !this.#belongs(this.#order(id))) continue;
       this.#leaving.delete(id);
       this.#unplaced.add(id);
+      this.#rows.refresh(id); // it may belong to the list of another filter
     }
     for (const id of this.#unplaced) {
       const order = this.#order(id);

@@ -26,6 +26,7 @@ export class Rows {
   #active = null;
   #frame = null;
   #sought = null; // is scrolled into view as soon as it is in the list
+  #revealed = { id: null, top: 0 }; // what was scrolled into view last, and the position then
 
   /**
    * @param {HTMLElement} viewport  Scrolls.
@@ -45,7 +46,10 @@ export class Rows {
     });
     viewport.addEventListener("keydown", (event) => this.#pressed(event));
     body.addEventListener("click", (event) => this.#clicked(event));
-    new ResizeObserver(() => this.draw()).observe(viewport);
+    new ResizeObserver(() => {
+      this.#keepInView();
+      this.draw();
+    }).observe(viewport);
   }
 
   /** The number of rows, in view or not. */
@@ -139,14 +143,24 @@ export class Rows {
   /** Scrolls the row of this order into view, now or when it is added. Null: none. */
   reveal(id) {
     this.#sought = id;
+    this.#revealed.id = null;
     this.#revealSought();
   }
 
   #revealSought() {
     const index = this.#list.indexOf(this.#sought);
     if (index < 0 || !this.#viewport.clientHeight) return;
+    this.#revealed.id = this.#sought;
     this.#sought = null;
     this.#reveal(index);
+    this.#revealed.top = this.#viewport.scrollTop;
+  }
+
+  /** A smaller view, below a notice that has appeared, still has the row that was scrolled into view. */
+  #keepInView() {
+    const { id, top } = this.#revealed;
+    if (!this.#list.has(id) || top !== this.#viewport.scrollTop) return;
+    this.reveal(id);
   }
 
   /** Moves the active row by this number of rows, from the first one in view if none is active. */
