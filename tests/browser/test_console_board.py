@@ -160,7 +160,7 @@ async def test_an_order_that_has_just_closed_is_like_others_where_closed_ones_ar
     _, bearer, ids = await screenful(desk)
     async with desk.page(bearer=bearer) as page:
         await is_live(page)
-        newest = ids[-1]
+        newest = ids[0]
         await desk.report([update(newest, "cancelled")])
         await expect(row_of(page, newest)).to_have_attribute("data-leaving", "true")
         await page.get_by_test_id("count-cancelled").click()

@@ -38,6 +38,9 @@ const LEAST_LEFT = 50;
 const LEAVING_MS = 4000;
 
 const SEARCH_MS = 250;
+
+/** A list of very many orders keeps a database busy, and the figures of today, counted in less than this, would wait for it. */
+const AFTER_TODAY_MS = 150;
 const COMPACT_PX = 620;
 
 export class Board {
@@ -207,16 +210,16 @@ export class Board {
     this.#leaving.clear();
     if (this.#filter) {
       if (!this.#store.isPartial || !this.#listed.size) this.#listed.forget(this.#filter);
-      this.#listAgain();
+      this.#listAgain(this.#store.isPartial ? AFTER_TODAY_MS : 0);
     }
     this.#sortAll();
     this.#rows.each((_, id) => this.#rows.refresh(id));
   }
 
-  #listAgain() {
+  #listAgain(milliseconds = 0) {
     if (!this.#filter) return;
     this.#listed.outdate();
-    this.#list(0);
+    this.#list(milliseconds);
   }
 
   /** Requests the orders that the page does not have, or the first ones if it has none yet. */
@@ -325,11 +328,13 @@ export class Board {
     this.#arrangedAt = performance.now();
     this.#toTop ||= toTop;
     if (!this.#filter || this.#sorting) return;
-    this.#drawCounts();
+    // Measured before anything is changed: the browser would have to lay out the page in between.
+    const isReading = !this.#toTop && this.#reader.isReading;
     if (this.#toTop) this.#rows.toTop();
-    if (this.#toTop || !this.#reader.isReading) this.#placeAll();
-    else this.#placeAroundReader();
+    if (isReading) this.#placeAroundReader();
+    else this.#placeAll();
     this.#toTop = false;
+    this.#drawCounts();
     this.#drawEmpty();
     this.#drawPart();
     this.#focus.settle();
@@ -338,11 +343,12 @@ export class Board {
   /** Puts every row in its place. Orders that have just left the filter stay for a moment. */
   #placeAll() {
     const since = performance.now() - LEAVING_MS;
+    const settled = [];
     for (const [id, at] of this.#leaving) {
       if (at >= since && this.#order(id) && !this.#belongs(this.#order(id))) continue;
       this.#leaving.delete(id);
       this.#unplaced.add(id);
-      this.#rows.refresh(id); // it may belong to the list of another filter
+      settled.push(id);
     }
     for (const id of this.#unplaced) {
       const order = this.#order(id);
@@ -352,6 +358,7 @@ export class Board {
     }
     this.#unplaced.clear();
     this.#rows.show(this.#shown);
+    for (const id of settled) this.#rows.refresh(id); // it may belong to the list of another filter
     this.#drawPill(0);
     if (!this.#leaving.size) return;
     this.#leavingTimer ??= setTimeout(() => {
@@ -479,10 +486,10 @@ export class Board {
   }
 
   #tick() {
+    if (!this.#parts.pill.hidden && !this.#reader.isReading) this.#arrangeSoon();
     const now = this.#now();
     this.#rows.each((row, id) => tickRow(row, this.#order(id), now, this.#limits));
     if (!this.element.parentElement?.hidden) this.#counts.drawToday();
-    if (!this.#parts.pill.hidden && !this.#reader.isReading) this.#arrangeSoon();
   }
 
   #fillRow(row, id) {
