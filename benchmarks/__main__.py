@@ -114,13 +114,16 @@ def _parse(arguments: Sequence[str]) -> Namespace:
     )
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"a figure, or of {names}; all by default")
     parser.add_argument("--seconds", type=float, help="of each load, instead of its own 10 to 30")
+    parser.add_argument(
+        "--board-orders", type=int, default=OPEN_ORDERS, help=f"of large boards, instead of {OPEN_ORDERS:,}"
+    )
     parser.add_argument("--short", action="store_true", help="a quick look, not to be quoted")
     asked = parser.parse_args(arguments)
     wanted = [*asked.names, *(["board"] if "console" in asked.names else [])]
     if unknown := [name for name in wanted if not any(figure.startswith(name) for figure in TARGETS)]:
         parser.error(f"{', '.join(unknown)}: the names are {names}")
     asked.names = [name for name in TARGETS if not wanted or name.startswith(tuple(wanted))]
-    asked.given = (SHORT if asked.short else {"orders": ORDERS, "board_orders": OPEN_ORDERS}) | (
+    asked.given = (SHORT if asked.short else {"orders": ORDERS, "board_orders": asked.board_orders}) | (
         {"seconds": asked.seconds} if asked.seconds else {}
     )
     return asked

@@ -72,8 +72,8 @@ class Nuisances:
     async def run(self) -> None:
         """Until it is cancelled."""
         async with asyncio.TaskGroup() as group:
-            for _ in range(EACH):
-                group.create_task(self._read_nothing())
+            for number in range(EACH):
+                group.create_task(self._read_nothing(snapshot=number % 2 == 0))
                 for kind in self._kinds:
                     group.create_task(self._persist(kind))
 
@@ -102,8 +102,14 @@ class Nuisances:
         finally:
             writer.transport.abort()
 
-    async def _read_nothing(self) -> None:
-        asked = {"type": "subscribe", "token": self._token, "filter": {"status": EVERY_STATUS}}
+    async def _read_nothing(self, *, snapshot: bool) -> None:
+        """With a snapshot it is cut before it is live, once that is larger than the kernel's buffers."""
+        asked = {
+            "type": "subscribe",
+            "token": self._token,
+            "filter": {"status": EVERY_STATUS},
+            "snapshot": snapshot,
+        }
         request = client_frame(TEXT, orjson.dumps(asked))
         while True:
             with suppress(OSError):

@@ -156,6 +156,18 @@ async def test_an_order_that_closes_keeps_its_place_as_long_as_a_reader_is_in_th
         await expect(row_of(page, closing)).to_have_count(0)
 
 
+async def test_an_order_that_has_just_closed_is_like_others_where_closed_ones_are_shown(desk: Desk) -> None:
+    _, bearer, ids = await screenful(desk)
+    async with desk.page(bearer=bearer) as page:
+        await is_live(page)
+        newest = ids[0]
+        await desk.report([update(newest, "cancelled")])
+        await expect(row_of(page, newest)).to_have_attribute("data-leaving", "true")
+        await page.get_by_test_id("count-cancelled").click()
+        await expect(page.get_by_test_id("board")).to_have_attribute("aria-rowcount", "2")
+        await expect(row_of(page, newest)).to_have_attribute("data-leaving", "false")
+
+
 async def test_what_closes_while_the_figures_of_today_are_on_their_way_is_counted_once(desk: Desk) -> None:
     """A busy service answers late: until then they are a dash, and board and overview wait for one answer."""
     _, bearer, ids = await screenful(desk)

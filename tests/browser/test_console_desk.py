@@ -1,5 +1,6 @@
 """A dispatcher's day in a real browser: saved views, drivers, late orders, many orders updated at once."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -165,10 +166,62 @@ async def test_a_day_at_the_desk_needs_nothing_but_the_keyboard(desk: Desk) -> N
         await press("Enter")
         await expect(page.get_by_test_id("group-toggle")).to_have_attribute("aria-expanded", "true")
         await is_focused(page, "group-toggle")
-        await expect(first_row(page)).to_be_visible()  # without rows, another control gets the focus
         await press("Escape")
         await expect(page.get_by_test_id("order-panel")).to_be_hidden()
         await is_focused(page, "board-row")
+
+
+async def test_a_chosen_view_gets_the_keyboard_once_its_rows_are_there(desk: Desk) -> None:
+    _, bearer, ids = await mixed_orders(desk)
+    await desk.report([update(ids[0], "in_transit"), update(ids[0], "delivered")])
+    asked, answers = asyncio.Event(), asyncio.Event()
+
+    async def wait_with_the_answer(route: Route) -> None:
+        asked.set()
+        await answers.wait()
+        await route.continue_()
+
+    async def choose(page: Page, name: str) -> None:
+        asked.clear()
+        answers.clear()
+        await page.get_by_test_id("views-button").focus()
+        await page.keyboard.press("Enter")
+        await page.get_by_test_id("saved-view").filter(has_text=name).focus()
+        await page.keyboard.press("Enter")
+        await asked.wait()
+        await is_focused(page, "views-button")
+
+    async with desk.page("?status=delivered", bearer) as page:
+        await shows_only(page, ids[:1])
+        await save_view(page, "Delivered")
+        await page.goto(f"{desk.console}?status=cancelled")
+        await expect(page.get_by_test_id("board-empty")).to_contain_text("No orders here")
+        await save_view(page, "Cancelled")
+        await page.goto(desk.console)
+        await is_live(page)
+        await page.route("**/v1/orders?*status=*", wait_with_the_answer)
+
+        await choose(page, "Delivered")
+        answers.set()
+        await is_focused(page, "board-row")
+        await expect(row_of(page, ids[0])).to_be_focused()
+
+        await choose(page, "Cancelled")
+        answers.set()
+        await is_focused(page, "filter-button")  # which may be why there are none
+        await is_announced(page, "No orders here.")
+
+        await choose(page, "Delivered")
+        await page.keyboard.press("/")
+        answers.set()
+        await shows_only(page, ids[:1])
+        await expect(page.locator("#search")).to_be_focused()
+
+
+async def save_view(page: Page, name: str) -> None:
+    await page.get_by_test_id("views-button").click()
+    await page.get_by_test_id("view-name").fill(name)
+    await page.get_by_test_id("view-save").click()
 
 
 @pytest.mark.parametrize(

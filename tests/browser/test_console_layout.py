@@ -4,7 +4,7 @@ import pytest
 from desk import PHONE, WIDE, Desk, ViewportSize, creation, first_row, is_live, new_merchant, row_of
 from playwright.async_api import Page, Route, expect
 
-from callers import token
+from callers import eventually, token
 
 SIZES = pytest.mark.parametrize("size", [WIDE, PHONE], ids=["wide", "phone"])
 
@@ -61,6 +61,8 @@ async def test_the_row_of_the_order_that_an_address_opens_is_in_sight(desk: Desk
         await is_live(page)
         await expect(row_of(page, ids[0])).to_have_attribute("aria-current", "true")
         assert await is_in_view(page, ids[0])
+        await page.set_viewport_size({"width": WIDE["width"], "height": WIDE["height"] - 200})
+        await eventually(lambda: is_in_view(page, ids[0]))
 
 
 @pytest.mark.parametrize("width", [320, 390, 768, 1100, 1440])

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from desk import Desk, creation, is_live, open_desk, update
-from playwright.async_api import Browser, Page, WebSocket, expect
+from playwright.async_api import Browser, Page, Route, WebSocket, expect
 
 from callers import eventually, token
 from oidc_provider import RESOURCE, OidcProvider, running_provider
@@ -183,6 +183,40 @@ async def test_signing_out_of_a_provider_that_is_away_says_so(signed: Desk, prov
         await page.unroute_all()
         await page.get_by_test_id("sign-in-provider").click()
         await shows(page, "acme-1", "bravo-1")
+
+
+async def test_a_provider_that_is_not_there_is_named_and_a_demonstration_goes_on_without_it(
+    signed: Desk, provider: OidcProvider
+) -> None:
+    offered = token(**by_hand(provider), sub="demo-operator", merchants=["other"])
+    metadata = f"{provider.issuer}/.well-known/openid-configuration"
+
+    async def offer(route: Route) -> None:
+        answer = await route.fetch()
+        await route.fulfill(json=await answer.json() | {"token": offered})
+
+    async with signed.page("favicon.svg") as page:
+        await page.context.route("**/config.json", offer)
+        await page.goto(signed.console)
+        await shows(page, "other-1")
+        await sign_out(page)
+        cors = {"Access-Control-Allow-Origin": "*"}
+        await page.route(metadata, lambda route: route.fulfill(status=404, headers=cors))
+        await page.get_by_test_id("sign-in-provider").click()
+        await says(page, f"{metadata} answered 404, so nobody can sign in there. Try again in a moment.")
+        await page.get_by_test_id("sign-in-offer").click()
+        await shows(page, "other-1")
+        await page.unroute(metadata)
+        await sign_out(page)
+        await sign_in(page, "ada")
+        await shows(page, "acme-1", "bravo-1")
+        await page.reload()
+        await shows(page, "acme-1", "bravo-1")
+
+
+async def sign_out(page: Page) -> None:
+    await page.get_by_test_id("account").click()
+    await page.get_by_test_id("sign-out").click()
 
 
 async def test_a_refused_login_and_a_foreign_callback_sign_nobody_in(signed: Desk) -> None:

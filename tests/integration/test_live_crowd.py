@@ -80,7 +80,7 @@ class Scene:
         await eventually(self.has_left_some_behind, seconds=90)
 
     async def has_left_some_behind(self) -> bool:
-        """Whether some were seen not to keep up: among the nuisances some read nothing, of the crowd none."""
+        """Whether some were seen not to keep up, live or before: among the nuisances some read nothing."""
         return await metric(self.notifier, "tracking_stream_fell_behind_total") > 0
 
     async def storm(self) -> None:

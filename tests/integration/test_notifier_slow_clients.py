@@ -23,6 +23,9 @@ from websockets.asyncio.client import connect
 
 QUEUE_BYTES = 128 * 1024
 BATCH = 100
+ORDERS_MORE_THAN_THE_KERNEL_HOLDS = 1200
+"""With their ballast some 5 MB."""
+
 DELAY_SECONDS = 15
 """Far more than the tenth of a second that a batch takes; a fast client never waits for a slow one."""
 
@@ -42,8 +45,10 @@ async def stage(
 
 
 @asynccontextmanager
-async def narrow_client(stage: Stage, **request: Any) -> AsyncIterator[RawClient]:
-    """A live client with little room between it and the server. While nobody receives, it reads nothing."""
+async def narrow_client(stage: Stage, *, is_live: bool = True, **request: Any) -> AsyncIterator[RawClient]:
+    """A client with little room between it and the server. Once it is live, or from the beginning, it reads
+    nothing while nobody receives.
+    """
     narrow = socket.socket()
     narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     host, port = stage.url.removeprefix("ws://").removesuffix("/v1/stream").split(":")
@@ -52,7 +57,8 @@ async def narrow_client(stage: Stage, **request: Any) -> AsyncIterator[RawClient
     async with connect(stage.url, sock=narrow, **options) as connection:
         client = RawClient(connection)
         await client.send(type="subscribe", token=stage.token(), **request)
-        await client.until("live")
+        if is_live:
+            await client.until("live")
         yield client
         connection.transport.abort()
 
@@ -174,6 +180,19 @@ async def test_a_client_that_reads_nothing_is_closed_in_time_and_loses_nothing(
     events = [event for message in missed for event in message["events"]]
     assert_in_order(events)
     assert len(events) == flood.sent
+
+
+@pytest.mark.parametrize("settings", [{"NOTIFIER_DRAIN_SECONDS": "1"}])
+async def test_a_client_that_does_not_read_its_snapshot_is_closed_and_counted(stage: Stage) -> None:
+    for _ in range(ORDERS_MORE_THAN_THE_KERNEL_HOLDS // BATCH):
+        await stage.stub.commit(*[(new_order(), "acme", "created") for _ in range(BATCH)])
+    async with narrow_client(stage, is_live=False):
+
+        async def closed() -> bool:
+            return await stage.metric(CLOSED) == 1
+
+        await eventually(closed, seconds=20)
+        assert await stage.metric(FELL_BEHIND) == 1
 
 
 async def test_a_slow_client_may_ask_for_something_else(stage: Stage, flood: Flood) -> None:

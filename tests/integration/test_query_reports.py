@@ -674,6 +674,16 @@ async def test_created_and_closed_are_what_the_histories_say(
     assert answer.json["corrections"] == histories.json["corrections"]
 
 
+async def test_boards_that_ask_at_once_share_a_count_that_says_up_to_when_it_is(query: QueryClient) -> None:
+    asked = [("from", format_time(START))]
+    path = "/v1/reports/created-and-closed"
+    answers = await asyncio.gather(*(query.get(path, asked, token=token()) for _ in range(8)))
+    told = {(answer.json["to"], answer.json["as_of"], str(answer.json["rows"])) for answer in answers}
+    assert len(told) < len(answers)
+    later = await query.get(path, asked, token=token())
+    assert later.json["to"] > max(to for to, _, _ in told)
+
+
 @pytest.mark.parametrize("status", ["created", "delivered"])
 async def test_created_and_closed_are_counted_by_an_index(query: QueryClient, status: str) -> None:
     for grant in (Grant(merchants=frozenset({"*"})), Grant(merchants=frozenset({"m-1"}))):

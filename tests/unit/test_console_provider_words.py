@@ -37,6 +37,19 @@ FAULTS: list[tuple[dict[str, Any], str, bool]] = [
     ({"code": "OAUTH_INVALID_RESPONSE"}, "not the one to this sign-in", True),
     ({"message": "Failed to fetch"}, "cannot be reached", False),
     ({"code": "OAUTH_RESPONSE_IS_NOT_JSON", "cause": {"status": 429}}, "cannot be reached", False),
+    (
+        {
+            "code": "OAUTH_RESPONSE_IS_NOT_CONFORM",
+            "cause": {"status": 404, "url": "https://login.example/token"},
+        },
+        "https://login.example/token answered 404, so nobody can sign in there. Try again",
+        True,
+    ),
+    (
+        {"code": "OAUTH_RESPONSE_IS_NOT_JSON", "cause": {"status": 200, "url": ""}},
+        "login.example did not answer as a provider does",
+        True,
+    ),
 ]
 
 CLAIMS: list[tuple[dict[str, Any], str | None]] = [
@@ -89,6 +102,25 @@ def test_a_provider_that_is_slow_or_away_ends_no_session() -> None:
     """
     passing = dict.fromkeys(("refused", "late", "gateway", "busy", "lost"), False)
     assert answer_of(script, None) == passing | {"other": True, "missing": True}
+
+
+def test_the_address_that_failed_is_named() -> None:
+    script = """
+        globalThis.isSecureContext = true;
+        const { Provider } = await import("./provider.js");
+        const told = [];
+        for (const answer of [() => new Response("", { status: 404 }), () => { throw new TypeError("Failed to fetch"); }]) {
+          globalThis.fetch = async () => answer();
+          const settings = { issuer: "https://login.example/realms/a/", client_id: "c", scope: "openid" };
+          await new Provider(settings, 0).begin().catch(({ message }) => told.push(message));
+        }
+        console.log(JSON.stringify(told));
+    """
+    missing, away = answer_of(script, None)
+    address = "https://login.example/realms/a/.well-known/openid-configuration"
+    assert missing.startswith(f"{address} answered 404")
+    assert away.startswith(f"{address} cannot be reached")
+    assert all("tell your administrator" in told for told in (missing, away))
 
 
 def test_a_token_of_no_use_is_recognised() -> None:

@@ -84,6 +84,7 @@ class App {
     this.#limits = configuration.late_after_seconds ?? {};
     this.#build();
     if (fault && this.#session.token === null) setText(byId("sign-in-fault"), fault);
+    else if (fault) toast(fault, "bad"); // the token of the demonstration goes on
   }
 
   #build() {
@@ -202,7 +203,8 @@ class App {
     this.#store.stop();
     this.#running = false;
     this.#askForToken(true);
-    setText(byId("sign-in-fault"), problem?.detail ?? reason ?? "Sign in again.");
+    const detail = problem?.detail ?? reason ?? "";
+    setText(byId("sign-in-fault"), !detail || detail.startsWith("exp:") ? "Your sign-in has ended. Sign in again." : detail);
   }
 
   async #signIn(event) {

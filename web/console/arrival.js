@@ -4,7 +4,7 @@
  * @module arrival
  */
 
-import { AT_PROVIDER, claimsOf } from "./session.js";
+import { AT_PROVIDER, claimsOf, LEFT } from "./session.js";
 
 /** Shown once, by the next page of this tab. */
 const NOTE = "tracking.sign-in-note";
@@ -35,6 +35,7 @@ export async function arrive(configuration, needsToken) {
         return { provider, fault };
       }
       localStorage.setItem(AT_PROVIDER, "1");
+      localStorage.setItem(LEFT, "1"); // else the next page would be that of the demonstration's user
     } else if (needsToken() && localStorage.getItem(AT_PROVIDER)) {
       await provider.begin({ prompt: "none" });
       await never;

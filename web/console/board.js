@@ -12,6 +12,7 @@ import { announce, byId, h, icon, loaded, setAttribute, setText } from "./dom.js
 import { FilterForm, pieces } from "./filter_form.js";
 import { COLUMNS, SORTS, comparison, includesClosed, matchesScope, matchesState, withoutClosing } from "./filters.js";
 import { number } from "./format.js";
+import { ListFocus } from "./list_focus.js";
 import { ListedOrders } from "./listed_orders.js";
 import { Reader } from "./reader.js";
 import { Rows } from "./rows.js";
@@ -37,6 +38,9 @@ const LEAST_LEFT = 50;
 const LEAVING_MS = 4000;
 
 const SEARCH_MS = 250;
+
+/** A list of very many orders keeps a database busy, and the figures of today, counted in less than this, would wait for it. */
+const AFTER_TODAY_MS = 150;
 const COMPACT_PX = 620;
 
 export class Board {
@@ -74,6 +78,7 @@ export class Board {
   #bulk = null;
   #views;
   #selection = new Selection();
+  #focus = new ListFocus({ isReady: () => this.#hasItsRows, give: () => this.#giveFocus() });
 
   /**
    * @param {{store: Object, api: Object, today: Object, open: Object, statuses: Object, limits: Object<string, number>,
@@ -160,10 +165,15 @@ export class Board {
     this.#rows.move(by);
   }
 
-  /** Focuses the list, or, if it is empty, a control that may be the reason. */
+  /** Focuses the list, as soon as it has the rows of its filter, or, if there are none, a control that may be the reason. */
   focusList() {
+    this.#focus.ask();
+  }
+
+  #giveFocus() {
     if (!this.#rows.size) {
       this.#parts.filterButton.focus();
+      announce("No orders here.");
       return;
     }
     this.#rows.activate(this.#rows.active === null ? this.#rows.first : this.#rows.indexOf(this.#rows.active));
@@ -200,16 +210,16 @@ export class Board {
     this.#leaving.clear();
     if (this.#filter) {
       if (!this.#store.isPartial || !this.#listed.size) this.#listed.forget(this.#filter);
-      this.#listAgain();
+      this.#listAgain(this.#store.isPartial ? AFTER_TODAY_MS : 0);
     }
     this.#sortAll();
     this.#rows.each((_, id) => this.#rows.refresh(id));
   }
 
-  #listAgain() {
+  #listAgain(milliseconds = 0) {
     if (!this.#filter) return;
     this.#listed.outdate();
-    this.#list(0);
+    this.#list(milliseconds);
   }
 
   /** Requests the orders that the page does not have, or the first ones if it has none yet. */
@@ -318,22 +328,27 @@ export class Board {
     this.#arrangedAt = performance.now();
     this.#toTop ||= toTop;
     if (!this.#filter || this.#sorting) return;
-    this.#drawCounts();
+    // Measured before anything is changed: the browser would have to lay out the page in between.
+    const isReading = !this.#toTop && this.#reader.isReading;
     if (this.#toTop) this.#rows.toTop();
-    if (this.#toTop || !this.#reader.isReading) this.#placeAll();
-    else this.#placeAroundReader();
+    if (isReading) this.#placeAroundReader();
+    else this.#placeAll();
     this.#toTop = false;
+    this.#drawCounts();
     this.#drawEmpty();
     this.#drawPart();
+    this.#focus.settle();
   }
 
   /** Puts every row in its place. Orders that have just left the filter stay for a moment. */
   #placeAll() {
     const since = performance.now() - LEAVING_MS;
+    const settled = [];
     for (const [id, at] of this.#leaving) {
       if (at >= since && this.#order(id) && !this.#belongs(this.#order(id))) continue;
       this.#leaving.delete(id);
       this.#unplaced.add(id);
+      settled.push(id);
     }
     for (const id of this.#unplaced) {
       const order = this.#order(id);
@@ -343,6 +358,7 @@ export class Board {
     }
     this.#unplaced.clear();
     this.#rows.show(this.#shown);
+    for (const id of settled) this.#rows.refresh(id); // it may belong to the list of another filter
     this.#drawPill(0);
     if (!this.#leaving.size) return;
     this.#leavingTimer ??= setTimeout(() => {
@@ -422,12 +438,22 @@ export class Board {
     if (appeared) announce("New orders wait at the top of the list.");
   }
 
+  /** True while orders are loaded, listed or sorted. */
+  get #isWaiting() {
+    return !this.#loaded || this.#listed.isAsking || this.#sorting !== null;
+  }
+
+  /** True if its rows are those of the filter, some at least, or there are none. */
+  get #hasItsRows() {
+    return this.#sorting === null && (this.#rows.size > 0 || !this.#isWaiting);
+  }
+
   #drawEmpty() {
     const { empty } = this.#parts;
     const isEmpty = !this.#rows.size;
     empty.hidden = !isEmpty;
     if (!isEmpty) return;
-    const waits = !this.#loaded || this.#listed.isAsking || this.#sorting !== null;
+    const waits = this.#isWaiting;
     empty.dataset.waiting = String(waits);
     setText(empty.querySelector("strong"), waits || this.#isUnlisted ? "Getting the orders" : "No orders here");
     setText(empty.querySelector("span"), waits ? "" : this.#whyEmpty());
@@ -460,10 +486,10 @@ export class Board {
   }
 
   #tick() {
+    if (!this.#parts.pill.hidden && !this.#reader.isReading) this.#arrangeSoon();
     const now = this.#now();
     this.#rows.each((row, id) => tickRow(row, this.#order(id), now, this.#limits));
     if (!this.element.parentElement?.hidden) this.#counts.drawToday();
-    if (!this.#parts.pill.hidden && !this.#reader.isReading) this.#arrangeSoon();
   }
 
   #fillRow(row, id) {

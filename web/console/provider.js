@@ -192,8 +192,11 @@ export class Provider {
   }
 
   async #discover() {
-    const options = this.#options();
-    this.#server ??= await oauth.processDiscoveryResponse(this.#issuer, await oauth.discoveryRequest(this.#issuer, options));
+    try {
+      this.#server ??= await oauth.processDiscoveryResponse(this.#issuer, await oauth.discoveryRequest(this.#issuer, this.#options()));
+    } catch (error) {
+      throw faultOf(error, this.host, `${this.#issuer.href.replace(/\/$/, "")}/.well-known/openid-configuration`);
+    }
     return this.#server;
   }
 

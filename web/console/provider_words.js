@@ -21,10 +21,11 @@ const NEEDS_A_PERSON = new Set(["login_required", "interaction_required", "conse
  * The fault for an error of the library, of `fetch` or of the provider, by its `code`.
  * @param {Error} error
  * @param {string} host  The provider's name for the person.
+ * @param {string} [address]  What was asked, if it is known.
  */
-export function faultOf(error, host) {
+export function faultOf(error, host, address = host) {
   if (error instanceof SignInFault) return error;
-  if (mayPass(error)) return unreachable(host);
+  if (mayPass(error)) return unreachable(address);
   const described = error.error_description ? `: ${error.error_description}` : ".";
   switch (error.code) {
     case "OAUTH_AUTHORIZATION_RESPONSE_ERROR":
@@ -35,6 +36,9 @@ export function faultOf(error, host) {
       return final(`The clocks of ${host} and of this system differ too much: the sign-in is not valid at this time.`);
     case "OAUTH_JSON_ATTRIBUTE_COMPARISON_FAILED":
       return final(`The provider at ${host} calls itself something else than OIDC_ISSUER says. Tell your administrator.`);
+    case "OAUTH_RESPONSE_IS_NOT_CONFORM":
+    case "OAUTH_RESPONSE_IS_NOT_JSON":
+      return unsuitable(error.cause, address);
     default:
       return final(`The answer of ${host} was not the one to this sign-in, so it was refused. Sign in again.`);
   }
@@ -61,8 +65,15 @@ function tokenFault({ error }, described, host) {
 
 const final = (message) => new SignInFault(message, { isFinal: true });
 
-const unreachable = (host) =>
-  new SignInFault(`${host} cannot be reached, or does not allow this page to ask it. Try again in a moment.`);
+const THEN = "Try again in a moment. If that does not help, tell your administrator";
+
+const unreachable = (address) => new SignInFault(`${address} cannot be reached, or does not allow this page to ask it. ${THEN}.`);
+
+/** Something answered, such as 404, that is not the provider, or not where the settings say. */
+function unsuitable({ status, url }, address) {
+  const answer = status === 200 ? "did not answer as a provider does" : `answered ${status}`;
+  return final(`${url || address} ${answer}, so nobody can sign in there. ${THEN}, who can compare this address with OIDC_ISSUER.`);
+}
 
 /** A callback without the request that belongs to it. */
 export const unknownCallback = () =>

@@ -26,6 +26,7 @@ export class Rows {
   #active = null;
   #frame = null;
   #sought = null; // is scrolled into view as soon as it is in the list
+  #revealed = { id: null, top: 0 }; // what was scrolled into view last, and the position then
 
   /**
    * @param {HTMLElement} viewport  Scrolls.
@@ -45,7 +46,10 @@ export class Rows {
     });
     viewport.addEventListener("keydown", (event) => this.#pressed(event));
     body.addEventListener("click", (event) => this.#clicked(event));
-    new ResizeObserver(() => this.draw()).observe(viewport);
+    new ResizeObserver(() => {
+      this.#keepInView();
+      this.draw();
+    }).observe(viewport);
   }
 
   /** The number of rows, in view or not. */
@@ -139,14 +143,26 @@ export class Rows {
   /** Scrolls the row of this order into view, now or when it is added. Null: none. */
   reveal(id) {
     this.#sought = id;
+    this.#revealed.id = null;
     this.#revealSought();
   }
 
+  /** @returns {boolean} True if the list was scrolled to what is sought. */
   #revealSought() {
     const index = this.#list.indexOf(this.#sought);
-    if (index < 0 || !this.#viewport.clientHeight) return;
+    if (index < 0 || !this.#viewport.clientHeight) return false;
+    this.#revealed.id = this.#sought;
     this.#sought = null;
     this.#reveal(index);
+    this.#revealed.top = this.#viewport.scrollTop;
+    return true;
+  }
+
+  /** A smaller view, below a notice that has appeared, still has the row that was scrolled into view. */
+  #keepInView() {
+    const { id, top } = this.#revealed;
+    if (!this.#list.has(id) || top !== this.#viewport.scrollTop) return;
+    this.reveal(id);
   }
 
   /** Moves the active row by this number of rows, from the first one in view if none is active. */
@@ -156,9 +172,17 @@ export class Rows {
   }
 
   #resize() {
-    this.#body.style.blockSize = `${this.#list.size * this.#height}px`;
+    const { scrollTop, clientHeight } = this.#view;
+    const height = this.#list.size * this.#height;
+    this.#body.style.blockSize = `${height}px`;
     setAttribute(this.#viewport, "aria-rowcount", String(this.#list.size + 1));
-    this.#draw();
+    this.#draw({ scrollTop: Math.min(scrollTop, Math.max(0, height - clientHeight)), clientHeight });
+  }
+
+  /** Measured before anything is changed: the browser would have to lay out the page in between. */
+  get #view() {
+    const { scrollTop, clientHeight } = this.#viewport;
+    return { scrollTop, clientHeight };
   }
 
   #reveal(index) {
@@ -169,9 +193,8 @@ export class Rows {
     else if (bottom > scrollTop + clientHeight - head) this.#viewport.scrollTop = bottom - clientHeight + head;
   }
 
-  #draw() {
-    this.#revealSought();
-    const { scrollTop, clientHeight } = this.#viewport;
+  #draw(view = this.#view) {
+    const { scrollTop, clientHeight } = this.#revealSought() ? this.#view : view;
     const start = Math.max(0, Math.floor(scrollTop / this.#height) - OVERSCAN);
     const end = Math.min(this.#list.size, Math.ceil((scrollTop + clientHeight) / this.#height) + OVERSCAN);
     const wanted = new Map(this.#list.slice(start, end).map((id, index) => [id, start + index]));
@@ -180,7 +203,7 @@ export class Rows {
     if (active >= 0) wanted.set(this.#active, active);
     else this.#active = null;
     this.#recycle(wanted);
-    const first = Math.max(0, this.first);
+    const first = Math.max(0, Math.floor(scrollTop / this.#height));
     const entry = active >= 0 ? active : first;
     const last = Math.ceil((scrollTop + clientHeight) / this.#height);
     let made = 0;

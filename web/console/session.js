@@ -6,8 +6,8 @@
 
 const TOKEN = "tracking.token";
 
-/** Shared by all tabs, without a token: the user rejected the token of the demonstration, or signed out. */
-const LEFT = "tracking.signed-out";
+/** Shared by all tabs, without a token: the user signed in otherwise than with the token of the demonstration, or signed out. */
+export const LEFT = "tracking.signed-out";
 
 /** Shared by all tabs: somebody signed in with the provider here, and did not sign out. */
 export const AT_PROVIDER = "tracking.signed-in-with-provider";

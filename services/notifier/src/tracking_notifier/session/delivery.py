@@ -150,6 +150,7 @@ class SubscriptionDelivery:
             while not await self._catch_up_newest():
                 pass  # the client has replaced the subscription meanwhile
         except TimeoutError:
+            FELL_BEHIND.inc()
             self._begin_close(OVERLOADED, "too slow", None)
         except OSError:
             pass  # the connection was lost, and the session ends by itself

@@ -3,6 +3,7 @@
 from asyncio import to_thread
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import Depends, FastAPI, Query, Request, Response
@@ -48,7 +49,7 @@ from tracking_query.reports.histories import (
     read_refused_updates,
 )
 from tracking_query.reports.open_counts import OPEN_COUNTS_COLUMNS, OpenCounts, read_open_counts
-from tracking_query.reports.totals import TOTALS_COLUMNS, read_totals
+from tracking_query.reports.totals import TOTALS_COLUMNS, TotalsReport, read_totals_report
 from tracking_shared.contracts.access import (
     Grant,
     Principal,
@@ -68,6 +69,9 @@ from tracking_shared.storage.shared_reads import SharedReads
 SharedOpenCounts = SharedReads[tuple[ReadableOrders, bool], OpenCounts]
 """Boards that open together count the same orders. The answer says of which position of the log it is."""
 
+SharedTotals = SharedReads[tuple[ReadableOrders, datetime | None, datetime | None], TotalsReport]
+"""By the range as it was asked for. The answer says up to which time it is."""
+
 
 _HEADERS = ("As-Of", "Corrections", "Archived-Until")
 
@@ -86,6 +90,7 @@ def add_routes(app: FastAPI, context: Context) -> None:
     """Adds `GET /v1/reports/…`."""
     limit = context.limits.reports
     shared_counts: SharedOpenCounts = SharedReads()
+    shared_totals: SharedTotals = SharedReads()
 
     @app.get(
         "/v1/reports/durations",
@@ -203,22 +208,7 @@ def add_routes(app: FastAPI, context: Context) -> None:
         principal: Annotated[Principal, Depends(context.reader)],
         parameters: Annotated[TotalsParameters, Query()],
     ) -> Response:
-        as_csv = wants_csv(request)
-        start, end = parameters.bounds()
-        readable = readable_orders(principal.grant, parameters.merchant_id or None)
-        async with reading_as_of(context.database) as as_of:
-            totals = await read_totals(context.database, context.workflow, readable, start, end)
-        archived_until = await read_archived_until(context.database, start)
-        frame = Frame({"from": format_time(start), "to": format_time(end)}, None, by_merchant=False)
-        return report_answer(
-            frame,
-            TOTALS_COLUMNS,
-            totals.rows,
-            as_csv=as_csv,
-            as_of=as_of,
-            corrections=totals.corrections,
-            archived_until=archived_until,
-        )
+        return await _created_and_closed(request, context, principal.grant, parameters, shared_totals)
 
     @app.get(
         "/v1/reports/refusals",
@@ -332,6 +322,29 @@ async def _open_counts(
     frame = Frame({"cursor": context.cursors.encode(found.position)}, None, by_merchant)
     rows = found.rows(context.workflow)
     return await to_thread(report_answer, frame, OPEN_COUNTS_COLUMNS, rows, as_csv=as_csv, as_of=None)
+
+
+async def _created_and_closed(
+    request: Request, context: Context, grant: Grant, parameters: TotalsParameters, shared: SharedTotals
+) -> Response:
+    as_csv = wants_csv(request)
+    start, end = parameters.bounds()
+    readable = readable_orders(grant, parameters.merchant_id or None)
+
+    async def count() -> TotalsReport:
+        return await read_totals_report(context.database, context.workflow, readable, start, end)
+
+    found = await shared.read((readable, parameters.start, parameters.end), count)
+    asked = {"from": format_time(found.start), "to": format_time(found.end)}
+    return report_answer(
+        Frame(asked, None, by_merchant=False),
+        TOTALS_COLUMNS,
+        found.totals.rows,
+        as_csv=as_csv,
+        as_of=found.as_of,
+        corrections=found.totals.corrections,
+        archived_until=found.archived_until,
+    )
 
 
 async def _refusals(

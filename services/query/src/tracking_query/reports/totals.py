@@ -8,6 +8,7 @@ from typing import Any
 from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
 
+from tracking_query.horizon import read_archived_until, reading_as_of
 from tracking_shared.contracts.access import ReadableOrders
 from tracking_shared.contracts.workflow import Workflow
 from tracking_shared.storage.database import Database
@@ -64,6 +65,17 @@ class Totals:
     corrections: int
 
 
+@dataclass(frozen=True, slots=True)
+class TotalsReport:
+    """The report as it was read: whoever shares the read is told of which range and moment it is."""
+
+    start: datetime
+    end: datetime
+    totals: Totals
+    as_of: datetime
+    archived_until: datetime | None
+
+
 async def read_totals(
     database: Database, workflow: Workflow, readable: ReadableOrders, start: datetime, end: datetime
 ) -> Totals:
@@ -87,6 +99,19 @@ async def read_totals(
                 database.order_events, correction_stages(readable, start, end), session
             )
     return Totals([(0, "", [status, count]) for status, count in counts.items()], corrections)
+
+
+async def read_totals_report(
+    database: Database, workflow: Workflow, readable: ReadableOrders, start: datetime, end: datetime
+) -> TotalsReport:
+    """The report with its horizon.
+
+    Raises:
+        DatabaseUnavailable: also where it takes too long.
+    """
+    async with reading_as_of(database) as as_of:
+        totals = await read_totals(database, workflow, readable, start, end)
+    return TotalsReport(start, end, totals, as_of, await read_archived_until(database, start))
 
 
 async def _count(collection: AsyncCollection[Any], stages: Stages, session: AsyncClientSession) -> int:
