@@ -47,6 +47,7 @@ from tracking_shared.contracts.documents import (
     cursor_key_id,
 )
 from tracking_shared.contracts.formats import InvalidFormat, NewerFormat
+from tracking_shared.contracts.layout import Routing, layout_of, routing_of
 from tracking_shared.contracts.timestamps import UNIX_EPOCH, now
 from tracking_shared.contracts.webhooks import (
     AttemptDocument,
@@ -182,6 +183,7 @@ INDEXES: dict[str, list[IndexModel]] = {
         IndexModel([("expires_at", ASCENDING)], name="ttl", expireAfterSeconds=0),
     ],
     "archived_orders": [],
+    "order_homes": [],
     "archivings": [
         IndexModel([("open", ASCENDING)], name="open", sparse=True),
         IndexModel([("part", ASCENDING)], name="part"),
@@ -275,6 +277,7 @@ class Database:
         self.erasures = cast(AsyncCollection[ErasureDocument], self.raw["erasures"])
         self.erasure_progress = cast(AsyncCollection[ErasureProgressDocument], self.raw["erasure_progress"])
         self.archived_orders = cast(AsyncCollection[ArchivedOrderDocument], self.raw["archived_orders"])
+        self.order_homes: AsyncCollection[Any] = self.raw["order_homes"]
         self.archivings = cast(AsyncCollection[ArchivingDocument], self.raw["archivings"])
         self.webhooks = cast(AsyncCollection[WebhookDocument], self.raw["webhooks"])
         self.webhook_secrets = cast(AsyncCollection[WebhookSecretDocument], self.raw["webhook_secrets"])
@@ -329,12 +332,25 @@ class Database:
         """
         with driver_errors():
             stored = await self.raw["settings"].find_one({"_id": "partitions"})
-        if stored is not None and stored["count"] != partitions:
+        if stored is None:
+            return False
+        counts = layout_of(stored).counts
+        if partitions not in counts:
             raise PartitionCountMismatch(
-                f"PARTITIONS: the database was set up with {stored['count']}, this service is configured"
-                f" with {partitions}; the count is fixed at the first start"
+                f"PARTITIONS: the database was set up with {counts[-1]}, this service is configured"
+                f" with {partitions}; only `tracking repartition` changes the count"
             )
-        return stored is not None
+        return True
+
+    async def read_routing(self) -> Routing | None:
+        """The layout of the partitions and their routing keys; None: the database is not set up yet.
+
+        Raises:
+            DatabaseUnavailable: the database cannot be reached.
+        """
+        with driver_errors():
+            stored = await self.raw["settings"].find_one({"_id": "partitions"})
+        return None if stored is None else routing_of(stored)
 
     async def wait_for_partition_count(self, partitions: int) -> None:
         """`check_partition_count`, repeated with growing waits until the database answers.
