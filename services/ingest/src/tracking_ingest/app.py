@@ -9,6 +9,7 @@ from tracking_ingest.api.openapi import ingest_document
 from tracking_ingest.api.routes import Ingest, add_routes
 from tracking_ingest.settings import IngestSettings
 from tracking_ingest.submission.dispatcher import Dispatcher
+from tracking_ingest.submission.routing import KnownHomes, follow_routing
 from tracking_shared.api_docs.api_pages import add_api_pages
 from tracking_shared.auth.revocations import RevocationList
 from tracking_shared.auth.tokens import TokenVerifier
@@ -37,15 +38,16 @@ async def serve(settings: IngestSettings) -> None:
 
 async def _serve(settings: IngestSettings, spans: Spans | None) -> None:
     workflow = load_workflow(settings.workflow_file)
-    dispatcher = Dispatcher(settings.partitions, spans)
     verifier = TokenVerifier(settings)
     async with open_database(settings.mongodb_url, settings.mongodb_database) as database:
+        dispatcher = Dispatcher(settings.partitions, spans, KnownHomes(database))
         revocations = RevocationList(database)
         ingest = Ingest(dispatcher, verifier, revocations, workflow, database, settings.public_query_url)
         app = create_app(settings, ingest, spans)
         async with background(
             _serve_broker(settings, database, revocations, dispatcher),
             _keep_to_partition_count(settings, database),
+            follow_routing(database, dispatcher),
             revocations.follow(),
             verifier.ring.follow(),
         ):
@@ -71,6 +73,8 @@ async def _serve_broker(
     async for attempt in retrying_database():
         with attempt:
             await revocations.look()
+            if (routing := await database.read_routing()) is not None:
+                dispatcher.reroute(routing)
     await serve_connections(settings.amqp_url, "ingest", dispatcher.serve, dispatcher.lost)
 
 
