@@ -45,6 +45,7 @@ from tracking_shared.contracts.documents import (
     update_key,
 )
 from tracking_shared.contracts.identifiers import content_update_id
+from tracking_shared.contracts.layout import Layout
 from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW, Workflow
 from tracking_shared.storage.database import DatabaseUnavailable
 
@@ -254,7 +255,7 @@ class OrderState:
             self.store,  # type: ignore[arg-type]
             None,  # type: ignore[arg-type]
             workflow,
-            1,
+            Layout((1,)),
             100,
             clock=self._clock,
             cache=cache,
@@ -322,7 +323,7 @@ def test_an_order_that_was_taken_to_be_new_and_is_not_is_read_with_all_that_was_
 def test_an_order_that_was_taken_to_be_new_and_is_not_is_forgotten() -> None:
     own = OrderState(OrderCache(1))
     own.run(create_command("a", update_id="c"), create_command("a", update_id="refused"))
-    own.cache._max_bytes = LARGE  # noqa: SLF001 - from now on it remembers
+    own.cache._max_bytes = LARGE
     conflict = update_command("a", "cancelled", expected_version=5)
     own.run(create_command("a", update_id="c"), conflict, update_command("a", update_id="applied"))
     reused = checkpoint_command("a", update_id="refused")

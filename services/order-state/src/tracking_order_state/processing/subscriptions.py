@@ -41,7 +41,11 @@ def is_preferred(partition: int, ordinal: int, count: int) -> bool:
 
 
 async def consume_partitions(
-    connection: Connection, settings: OrderStateSettings, worker: Worker, silence: SilenceWatch
+    connection: Connection,
+    partitions: int,
+    settings: OrderStateSettings,
+    worker: Worker,
+    silence: SilenceWatch,
 ) -> None:
     """Works on all partitions until the connection is lost.
 
@@ -52,7 +56,7 @@ async def consume_partitions(
     async with asyncio.TaskGroup() as group:
         group.create_task(worker.run())
         group.create_task(silence.run(connection))
-        for partition in range(settings.partitions):
+        for partition in range(partitions):
             oldest = partial(worker.oldest_command_seconds, partition)
             metrics.OLDEST_COMMAND_SECONDS.labels(partition).set_function(oldest)
             group.create_task(_consume_partition(connection, partition, settings, worker, silence))
