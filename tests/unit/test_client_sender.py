@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Any
 
@@ -298,8 +298,33 @@ async def test_threads_that_still_wait_when_it_ends_are_released(server: FakeSer
     waiting: list[Future[Any]] = []
     with ThreadPoolExecutor(1) as pool:
         await asyncio.to_thread(program)
-        with pytest.raises((CancelledError, SenderClosed)):
+        with pytest.raises(SenderClosed):
             waiting[0].result(timeout=10)
+
+
+async def test_a_call_of_another_thread_at_the_moment_of_the_end_is_answered(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hand_over = asyncio.run_coroutine_threadsafe
+    begun, ended = threading.Event(), threading.Event()
+
+    def hand_over_late(work: Any, loop: asyncio.AbstractEventLoop) -> Future[Any]:
+        if threading.current_thread().name.startswith("other"):
+            begun.set()
+            ended.wait(0.5)
+        return hand_over(work, loop)
+
+    def program() -> None:
+        with ThreadPoolExecutor(1, thread_name_prefix="other") as pool:
+            with BlockingSender(server.url, server.token()) as sender:
+                monkeypatch.setattr(asyncio, "run_coroutine_threadsafe", hand_over_late)
+                flushed = pool.submit(sender.flush)
+                assert begun.wait(10)
+            ended.set()
+            with suppress(SenderClosed):
+                flushed.result(timeout=10)
+
+    await asyncio.to_thread(program)
 
 
 async def test_a_blocking_sender_that_is_not_open_says_so(server: FakeServer) -> None:

@@ -32,15 +32,11 @@ FAULTS: list[tuple[dict[str, Any], str, bool]] = [
         True,
     ),
     ({"code": "OAUTH_RESPONSE_BODY_ERROR", "error": "slow_down", "status": 429}, "cannot be reached", False),
-    (
-        {"code": "OAUTH_RESPONSE_BODY_ERROR", "error": "server_error", "status": 503},
-        "cannot be reached",
-        False,
-    ),
     ({"code": "OAUTH_JWT_TIMESTAMP_CHECK_FAILED"}, "clocks", True),
     ({"code": "OAUTH_JSON_ATTRIBUTE_COMPARISON_FAILED"}, "OIDC_ISSUER", True),
     ({"code": "OAUTH_INVALID_RESPONSE"}, "not the one to this sign-in", True),
     ({"message": "Failed to fetch"}, "cannot be reached", False),
+    ({"code": "OAUTH_RESPONSE_IS_NOT_JSON", "cause": {"status": 429}}, "cannot be reached", False),
 ]
 
 CLAIMS: list[tuple[dict[str, Any], str | None]] = [
@@ -66,6 +62,33 @@ def test_every_failure_of_a_sign_in_has_a_sentence_and_says_if_it_can_pass() -> 
     for (error, words, is_final), (message, says_final) in zip(FAULTS, told, strict=True):
         assert words in message, error
         assert says_final is is_final, error
+
+
+def test_a_provider_that_is_slow_or_away_ends_no_session() -> None:
+    script = """
+        globalThis.isSecureContext = true;
+        const { Provider } = await import("./provider.js");
+        const settings = { issuer: "https://login.example", client_id: "c", scope: "openid" };
+        const broken = new ReadableStream({ start: (controller) => controller.error(new TypeError("lost")) });
+        const json = { headers: { "Content-Type": "application/json" } };
+        const outcomes = {
+          refused: () => { throw new TypeError("Failed to fetch"); },
+          late: () => { throw new DOMException("too late", "TimeoutError"); },
+          gateway: () => new Response("<p>Bad gateway", { status: 502 }),
+          busy: () => new Response("{}", { status: 503, ...json }),
+          lost: () => new Response(broken, json),
+          other: () => new Response("{", json),
+          missing: () => new Response("", { status: 404 }),
+        };
+        const seen = {};
+        for (const [name, outcome] of Object.entries(outcomes)) {
+          globalThis.fetch = async () => outcome();
+          await new Provider(settings, 0).begin().catch(({ isFinal }) => (seen[name] = isFinal));
+        }
+        console.log(JSON.stringify(seen));
+    """
+    passing = dict.fromkeys(("refused", "late", "gateway", "busy", "lost"), False)
+    assert answer_of(script, None) == passing | {"other": True, "missing": True}
 
 
 def test_a_token_of_no_use_is_recognised() -> None:

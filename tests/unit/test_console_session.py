@@ -19,7 +19,7 @@ const { Session } = await import(address);
 const seen = JSON.parse(cases).map((one) => {
   token = one.token;
   const session = new Session(undefined, one.names);
-  return [session.canWrite, session.canCorrect, session.merchants];
+  return [session.canWrite, session.canCorrect, session.canManageWebhooks, session.merchants];
 });
 console.log(JSON.stringify(seen));
 """
@@ -29,29 +29,32 @@ NAMES = {
     "merchants": "merchants",
     "writing": ["orders:admin", "orders:write"],
     "correcting": ["orders:admin", "orders:correct"],
+    "managing": ["orders:admin", "webhooks:manage"],
 }
 RENAMED = {
     "scope": ["realm_access/roles"],
     "merchants": "custom:merchants",
     "writing": ["orders:write", "dispatcher"],
     "correcting": ["orders:correct", "head"],
+    "managing": ["shop"],
 }
-EARLIER = {name: value for name, value in NAMES.items() if name != "correcting"}
+EARLIER = {name: value for name, value in NAMES.items() if name not in ("correcting", "managing")}
 """As an earlier release of query sends them."""
 
 CASES: list[tuple[dict[str, Any], dict[str, Any], list[Any]]] = [
-    ({"scope": "orders:read orders:write", "merchants": ["acme"]}, NAMES, [True, False, ["acme"]]),
-    ({"scp": ["orders:read"], "merchants": ["*"]}, NAMES, [False, False, []]),
-    ({"scope": "orders:correct"}, NAMES, [False, True, []]),
-    ({"scope": "orders:admin"}, NAMES, [True, True, []]),
-    ({"scope": "orders:admin"}, EARLIER, [True, False, []]),
-    ({}, NAMES, [False, False, []]),
+    ({"scope": "orders:read orders:write", "merchants": ["acme"]}, NAMES, [True, False, False, ["acme"]]),
+    ({"scp": ["orders:read"], "merchants": ["*"]}, NAMES, [False, False, False, []]),
+    ({"scope": "orders:correct"}, NAMES, [False, True, False, []]),
+    ({"scope": "orders:read webhooks:manage"}, NAMES, [False, False, True, []]),
+    ({"scope": "orders:admin"}, NAMES, [True, True, True, []]),
+    ({"scope": "orders:admin"}, EARLIER, [True, False, False, []]),
+    ({}, NAMES, [False, False, False, []]),
     (
-        {"realm_access": {"roles": ["dispatcher", "head"]}, "custom:merchants": "acme, bravo"},
+        {"realm_access": {"roles": ["dispatcher", "head", "shop"]}, "custom:merchants": "acme, bravo"},
         RENAMED,
-        [True, True, ["acme", "bravo"]],
+        [True, True, True, ["acme", "bravo"]],
     ),
-    ({"realm_access": "roles", "scope": "orders:write orders:correct"}, RENAMED, [False, False, []]),
+    ({"realm_access": "roles", "scope": "orders:write orders:correct"}, RENAMED, [False, False, False, []]),
 ]
 
 

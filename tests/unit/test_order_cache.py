@@ -323,7 +323,7 @@ def test_an_order_that_was_taken_to_be_new_and_is_not_is_read_with_all_that_was_
 def test_an_order_that_was_taken_to_be_new_and_is_not_is_forgotten() -> None:
     own = OrderState(OrderCache(1))
     own.run(create_command("a", update_id="c"), create_command("a", update_id="refused"))
-    own.cache._max_bytes = LARGE
+    own.cache._max_bytes = LARGE  # from now on it remembers
     conflict = update_command("a", "cancelled", expected_version=5)
     own.run(create_command("a", update_id="c"), conflict, update_command("a", update_id="applied"))
     reused = checkpoint_command("a", update_id="refused")

@@ -71,6 +71,10 @@ def test_a_provider_on_this_machine_needs_no_tls(issuer: str) -> None:
         ({"oidc_origins": "https://tokens.example/path"}, "write origins"),
         ({"oidc_origins": "http://tokens.example"}, "must be https"),
         ({"oidc_origins": "*"}, "begins with https or http"),
+        ({"oidc_origins": "https://*"}, "must name one host"),
+        ({"oidc_origins": "https://tokens.example:*"}, "must name one host"),
+        ({"oidc_origins": "https://tokens.example\\x"}, "must name one host"),
+        ({"oidc_issuer": "https://*.example"}, "must name one host"),
     ],
 )
 def test_an_unsafe_provider_is_refused(wrong: dict[str, Any], message: str) -> None:

@@ -55,6 +55,14 @@ def test_a_webhook_that_belongs_to_a_new_sender_is_given_up() -> None:
     assert (found.give_up, found.drop, found.take) == (["wh_1"], [], [])
 
 
+def test_a_webhook_that_was_not_given_up_and_belongs_to_another_is_freed() -> None:
+    me = next(sender for sender in SENDERS if sender != preferred_sender("wh_1", SENDERS))
+
+    found = steps([Seen("wh_1", 7, me)], SENDERS, me, {})
+
+    assert (found.free, found.take, found.give_up, found.drop) == ([Seen("wh_1", 7, me)], [], [], [])
+
+
 def test_a_webhook_that_was_changed_taken_over_or_deleted_is_dropped() -> None:
     seen = [Seen("changed", 8, "a"), Seen("taken", 7, "b"), Seen("mine", 7, "a")]
 

@@ -3,16 +3,20 @@
 import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from time import monotonic, time
 from typing import Any
 
 import orjson
+import pytest
 from aiohttp import web
 from webhook_memory import EVERYTHING, MemoryWorld
 
 from tracking_shared.auth.revocations import Revocations
+from tracking_shared.contracts.documents import EventDocument
+from tracking_webhooks.domain.assignment import preferred_sender
 from tracking_webhooks.domain.progress import MAX_IN_FLIGHT, MAX_WINDOW_EVENTS
+from tracking_webhooks.processing.capacity import SLOW_REQUESTS
 
 Behave = Callable[[Any], Awaitable[int]]
 
@@ -178,6 +182,19 @@ async def test_two_replicas_deliver_each_event_once() -> None:
     assert world.store.beats == {}
 
 
+async def test_a_webhook_that_its_replica_could_not_give_up_is_delivered_by_the_next_one() -> None:
+    world = MemoryWorld()
+    async with receiver() as hook:
+        name = next(f"w-{number}" for number in range(100) if preferred_sender(f"w-{number}", "ab") == "b")
+        world.register(name, hook.url, sender="a")
+        world.store.beats["b"] = 0
+        world.add("o-1")
+        async with world.sender("a"), world.sender("b"):
+            await until(lambda: hook.count == 1)
+
+    assert hook.taken == {"o-1": [1]}
+
+
 async def test_who_is_revoked_gets_nothing_more() -> None:
     world = MemoryWorld()
     async with receiver() as hook:
@@ -193,6 +210,24 @@ async def test_who_is_revoked_gets_nothing_more() -> None:
 
     assert hook.taken == {"a": [1]}
     assert webhook["state"] == "disabled"
+
+
+async def test_who_is_revoked_while_a_delivery_waits_for_a_place_gets_nothing_more() -> None:
+    world = MemoryWorld()
+    async with receiver() as hook:
+        world.register("w", hook.url)
+        async with world.sender() as assignment:
+            await until(lambda: "w" in assignment._running)
+            endpoint = assignment._running["w"].endpoint
+            async with AsyncExitStack() as places:
+                for _ in range(SLOW_REQUESTS):
+                    await places.enter_async_context(endpoint._parts.capacity.place(suspect=True))
+                world.add("a")
+                await until(lambda: endpoint.progress.in_flight == 1)
+                world.revocations.known = Revocations(issued_before={"shop": time() + 60})
+            await until(lambda: endpoint.progress.in_flight == 0)
+
+    assert hook.bodies == []
 
 
 async def test_a_test_delivery_is_made_once_and_also_of_a_disabled_webhook() -> None:
@@ -305,6 +340,27 @@ async def test_what_is_in_memory_for_long_is_read_again_before_it_is_sent() -> N
 
     assert b"crm-1" in first.bodies[0]
     assert b"crm-1" not in late.bodies[0]
+
+
+async def test_an_event_that_was_archived_before_the_delivery_is_sent_without_the_customer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def nothing(events: Any) -> list[EventDocument]:
+        return []
+
+    world = MemoryWorld()
+    now = time()
+    monkeypatch.setattr(world.log, "read_again", nothing)
+    async with receiver() as hook, world.sender(clock=lambda: now) as assignment:
+        world.register("first", hook.url)
+        await until(lambda: "first" in assignment._running)
+        world.add("a")
+        await until(lambda: hook.count == 1)
+        now += 60
+        world.register("late", hook.url)
+        await until(lambda: hook.count == 2)
+
+    assert [b"crm-1" in body for body in hook.bodies] == [True, False]
 
 
 async def test_a_customer_that_was_erased_before_the_delivery_is_not_in_it() -> None:

@@ -30,7 +30,10 @@ export class Api {
   #session;
   #onSignedOut;
 
-  /** @param {(problem: Object) => void} onSignedOut  Is called when the token is no longer accepted. */
+  /**
+   * @param {{token?: string|null, freshToken: () => Promise<string|null>}} session
+   * @param {(problem: Object) => void} onSignedOut  Is called when its token is no longer accepted.
+   */
   constructor({ query, ingest }, session, onSignedOut) {
     this.#query = query;
     this.#ingest = ingest;
@@ -99,7 +102,8 @@ export class Api {
     }
     if (response.ok) return response;
     const problem = await problemOf(response);
-    if (response.status === 401) this.#onSignedOut(problem);
+    // A token that has been renewed or replaced meanwhile says nothing about the new one.
+    if (response.status === 401 && token === this.#session.token) this.#onSignedOut(problem);
     throw new Refusal(problem, Number(response.headers.get("Retry-After")) || null);
   }
 
@@ -107,7 +111,7 @@ export class Api {
     try {
       return await this.#session.freshToken();
     } catch (error) {
-      throw new Unreachable(error.message);
+      throw error.isFinal ? error : new Unreachable(error.message);
     }
   }
 }

@@ -10,7 +10,7 @@ import { Board, connectSearch } from "./board.js";
 import { awaitConfiguration, readConfiguration } from "./configuration.js";
 import { Connection } from "./connection.js";
 import { isSmallDevice } from "./device.js";
-import { byId, closeMenus, h, setText, toast } from "./dom.js";
+import { byId, closeMenus, h, loaded, setText, toast } from "./dom.js";
 import { faultsOf, readFilter, writeFilter } from "./filters.js";
 import { GapNotice } from "./gap_notice.js";
 import { Latency } from "./latency.js";
@@ -65,6 +65,7 @@ class App {
   #route = { view: "board", filter: null, order: null, webhook: null };
   #opened = null; // id and name of the newest order that was shown
   #running = false;
+  #hasRun = false; // something of somebody's may be in the page
   #mustSignIn = false;
   #known; // the statuses of the workflow: `open` and `final`
   #checkpoints; // the kinds of the workflow
@@ -158,7 +159,7 @@ class App {
 
   /** Reloads the page for another person, so that nothing of the first one's data is left. The same person continues. */
   #changedSession(isSamePerson) {
-    if (this.#store.currentAt !== null && !isSamePerson) location.reload();
+    if (this.#hasRun && !isSamePerson) location.reload();
     else this.#become();
   }
 
@@ -181,6 +182,7 @@ class App {
     byId("sign-in-offer").hidden = !this.#session.isOffered;
     if (this.#running) this.#store.stop();
     this.#running = signedIn;
+    this.#hasRun ||= signedIn;
     const { sub, source_type } = this.#session.claims;
     const whose = signedIn ? [h("span", {}, sub ?? "somebody"), source_type ? `, ${source_type}` : null] : ["Nobody"];
     byId("who").replaceChildren(...whose.filter((part) => part !== null));
@@ -194,8 +196,9 @@ class App {
     this.#draw();
   }
 
-  /** The token is not accepted (any more): the page stays, marked as outdated. */
+  /** The token is not accepted (any more): the page stays, marked as outdated. The first reason is the one that is shown. */
   #expired(problem, reason = "") {
+    if (!this.#running) return;
     this.#store.stop();
     this.#running = false;
     this.#askForToken(true);
@@ -384,16 +387,6 @@ class App {
     } else if (this.#route.order !== null) {
       if (!this.#panel.cancelForm()) this.#navigate({ order: null });
     } else this.#board.clearSelection();
-  }
-}
-
-/** A part that is loaded when it is first needed; null: it could not be loaded, and the page says so. */
-async function loaded(part) {
-  try {
-    return await part();
-  } catch {
-    toast("This part of the page could not be loaded. Try again, or reload the page.", "bad");
-    return null;
   }
 }
 

@@ -8,8 +8,7 @@
  */
 
 import { fillRow, makeRow, markChanged, markOpened, markSelected, tickRow } from "./board_row.js";
-import { BulkUpdate } from "./bulk_update.js";
-import { announce, byId, h, icon, setAttribute, setText } from "./dom.js";
+import { announce, byId, h, icon, loaded, setAttribute, setText } from "./dom.js";
 import { FilterForm, pieces } from "./filter_form.js";
 import { COLUMNS, SORTS, comparison, includesClosed, matchesScope, matchesState, withoutClosing } from "./filters.js";
 import { number } from "./format.js";
@@ -72,7 +71,7 @@ export class Board {
   #limits;
   #mayAct;
   #merchants;
-  #bulk;
+  #bulk = null;
   #views;
   #selection = new Selection();
 
@@ -89,12 +88,15 @@ export class Board {
     this.#mayAct = mayAct;
     this.#merchants = merchants;
     this.#views = new ViewsMenu({ views, current: () => this.#filter });
-    this.#bulk = new BulkUpdate({
+    const bulk = {
       ...{ api, selection: this.#selection, order: (id) => this.#order(id) },
       statuses: () => [...statuses.open, ...statuses.final],
       left: () => this.focusList(),
+    };
+    this.#selection.addEventListener("change", () => {
+      this.#rows.each((row, id) => this.#markSelected(row, id));
+      this.#bulk ??= this.#openBulk(bulk);
     });
-    this.#selection.addEventListener("change", () => this.#rows.each((row, id) => this.#markSelected(row, id)));
     this.#now = now;
     this.#navigate = navigate;
     this.#listed = new ListedOrders(api, {
@@ -537,8 +539,14 @@ export class Board {
       this.#parts.fault,
       this.#parts.part,
       h("div", { class: "list" }, pill, viewport, empty),
-      this.#bulk.bar,
     );
+  }
+
+  /** Loads the update of several orders, when the first one is selected. */
+  async #openBulk(use) {
+    const part = await loaded(() => import("./bulk_update.js"));
+    if (part === null) this.#bulk = null;
+    else this.element.append(new part.BulkUpdate(use).bar);
   }
 
   #fit(viewport) {

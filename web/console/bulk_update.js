@@ -45,6 +45,7 @@ export class BulkUpdate {
     this.#dialog.addEventListener("close", () => this.#closed());
     document.body.append(this.#dialog);
     use.selection.addEventListener("change", () => this.#draw());
+    this.#draw();
   }
 
   #draw() {

@@ -126,3 +126,13 @@ export function beforeOpening(menu, fill) {
     if (!menu.open) fill();
   });
 }
+
+/** A part that is loaded when it is first needed; null: it could not be loaded, and the page says so. */
+export async function loaded(part) {
+  try {
+    return await part();
+  } catch {
+    toast("This part of the page could not be loaded. Try again, or reload the page.", "bad");
+    return null;
+  }
+}

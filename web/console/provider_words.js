@@ -24,6 +24,7 @@ const NEEDS_A_PERSON = new Set(["login_required", "interaction_required", "conse
  */
 export function faultOf(error, host) {
   if (error instanceof SignInFault) return error;
+  if (mayPass(error)) return unreachable(host);
   const described = error.error_description ? `: ${error.error_description}` : ".";
   switch (error.code) {
     case "OAUTH_AUTHORIZATION_RESPONSE_ERROR":
@@ -34,11 +35,16 @@ export function faultOf(error, host) {
       return final(`The clocks of ${host} and of this system differ too much: the sign-in is not valid at this time.`);
     case "OAUTH_JSON_ATTRIBUTE_COMPARISON_FAILED":
       return final(`The provider at ${host} calls itself something else than OIDC_ISSUER says. Tell your administrator.`);
-    case undefined:
-      return unreachable(host);
     default:
       return final(`The answer of ${host} was not the one to this sign-in, so it was refused. Sign in again.`);
   }
+}
+
+/** True if there was no answer, none in time or half of one, or the provider or a proxy of it is busy or away. */
+function mayPass({ code, cause, status = cause?.status }) {
+  if (typeof code !== "string") return true; // of `fetch`: a number if it took too long
+  if (code === "OAUTH_PARSE_ERROR" && !(cause instanceof SyntaxError)) return true;
+  return status >= 500 || status === 429;
 }
 
 function authorizationFault(error, described, host) {
@@ -48,8 +54,7 @@ function authorizationFault(error, described, host) {
   return final(`${host} refused the sign-in (${error})${described}`);
 }
 
-function tokenFault({ error, status }, described, host) {
-  if (status >= 500 || status === 429) return unreachable(host);
+function tokenFault({ error }, described, host) {
   if (error === "invalid_grant") return final(`Your session at ${host} has ended. Sign in again.`);
   return final(`${host} refused the sign-in (${error})${described}`);
 }

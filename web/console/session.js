@@ -138,16 +138,17 @@ export class Session extends EventTarget {
    * Signs out here and in the other tabs of the provider's session.
    * @returns {Promise<URL|null>} Where to end the session of the provider; null if it cannot be ended.
    */
-  async signOutAtProvider() {
-    const address = await this.#provider.leave();
+  signOutAtProvider() {
+    // First, because the other tabs must not wait for the provider, and this one may be closed meanwhile.
     sessionStorage.removeItem(TOKEN);
     localStorage.removeItem(AT_PROVIDER);
     localStorage.setItem(LEFT, "1");
-    return address;
+    return this.#provider.leave();
   }
 
+  /** A tab whose session has ended still has the orders in its page. */
   #signedOutElsewhere() {
-    if (this.isProvided) this.#change(() => this.#provider.forget());
+    if (this.isProvided || this.token === null) this.#change(() => this.#provider.forget());
   }
 
   #change(act) {

@@ -35,7 +35,8 @@ export class SessionEnd {
     if (this.#element.hidden) return;
     const minutes = Math.ceil(left / 60);
     const inTime = minutes === 1 ? "in less than a minute" : `in ${minutes} minutes`;
-    setText(this.#text, `Your sign-in ends at ${hourAndMinute(exp * 1000)}, ${inTime}. What you have typed is kept.`);
+    const typed = this.#session.isProvided ? "Signing in again leaves this page: send what you have typed first." : "What you have typed is kept.";
+    setText(this.#text, `Your sign-in ends at ${hourAndMinute(exp * 1000)}, ${inTime}. ${typed}`);
     this.#place();
   }
 

@@ -29,8 +29,8 @@ export class WebhookDialogs {
     this.#api = api;
     this.#statuses = statuses;
     this.#changed = changed;
-    // A secret must not stay in the page.
-    this.#dialog.addEventListener("close", () => this.#dialog.replaceChildren());
+    // A secret must not stay in the page. The event comes late: the dialog may be open again.
+    this.#dialog.addEventListener("close", () => this.#dialog.open || this.#dialog.replaceChildren());
     document.body.append(this.#dialog);
   }
 
@@ -55,12 +55,12 @@ export class WebhookDialogs {
       title: "Edit webhook",
       act: "Save",
       fields: [...this.#fields(webhook), h("p", { class: "quiet" }, "It goes on where it stands. A changed filter gets the rights of your token.")],
-      send: async (data) => {
+      send: async (data, form) => {
         const body = { url: data.get("url").trim(), description: data.get("description").trim() || null };
         const filter = filterOf(data);
         if (!isSame(filter, webhook.filter)) body.filter = filter;
         await this.#api.change("PATCH", pathOf(webhook), body);
-        this.#finish(webhook.id, "The webhook is changed");
+        this.#finish(webhook.id, "The webhook is changed", form);
       },
     });
   }
@@ -87,10 +87,10 @@ export class WebhookDialogs {
         field("Replay from", start),
         ...[from, after],
       ],
-      send: async (data) => {
+      send: async (data, form) => {
         const body = data.get("start") === "from" ? { from: timeOf(data, "from") } : { after: data.get("after").trim() };
         await this.#api.change("POST", `${pathOf(webhook)}/replay`, body);
-        this.#finish(webhook.id, "The webhook goes on from there");
+        this.#finish(webhook.id, "The webhook goes on from there", form);
       },
     });
   }
@@ -117,9 +117,9 @@ export class WebhookDialogs {
         h("p", {}, h("strong", { class: "address" }, webhook.url)),
         h("p", {}, "Nothing more is sent, and its attempts and secrets are deleted. A request that is under way may still arrive. This cannot be undone."),
       ],
-      send: async () => {
+      send: async (_data, form) => {
         await this.#api.change("DELETE", pathOf(webhook));
-        this.#finish(null, "The webhook is deleted");
+        this.#finish(null, "The webhook is deleted", form);
       },
     });
   }
@@ -136,7 +136,7 @@ export class WebhookDialogs {
     ];
   }
 
-  /** @param {{title: string, act: string, keep: string, fields: Array, send: (data: FormData) => Promise}} content */
+  /** @param {{title: string, act: string, keep: string, fields: Array, send: (data: FormData, form: HTMLElement) => Promise}} content */
   #open({ title, act, keep = "Cancel", fields, send }) {
     const answer = h("div", { class: "answer" });
     const button = h("button", { class: "button primary", type: "submit", "data-testid": "webhook-send" }, act);
@@ -146,8 +146,9 @@ export class WebhookDialogs {
       button.disabled = true;
       answer.replaceChildren();
       try {
-        await send(new FormData(form));
+        await send(new FormData(form), form);
       } catch (error) {
+        if (!form.isConnected) toast(`${title}: ${error.message}`, "bad");
         answer.replaceChildren(problemView(error));
         answer.scrollIntoView({ block: "nearest" });
       }
@@ -158,8 +159,8 @@ export class WebhookDialogs {
     form.querySelector("input, select")?.focus();
   }
 
-  #finish(id, words) {
-    this.#dialog.close();
+  #finish(id, words, form) {
+    if (form.isConnected) this.#dialog.close(); // it may have been closed meanwhile, and another one opened
     toast(words);
     this.#changed(id);
   }
@@ -179,6 +180,8 @@ export class WebhookDialogs {
         h("div", { class: "form-end" }, this.#closer("Close"), secret && copy),
       ),
     );
+    // Whoever closed the form before the answer came would never see the secret.
+    if (!this.#dialog.open) this.#dialog.showModal();
     (secret ? copy : this.#dialog.querySelector("button")).focus();
   }
 

@@ -6,8 +6,8 @@ with BlockingSender("http://localhost:8001", token) as sender:
 
 import asyncio
 from collections.abc import Coroutine
-from concurrent.futures import Future
-from threading import Thread
+from concurrent.futures import CancelledError, Future
+from threading import Lock, Thread
 from typing import Any, Self, TypeVar
 
 from tracking_client.batch_client import GIVE_UP_SECONDS
@@ -42,6 +42,8 @@ class BlockingSender:
         self._connections = connections
         self._give_up_seconds = give_up_seconds
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._starting = Lock()
+        """Held while something is handed to the loop: a loop that has ended would never do it."""
         self._thread: Thread | None = None
         self._sender: Sender | None = None
 
@@ -106,16 +108,21 @@ class BlockingSender:
         return self._sender
 
     def _call(self, work: Coroutine[Any, Any, T]) -> T:
-        return self._start(work).result()
+        try:
+            return self._start(work).result()
+        except CancelledError:
+            raise SenderClosed("the sender was closed") from None
 
     def _start(self, work: Coroutine[Any, Any, T]) -> Future[T]:
-        if self._loop is None:
-            work.close()
-            raise SenderClosed("the sender is not open")
-        return asyncio.run_coroutine_threadsafe(work, self._loop)
+        with self._starting:
+            if self._loop is not None:
+                return asyncio.run_coroutine_threadsafe(work, self._loop)
+        work.close()
+        raise SenderClosed("the sender is not open")
 
     def _end_thread(self) -> None:
-        loop, self._loop = self._loop, None
+        with self._starting:
+            loop, self._loop = self._loop, None
         if loop is None or self._thread is None:
             return
         # Other threads may still wait in a method.

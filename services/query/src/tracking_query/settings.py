@@ -1,5 +1,6 @@
 """Settings of query."""
 
+import re
 from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated
@@ -118,17 +119,22 @@ class QuerySettings(Settings):
         return token
 
 
+_HOST_AND_PORT = re.compile(r"([A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(:[0-9]{1,5})?")
+
+
 def checked_provider(url: str) -> None:
     """Checks an address of a provider; it may be empty.
 
     Raises:
-        ValueError: it is no address, holds a user, or is not https outside of this machine: whoever changes
-            what a provider sends can sign in as anybody.
+        ValueError: it is no address, holds a user, names more hosts than one, or is not https outside of this
+            machine: whoever changes what a provider sends can sign in as anybody.
     """
     checked_address(url, ("https", "http"))
     parts = urlsplit(url)
     if "@" in parts.netloc or "'" in url:
         raise ValueError("must not hold a user or a quotation mark")
+    if url and not _HOST_AND_PORT.fullmatch(parts.netloc):
+        raise ValueError("must name one host, in ASCII: the page's policy would allow all that match a *")
     if parts.scheme == "http" and not _is_loopback(parts.hostname or ""):
         raise ValueError("must be https://, except for an address of this machine")
 

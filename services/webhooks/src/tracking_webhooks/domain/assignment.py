@@ -36,6 +36,9 @@ class Steps:
     """Running here, and another living sender's to be."""
     drop: list[str] = field(default_factory=list)
     """Running here with a document that is not the stored one any more."""
+    free: list[Seen] = field(default_factory=list)
+    """Stored as this sender's, not running here, and another living sender's to be: it failed here, was
+    changed, or could not be given up while the database was away."""
 
 
 def preferred_sender(webhook_id: str, senders: Collection[str]) -> str:
@@ -63,6 +66,8 @@ def steps(webhooks: Iterable[Seen], senders: Collection[str], me: str, running: 
                 found.give_up.append(webhook.webhook_id)
         elif is_preferred and (webhook.sender in (None, me) or webhook.sender not in senders):
             found.take.append(webhook)
+        elif webhook.sender == me and not is_preferred:
+            found.free.append(webhook)
     found.drop.extend(running.keys() - present)
     return found
 

@@ -7,13 +7,14 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from time import monotonic
 
 from tracking_shared.contracts.documents import EventDocument
 from tracking_shared.serving import background
 from tracking_shared.storage.database import DatabaseUnavailable
 from tracking_shared.telemetry.logs import PacedLog
-from tracking_webhooks.adapters.store import WebhookStore, WebhookSummary
+from tracking_webhooks.adapters.store import Save, WebhookStore, WebhookSummary
 from tracking_webhooks.domain.assignment import HELD_SECONDS, LivingSenders, Seen, Steps, steps
 from tracking_webhooks.errors import LeaseLost
 from tracking_webhooks.metrics import (
@@ -69,7 +70,7 @@ class Assignment:
         self._clock = clock
         self._senders = LivingSenders(me)
         self._running: dict[str, _Running] = {}
-        self._releases: set[asyncio.Task[None]] = set()
+        self._releases: dict[str, asyncio.Task[None]] = {}
         self._failed_at: dict[str, float] = {}
         self._beats = 0
         self._beaten_at = -math.inf
@@ -118,7 +119,7 @@ class Assignment:
     async def _save(self, unsaved: Mapping[Endpoint, Unsaved]) -> None:
         try:
             lost = await self._writer.write(list(unsaved.values()))
-        except DatabaseUnavailable:
+        except (DatabaseUnavailable, asyncio.CancelledError):  # at a stop, each release writes it again
             for endpoint, one in unsaved.items():
                 endpoint.give_back(one)
             raise
@@ -147,6 +148,9 @@ class Assignment:
             LEASES_LOST.inc()
             self._running.pop(webhook_id).task.cancel()
         self._give_up(found.give_up)
+        if found.free:
+            # Nobody else takes them while this process lives.
+            await self._store.save([Save(one.webhook_id, one.fence, {"sender": None}) for one in found.free])
         for webhook in found.take[:TAKEN_AT_ONCE]:
             document = await self._store.take(webhook.webhook_id, webhook.fence, self._me)
             if document is not None:
@@ -159,9 +163,11 @@ class Assignment:
         for webhook_id in webhook_ids:
             one = self._running.pop(webhook_id)
             one.endpoint.stop()
-            release = asyncio.create_task(self._release(one))
-            self._releases.add(release)
-            release.add_done_callback(self._releases.discard)
+            release = self._releases[webhook_id] = asyncio.create_task(self._release(one))
+            release.add_done_callback(partial(self._released, webhook_id))
+
+    def _released(self, webhook_id: str, _: asyncio.Task[None]) -> None:
+        del self._releases[webhook_id]
 
     async def _release(self, one: _Running) -> None:
         await asyncio.wait({one.task}, timeout=RELEASE_SECONDS)
@@ -173,6 +179,8 @@ class Assignment:
             await self._save({one.endpoint: one.endpoint.take_unsaved(sender=None)})
 
     def _may_try(self, webhook: WebhookSummary) -> bool:
+        if webhook.webhook_id in self._releases:
+            return False
         failed_at = self._failed_at.get(webhook.webhook_id)
         return failed_at is None or self._clock() - failed_at >= FAULT_SECONDS
 
@@ -203,7 +211,7 @@ class Assignment:
     async def _leave(self) -> None:
         self._give_up(list(self._running))
         if self._releases:
-            await asyncio.wait(self._releases)
+            await asyncio.wait(self._releases.values())
         with suppress(DatabaseUnavailable):
             await self._store.leave(self._me)
 

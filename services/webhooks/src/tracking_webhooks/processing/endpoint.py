@@ -181,11 +181,17 @@ class Endpoint:
         if self._fault is not None:
             raise self._fault
 
-    def _next_work(self) -> Work | None:
+    def _is_allowed(self) -> bool:
+        """True if a delivery may begin now. Asked before each one and again after a wait for a place or for
+        the database: `_work` may wait, too.
+        """
         if self._stopping or self._fault is not None or not self._parts.may_send():
-            return None
-        self._check_rights()  # here, too: `_work` may wait for the database
-        return self._progress.next_work(self._parts.clock())
+            return False
+        self._check_rights()
+        return self._progress.disabled is None
+
+    def _next_work(self) -> Work | None:
+        return self._progress.next_work(self._parts.clock()) if self._is_allowed() else None
 
     def _start_deliveries(self) -> None:
         while work := self._next_work():
@@ -265,7 +271,7 @@ class Endpoint:
         if event is None:
             self._progress.found_nothing(work)
             return
-        if self._stopping or self._progress.disabled is not None or not self._parts.may_send():
+        if not self._is_allowed():
             self._progress.given_back(work)
             return
         message = self._parts.messages.of(event, with_customer=self._with_customer)
@@ -296,10 +302,11 @@ class Endpoint:
         upcoming = self._progress.upcoming(entry.event["partition"], REFRESH_EVENTS)
         entries = {one.event["_id"]: one for one in (*upcoming, entry)}
         read_at = self._parts.clock()
-        for event in await self._parts.reader.read_again([one.event for one in entries.values()]):
-            entries[event["_id"]].event = event
-        for one in entries.values():
-            one.read_at = read_at
+        found = await self._parts.reader.read_again([one.event for one in entries.values()])
+        stored = {event["_id"]: event for event in found}
+        for key, one in entries.items():
+            # One that was archived meanwhile is sent, but its customer may have been erased there.
+            one.event, one.read_at = stored.get(key) or {**one.event, "customer": None}, read_at
 
     async def _send(self, message: Message) -> Answer:
         seconds = self._parts.clock()
