@@ -11,7 +11,7 @@ from socket import socket
 import pytest
 import uvicorn
 from aiohttp import ClientSession
-from webhook_stack import WebhookWorld, until, webhook_world
+from webhook_stack import WebhookWorld, webhook_world
 
 from tracking_query.webhooks.changes import secret_text
 
@@ -60,15 +60,7 @@ async def test_the_receiver_takes_what_is_signed_once_and_refuses_the_rest(
 
     async with serving(path, listener), ClientSession() as session:
         await world.start_sender()
-
-        async def is_done() -> bool:
-            return (await world.stored(webhook_id))["seqs"] == world.world.seqs
-
-        await until(is_done, seconds=60)
-        await world.database.webhooks.update_one(
-            {"_id": webhook_id}, {"$set": {"seqs": [0, 0, 0, 0]}, "$inc": {"fence": 1}}
-        )
-        await until(is_done, seconds=60)
+        await world.deliver_twice(webhook_id)
         async with session.post(url, data=b"{}") as forged:
             status = forged.status
         await world.close()

@@ -226,6 +226,19 @@ class WebhookWorld:
         assert found is not None
         return found
 
+    async def deliver_twice(self, webhook_id: str) -> None:
+        """Waits until everything is delivered, and again from the beginning, as after a crash."""
+
+        async def is_done() -> bool:
+            return (await self.stored(webhook_id))["seqs"] == self.world.seqs
+
+        await until(is_done, seconds=60)
+        beginning = [0] * len(self.world.seqs)
+        await self.database.webhooks.update_one(
+            {"_id": webhook_id}, {"$set": {"seqs": beginning}, "$inc": {"fence": 1}}
+        )
+        await until(is_done, seconds=60)
+
     async def start_sender(
         self, clock: Callable[[], float] = time, store: WebhookStore | None = None
     ) -> Sender:
