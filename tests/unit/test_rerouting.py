@@ -10,10 +10,10 @@ import pytest
 from builders import create_command, update_command
 from tracking_ingest.submission.dispatcher import Dispatcher
 from tracking_ingest.submission.pipeline import Submission
-from tracking_ingest.submission.routing import KnownHomes
 from tracking_shared.contracts.layout import Layout, Routing
 from tracking_shared.messaging.errors import BrokerUnavailable, PublishRefused
 from tracking_shared.storage.database import DatabaseUnavailable
+from virtual_time import simulate
 
 OLD = Routing(Layout((1,)))
 FENCED = Routing(Layout((1,)), is_fenced=True)
@@ -29,6 +29,7 @@ class Broker:
     def __init__(self, *bound: str) -> None:
         self.bound = set(bound)
         self.published: list[str] = []
+        self.confirm_seconds = 0.0
         self.confirms = asyncio.Event()
         self.confirms.set()
 
@@ -52,17 +53,38 @@ class Broker:
             raise PublishRefused(routing_key)
         self.published.append(routing_key)
         await self.confirms.wait()
+        await asyncio.sleep(self.confirm_seconds)
 
 
-async def homes(layout: Layout, order_ids: Sequence[str]) -> Mapping[str, int]:
-    """Of one order from before the change."""
-    return {order_id: 0 for order_id in order_ids if order_id == "old"}
+class Stored:
+    """The stored routing, and the home of one order from before the change."""
+
+    def __init__(self, routing: Routing = OLD, *, is_away: bool = False) -> None:
+        self._routing = routing
+        self._is_away = is_away
+        self.asked = 0
+
+    async def is_current(self, routing: Routing) -> bool:
+        self._ask()
+        return routing == self._routing
+
+    async def homes(self, layout: Layout, order_ids: Sequence[str]) -> Mapping[str, int]:
+        self._ask()
+        return {order_id: 0 for order_id in order_ids if order_id == "old"} | {"newest": 2}
+
+    def _ask(self) -> None:
+        self.asked += 1
+        if self._is_away:
+            raise DatabaseUnavailable("away")
+
+
+HOMES = Stored()
 
 
 @asynccontextmanager
-async def dispatching(broker: Broker, find_homes: Any = homes) -> AsyncIterator[Dispatcher]:
+async def dispatching(broker: Broker, stored: Stored = HOMES) -> AsyncIterator[Dispatcher]:
     """A dispatcher that serves."""
-    dispatcher = Dispatcher(1, homes=find_homes)
+    dispatcher = Dispatcher(1, stored=stored)
     serving = asyncio.create_task(dispatcher.serve(broker))  # type: ignore[arg-type]
     await dispatcher.first_connection.wait()
     try:
@@ -136,15 +158,61 @@ async def test_a_partition_that_was_found_before_the_change_is_not_used_after_it
 
 
 async def test_without_an_answer_of_the_database_nothing_is_guessed() -> None:
-    async def away(layout: Layout, order_ids: Sequence[str]) -> Mapping[str, int]:
-        raise DatabaseUnavailable("away")
-
-    async with dispatching(Broker("r1.p0", "r1.p1"), away) as dispatcher:
+    async with dispatching(Broker("r1.p0", "r1.p1"), Stored(is_away=True)) as dispatcher:
         await rerouted(dispatcher, NEW)
         with pytest.raises(BrokerUnavailable, match="away"):
             await sent(dispatcher, "new")
 
 
 async def test_before_the_first_change_no_home_is_looked_up() -> None:
-    known = KnownHomes(None)  # type: ignore[arg-type] # it would be asked
-    assert await known(Layout((4,)), ["any"]) == {}
+    stored = Stored()
+    async with dispatching(Broker("p0"), stored) as dispatcher:
+        await sent(dispatcher, "any")
+    assert stored.asked == 0
+
+
+async def test_an_order_that_was_created_after_a_change_that_is_not_known_here_yet_is_refused() -> None:
+    async with dispatching(Broker("r1.p0", "r1.p1")) as dispatcher:
+        await rerouted(dispatcher, NEW)
+        with pytest.raises(BrokerUnavailable, match="is being changed"):
+            await sent(dispatcher, "newest")
+
+
+async def test_between_two_routings_nothing_is_taken() -> None:
+    async with dispatching(Broker("p0", "r1.p0", "r1.p1")) as dispatcher:
+        await rerouted(dispatcher, FENCED)
+        dispatcher.reroute(NEW)
+        with pytest.raises(BrokerUnavailable, match="is being changed"):
+            await sent(dispatcher, "new")
+
+
+LATE = "the confirm came late, and the routing cannot be read: away"
+
+
+@pytest.mark.parametrize(
+    ("confirm_seconds", "stored", "refusal"),
+    [
+        (0.49, Stored(NEW), None),
+        (0.51, Stored(OLD), None),
+        (0.51, Stored(NEW), "the number of partitions is being changed"),
+        (0.51, Stored(FENCED), "the number of partitions is being changed"),
+        (0.51, Stored(is_away=True), LATE),
+    ],
+    ids=["quick", "late and still so", "late and changed", "late and fenced", "late and unknown"],
+)
+def test_a_message_whose_confirm_is_late_counts_only_if_the_routing_is_still_the_same(
+    confirm_seconds: float, stored: Stored, refusal: str | None
+) -> None:
+    async def simulation() -> None:
+        broker = Broker("p0")
+        broker.confirm_seconds = confirm_seconds
+        async with dispatching(broker, stored) as dispatcher:
+            first = await sent(dispatcher, "any")
+            await asyncio.sleep(0)
+            second = await sent(dispatcher, "any")
+            for submission in (first, second):
+                error = await submission.confirmed
+                assert (str(error) if error else None) == refusal
+        assert len(broker.published) == (1 if refusal else 2), "what is behind a refused one is refused"
+
+    simulate(simulation())

@@ -7,7 +7,7 @@ from typing import Any
 from tracking.errors import CommandError
 from tracking.upkeep.audit import audit_trail_of
 from tracking.upkeep.record_reader import read_partitions, server_errors
-from tracking_shared.contracts.layout import Layout, Switch, layout_of, refusal_of, switch_of
+from tracking_shared.contracts.layout import Layout, Switch, layout_of, refusal_of, switch_of, unchanged
 from tracking_shared.storage.audit_trail import Act, Actor
 from tracking_shared.storage.database import Database, DatabaseUnavailable, driver_errors, open_database
 
@@ -48,9 +48,37 @@ async def repartition(
                 await _request(database, layout, count, actor)
             elif switch.count != count:
                 raise NotRepartitioned(
-                    f"a change to {switch.count} partitions is under way; wait for its end"
+                    f"a change to {switch.count} partitions is under way; wait for its end, or cancel it"
                 )
             return await _followed(database, layout, show)
+
+
+async def cancel_repartition(mongodb_url: str, name: str, actor: Actor) -> str:
+    """Cancels a change that has not begun: updates are taken, and nothing refers to the new partitions.
+
+    Raises:
+        NotRepartitioned: there is none, or it has begun.
+        NoInstallation: the database holds no installation.
+    """
+    with server_errors(NotRepartitioned):
+        async with open_database(mongodb_url, name) as database:
+            await read_partitions(database)
+            layout, switch = await _state(database)
+            if switch is None:
+                raise NotRepartitioned("no change of the number of partitions is under way")
+            if switch.phase != "open" or not await _cancel(database, layout, switch, actor):
+                raise NotRepartitioned(f"the change to {switch.count} partitions has begun; wait for its end")
+            return f"the change to {switch.count} partitions is cancelled"
+
+
+async def _cancel(database: Database, layout: Layout, switch: Switch, actor: Actor) -> bool:
+    details = {"from": layout.counts[-1], "to": switch.count}
+    await audit_trail_of(database).record(actor, Act("partitions.cancelled", str(switch.count), details))
+    # order-state compares the same when it begins: only one of the two is done.
+    waiting = {"_id": SETTINGS_ID} | unchanged(switch)
+    with driver_errors():
+        result = await database.raw["settings"].update_one(waiting, {"$unset": {"switch": ""}})
+    return result.modified_count == 1
 
 
 async def _state(database: Database) -> tuple[Layout, Switch | None]:
@@ -70,11 +98,12 @@ async def _request(database: Database, layout: Layout, count: int, actor: Actor)
     details = {"from": layout.counts[-1], "to": count}
     await audit_trail_of(database).record(actor, Act("partitions.changed", str(count), details))
     switch = {"count": count, "phase": "open", "attempt": 0}
-    # Taken only if nobody else has changed the number meanwhile.
     counts = list(layout.counts) if layout.generation else {"$exists": False}
     known = {"_id": SETTINGS_ID, "counts": counts, "switch": {"$exists": False}}
     with driver_errors():
-        await database.raw["settings"].update_one(known, {"$set": {"switch": switch}})
+        result = await database.raw["settings"].update_one(known, {"$set": {"switch": switch}})
+    if result.modified_count == 0:
+        raise NotRepartitioned("another change was asked for at the same time; run the command again")
 
 
 async def _followed(database: Database, before: Layout, show: Callable[[str], None]) -> str:
@@ -85,7 +114,9 @@ async def _followed(database: Database, before: Layout, show: Callable[[str], No
                 layout, switch = await _state(database)
                 if layout != before:
                     return f"{layout.counts[-1]} partitions for new orders, {layout.partitions} in all"
-                if switch is not None and switch.phase != shown:
+                if switch is None:
+                    raise NotRepartitioned("the change was cancelled")
+                if switch.phase != shown:
                     shown = switch.phase
                     show(PHASES[shown])
                 await asyncio.sleep(LOOK_SECONDS)

@@ -141,6 +141,8 @@ class _Partitions:
     async def _declare(self, connection: Connection, routing: Routing) -> None:
         """Declares the queues, and binds them unless a change of the number of partitions keeps them so."""
         await connection.declare(routing.layout.partitions, routing.bound_route)
+        if routing.route:  # a replica that was killed right here may have bound them again
+            await connection.unbind(routing.layout.partitions, routing.route - 1)
         newest = await self._routing()
         if newest != routing:
             await connection.unbind(routing.layout.partitions, routing.route)
@@ -151,6 +153,10 @@ class _Partitions:
         routing = await self._routing()
         layout = routing.layout
         await self._declare(connection, routing)
+        repartition = Repartition(RepartitionStore(self._database), connection, routing)
+        async for attempt in retrying_database():
+            with attempt:
+                await repartition.finish()
         settings = self._settings
         publisher = await self._new_publisher(connection, self._workflow)
         cache = OrderCache(settings.order_cache_bytes)
@@ -175,10 +181,9 @@ class _Partitions:
             held = DueSweep(
                 worker, EndedHolds(self._database), worker.end_held, metrics.HELD_SWEEP_AGE, holds_any
             )
-            erasures = ErasureSweep(worker, OpenErasures(self._database, layout.partitions), self._letters)
+            erasures = ErasureSweep(worker, OpenErasures(self._database), self._letters)
             archiving = ArchiveSweep(worker, OpenArchivings(self._database))
             sweeps = (overdue.run(), held.run(), erasures.run(), archiving.run())
-            repartition = Repartition(RepartitionStore(self._database), connection, routing)
             async with background(horizons.run(), repartition.run(), *sweeps):
                 await consume_partitions(connection, layout.partitions, settings, worker, self._silence)
         finally:

@@ -7,7 +7,7 @@ partitions, then 16, then 8, these are 0 to 3, 4 to 19 and 20 to 27.
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import accumulate
 from typing import Any, Literal
 
@@ -83,6 +83,15 @@ class Switch:
     """Goes up with each change of the phase: whoever carries on compares it."""
 
 
+QUICK_CONFIRM_SECONDS = 0.5
+"""A confirm that comes sooner after its publish was begun counts. After a later one, ingest asks whether the
+routing is still the same: if not, the message may be behind the requests of a change."""
+
+SETTLE_SECONDS = 2 * QUICK_CONFIRM_SECONDS
+"""Between the removal of routing keys and the requests behind everything that was taken. So a message whose
+confirm was quick is before them, even if a node of the broker knew the keys for `QUICK_CONFIRM_SECONDS`
+longer."""
+
 SEVERAL = 0
 """The `count` in the settings once there are several generations. No service is configured with it, so a
 release that knows only `count` refuses to start."""
@@ -110,6 +119,11 @@ def switch_of(settings: Mapping[str, Any]) -> Switch | None:
     """The change that is under way, if there is one."""
     found = settings.get("switch")
     return None if found is None else Switch(found["count"], found["phase"], found["attempt"])
+
+
+def unchanged(switch: Switch) -> dict[str, Any]:
+    """The conditions under which the change that is stored is still this one: whoever writes compares it."""
+    return {f"switch.{name}": value for name, value in asdict(switch).items()}
 
 
 def refusal_of(layout: Layout, count: int) -> str | None:

@@ -11,6 +11,7 @@ from typing import Any, cast
 import pymongo
 from bson.codec_options import CodecOptions
 from pymongo import ASCENDING, DESCENDING, AsyncMongoClient, IndexModel, ReadPreference
+from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import (
@@ -342,14 +343,26 @@ class Database:
             )
         return True
 
-    async def read_routing(self) -> Routing | None:
+    async def read_routing(self, session: AsyncClientSession | None = None) -> Routing | None:
         """The layout of the partitions and their routing keys; None: the database is not set up yet.
 
         Raises:
             DatabaseUnavailable: the database cannot be reached.
         """
         with driver_errors():
-            stored = await self.raw["settings"].find_one({"_id": "partitions"})
+            stored = await self.raw["settings"].find_one({"_id": "partitions"}, session=session)
+        return None if stored is None else routing_of(stored)
+
+    async def read_newest_routing(self) -> Routing | None:
+        """`read_routing`, surely not from before any acknowledged change.
+
+        Raises:
+            DatabaseUnavailable: the database cannot be reached.
+        """
+        settings = self.raw["settings"].with_options(read_concern=ReadConcern("linearizable"))
+        with driver_errors():
+            async with self.client.start_session(causal_consistency=False) as own:
+                stored = await settings.find_one({"_id": "partitions"}, session=own)
         return None if stored is None else routing_of(stored)
 
     async def wait_for_partition_count(self, partitions: int) -> None:

@@ -2,16 +2,16 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from itertools import count
 from secrets import token_hex
 from time import time_ns
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 from tracking_ingest import metrics
-from tracking_ingest.submission.pipeline import Late, Pipeline, Result, Submission
+from tracking_ingest.submission.pipeline import Late, Pipeline, Result, RoutingReplaced, Submission
 from tracking_ingest.submission.publish_spans import publish_spans
 from tracking_shared.contracts.commands import (
     COMMANDS_MEDIA_TYPE,
@@ -22,7 +22,7 @@ from tracking_shared.contracts.commands import (
     encode_command,
 )
 from tracking_shared.contracts.formats import COMMANDS, NO_HEADERS, message_headers
-from tracking_shared.contracts.layout import Layout, Routing
+from tracking_shared.contracts.layout import QUICK_CONFIRM_SECONDS, Layout, Routing
 from tracking_shared.http.health import SharedCheck
 from tracking_shared.messaging.connection import Connection
 from tracking_shared.messaging.consumer import Consumer
@@ -46,8 +46,18 @@ REPLY_BATCH = 50
 
 UNTRACED: AbstractContextManager[None] = nullcontext()
 
-FindHomes = Callable[[Layout, Sequence[str]], Awaitable[Mapping[str, int]]]
-"""Finds the homes of those of some orders that have one. Raises `DatabaseUnavailable`."""
+
+class ReadsRouting(Protocol):
+    """The stored routing. Each raises `DatabaseUnavailable` without an answer."""
+
+    async def is_current(self, routing: Routing, /) -> bool:
+        """True if this is still the routing."""
+        ...
+
+    async def homes(self, layout: Layout, order_ids: Sequence[str], /) -> Mapping[str, int]:
+        """The homes of those of these orders that have one."""
+        ...
+
 
 CHANGING = "the number of partitions is being changed"
 
@@ -63,11 +73,13 @@ class Destinations(NamedTuple):
 class Dispatcher:
     """Sends commands while there is a broker, and refuses them at once while there is none."""
 
-    def __init__(self, partitions: int, spans: Spans | None = None, homes: FindHomes | None = None) -> None:
-        """`partitions`: of the first generation. `homes` finds orders once there are more generations."""
+    def __init__(
+        self, partitions: int, spans: Spans | None = None, stored: ReadsRouting | None = None
+    ) -> None:
+        """`partitions`: of the first generation. Without `stored` there is no other one."""
         self._routing = Routing(Layout((partitions,)))
         self._rerouted = asyncio.Event()
-        self._homes = homes
+        self._stored = stored
         self._spans = spans
         self._pipelines: list[Pipeline] = []
         self._connection: Connection | None = None
@@ -98,6 +110,7 @@ class Dispatcher:
         """Goes on with another routing. What was not sent yet is refused: its order may belong elsewhere."""
         if routing != self._routing:
             self._routing = routing
+            self._pipelines = []  # those of the routing before; the next ones follow at once
             self._rerouted.set()
 
     async def locate(self, order_ids: Sequence[str]) -> Destinations:
@@ -107,10 +120,10 @@ class Dispatcher:
             BrokerUnavailable: they cannot be found now.
         """
         routing = self._routing
-        if self._homes is None or routing.layout.generation == 0:
+        if self._stored is None or routing.layout.generation == 0:
             return Destinations(routing, {})
         try:
-            return Destinations(routing, await self._homes(routing.layout, order_ids))
+            return Destinations(routing, await self._stored.homes(routing.layout, order_ids))
         except DatabaseUnavailable as error:
             raise BrokerUnavailable(f"the partitions of orders cannot be read: {error}") from None
 
@@ -139,8 +152,11 @@ class Dispatcher:
             destinations = Destinations(self._routing, {})
         if self._routing.is_fenced or destinations.routing != self._routing:
             raise BrokerUnavailable(CHANGING)
-        home = destinations.homes.get(order_id)
-        return self._routing.layout.new_home(order_id) if home is None else home
+        layout = self._routing.layout
+        home = destinations.homes.get(order_id, layout.new_home(order_id))
+        if home >= layout.partitions:  # it was created after a change that is not known here yet
+            raise BrokerUnavailable(CHANGING)
+        return home
 
     async def serve(self, connection: Connection) -> None:
         """Works over one connection until it is lost.
@@ -176,12 +192,11 @@ class Dispatcher:
             self._rerouted.clear()
             routing = self._routing
             self._pipelines = [
-                self._pipeline(publisher, partition, routing.route, reply_to)
+                self._pipeline(publisher, partition, routing, reply_to)
                 for partition in range(routing.layout.partitions)
             ]
             tasks = [group.create_task(pipeline.run()) for pipeline in self._pipelines]
             await self._rerouted.wait()
-            self._pipelines = []
             for task in tasks:
                 task.cancel()
             await asyncio.wait(tasks)
@@ -193,8 +208,8 @@ class Dispatcher:
             raise self._fault.with_traceback(None)  # else it would grow with every request
         return self._connection
 
-    def _pipeline(self, publisher: Publisher, partition: int, route: int, reply_to: str) -> Pipeline:
-        key = routing_key(partition, route)
+    def _pipeline(self, publisher: Publisher, partition: int, routing: Routing, reply_to: str) -> Pipeline:
+        key = routing_key(partition, routing.route)
         destination = f"{COMMANDS_EXCHANGE}:{key}"
 
         async def send(group: list[Submission], body: bytes) -> None:
@@ -202,6 +217,8 @@ class Dispatcher:
             wanted = any(submission.wants_outcome for submission in group)
             if wanted:
                 self._remember(message_id, group)
+            clock = asyncio.get_running_loop().time
+            began = clock()
             traced = UNTRACED if self._spans is None else publish_spans(self._spans, destination, group)
             with traced as headers:
                 await publisher.publish(
@@ -212,8 +229,26 @@ class Dispatcher:
                     reply_to=reply_to if wanted else None,
                     headers=message_headers(COMMANDS, headers),
                 )
+            if clock() - began >= QUICK_CONFIRM_SECONDS:
+                await self._require_current(routing)
 
         return Pipeline(send)
+
+    async def _require_current(self, routing: Routing) -> None:
+        """Lets a message count as taken whose confirm came late.
+
+        Raises:
+            RoutingReplaced: it was perhaps routed before a change of the number of partitions, and came to
+                its queue after it.
+        """
+        if self._stored is None:
+            return
+        try:
+            is_current = await self._stored.is_current(routing)
+        except DatabaseUnavailable as error:
+            raise RoutingReplaced(f"the confirm came late, and the routing cannot be read: {error}") from None
+        if not is_current:
+            raise RoutingReplaced(CHANGING)
 
     def _remember(self, message_id: str, group: list[Submission]) -> None:
         self._awaited[message_id] = group

@@ -12,7 +12,15 @@ from pymongo.errors import BulkWriteError
 from tracking_order_state.adapters.store import KEY_EXISTS
 from tracking_shared.contracts.documents import horizon_of
 from tracking_shared.contracts.formats import FORMAT, PARTITIONS
-from tracking_shared.contracts.layout import SEVERAL, Layout, Routing, Switch, routing_of, switch_of
+from tracking_shared.contracts.layout import (
+    SEVERAL,
+    Layout,
+    Routing,
+    Switch,
+    routing_of,
+    switch_of,
+    unchanged,
+)
 from tracking_shared.storage.database import Database, DatabaseUnavailable, driver_errors
 
 SETTINGS_ID = "partitions"
@@ -85,7 +93,7 @@ class RepartitionStore:
         return await self._write(switch, {"$set": changes | {"switch.attempt": switch.attempt + 1}})
 
     async def _write(self, switch: Switch, changes: dict[str, Any]) -> bool:
-        followed = {"_id": SETTINGS_ID, "switch.phase": switch.phase, "switch.attempt": switch.attempt}
+        followed = {"_id": SETTINGS_ID} | unchanged(switch)
         with driver_errors():
             result = await self._database.raw["settings"].update_one(followed, changes)
         return result.modified_count == 1

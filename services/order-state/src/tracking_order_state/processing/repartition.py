@@ -5,7 +5,8 @@ another one was killed.
 
 1. The queues of the new partitions are declared, and all queues are bound under the next routing keys, which
    nobody uses yet. It waits until the queues are short: updates are taken as before.
-2. `fenced` is noted, and the current routing keys are unbound. Ingest answers 503.
+2. `fenced` is noted, and the current routing keys are unbound. Ingest answers 503. For a moment, what was
+   routed before may still come to the queues.
 3. Behind everything that was taken, each queue gets a request that is answered when it is decided. If the
    answers are not in time, ingest goes on with the layout before, and it begins anew after a while.
 4. When all are answered, `decided` is noted. The workers, who know the layout before, are fenced, the new
@@ -16,17 +17,16 @@ another one was killed.
 import asyncio
 import logging
 from secrets import token_hex
-from time import monotonic
 
 from tracking_order_state.adapters.repartition import RepartitionStore
 from tracking_order_state.errors import LayoutChanged
 from tracking_order_state.processing.partition_watch import claim_requests
 from tracking_shared.contracts.commands import COMMANDS_MEDIA_TYPE, decode_replies
 from tracking_shared.contracts.formats import COMMANDS, message_headers
-from tracking_shared.contracts.layout import Layout, Routing, Switch
+from tracking_shared.contracts.layout import SETTLE_SECONDS, Layout, Routing, Switch
 from tracking_shared.messaging.connection import Connection
 from tracking_shared.messaging.consumer import Consumer
-from tracking_shared.messaging.errors import BrokerUnavailable, PublishRefused
+from tracking_shared.messaging.errors import BrokerBlocked, BrokerUnavailable, PublishRefused
 from tracking_shared.messaging.publisher import Publisher
 from tracking_shared.messaging.topology import partition_queue_name
 from tracking_shared.storage.database import DatabaseUnavailable
@@ -38,6 +38,9 @@ LOOK_SECONDS = 0.5
 
 SHORT_SECONDS = 1.0
 """Queues are short if a request is answered in this time."""
+
+LONG_QUEUES_SECONDS = 5.0
+"""After queues were found long, the pause before the next look at them, which sends requests to each."""
 
 FENCED_SECONDS = 2.5
 """The longest wait for what was taken to be decided, while ingest takes nothing."""
@@ -53,14 +56,22 @@ answered for already. What was sent on once is never sent on again."""
 class Repartition:
     """Watches the layout over one connection, and carries out changes of it."""
 
-    def __init__(self, store: RepartitionStore, connection: Connection, routing: Routing) -> None:
+    def __init__(
+        self,
+        store: RepartitionStore,
+        connection: Connection,
+        routing: Routing,
+        *,
+        settle_seconds: float = SETTLE_SECONDS,
+    ) -> None:
         self._store = store
         self._connection = connection
+        self._settle_seconds = settle_seconds
         self._layout = routing.layout
         self._requests = claim_requests(routing.layout)
         self._publisher: Publisher | None = None
         self._seen = Switch(0, "open", 0)
-        self._seen_at = 0.0
+        self._due_at = 0.0
 
     async def run(self) -> None:
         """Watches until cancelled.
@@ -75,6 +86,17 @@ class Repartition:
             except DatabaseUnavailable as error:
                 log.debug("the layout of the partitions cannot be read: %s", error)
             await asyncio.sleep(LOOK_SECONDS)
+
+    async def finish(self) -> None:
+        """Finishes a change behind everything that was taken: until then no worker can claim a partition.
+
+        Raises:
+            LayoutChanged: there is a new layout.
+            DatabaseUnavailable: no answer.
+        """
+        _, switch = await self._store.read()
+        if switch is not None and switch.phase == "decided":
+            await self._look()
 
     async def _look(self) -> None:
         """Carries out the steps that are next, until it has to wait or another process carries on."""
@@ -93,21 +115,24 @@ class Repartition:
         return await self._activate(routing, switch)
 
     def _is_due(self, switch: Switch) -> bool:
-        """False for a while after an attempt that was not in time."""
+        """False for a while after an attempt that was not in time, or while the queues were long."""
+        now = asyncio.get_running_loop().time()
         if switch != self._seen:
-            self._seen, self._seen_at = switch, monotonic()
-        return switch.attempt == 0 or monotonic() - self._seen_at >= AGAIN_SECONDS
+            self._seen, self._due_at = switch, now + (AGAIN_SECONDS if switch.attempt else 0)
+        return now >= self._due_at
 
     async def _prepare(self, routing: Routing, switch: Switch) -> bool:
         new = routing.layout.with_generation(switch.count)
         await self._connection.declare(new.partitions, routing.route + 1)
         if not await self._is_decided(SHORT_SECONDS):
             log.warning("the number of partitions is to be changed, but the queues are long: it waits")
+            self._due_at = asyncio.get_running_loop().time() + LONG_QUEUES_SECONDS
             return False
         return await self._store.fence(switch)
 
     async def _drain(self, routing: Routing, switch: Switch) -> bool:
         await self._connection.unbind(routing.layout.partitions, routing.route)
+        await asyncio.sleep(self._settle_seconds)
         if await self._is_decided(FENCED_SECONDS):
             return await self._store.note_decided(switch)
         if await self._store.give_up(switch, routing):
@@ -133,32 +158,37 @@ class Repartition:
         try:
             async with asyncio.timeout(seconds):
                 for _ in range(ROUNDS):
-                    await self._request(reply_to)
-                    await self._await_answers(replies)
-        except (TimeoutError, PublishRefused):
+                    await _await_answers(replies, await self._request(reply_to))
+        except (TimeoutError, PublishRefused, BrokerBlocked):
             return False
         finally:
             await replies.close()
         return True
 
-    async def _request(self, reply_to: str) -> None:
+    async def _request(self, reply_to: str) -> set[str]:
+        """Sends a request to each queue. Returns the ids of the messages."""
         if self._publisher is None:
             self._publisher = await self._connection.publisher("")
+        ids = [token_hex(8) for _ in self._requests]
         for partition, body in enumerate(self._requests):
             await self._publisher.publish(
                 partition_queue_name(partition),
                 body,
                 content_type=COMMANDS_MEDIA_TYPE,
-                message_id=token_hex(8),
+                message_id=ids[partition],
                 reply_to=reply_to,
                 headers=message_headers(COMMANDS),
             )
+        return set(ids)
 
-    async def _await_answers(self, replies: Consumer) -> None:
-        answered = 0
-        while answered < len(self._requests):
-            deliveries = await replies.next_batch(50)
-            if not deliveries:
-                raise BrokerUnavailable("the connection was lost")
-            answered += sum(len(decode_replies(one.body, one.headers)) for one in deliveries)
-            await deliveries[-1].acknowledge_through()
+
+async def _await_answers(replies: Consumer, ids: set[str]) -> None:
+    """Waits until each of these messages is answered. A worker that is replaced may answer one twice."""
+    missing = set(ids)
+    while missing:
+        deliveries = await replies.next_batch(50)
+        if not deliveries:
+            raise BrokerUnavailable("the connection was lost")
+        for one in deliveries:
+            missing -= {reply["message_id"] for reply in decode_replies(one.body, one.headers)}
+        await deliveries[-1].acknowledge_through()
