@@ -5,31 +5,33 @@ import sys
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 from aiohttp import ClientSession
+from repartition_changes import changed, layout, partitions_of, settings
 from webhook_stack import LOOPBACK, Receiver, receiver
 
 from callers import Caller, eventually, many_lives, token
 from fixtures import StartService
 from followers import Follower, newest_versions
 from listeners import examine, listening
+from reading import get
 from statements.recording import with_recording
 from tracking.devstack.service_process import PORT_VARIABLES, ServiceProcess
-from tracking.upkeep.repartition import repartition
 from tracking_shared.contracts.layout import Layout
-from tracking_shared.storage.audit_trail import Actor
-from tracking_shared.storage.database import open_database
 
 PARTITIONS = "4"
 HERE = str(Path(__file__).parent.parent)
-OPERATOR = Actor("operator", "command-line")
 
-STEPS = ("prepared", "fenced", "decided", "noted", "in-switch", "activating", "switched")
-"""Of a change, in their order: see `faulty_order_state`."""
+STEPS = ("prepared", "decided", "noted", "switched")
+"""Of a change: see `faulty_order_state`."""
+
+STEPS_WITHOUT_UPDATES = ("fenced", "in-switch", "activating")
+"""The others, at which ingest takes no updates."""
 
 PAUSE_SECONDS = 5.0
 """The longest time for which ingest may take no updates."""
@@ -42,35 +44,6 @@ def environment(service_environment: dict[str, str], monkeypatch: pytest.MonkeyP
     service_environment["AMQP_URL"] += "?heartbeat=1"
     service_environment |= {"PARTITIONS": PARTITIONS, "PYTHONPATH": with_recording(HERE)}
     return service_environment
-
-
-async def changed(environment: dict[str, str], count: int) -> str:
-    """The answer of the command."""
-    lines: list[str] = []
-    url, name = environment["MONGODB_URL"], environment["MONGODB_DATABASE"]
-    return await repartition(url, name, count, OPERATOR, lines.append)
-
-
-async def settings(environment: dict[str, str]) -> dict[str, Any]:
-    """The stored settings of the partitions."""
-    async with open_database(environment["MONGODB_URL"], environment["MONGODB_DATABASE"]) as database:
-        found: dict[str, Any] | None = await database.raw["settings"].find_one({"_id": "partitions"})
-        assert found is not None
-        return found
-
-
-async def layout(environment: dict[str, str]) -> Layout:
-    """The stored layout."""
-    found = await settings(environment)
-    return Layout(tuple(found.get("counts", [found["count"]])))
-
-
-async def partitions_of(environment: dict[str, str], order_ids: Iterable[str]) -> set[int]:
-    """The partitions of these orders."""
-    async with open_database(environment["MONGODB_URL"], environment["MONGODB_DATABASE"]) as database:
-        named = {"_id": {"$in": list(order_ids)}}
-        found = await database.orders.find(named, {"partition": 1}).to_list()
-        return {order["partition"] for order in found}
 
 
 class Pause:
@@ -119,6 +92,56 @@ async def test_killed_at_a_step_of_a_change_of_the_partitions_the_next_one_carri
     assert await layout(environment) == Layout((4, 6))
     assert await partitions_of(environment, old) <= set(range(4))
     assert await partitions_of(environment, new) <= set(range(4, 10))
+
+
+@pytest.mark.parametrize("step", STEPS_WITHOUT_UPDATES)
+async def test_services_that_start_in_the_middle_of_a_change_know_what_comes_after_it(
+    step: str, environment: dict[str, str], start_service: StartService
+) -> None:
+    ingest = await start_service("ingest")
+    faulty = await start_service("faulty_order_state", FAULT=f"kill:{step}")
+    async with Caller([ingest.url]) as caller:
+        old = await many_lives(caller, 4)
+        change = asyncio.create_task(changed(environment, 6))
+        await faulty.process.wait()
+        new_ingest, notifier, query = [
+            await start_service(name, name=f"new-{name}") for name in ("ingest", "notifier", "query")
+        ]
+        for one in (ingest, new_ingest):
+            await eventually(partial(takes_nothing, one.url))
+        follower = Follower(lambda: notifier.stream_url)
+        following = asyncio.create_task(follower.run())
+        await eventually(follower.is_following)
+        first = await get(query.url, "/v1/events?limit=1000")
+        await start_service("order_state")
+        assert "6 partitions for new orders, 10 in all" in await change
+        caller.urls = [ingest.url, new_ingest.url]
+        new = await many_lives(caller, 8)
+        await examine(environment, caller.acknowledged)
+        async with ClientSession() as session:
+            events = list(first["events"])
+            await followed(session, query.url, first["cursor"], events)
+        assert faults_of(events, {}) == []
+        assert {one["data"]["order_id"] for one in events} == {*old, *new}
+        await eventually(partial(has_seen, follower, new))
+        following.cancel()
+    assert await layout(environment) == Layout((4, 6))
+    assert await partitions_of(environment, new) <= set(range(4, 10))
+
+
+async def takes_nothing(url: str) -> bool:
+    """True if ingest refuses an order for now."""
+    body = {"merchant_id": "m-1", "customer": {"name": "Ada", "contact_ref": "crm-1"}}
+    async with Caller([url]) as caller:
+        answer = await caller.post("/v1/orders", body, Prefer="respond-async")
+    return answer.status == 503 and int(answer.headers["Retry-After"]) > 0
+
+
+async def has_seen(follower: Follower, order_ids: Iterable[str]) -> bool:
+    """True once a follower has seen a whole life of each of these orders, in its order."""
+    lives = [follower.versions.get(order_id, []) for order_id in order_ids]
+    assert all(versions == list(range(1, len(versions) + 1)) for versions in lives)
+    return all(len(versions) == len(lives[0]) > 1 for versions in lives)
 
 
 async def page_of(session: ClientSession, url: str, after: str | None) -> dict[str, Any]:

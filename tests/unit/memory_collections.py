@@ -88,9 +88,9 @@ def _matches(document: Mapping[str, Any], conditions: Mapping[str, Any]) -> bool
 def _fulfils(value: Any, wanted: Any) -> bool:
     match wanted:
         case {"$not": {"$gte": least}}:
-            return value is MISSING or value < least
+            return value is MISSING or bool(value < least)
         case {"$exists": exists}:
-            return (value is not MISSING) == exists
+            return (value is not MISSING) is bool(exists)
         case _:
             return bool(value == wanted)
 

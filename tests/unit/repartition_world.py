@@ -12,9 +12,9 @@ from random import Random
 from typing import Any
 
 import orjson
+from memory_collections import MemoryDatabase
 
 from builders import create_command, update_command
-from memory_collections import MemoryDatabase
 from tracking_ingest.submission.dispatcher import Dispatcher
 from tracking_order_state.adapters.repartition import SETTINGS_ID, RepartitionStore
 from tracking_order_state.errors import LayoutChanged
@@ -135,8 +135,8 @@ class World:
             message = await queue.get()
             await asyncio.sleep(1.0 if self.random.random() < 0.02 else 0.002)
             document = self.database.partitions.documents
-            while document.get(partition, {}).get("generation", 0) > self.layout.generation:
-                await asyncio.sleep(0.05)  # it connects anew, again and again
+            while document.get(partition, {}).get("generation", 0) > self.layout.generation:  # noqa: ASYNC110 - it connects anew, again and again
+                await asyncio.sleep(0.05)
             await self._decide(partition, message)
 
     async def _decide(self, partition: int, message: Message) -> None:

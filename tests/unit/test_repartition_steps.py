@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from repartition_world import Client, Ingest, Replies, WorkerConnection, World, running
+from virtual_time import simulate
 
-from repartition_world import Client, Ingest, Replies, World, WorkerConnection, running
 from tracking_order_state.adapters.repartition import SETTINGS_ID, RepartitionStore
 from tracking_order_state.errors import LayoutChanged
 from tracking_order_state.processing.repartition import AGAIN_SECONDS, LONG_QUEUES_SECONDS, Repartition
 from tracking_shared.contracts.layout import SETTLE_SECONDS, Layout, Routing, Switch
 from tracking_shared.messaging.errors import BrokerBlocked
-from virtual_time import simulate
 
 
 async def changed_twice(world: World) -> list[Client]:
@@ -38,7 +38,7 @@ async def changed_twice(world: World) -> list[Client]:
     return clients
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.integers(0, 2**32))
 def test_what_was_accepted_is_decided_in_its_order_whatever_happens_during_a_change(seed: int) -> None:
     async def simulation() -> None:

@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
+from virtual_time import simulate
 
 from builders import create_command, update_command
 from tracking_ingest.submission.dispatcher import Dispatcher
@@ -13,7 +14,6 @@ from tracking_ingest.submission.pipeline import Submission
 from tracking_shared.contracts.layout import Layout, Routing
 from tracking_shared.messaging.errors import BrokerUnavailable, PublishRefused
 from tracking_shared.storage.database import DatabaseUnavailable
-from virtual_time import simulate
 
 OLD = Routing(Layout((1,)))
 FENCED = Routing(Layout((1,)), is_fenced=True)
