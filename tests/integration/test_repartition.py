@@ -2,7 +2,7 @@
 
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -100,13 +100,15 @@ async def test_services_that_start_in_the_middle_of_a_change_know_what_comes_aft
 ) -> None:
     ingest = await start_service("ingest")
     faulty = await start_service("faulty_order_state", FAULT=f"kill:{step}")
-    async with Caller([ingest.url]) as caller:
+    async with Caller([ingest.url]) as caller, receiver() as hook:
         old = await many_lives(caller, 4)
         change = asyncio.create_task(changed(environment, 6))
         await faulty.process.wait()
-        new_ingest, notifier, query = [
-            await start_service(name, name=f"new-{name}") for name in ("ingest", "notifier", "query")
+        new_ingest, notifier, query, _ = [
+            await start_service(name, name=f"new-{name}", WEBHOOK_ALLOW_NETWORKS=LOOPBACK)
+            for name in ("ingest", "notifier", "query", "webhooks")
         ]
+        await subscribed(query.url, hook)
         for one in (ingest, new_ingest):
             await eventually(partial(takes_nothing, one.url))
         follower = Follower(lambda: notifier.stream_url)
@@ -123,7 +125,8 @@ async def test_services_that_start_in_the_middle_of_a_change_know_what_comes_aft
             await followed(session, query.url, first["cursor"], events)
         assert faults_of(events, {}) == []
         assert {one["data"]["order_id"] for one in events} == {*old, *new}
-        await eventually(partial(has_seen, follower, new))
+        await eventually(partial(has_seen, follower.versions, new))
+        await eventually(partial(has_seen, hook.taken, new))
         following.cancel()
     assert await layout(environment) == Layout((4, 6))
     assert await partitions_of(environment, new) <= set(range(4, 10))
@@ -137,9 +140,19 @@ async def takes_nothing(url: str) -> bool:
     return answer.status == 503 and int(answer.headers["Retry-After"]) > 0
 
 
-async def has_seen(follower: Follower, order_ids: Iterable[str]) -> bool:
-    """True once a follower has seen a whole life of each of these orders, in its order."""
-    lives = [follower.versions.get(order_id, []) for order_id in order_ids]
+async def subscribed(query_url: str, hook: Receiver) -> None:
+    """Has a webhook send all events from now on."""
+    headers = {"Authorization": f"Bearer {token(scope='webhooks:manage orders:read')}"}
+    async with (
+        ClientSession(headers=headers) as session,
+        session.post(f"{query_url}/v1/webhooks", json={"url": hook.url}) as answer,
+    ):
+        assert answer.status == 201, await answer.text()
+
+
+async def has_seen(versions_of: Mapping[str, list[int]], order_ids: Iterable[str]) -> bool:
+    """True once a client has seen a whole life of each of these orders, in its order."""
+    lives = [list(dict.fromkeys(versions_of.get(order_id, []))) for order_id in order_ids]
     assert all(versions == list(range(1, len(versions) + 1)) for versions in lives)
     return all(len(versions) == len(lives[0]) > 1 for versions in lives)
 
@@ -220,11 +233,7 @@ async def running(environment: dict[str, str], start_service: StartService) -> A
     await start_service("webhooks", WEBHOOK_ALLOW_NETWORKS=LOOPBACK)
     async with AsyncExitStack() as stack:
         hook = await stack.enter_async_context(receiver())
-        session = await stack.enter_async_context(ClientSession())
-        headers = {"Authorization": f"Bearer {token(scope='webhooks:manage orders:read')}"}
-        url = f"{query.url}/v1/webhooks"
-        async with session.post(url, json={"url": hook.url}, headers=headers) as answer:
-            assert answer.status == 201, await answer.text()
+        await subscribed(query.url, hook)
         follower = Follower(lambda: notifier.stream_url)
         following = asyncio.create_task(follower.run())
         await eventually(follower.is_following)
