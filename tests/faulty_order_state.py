@@ -5,7 +5,10 @@ updates, always.
 written), `in-transaction` (all is written, nothing committed), `committed` (the database has it, and nothing
 else was done since), `after-commit` (not announced), `after-announce` (no reply, not acknowledged),
 `migrating` (some events of an earlier release are migrated, others not), `letter-published` (a dead letter
-without its customer is there, and so is the one that it replaces).
+without its customer is there, and so is the one that it replaces). Of a change of the number of partitions:
+`prepared` (the new queues are there), `fenced` (it is noted that ingest takes no updates), `decided` (what
+was taken is decided), `noted` (that is noted), `in-switch` (the workers are fenced, the new partitions are
+not there), `activating` (all but the new layout is written), `switched` (that is, too).
 
 ``SLOW_COMMITS=0.3``: up to so many seconds pass between decision and commit.
 
@@ -17,7 +20,7 @@ written; `refused`: the database refuses it; `full`: it refuses it, and has no r
 import asyncio
 import os
 import signal
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from random import uniform
 from typing import Any
@@ -79,7 +82,7 @@ async def reach(step: str) -> None:
 def fails_at(step: str) -> bool:
     """Sends the signal if this is the step, once. Whether it was."""
     global _where  # noqa: PLW0603 - a process has one fault
-    if step != _where:
+    if not step or step != _where:
         return False
     _where = ""
     os.kill(os.getpid(), _SIGNALS[_how])
@@ -116,6 +119,42 @@ class FaultyCommits(CommandListener):
 
 
 COMMITS = FaultyCommits()
+
+
+class FaultySwitch(CommandListener):
+    """Fails while the number of partitions changes."""
+
+    def __init__(self) -> None:
+        self._answered: dict[int, str] = {}
+        """The steps at which the answers to requests fail."""
+
+    def started(self, event: CommandStartedEvent) -> None:
+        """The driver waits for it."""
+        change = _settings_change(event.command)
+        before, after = {
+            "fenced": ("prepared", "fenced"),
+            "decided": ("decided", "noted"),
+            "active": ("activating", "switched"),
+        }.get(change, ("", ""))
+        self._answered[event.request_id] = after
+        fails_at(before)
+        if event.command.get("insert") == "partitions" and "added_in" in event.command["documents"][0]:
+            fails_at("in-switch")
+
+    def succeeded(self, event: CommandSucceededEvent) -> None:
+        """The first one to be told."""
+        fails_at(self._answered.pop(event.request_id, ""))
+
+    def failed(self, event: CommandFailedEvent) -> None:
+        """Nothing."""
+
+
+def _settings_change(command: Mapping[str, Any]) -> str:
+    """The phase of a change of the number of partitions that a command notes, or `active`; else nothing."""
+    if command.get("update") != "settings":
+        return ""
+    change = command["updates"][0]["u"]
+    return "active" if "$unset" in change else str(change.get("$set", {}).get("switch.phase", ""))
 
 
 class Undecidable(dict[str, Any]):
@@ -195,4 +234,5 @@ async def faulty(settings: OrderStateSettings) -> None:
 
 if __name__ == "__main__":
     register(COMMITS)
+    register(FaultySwitch())
     run_service("order-state", OrderStateSettings, faulty)

@@ -18,6 +18,7 @@ from tracking_order_state.processing.stages import (
 )
 from tracking_order_state.processing.worker import PartitionConsumer, Worker
 from tracking_shared.contracts.commands import AnyCommand, Outcome
+from tracking_shared.contracts.layout import Layout
 from tracking_shared.contracts.timestamps import now
 from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW, Workflow
 from tracking_shared.storage.database import Database
@@ -51,7 +52,7 @@ class Owner:
             self.store,
             None,  # type: ignore[arg-type]
             workflow,
-            1,
+            Layout((1,)),
             10,
             clock=lambda: now() + self.clock_ahead,
             cache=OrderCache(cache_bytes),

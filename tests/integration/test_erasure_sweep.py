@@ -79,7 +79,7 @@ class Letters:
 
 
 def sweep_of(owner: Owner, database: Database) -> ErasureSweep:
-    return ErasureSweep(owner, OpenErasures(database, 1), Letters())  # type: ignore[arg-type]
+    return ErasureSweep(owner, OpenErasures(database), Letters())  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -306,7 +306,7 @@ async def test_an_owner_that_was_frozen_does_not_say_that_it_is_done(database: D
     await old.decide(create_command("other"))
     await new.processor.claim(new.partition)
     erasure = await requested(database)
-    [open_one] = await OpenErasures(database, 1).pending()
+    [open_one] = await OpenErasures(database).pending()
     with pytest.raises(Fenced):
         await old.processor.steps.finish_erasure(old.partition, open_one)
     # As it would have been lost: by an owner that has not heard of the erasure.

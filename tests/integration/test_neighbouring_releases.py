@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from itertools import permutations
 from pathlib import Path
@@ -10,20 +10,20 @@ from time import monotonic
 from typing import Any
 from uuid import uuid4
 
-import orjson
 import pytest
-from websockets.asyncio.client import connect as connect_stream
-from websockets.exceptions import ConnectionClosed, WebSocketException
 
-from callers import Caller, eventually, token
+from callers import Caller, eventually, many_lives
 from earlier_release import NoEarlierRelease, earlier_tree
+from followers import Follower
 from forked_services import ForkedService
 from listeners import examine, listening
 from reading import get
 from tracking.devstack.service_process import ServiceProcess
-from tracking_shared.storage.database import open_database
+from tracking.upkeep.repartition import repartition
+from tracking_shared.storage.audit_trail import Actor
 
 PARTITIONS = 4
+OPERATOR = Actor("operator", "command-line")
 SERVICES = ("order_state", "ingest", "query", "notifier")
 PROMPT_SECONDS = 20
 """In which an update is answered, whatever is replaced meanwhile: a take-over takes a few."""
@@ -73,33 +73,6 @@ class Installation:
 
 
 @dataclass(slots=True)
-class Follower:
-    """A dashboard that follows all orders from its cursor on, whichever notifier is there."""
-
-    installation: Installation
-    cursor: str | None = None
-    versions: dict[str, list[int]] = field(default_factory=dict)
-
-    async def run(self) -> None:
-        while True:
-            with suppress(ConnectionClosed, WebSocketException, OSError, TimeoutError):
-                await self._follow(self.installation.now["notifier"].stream_url)
-            await asyncio.sleep(0.1)  # back-off, not a wait for a condition
-
-    async def _follow(self, url: str) -> None:
-        subscribe: dict[str, Any] = {"type": "subscribe", "token": token(), "filter": {"active": None}}
-        subscribe |= {"snapshot": False} if self.cursor is None else {"after": self.cursor}
-        async with connect_stream(url) as socket:
-            await socket.send(orjson.dumps(subscribe).decode())
-            async for text in socket:
-                message = orjson.loads(text)
-                assert message["type"] not in ("resync", "problem"), message
-                for event in message.get("events", ()):
-                    self.versions.setdefault(event["data"]["order_id"], []).append(event["data"]["version"])
-                self.cursor = message.get("cursor", self.cursor)
-
-
-@dataclass(slots=True)
 class Load:
     """Callers that report, each some twenty times a second."""
 
@@ -146,9 +119,10 @@ async def test_up_and_down_again_under_load(
         Caller(installation.ingest_urls) as caller,
         asyncio.TaskGroup() as group,
     ):
-        follower, load = Follower(installation), Load(caller)
+        follower = Follower(lambda: installation.now["notifier"].stream_url)
+        load = Load(caller)
         following = group.create_task(follower.run())
-        await eventually(lambda: is_following(follower))
+        await eventually(follower.is_following)
         loading = [group.create_task(load.run()) for _ in range(4)]
         for python_path, services in (("", way), (earlier, way[::-1])):
             for service in services:
@@ -158,13 +132,9 @@ async def test_up_and_down_again_under_load(
             task.cancel()
         await asyncio.wait(loading)
         await examine(environment, caller.acknowledged, announced)
-        await eventually(lambda: has_followed(follower, environment))
+        await eventually(lambda: follower.has_all(environment))
         following.cancel()
     assert load.slowest_seconds < PROMPT_SECONDS
-
-
-async def is_following(follower: Follower) -> bool:
-    return follower.cursor is not None
 
 
 async def is_working(installation: Installation, caller: Caller) -> None:
@@ -180,10 +150,62 @@ async def is_working(installation: Installation, caller: Caller) -> None:
     assert history["items"][0]["status"] == "created"
 
 
-async def has_followed(follower: Follower, environment: dict[str, str]) -> bool:
-    """True once it has each version of each order, in their order, and fails if it has one twice."""
-    async with open_database(environment["MONGODB_URL"], environment["MONGODB_DATABASE"]) as database:
-        orders = {one["_id"]: one["version"] async for one in database.orders.find({}, {"version": 1})}
-    for order_id, versions in follower.versions.items():
-        assert versions == list(range(1, len(versions) + 1)), order_id
-    return {order_id: len(versions) for order_id, versions in follower.versions.items()} == orders
+async def started(
+    stack: AsyncExitStack, installation: Installation, service: str, **added: str
+) -> ServiceProcess:
+    """One more replica, of this release unless `PYTHONPATH` is added. It may end at once."""
+    installation.started += 1
+    process = ServiceProcess(
+        service,
+        environment=installation.environment | added,
+        logs=installation.logs,
+        name=f"{service}-{installation.started}",
+    )
+    stack.push_async_callback(process.stop)
+    process.launch()
+    return process
+
+
+@pytest.mark.slow
+async def test_after_a_change_of_the_partitions_the_release_before_decides_nothing(
+    installation: Installation, earlier: str
+) -> None:
+    """Its replicas that run wait, or are refused by the broker; none starts, with whichever number."""
+    environment = installation.environment
+    for service in ("order_state", "ingest"):
+        await installation.replace(service, earlier)
+    async with (
+        listening(environment["AMQP_URL"], PARTITIONS) as announced,
+        AsyncExitStack() as stack,
+        Caller(installation.ingest_urls) as caller,
+    ):
+        await many_lives(caller, 4)
+        worker = await started(stack, installation, "order_state")
+        ingest = await started(stack, installation, "ingest")
+        await worker.start()
+        await ingest.start()
+        url, name = environment["MONGODB_URL"], environment["MONGODB_DATABASE"]
+        await repartition(url, name, PARTITIONS + 2, OPERATOR, lambda line: None)
+        old = {one.order_id for one in caller.acknowledged}
+        refused = await caller.post("/v1/orders", new_order())
+        assert refused.status == 503
+        async with Caller([ingest.url], caller.acknowledged) as new_caller:
+            await many_lives(new_caller, 4)
+            late = [
+                await started(stack, installation, service, PYTHONPATH=earlier, PARTITIONS=str(number))
+                for service in SERVICES
+                for number in (PARTITIONS, PARTITIONS + 2)
+            ]
+            for process in late:
+                assert await asyncio.wait_for(process.process.wait(), 30) == 78
+            for process in installation.now.values():
+                await process.stop()
+            for order_id in old:
+                note = {"kind": "note", "message": "at the gate"}
+                await new_caller.insist(f"/v1/orders/{order_id}/checkpoints", note, uuid4().hex, order_id)
+        await examine(environment, new_caller.acknowledged, announced)
+
+
+def new_order() -> dict[str, Any]:
+    """The body that creates an order."""
+    return {"order_id": uuid4().hex, "merchant_id": "m-1", "customer": PERSON}

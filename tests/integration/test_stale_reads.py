@@ -29,6 +29,7 @@ from tracking_order_state.processing.stages import (
 )
 from tracking_shared.auth.revocations import RevocationList, revoke_token
 from tracking_shared.contracts.commands import AnyCommand
+from tracking_shared.contracts.layout import Layout
 from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
 from tracking_shared.storage.database import Database, open_database
 from tracking_shared.storage.reads import newest_partitions
@@ -57,7 +58,7 @@ class Decider:
 
     def __init__(self, database: Database, **options: Any) -> None:
         self.store = FailingStore(database, **options)
-        self.processor = BatchProcessor(self.store, None, DEFAULT_WORKFLOW, 1, 10)  # type: ignore[arg-type]
+        self.processor = BatchProcessor(self.store, None, DEFAULT_WORKFLOW, Layout((1,)), 10)  # type: ignore[arg-type]
         self.partition = PartitionState(0, nothing)
         self.committed: CommittedBatch | None = None
 

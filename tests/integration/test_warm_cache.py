@@ -20,6 +20,7 @@ from tracking_order_state.errors import Fenced
 from tracking_order_state.processing.batch_processor import BatchProcessor
 from tracking_order_state.processing.stages import PartitionBatch, PartitionState, ReceivedBatch
 from tracking_shared.contracts.commands import AnyCommand
+from tracking_shared.contracts.layout import Layout
 from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
 from tracking_shared.storage.database import Database, DatabaseUnavailable, open_database
 from wire_tap import tap_database
@@ -108,7 +109,7 @@ class Worker:
             self.store,
             None,  # type: ignore[arg-type]
             DEFAULT_WORKFLOW,
-            1,
+            Layout((1,)),
             10,
             cache=self.cache,
         )

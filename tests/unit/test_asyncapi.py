@@ -246,7 +246,7 @@ def test_unknown_members_are_kept_in_commands_ignored_in_events_and_replies_and_
     history = History()
     history.apply("o-0", "created")
     events = [cloud_event(event, DEFAULT_WORKFLOW) for log in history.log for event in log]
-    [event] = decode_events(with_unknown_member(orjson.dumps(events)), DEFAULT_WORKFLOW, 2)
+    [event] = decode_events(with_unknown_member(orjson.dumps(events)), DEFAULT_WORKFLOW)
     assert event.order_id == "o-0"
     [reply] = decode_replies(with_unknown_member(b'[{"message_id": "m-1", "outcomes": []}]'))
     assert reply["message_id"] == "m-1"

@@ -129,7 +129,7 @@ def test_a_message_whose_version_is_none_is_garbage(version: object) -> None:
     with pytest.raises(UndecodableReplies):
         decode_replies(b"[]", {FORMAT: version})
     with pytest.raises(UndecodableEvents):
-        decode_events(b"[]", DEFAULT_WORKFLOW, 1, {FORMAT: version})
+        decode_events(b"[]", DEFAULT_WORKFLOW, {FORMAT: version})
 
 
 def test_a_message_of_a_later_release_is_none_of_ours() -> None:
@@ -138,7 +138,7 @@ def test_a_message_of_a_later_release_is_none_of_ours() -> None:
     with pytest.raises(UndecodableReplies):
         decode_replies(b"[]", {FORMAT: 2})
     with pytest.raises(UndecodableEvents):
-        decode_events(b"[]", DEFAULT_WORKFLOW, 1, {FORMAT: 2})
+        decode_events(b"[]", DEFAULT_WORKFLOW, {FORMAT: 2})
 
 
 def test_what_a_later_release_has_added_to_a_command_is_kept() -> None:

@@ -19,6 +19,7 @@ from tracking_order_state.processing.stages import PartitionBatch, PartitionStat
 from tracking_shared.contracts.commands import AnyCommand, ReleaseOrder, decode_commands
 from tracking_shared.contracts.documents import horizon_of
 from tracking_shared.contracts.identifiers import partition_of
+from tracking_shared.contracts.layout import Layout
 from tracking_shared.contracts.timestamps import UNIX_EPOCH, now
 
 SKEW_SECONDS = st.integers(-90, 90)
@@ -122,7 +123,7 @@ def test_a_horizon_that_has_moved_meanwhile_is_requested_again_when_it_stalls_ag
 def test_the_request_for_a_claim_is_a_command_of_the_partition_that_earlier_releases_know(
     partitions: int,
 ) -> None:
-    for partition, body in enumerate(claim_requests(partitions)):
+    for partition, body in enumerate(claim_requests(Layout((partitions,)))):
         [command] = decode_commands(body)
         assert isinstance(command, ReleaseOrder)
         assert partition_of(command.order_id, partitions) == partition

@@ -111,7 +111,7 @@ def well_formed_or(error: type[Exception], decode: Callable[[], list[Any]]) -> l
 
 @given(bodies(EVENT))
 def test_events_of_anybody(body: bytes) -> None:
-    events = well_formed_or(UndecodableEvents, lambda: decode_events(body, DEFAULT_WORKFLOW, PARTITIONS))
+    events = well_formed_or(UndecodableEvents, lambda: decode_events(body, DEFAULT_WORKFLOW))
     for event in events:
         assert 0 <= event.partition < PARTITIONS
         assert event.encoded(with_customer=True)
@@ -126,7 +126,7 @@ def test_an_event_that_lacks_a_part_is_refused_whole(part: str) -> None:
     place = event["data"] if "/" in part else event
     del place[part.rpartition("/")[2]]
     with pytest.raises(UndecodableEvents):
-        decode_events(orjson.dumps([EVENT, event]), DEFAULT_WORKFLOW, PARTITIONS)
+        decode_events(orjson.dumps([EVENT, event]), DEFAULT_WORKFLOW)
 
 
 @given(bodies(*COMMANDS))
@@ -146,7 +146,7 @@ def test_replies_of_anybody(body: bytes) -> None:
 
 
 def test_the_samples_are_good_ones() -> None:
-    assert len(decode_events(orjson.dumps([EVENT]), DEFAULT_WORKFLOW, PARTITIONS)) == 1
+    assert len(decode_events(orjson.dumps([EVENT]), DEFAULT_WORKFLOW)) == 1
     assert decode_replies(orjson.dumps([REPLY])) == [REPLY]
     TypeAdapter(Outcome).validate_python(OUTCOME)
     for command in COMMANDS:

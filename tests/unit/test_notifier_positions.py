@@ -63,4 +63,5 @@ def test_which_positions_cannot_be_joined() -> None:
     assert resync_reason(heads, heads) is None
     assert resync_reason(Position("abc", (0, 6)), heads) == "position-unknown"
     assert resync_reason(Position("xyz", (0, 0)), heads) == "epoch-changed"
-    assert resync_reason(Position("abc", (0,)), heads) == "epoch-changed"
+    assert resync_reason(Position("abc", (0,)), heads) is None, "from before a partition was added"
+    assert resync_reason(Position("abc", (0, 0, 0)), heads) == "epoch-changed"

@@ -46,6 +46,7 @@ from tracking_shared.contracts.documents import (
     update_key,
 )
 from tracking_shared.contracts.identifiers import content_update_id
+from tracking_shared.contracts.layout import Layout
 from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW, Workflow
 from tracking_shared.storage.database import DatabaseUnavailable
 
@@ -259,7 +260,7 @@ class OrderState:
             self.store,  # type: ignore[arg-type]
             None,  # type: ignore[arg-type]
             workflow,
-            1,
+            Layout((1,)),
             100,
             clock=self._clock,
             cache=cache,

@@ -18,6 +18,7 @@ from tracking_order_state.domain.erasure import ErasedContacts
 from tracking_order_state.domain.partition import PartitionPosition, encode_parked_orders
 from tracking_order_state.errors import (
     MAX_FAULT_CHARS,
+    LayoutChanged,
     PartitionStalled,
     TooManyParked,
     Unwritable,
@@ -29,6 +30,7 @@ from tracking_order_state.processing.stages import PartitionBatch, PartitionStat
 from tracking_shared.contracts.access import Grant
 from tracking_shared.contracts.commands import AnyCommand, CreateOrder, ReleaseOrder, Source
 from tracking_shared.contracts.documents import EventDocument, ParkedDocument, update_key
+from tracking_shared.contracts.layout import Layout
 from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
 from tracking_shared.storage.database import DatabaseUnavailable
 
@@ -129,7 +131,7 @@ async def nothing() -> None:
 
 def processor_on(store: MemoryStore, max_parked_orders: int = 100, **options: Any) -> BatchProcessor:
     """A processor without a broker."""
-    return BatchProcessor(store, None, DEFAULT_WORKFLOW, 1, max_parked_orders, **options)  # type: ignore[arg-type]
+    return BatchProcessor(store, None, DEFAULT_WORKFLOW, Layout((1,)), max_parked_orders, **options)  # type: ignore[arg-type]
 
 
 class Installation:
@@ -391,3 +393,20 @@ async def test_a_fault_is_told_without_the_text_of_its_exception(caplog: pytest.
     assert len(describe(type("E" * 300, (Exception,), {})())) == MAX_FAULT_CHARS
     with pytest.raises(DatabaseUnavailable):
         await fault_of(fail(DatabaseUnavailable("away")))
+
+
+@pytest.mark.parametrize("is_claimed", [True, False])
+def test_a_worker_that_knows_fewer_partitions_decides_nothing(is_claimed: bool) -> None:
+    system = Installation()
+    partition = PartitionState(0, nothing)
+    system.record(create_command("o-1", update_id="create"), stalled=partition)
+    fenced = system.store.records.partitions[0]
+    fenced["commits"] += 1
+    fenced["generation"] = 1
+    if is_claimed:
+        partition.is_uncertain = True  # after a commit that the fence has refused
+    else:
+        partition = PartitionState(0, nothing)
+    with pytest.raises(LayoutChanged):
+        system.record(update_command("o-1", update_id="1"), stalled=partition)
+    assert [event["version"] for event in system.store.records.events] == [1]

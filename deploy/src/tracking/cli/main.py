@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, str] = {
     "erase": "upkeep_commands:erase",
     "archive": "archive_command:archive",
     "audit": "token_commands:audit",
+    "repartition": "repartition_command:change",
     "report": "order_commands:report",
     "parked": "upkeep_commands:parked_app",
     "held": "upkeep_commands:held",

@@ -32,7 +32,7 @@ from tracking_shared.contracts.documents import (
     update_key,
 )
 from tracking_shared.contracts.held import held_update_key
-from tracking_shared.contracts.identifiers import partition_of
+from tracking_shared.contracts.layout import layout_in
 from tracking_shared.contracts.messages import cloud_event
 from tracking_shared.contracts.timestamps import UNIX_EPOCH
 from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW, Workflow
@@ -124,6 +124,7 @@ class Inspection:
         audited_since: datetime = UNIX_EPOCH,
     ) -> None:
         self._partitions = partitions
+        self._layout = layout_in(partitions)
         self._workflow = workflow
         self._outcomes_since = outcomes_since
         self._audited_since = audited_since
@@ -170,8 +171,9 @@ class Inspection:
             number, seq = partition["_id"], partition["seq"]
             if number not in unjudged and not self._is_complete(number, seq):
                 yield f"partition {number}: seqs are not exactly 1 to {seq}"
-            if self._highest[number] > ends.get(number, 0):
-                yield f"partition {number}: seqs go to {self._highest[number]}, beyond its end"
+        for number, highest in sorted(self._highest.items()):
+            if highest > ends.get(number, 0):
+                yield f"partition {number}: seqs go to {highest}, beyond its end"
 
     def _is_complete(self, partition: int, seq: int) -> bool:
         tally, unread = self._tallies[partition], self._unread[partition]
@@ -216,7 +218,10 @@ class Inspection:
                 yield order_id
 
     def _position_faults(self, event: EventDocument) -> Iterator[str]:
-        if event["partition"] != partition_of(event["order_id"], len(self._partitions)):
+        # A partition that was not there at the start is judged by the positions that are read later.
+        if event["partition"] in self._ends and event["partition"] not in self._layout.homes(
+            event["order_id"]
+        ):
             yield f"event {_name(event)} is in partition {event['partition']}, where it does not belong"
         if event["_id"] != position_key(event["partition"], event["seq"]):
             yield f"event {_name(event)} has another key than its position"
@@ -307,6 +312,8 @@ def _history_faults(records: Records, workflow: Workflow) -> Iterator[str]:
             yield f"order {order_id}: versions are {[event['version'] for event in history]}"
         if [event["seq"] for event in history] != sorted(event["seq"] for event in history):
             yield f"order {order_id}: versions and seqs do not rise together"
+        if len({event["partition"] for event in history}) > 1:
+            yield f"order {order_id} has events in several partitions"
         yield from _step_faults(order_id, history, workflow)
         yield from due_faults(order_id, history)
         if orders.get(order_id) != project(history[-1]):

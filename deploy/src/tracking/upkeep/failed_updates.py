@@ -7,11 +7,11 @@ nothing else reads that queue. The content of updates is never shown.
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from secrets import token_hex
-from typing import Any
+from typing import Any, NamedTuple
 
 from tracking.errors import CommandError
 from tracking.upkeep.audit import audit_trail_of
@@ -27,13 +27,13 @@ from tracking_shared.contracts.commands import (
 )
 from tracking_shared.contracts.documents import ParkedLineDocument
 from tracking_shared.contracts.formats import COMMANDS, NewerFormat, message_headers
-from tracking_shared.contracts.identifiers import partition_of
 from tracking_shared.contracts.timestamps import format_time
 from tracking_shared.messaging.connection import Connection, connect
 from tracking_shared.messaging.consumer import Death, Delivery
 from tracking_shared.messaging.topology import COMMANDS_EXCHANGE, DEAD_QUEUE, routing_key
 from tracking_shared.storage.audit_trail import Act, Actor
-from tracking_shared.storage.database import Database, driver_errors, open_database
+from tracking_shared.storage.database import Database, DatabaseUnavailable, driver_errors, open_database
+from tracking_shared.storage.homes import find_homes
 from tracking_shared.telemetry.spans import traces_in
 
 ANSWER_SECONDS = 30
@@ -51,6 +51,23 @@ class NotReleased(CommandError):
 
 class NotMoved(CommandError):
     """The dead letter is still in the queue, or its state is unknown. The message says why."""
+
+
+class _Destinations(NamedTuple):
+    """The partitions of some orders, and the number of the routing keys."""
+
+    partitions: Mapping[str, int]
+    route: int
+
+
+async def _destinations(database: Database, commands: Sequence[Command]) -> _Destinations:
+    routing = await database.read_routing()
+    if routing is None:
+        raise DatabaseUnavailable("the settings were removed")
+    order_ids = {command.order_id for command in commands}
+    homes = await find_homes(database, routing.layout, order_ids)
+    new = {one: routing.layout.new_home(one) for one in order_ids - homes.keys()}
+    return _Destinations(homes | new, routing.route)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,8 +103,8 @@ async def parked_order(database: Database, order_id: str) -> ParkedOrder | None:
     Raises:
         DatabaseUnavailable, NoInstallation: as `parked_orders`.
     """
-    partitions = {partition["_id"]: partition for partition in await read_partitions(database)}
-    for parked_range in partitions[partition_of(order_id, len(partitions))]["parked"]:
+    ranges = [one for partition in await read_partitions(database) for one in partition["parked"]]
+    for parked_range in ranges:
         if parked_range["order_id"] == order_id:
             return await _first_update(database, parked_range)
     return None
@@ -139,20 +156,19 @@ async def release(
             before = await parked_order(database, order_id)
             if before is None:
                 raise NotReleased(f"nothing of order {order_id} is parked")
-            partitions = await read_partitions(database)
             await audit_trail_of(database).record(actor, _release_act(before, skip=skip))
             command = ReleaseOrder(order_id=order_id, skip=before.update_id if skip else None)
-            await _request_release(amqp_url, command, len(partitions))
+            await _request_release(amqp_url, command, await _destinations(database, [command]))
             after = await parked_order(database, order_id)
     if after is not None:
         raise NotReleased(f"still parked: {describe_order(after)}")
     return f"order {order_id} waits no more; {before.behind + 1:,} updates are decided"
 
 
-async def _request_release(amqp_url: str, command: ReleaseOrder, partitions: int) -> None:
+async def _request_release(amqp_url: str, command: ReleaseOrder, destinations: _Destinations) -> None:
     async with connect(amqp_url, "tracking") as connection:
         answers, consumer = await connection.private_consumer(None, limit=1)
-        await _publish(connection, [command], partitions, reply_to=answers)
+        await _publish(connection, [command], destinations, reply_to=answers)
         try:
             async with asyncio.timeout(ANSWER_SECONDS):
                 await consumer.arrival()
@@ -238,13 +254,13 @@ async def move(
             open_database(mongodb_url, database_name) as database,
             connect(amqp_url, "tracking") as broker,
         ):
-            partitions = len(await read_partitions(database))
+            await read_partitions(database)  # refuses a wrong database name
             delivery, letter = await _find(broker, name)
             if again and not letter.commands:
                 raise NotMoved(f"dead letter {name} cannot be read; it would come back")
             await audit_trail_of(database).record(actor, _move_act(letter, again=again))
             unapplied = await _unapplied(database, letter.commands) if again else []
-            await _publish(broker, unapplied, partitions)
+            await _publish(broker, unapplied, await _destinations(database, unapplied))
             await delivery.acknowledge()
     return f"dead letter {name}: {_sent(letter, len(unapplied)) if again else 'removed'}"
 
@@ -289,17 +305,20 @@ async def _find(connection: Connection, name: str) -> tuple[Delivery, DeadLetter
 
 
 async def _publish(
-    connection: Connection, commands: Sequence[Command], partitions: int, reply_to: str | None = None
+    connection: Connection,
+    commands: Sequence[Command],
+    destinations: _Destinations,
+    reply_to: str | None = None,
 ) -> None:
     """Publishes commands to the queues of their partitions."""
     publisher = await connection.publisher(COMMANDS_EXCHANGE)
     by_partition: dict[int, list[bytes]] = {}
     for command in commands:
-        partition = partition_of(command.order_id, partitions)
+        partition = destinations.partitions[command.order_id]
         by_partition.setdefault(partition, []).append(encode_command(command))
     for partition, encoded in by_partition.items():
         await publisher.publish(
-            routing_key(partition),
+            routing_key(partition, destinations.route),
             join_commands(encoded),
             content_type=COMMANDS_MEDIA_TYPE,
             message_id=token_hex(8),

@@ -73,6 +73,9 @@ async def _restore(database: Database, archived: ArchivedOrderDocument, found: l
         events = [without_erased(event, erased) for event in found]
         fence = {"$inc": {"commits": 1, "archived": -1}}
         await database.partitions.update_one({"_id": archived["partition"]}, fence, session=session)
+        # For who looks for its partition meanwhile, first among the orders, then among the archived ones.
+        home = {"_id": order_id, "partition": archived["partition"]}
+        await database.order_homes.replace_one({"_id": order_id}, home, upsert=True, session=session)
         await database.archived_orders.delete_one({"_id": order_id}, session=session)
         # Some may be there still: they had not been removed yet.
         replaced: list[Any] = [ReplaceOne({"_id": event["_id"]}, event, upsert=True) for event in events]

@@ -9,6 +9,7 @@ from tracking_ingest.api.openapi import ingest_document
 from tracking_ingest.api.submission_routes import Ingest, add_routes
 from tracking_ingest.settings import IngestSettings
 from tracking_ingest.submission.dispatcher import Dispatcher
+from tracking_ingest.submission.routing import StoredRouting, follow_routing
 from tracking_shared.api_docs.api_pages import add_api_pages
 from tracking_shared.auth.revocations import RevocationList
 from tracking_shared.auth.tokens import TokenVerifier
@@ -37,15 +38,17 @@ async def serve(settings: IngestSettings) -> None:
 
 async def _serve(settings: IngestSettings, spans: Spans | None) -> None:
     workflow = load_workflow(settings.workflow_file)
-    dispatcher = Dispatcher(settings.partitions, spans)
     verifier = TokenVerifier(settings)
     async with open_database(settings.mongodb_url, settings.mongodb_database) as database:
+        stored = StoredRouting(database)
+        dispatcher = Dispatcher(settings.partitions, spans, stored)
         revocations = RevocationList(database)
         ingest = Ingest(dispatcher, verifier, revocations, workflow, database, settings.public_query_url)
         app = create_app(settings, ingest, spans)
         async with background(
-            _serve_broker(settings, database, revocations, dispatcher),
+            _serve_broker(settings, database, revocations, stored, dispatcher),
             _keep_to_partition_count(settings, database),
+            follow_routing(stored, dispatcher.reroute),
             revocations.follow(),
             verifier.ring.follow(),
         ):
@@ -64,13 +67,19 @@ def create_app(settings: IngestSettings, ingest: Ingest, spans: Spans | None = N
 
 
 async def _serve_broker(
-    settings: IngestSettings, database: Database, revocations: RevocationList, dispatcher: Dispatcher
+    settings: IngestSettings,
+    database: Database,
+    revocations: RevocationList,
+    stored: StoredRouting,
+    dispatcher: Dispatcher,
 ) -> None:
     # The partition count must be right before the first command is sent anywhere, and the revocations known.
     await database.wait_for_partition_count(settings.partitions)
     async for attempt in retrying_database():
         with attempt:
             await revocations.look()
+            if (routing := await stored.read()) is not None:
+                dispatcher.reroute(routing)
     await serve_connections(settings.amqp_url, "ingest", dispatcher.serve, dispatcher.lost)
 
 

@@ -147,9 +147,17 @@ class RecentEvents:
     """The newest events of each partition without gaps, bounded in bytes."""
 
     def __init__(self, partitions: int, limit_bytes: int) -> None:
-        self._events: list[deque[Event]] = [deque() for _ in range(partitions)]
-        self._sizes = [0] * partitions
-        self._limit = limit_bytes // partitions
+        self._events: list[deque[Event]] = []
+        self._sizes: list[int] = []
+        self._limit_bytes = limit_bytes
+        self.add_partitions(partitions)
+
+    def add_partitions(self, partitions: int) -> None:
+        """Has so many partitions from now on, which share the limit."""
+        added = max(partitions - len(self._events), 0)
+        self._events += [deque() for _ in range(added)]
+        self._sizes += [0] * added
+        self._limit = self._limit_bytes // len(self._events)
 
     def add(self, event: Event) -> None:
         """Appends the next event of its partition and drops the oldest ones beyond the limit."""
@@ -202,6 +210,7 @@ class Hub:
         """Called when events say that customers were erased."""
         self._encode_position = encode_position
         self._epoch = ""
+        self._first_partitions = 0
         self._cursor: str | None = None
         self._groups = GroupIndex()
         self._pending_groups: set[SubscriberGroup] = set()
@@ -216,7 +225,7 @@ class Hub:
     @property
     def position(self) -> Position:
         """The position up to which events are published."""
-        return Position(self._epoch, tuple(self.seqs))
+        return Position(self._epoch, tuple(self.seqs), self._first_partitions)
 
     @property
     def cursor(self) -> str:
@@ -229,14 +238,23 @@ class Hub:
         """The cursor of another position in the same log."""
         return self._encode_position(Position(self._epoch, tuple(seqs)))
 
+    def add_partitions(self, partitions: int) -> None:
+        """Has so many partitions from now on; nothing of the new ones is published yet."""
+        if partitions > len(self.seqs):
+            self.seqs += [0] * (partitions - len(self.seqs))
+            self.recent_events.add_partitions(partitions)
+            self._cursor = None
+
     def start(self, position: Position) -> None:
         """Starts at a position. If the hub had started before, the log was replaced: every subscriber is
         notified.
         """
         self._epoch, self.seqs = position.epoch, list(position.seqs)
+        self._first_partitions = position.first_partitions
         self._cursor = None
         self.generation += 1
         self.recent_events.clear()
+        self.recent_events.add_partitions(len(self.seqs))
         self._pending_groups.clear()
         self._pending_bytes = 0
         for group in self._groups:

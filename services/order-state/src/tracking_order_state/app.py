@@ -11,18 +11,23 @@ from tracking_order_state.adapters.due_orders import DueOrders, EndedHolds
 from tracking_order_state.adapters.migration import OutcomeMigration
 from tracking_order_state.adapters.open_erasures import OpenErasures
 from tracking_order_state.adapters.publisher import ResultPublisher, open_publisher
+from tracking_order_state.adapters.repartition import RepartitionStore
 from tracking_order_state.adapters.search_index import SearchIndexer
 from tracking_order_state.adapters.store import Store
 from tracking_order_state.domain.order_cache import OrderCache
+from tracking_order_state.errors import LayoutChanged
 from tracking_order_state.processing.archive_sweep import ArchiveSweep
 from tracking_order_state.processing.batch_processor import BatchProcessor
 from tracking_order_state.processing.due_sweep import DueSweep, holds_any
 from tracking_order_state.processing.erasure_sweep import ErasureSweep
 from tracking_order_state.processing.partition_watch import open_horizon_watch, watch_waiting
+from tracking_order_state.processing.placement import open_forward
+from tracking_order_state.processing.repartition import Repartition
 from tracking_order_state.processing.silence import SilenceWatch
 from tracking_order_state.processing.subscriptions import consume_partitions
 from tracking_order_state.processing.worker import Worker
 from tracking_order_state.settings import OrderStateSettings
+from tracking_shared.contracts.layout import Routing
 from tracking_shared.contracts.workflow import Workflow, load_workflow
 from tracking_shared.http.service_app import install_plumbing
 from tracking_shared.messaging.connection import Connection
@@ -125,8 +130,33 @@ class _Partitions:
         async with background(SearchIndexer(self._database).run(), OutcomeMigration(self._database).run()):
             await serve_connections(self._settings.amqp_url, "order-state", self._work, self.lost)
 
+    async def _routing(self) -> Routing:
+        async for attempt in retrying_database():
+            with attempt:
+                if (routing := await self._database.read_routing()) is None:
+                    raise DatabaseUnavailable("the settings were removed")
+                return routing
+        raise AssertionError("retried without end")
+
+    async def _declare(self, connection: Connection, routing: Routing) -> None:
+        """Declares the queues, and binds them unless a change of the number of partitions keeps them so."""
+        await connection.declare(routing.layout.partitions, routing.bound_route)
+        if routing.route:  # a replica that was killed right here may have bound them again
+            await connection.unbind(routing.layout.partitions, routing.route - 1)
+        newest = await self._routing()
+        if newest != routing:
+            await connection.unbind(routing.layout.partitions, routing.route)
+            if newest.layout != routing.layout:
+                raise LayoutChanged("the number of partitions was changed")
+
     async def _work(self, connection: Connection) -> None:
-        await connection.declare(self._settings.partitions)
+        routing = await self._routing()
+        layout = routing.layout
+        await self._declare(connection, routing)
+        repartition = Repartition(RepartitionStore(self._database), connection, routing)
+        async for attempt in retrying_database():
+            with attempt:
+                await repartition.finish()
         settings = self._settings
         publisher = await self._new_publisher(connection, self._workflow)
         cache = OrderCache(settings.order_cache_bytes)
@@ -135,12 +165,13 @@ class _Partitions:
             self._store,
             publisher,
             self._workflow,
-            settings.partitions,
+            layout,
             settings.max_parked_orders,
             self._spans,
             cache=cache,
+            forward=await open_forward(connection),
         )
-        horizons = await open_horizon_watch(connection, self._store, settings.partitions)
+        horizons = await open_horizon_watch(connection, self._store, layout)
         self._connected = connection.in_service = True
         try:
             worker = Worker(processor)
@@ -150,10 +181,10 @@ class _Partitions:
             held = DueSweep(
                 worker, EndedHolds(self._database), worker.end_held, metrics.HELD_SWEEP_AGE, holds_any
             )
-            erasures = ErasureSweep(worker, OpenErasures(self._database, settings.partitions), self._letters)
+            erasures = ErasureSweep(worker, OpenErasures(self._database), self._letters)
             archiving = ArchiveSweep(worker, OpenArchivings(self._database))
             sweeps = (overdue.run(), held.run(), erasures.run(), archiving.run())
-            async with background(horizons.run(), *sweeps):
-                await consume_partitions(connection, settings, worker, self._silence)
+            async with background(horizons.run(), repartition.run(), *sweeps):
+                await consume_partitions(connection, layout.partitions, settings, worker, self._silence)
         finally:
             self._connected = False

@@ -42,6 +42,10 @@ class TooManyHeld(OrderStateError):
     """
 
 
+class LayoutChanged(BrokerUnavailable):
+    """The number of partitions was changed: connect anew, and work on the new ones, too."""
+
+
 class PartitionStalled(OrderStateError):
     """A failing command cannot be parked either, or the database keeps failing for it, so the partition
     waits. Other commands of it may have been written.

@@ -143,6 +143,7 @@ def broker_channels() -> Document:
             "description": (
                 f"A direct exchange with one queue a partition, `{_any(partition_queue_name(0))}`. A full"
                 f" queue refuses; what is no batch of commands for its partition ends in `{DEAD_QUEUE}`."
+                " After a change of the number of partitions the address is `r1.p{partition}`, then `r2.p…`."
             ),
             "servers": servers,
             "parameters": {"partition": {"description": "0 up to `PARTITIONS` - 1, by the order id"}},

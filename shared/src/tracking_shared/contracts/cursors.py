@@ -14,7 +14,8 @@ import re
 import struct
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Literal
 
 import orjson
@@ -58,22 +59,27 @@ class Position:
     seqs: tuple[int, ...]
     """By partition; 0 = nothing yet."""
 
+    first_partitions: int = field(default=0, compare=False)
+    """Of the end of a log: the partitions that it had at its start, where that is known."""
+
 
 def resync_reason(position: Position, end: Position) -> Literal["epoch-changed", "position-unknown"] | None:
     """The reason why the log that ends at `end` cannot be read on from `position`; None if it can.
 
-    A position beyond the end is one of a log that was set back, or was never given out by us.
+    A position beyond the end is one of a log that was set back, or was never given out by us. One of fewer
+    partitions is from before their number was changed, if it has as many as there were at the start: nothing
+    of the new ones was read.
     """
-    if position.epoch != end.epoch or len(position.seqs) != len(end.seqs):
+    if position.epoch != end.epoch or not end.first_partitions <= len(position.seqs) <= len(end.seqs):
         return "epoch-changed"
-    if any(seq > last for seq, last in zip(position.seqs, end.seqs, strict=True)):
+    if any(seq > last for seq, last in zip(position.seqs, end.seqs, strict=False)):
         return "position-unknown"
     return None
 
 
 def is_before(position: Position, start: Position) -> bool:
     """True if the log that begins behind `start` lacks events that follow `position`. Both are of one log."""
-    return any(seq < first for seq, first in zip(position.seqs, start.seqs, strict=True))
+    return any(seq < first for seq, first in zip_longest(position.seqs, start.seqs, fillvalue=0))
 
 
 class CursorSeal:

@@ -277,6 +277,10 @@ class PartitionDocument(TypedDict):
     """The highest seq of an archived event: the log is complete behind it, and begins there."""
     archived_until: NotRequired[datetime]
     """Nothing recorded later was ever archived."""
+    generation: NotRequired[int]
+    """The newest generation of the layout. Not there until the number of partitions was changed."""
+    added_in: NotRequired[int]
+    """The generation that has added the partition. Not there in those of the first one."""
 
 
 class ArchivedOrderDocument(TypedDict):

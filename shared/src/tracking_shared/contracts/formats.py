@@ -45,6 +45,10 @@ class Format:
         return FIRST + len(self.upcasts)
 
 
+def _unchanged(document: dict[str, Any]) -> dict[str, Any]:
+    return document
+
+
 COMMANDS = Format("commands")
 REPLIES = Format("replies")
 EVENTS = Format("events")
@@ -56,7 +60,9 @@ UPDATES = Format("updates")
 HELD = Format("held")
 """Also says the format of the command in it, as `PARKED` does."""
 PARKED = Format("parked")
-PARTITIONS = Format("partitions")
+PARTITIONS = Format("partitions", upcasts=(_unchanged,))
+"""Version 2 has the same fields. Only a change of the number of partitions writes it: then a release that
+takes the first generation of partitions for all of them reads none."""
 
 DOCUMENTS: Mapping[str, Format] = {
     one.kind: one for one in (ORDERS, ORDER_EVENTS, UPDATES, HELD, PARKED, PARTITIONS)

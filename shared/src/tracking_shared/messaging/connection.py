@@ -37,6 +37,7 @@ from tracking_shared.messaging.topology import (
     dead_queue,
     differences,
     partition_queue,
+    routing_key,
 )
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class Connection:
         self._channels: list[AbstractChannel] = []  # strong references: the library keeps weak ones
         self._trials: dict[str, Publisher] = {}
 
-    async def declare(self, partitions: int) -> None:
+    async def declare(self, partitions: int, route: int = 0) -> None:
         """Declares every exchange and queue. Idempotent. A queue that exists keeps its bounds, whatever this
         release declares.
 
@@ -71,9 +72,23 @@ class Connection:
             await channel.declare_exchange(COMMANDS_EXCHANGE, aio_pika.ExchangeType.DIRECT, durable=True)
             await channel.declare_exchange(EVENTS_EXCHANGE, aio_pika.ExchangeType.FANOUT, durable=True)
         for partition in range(partitions):
-            queue = partition_queue(partition)
+            queue = partition_queue(partition, route)
             async with bounded(f"declare {queue.name}"):  # each alone: a new cluster takes its time for some
                 channel = await self._declare_or_adopt(channel, queue)
+        async with bounded("close channel"):
+            await channel.close()
+
+    async def unbind(self, partitions: int, route: int) -> None:
+        """Removes the bindings of a route: nothing that is published under it is taken any more.
+
+        Raises:
+            BrokerUnavailable: the connection is gone.
+        """
+        channel = await self._connection.channel()
+        for partition in range(partitions):
+            async with bounded(f"unbind partition {partition}"):
+                queue = await channel.get_queue(partition_queue(partition).name, ensure=False)
+                await queue.unbind(COMMANDS_EXCHANGE, routing_key(partition, route))
         async with bounded("close channel"):
             await channel.close()
 
@@ -107,7 +122,7 @@ class Connection:
         else:
             await channel.close()
 
-    async def with_declared(self, partitions: int, use: Callable[[], Awaitable[T]]) -> T:
+    async def with_declared(self, partitions: int, use: Callable[[], Awaitable[T]], *, route: int = 0) -> T:
         """Returns what `use` returns, once what it uses is there: what is missing is declared by those who
         may. It is used, not asked for: who uses exchanges and queues has no right to configure them, and
         RabbitMQ 4.2.6 and 4.3.0 refuse the question (a passive declaration) to all others, later ones to
@@ -121,7 +136,7 @@ class Connection:
             return await use()
         except NotDeclared as missing:
             try:
-                await self.declare(partitions)
+                await self.declare(partitions, route)
             except AccessRefused:
                 raise missing from None
         return await use()

@@ -77,9 +77,11 @@ def differences(declared: Queue, existing: Queue) -> str:
     )
 
 
-def routing_key(partition: int) -> str:
-    """The routing key of a partition on the commands exchange."""
-    return f"p{partition}"
+def routing_key(partition: int, route: int = 0) -> str:
+    """The routing key of a partition on the commands exchange. `route` goes up when the number of partitions
+    changes, and the keys before are not bound any more.
+    """
+    return f"r{route}.p{partition}" if route else f"p{partition}"
 
 
 def partition_queue_name(partition: int) -> str:
@@ -87,12 +89,12 @@ def partition_queue_name(partition: int) -> str:
     return f"orders.commands.p{partition}"
 
 
-def partition_queue(partition: int) -> Queue:
+def partition_queue(partition: int, route: int = 0) -> Queue:
     """The queue of one partition: replicated, bounded, one active consumer, nothing dropped silently."""
     return Queue(
         name=partition_queue_name(partition),
         exchange=COMMANDS_EXCHANGE,
-        routing_key=routing_key(partition),
+        routing_key=routing_key(partition, route),
         arguments={
             "x-queue-type": "quorum",
             "x-single-active-consumer": True,

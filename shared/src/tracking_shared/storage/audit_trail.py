@@ -17,6 +17,7 @@ from pymongo.errors import DuplicateKeyError
 from uuid_utils import uuid7
 
 from tracking_shared.contracts.documents import ActorDocument, AuditDocument
+from tracking_shared.contracts.layout import layout_of
 from tracking_shared.contracts.timestamps import format_time, now
 from tracking_shared.storage.database import Database, DatabaseUnavailable, driver_errors
 
@@ -38,6 +39,8 @@ Action = Literal[
     "orders.exported",
     "parked.replay",
     "parked.skip",
+    "partitions.cancelled",
+    "partitions.changed",
     "revocation.subject",
     "revocation.token",
     "token.issued",
@@ -51,13 +54,15 @@ ACTIONS: Mapping[Action, str] = {
     "customer.erased": "a person was to be erased; the subject is the id of the erasure",
     "dead.drop": "a dead letter was to be removed",
     "dead.send": "the commands of a dead letter were to be sent again",
-    "installation.started": "the database was set up: partition count and epoch, which never change after",
+    "installation.started": "the database was set up: partition count and epoch",
     "order.corrected": "the status of an order was corrected; written with the correction itself",
     "order.restored": "an archived order was to come back into the database",
     "orders.archived": "final orders were to be archived; the subject is the folder",
     "orders.exported": "a file of all orders that match was asked for with `orders:admin`",
     "parked.replay": "the parked updates of an order were to be decided again",
     "parked.skip": "the first parked update of an order was to be given up",
+    "partitions.cancelled": "a change of the partition count was to be cancelled; the subject is the number",
+    "partitions.changed": "another number of partitions was asked for; the subject is the number",
     "revocation.subject": "the tokens of a subject were revoked",
     "revocation.token": "one token was revoked",
     "token.issued": "a token was made with `tracking token`",
@@ -135,7 +140,7 @@ async def record_installation(database: Database) -> None:
             "actor": _actor_document(Actor("order-state", "service")),
             "action": "installation.started",
             "subject": settings["epoch"],
-            "details": {"partitions": settings["count"], "epoch": settings["epoch"]},
+            "details": {"partitions": layout_of(settings).counts[0], "epoch": settings["epoch"]},
             "expires_at": None,
         }
         if await database.audit.find_one({"_id": entry["_id"]}, {"_id": 1}) is None:

@@ -11,6 +11,7 @@ from typing import Any, cast
 import pymongo
 from bson.codec_options import CodecOptions
 from pymongo import ASCENDING, DESCENDING, AsyncMongoClient, IndexModel, ReadPreference
+from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.asynchronous.collection import AsyncCollection
 from pymongo.asynchronous.database import AsyncDatabase
 from pymongo.errors import (
@@ -46,6 +47,7 @@ from tracking_shared.contracts.documents import (
     cursor_key_id,
 )
 from tracking_shared.contracts.formats import InvalidFormat, NewerFormat
+from tracking_shared.contracts.layout import Routing, layout_of, routing_of
 from tracking_shared.contracts.timestamps import UNIX_EPOCH, now
 from tracking_shared.contracts.webhooks import (
     AttemptDocument,
@@ -181,6 +183,7 @@ INDEXES: dict[str, list[IndexModel]] = {
         IndexModel([("expires_at", ASCENDING)], name="ttl", expireAfterSeconds=0),
     ],
     "archived_orders": [],
+    "order_homes": [],
     "archivings": [
         IndexModel([("open", ASCENDING)], name="open", sparse=True),
         IndexModel([("part", ASCENDING)], name="part"),
@@ -305,6 +308,7 @@ class Database:
         self.erasures = cast(AsyncCollection[ErasureDocument], self.raw["erasures"])
         self.erasure_progress = cast(AsyncCollection[ErasureProgressDocument], self.raw["erasure_progress"])
         self.archived_orders = cast(AsyncCollection[ArchivedOrderDocument], self.raw["archived_orders"])
+        self.order_homes: AsyncCollection[Any] = self.raw["order_homes"]
         self.archivings = cast(AsyncCollection[ArchivingDocument], self.raw["archivings"])
         self.webhooks = cast(AsyncCollection[WebhookDocument], self.raw["webhooks"])
         self.webhook_secrets = cast(AsyncCollection[WebhookSecretDocument], self.raw["webhook_secrets"])
@@ -359,12 +363,37 @@ class Database:
         """
         with driver_errors():
             stored = await self.raw["settings"].find_one({"_id": "partitions"})
-        if stored is not None and stored["count"] != partitions:
+        if stored is None:
+            return False
+        counts = layout_of(stored).counts
+        if partitions not in counts:
             raise PartitionCountMismatch(
-                f"PARTITIONS: the database was set up with {stored['count']}, this service is configured"
-                f" with {partitions}; the count is fixed at the first start"
+                f"PARTITIONS: the database was set up with {counts[-1]}, this service is configured"
+                f" with {partitions}; only `tracking repartition` changes the count"
             )
-        return stored is not None
+        return True
+
+    async def read_routing(self, session: AsyncClientSession | None = None) -> Routing | None:
+        """The layout of the partitions and their routing keys; None: the database is not set up yet.
+
+        Raises:
+            DatabaseUnavailable: the database cannot be reached.
+        """
+        with driver_errors():
+            stored = await self.raw["settings"].find_one({"_id": "partitions"}, session=session)
+        return None if stored is None else routing_of(stored)
+
+    async def read_newest_routing(self) -> Routing | None:
+        """`read_routing`, surely not from before any acknowledged change.
+
+        Raises:
+            DatabaseUnavailable: the database cannot be reached.
+        """
+        settings = self.raw["settings"].with_options(read_concern=ReadConcern("linearizable"))
+        with driver_errors():
+            async with self.client.start_session(causal_consistency=False) as own:
+                stored = await settings.find_one({"_id": "partitions"}, session=own)
+        return None if stored is None else routing_of(stored)
 
     async def wait_for_partition_count(self, partitions: int) -> None:
         """`check_partition_count`, repeated with growing waits until the database answers.

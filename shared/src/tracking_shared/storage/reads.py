@@ -10,6 +10,7 @@ from pymongo.read_concern import ReadConcern
 from tracking_shared.contracts.cursors import Position, resync_reason
 from tracking_shared.contracts.documents import PartitionDocument, log_start_of
 from tracking_shared.contracts.formats import PARTITIONS, upcast_all
+from tracking_shared.contracts.layout import are_numbered, layout_in
 from tracking_shared.storage.database import Database, DatabaseUnavailable, driver_errors
 
 READ_SECONDS = 5.0
@@ -71,8 +72,8 @@ async def newest_partitions(database: Database, session: AsyncClientSession) -> 
     Each costs the servers a round among them, so ask only where a wrong answer would last. Errors of the
     driver are the caller's.
     """
-    # One by one: of more than one document, a linearizable read promises nothing. Which partitions there are
-    # never changes.
+    # One by one: of more than one document, a linearizable read promises nothing. None is ever
+    # removed, and one that is new has nothing yet.
     known = await database.partitions.find({}, {"_id": 1}, session=session).to_list()
     found = [await newest_partition(database, each["_id"], session) for each in known]
     return [document for document in found if document is not None]
@@ -146,12 +147,14 @@ async def read_newest_log_end(database: Database, partitions: int, session: Asyn
 
 
 def _checked(documents: list[PartitionDocument], partitions: int) -> list[PartitionDocument]:
-    """The partitions in their order, whatever the order in which they were found."""
+    """The partitions in their order, whatever the order in which they were found. There are at least as many
+    as at the first start."""
     documents = sorted(upcast_all(PARTITIONS, documents), key=lambda document: document["_id"])
-    if [document["_id"] for document in documents] != list(range(partitions)):
+    if not are_numbered((document["_id"] for document in documents), partitions):
         raise DatabaseUnavailable("the log is not set up yet: order-state does that when it starts")
     return documents
 
 
 def _end_of(documents: list[PartitionDocument]) -> Position:
-    return Position(documents[0]["epoch"], tuple(document["seq"] for document in documents))
+    seqs = tuple(document["seq"] for document in documents)
+    return Position(documents[0]["epoch"], seqs, layout_in(documents).counts[0])

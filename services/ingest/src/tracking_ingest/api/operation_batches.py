@@ -10,7 +10,7 @@ from tracking_ingest import metrics
 from tracking_ingest.api.answers import batch_line, unavailable
 from tracking_ingest.api.bodies import AnyOperation, BadOperation
 from tracking_ingest.api.requests import CommandFactory, operation_id
-from tracking_ingest.submission.dispatcher import Dispatcher
+from tracking_ingest.submission.dispatcher import Destinations, Dispatcher
 from tracking_ingest.submission.pipeline import Submission, wait_for_outcome
 from tracking_shared.contracts.commands import AnyCommand, Outcome
 from tracking_shared.contracts.problems import Problem, ProblemError
@@ -44,9 +44,17 @@ async def send_batch(
         BrokerUnavailable: no operation reached the broker.
     """
     deadline = asyncio.get_running_loop().time() + wait_seconds
-    sent = [
-        _send(dispatcher, factory, operation, operation_id(key, index), wants_outcome=wait_seconds > 0)
+    made = [
+        _command_of(factory, operation, operation_id(key, index))
         for index, operation in enumerate(operations)
+    ]
+    order_ids = [one.order_id for one in made if not isinstance(one, _SentOperation)]
+    destinations = await dispatcher.locate(order_ids)
+    sent = [
+        one
+        if isinstance(one, _SentOperation)
+        else _send(dispatcher, one, destinations, wants_outcome=wait_seconds > 0)
+        for one in made
     ]
     lines = [await _line(index, one, deadline, instance) for index, one in enumerate(sent)]
     for outcome, number in Counter(line["outcome"] for line in lines).items():
@@ -56,23 +64,23 @@ async def send_batch(
     return lines
 
 
-def _send(
-    dispatcher: Dispatcher,
-    factory: CommandFactory,
-    operation: AnyOperation | BadOperation,
-    default_id: str,
-    *,
-    wants_outcome: bool,
-) -> _SentOperation:
+def _command_of(
+    factory: CommandFactory, operation: AnyOperation | BadOperation, default_id: str
+) -> AnyCommand | _SentOperation:
     if isinstance(operation, BadOperation):
         return _SentOperation(operation.update_id, operation.order_id, operation.problem)
     update_id = operation.update_id or default_id
     try:
-        command = factory.operation(operation, update_id)
+        return factory.operation(operation, update_id)
     except ProblemError as error:
         return _SentOperation(update_id, factory.order_id_of(operation, update_id), error.problem)
+
+
+def _send(
+    dispatcher: Dispatcher, command: AnyCommand, destinations: Destinations, *, wants_outcome: bool
+) -> _SentOperation:
     try:
-        submission = dispatcher.submit(command, wants_outcome=wants_outcome)
+        submission = dispatcher.submit(command, wants_outcome=wants_outcome, destinations=destinations)
     except BrokerUnavailable as error:
         log_failure("broker-unavailable", error)
         return _SentOperation(command.update_id, command.order_id, unavailable(command))

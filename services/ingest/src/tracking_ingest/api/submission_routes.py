@@ -313,7 +313,10 @@ class Ingest:
         wants_outcome = preferences.wait_seconds > 0
         deadline = asyncio.get_running_loop().time() + preferences.wait_seconds
         try:
-            submission = self.dispatcher.submit(command, wants_outcome=wants_outcome)
+            destinations = await self.dispatcher.locate([command.order_id])
+            submission = self.dispatcher.submit(
+                command, wants_outcome=wants_outcome, destinations=destinations
+            )
             outcome = await wait_for_outcome(submission, deadline)
         except BrokerUnavailable as error:
             metrics.ANSWERS.labels("unavailable").inc()

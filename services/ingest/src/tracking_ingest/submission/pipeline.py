@@ -61,6 +61,10 @@ class Submission:
             self.outcome.set_result(error)
 
 
+class RoutingReplaced(BrokerUnavailable):
+    """The number of partitions has perhaps changed before the broker confirmed: it may be decided late."""
+
+
 Send = Callable[[list[Submission], bytes], Awaitable[None]]
 """Publishes one message for these submissions; raises `BrokerUnavailable`."""
 
@@ -108,7 +112,7 @@ class Pipeline:
         try:
             await self._send(group, join_commands([submission.encoded for submission in group]))
             error = None
-        except (PublishRefused, BrokerBlocked) as refusal:  # a full queue or an alarm; the connection is good
+        except (PublishRefused, BrokerBlocked, RoutingReplaced) as refusal:  # the connection is good
             error = refusal
             self._fail_all(refusal)
         finally:

@@ -17,6 +17,7 @@ from tracking_notifier.stream.filters import Audience, snapshot_order, snapshot_
 from tracking_shared.contracts.cursors import Position, resync_reason
 from tracking_shared.contracts.documents import EventDocument, OrderDocument, position_key
 from tracking_shared.contracts.formats import ORDER_EVENTS, upcast_all
+from tracking_shared.contracts.layout import padded
 from tracking_shared.contracts.workflow import Workflow
 from tracking_shared.storage.database import Database, DatabaseUnavailable, driver_errors
 from tracking_shared.storage.keyset import read_pages
@@ -164,6 +165,7 @@ class LogCheck:
         self._hub = hub
         self._log = event_log
         self._partitions = partitions
+        self._exported = 0
         self._latest: Position | None = None
         self._end_before: Position | None = None
         self._newest: Position | None = None
@@ -196,12 +198,17 @@ class LogCheck:
         """The events that the log had at the last check and that the hub has not published by now."""
         if self._newest is None or not self._hub.is_started:
             return 0
-        return max(self._newest.seqs[partition] - self._hub.seqs[partition], 0)
+        newest, published = self._newest.seqs, padded(self._hub.seqs, partition + 1)
+        return max(newest[partition] - published[partition], 0) if partition < len(newest) else 0
+
+    def _export(self, partitions: int) -> None:
+        for partition in range(self._exported, partitions):
+            LAG.labels(partition).set_function(partial(self.lag_events, partition))
+        self._exported = max(self._exported, partitions)
 
     async def run(self) -> None:
         """Checks until it is cancelled."""
-        for partition in range(self._partitions):
-            LAG.labels(partition).set_function(partial(self.lag_events, partition))
+        self._export(self._partitions)
         while True:
             # The hub may move on while the database answers, so the answer is compared with the position
             # before.
@@ -212,6 +219,7 @@ class LogCheck:
                 log.warning("cannot read the end of the log: %s", error)
             else:
                 self.checked_at = monotonic()
+                self._export(len(end.seqs))
                 self._hub.log_start = self._log.start
                 self.is_replaced = resync_reason(position, end) is not None
                 self.record(end)

@@ -24,6 +24,7 @@ from tracking_notifier.metrics import CONNECTED, FEED_EVENTS, SILENCES, UNDECODA
 from tracking_notifier.stream.events import Event, FetchRange, decode_events, lagging_partitions, plan_batch
 from tracking_notifier.stream.messages import MAX_STREAM_MESSAGE_BYTES
 from tracking_shared.contracts.cursors import Position, resync_reason
+from tracking_shared.contracts.layout import padded
 from tracking_shared.contracts.workflow import Workflow
 from tracking_shared.messaging.connection import Connection
 from tracking_shared.messaging.consumer import Consumer, Delivery
@@ -242,7 +243,7 @@ class Feed:
 
     async def _publish_delivery(self, delivery: Delivery) -> None:
         try:
-            events = decode_events(delivery.body, self._workflow, self._partitions, delivery.headers)
+            events = decode_events(delivery.body, self._workflow, delivery.headers)
         except UndecodableEvents as error:
             # If it announced events, they are missing now and will be read from the log.
             log.warning("message dropped: %s", error)
@@ -254,6 +255,15 @@ class Feed:
             await self._publish_batch(partition, list(batch))
 
     async def _publish_batch(self, partition: int, events: list[Event]) -> None:
+        if partition >= len(self._hub.seqs):
+            # The number of partitions was changed. The log says which there are, surely as of now.
+            self._hub.add_partitions(
+                len((await self._retry(partial(self._read_end_with, partition, 1))).seqs)
+            )
+            if partition >= len(self._hub.seqs):
+                log.error("message dropped: the log has no partition %d", partition)
+                UNDECODABLE.inc()
+                return
         for step in plan_batch(self._hub.seqs[partition], [event.seq for event in events]):
             if isinstance(step, FetchRange):
                 self._hub.flush()
@@ -274,7 +284,7 @@ class Feed:
 
     async def _read_end_with(self, partition: int, seq: int) -> Position:
         """Reads the end of the log. If it is before this event, the answer is certain to be recent."""
-        seqs = list(self._hub.seqs)
+        seqs = list(padded(self._hub.seqs, partition + 1))
         seqs[partition] = seq
         return await self._log.read_end_to_resume(Position(self._hub.position.epoch, tuple(seqs)))
 
@@ -309,6 +319,7 @@ class Feed:
 
     async def _publish_missed(self, end: Position) -> bool:
         """Publishes the events up to `end` that the hub does not have. Returns True if there were any."""
+        self._hub.add_partitions(len(end.seqs))
         partitions = lagging_partitions(self._hub.seqs, end.seqs)
         for partition in partitions:
             await self._publish_from_log(partition, end.seqs[partition])

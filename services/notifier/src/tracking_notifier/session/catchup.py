@@ -25,6 +25,7 @@ from tracking_notifier.stream.messages import (
 )
 from tracking_shared.contracts.cursors import RESYNC_CURSOR, Position, is_before, resync_reason
 from tracking_shared.contracts.documents import OrderDocument
+from tracking_shared.contracts.layout import padded
 from tracking_shared.contracts.messages import order_view
 from tracking_shared.contracts.workflow import Workflow
 
@@ -164,6 +165,7 @@ class CatchUp:
     async def _until_hub_position(self) -> AsyncGenerator[ServerMessage, None]:
         while True:
             self._check_generation()
+            self._seqs = list(padded(self._seqs, len(self.hub.seqs)))
             partitions = lagging_partitions(self._seqs, self.hub.seqs)
             if partitions:
                 async for message in self._missed_events(partitions):

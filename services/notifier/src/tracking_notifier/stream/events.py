@@ -2,11 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import zip_longest
 from typing import Any
 
 import orjson
 
 from tracking_notifier.errors import UndecodableEvents
+from tracking_shared.contracts.cursors import MAX_PARTITIONS
 from tracking_shared.contracts.documents import EventDocument
 from tracking_shared.contracts.formats import (
     EVENTS,
@@ -90,13 +92,11 @@ def event_of(document: EventDocument, workflow: Workflow) -> Event:
     return _event(cloud_event(document, workflow), workflow)
 
 
-def decode_events(
-    body: bytes, workflow: Workflow, partitions: int, headers: Mapping[str, Any] = NO_HEADERS
-) -> list[Event]:
+def decode_events(body: bytes, workflow: Workflow, headers: Mapping[str, Any] = NO_HEADERS) -> list[Event]:
     """Decodes the events of one broker message.
 
     Raises:
-        UndecodableEvents: not a JSON array of our CloudEvents of existing partitions, or in a newer format.
+        UndecodableEvents: not a JSON array of our CloudEvents of possible partitions, or in a newer format.
     """
     try:
         version = message_version(EVENTS, headers)
@@ -105,8 +105,8 @@ def decode_events(
     except (ValueError, KeyError, TypeError, AttributeError, InvalidFormat, NewerFormat) as error:
         raise UndecodableEvents(f"{len(body)} bytes: {error!r}") from None
     for event in events:
-        if not 0 <= event.partition < partitions:
-            raise UndecodableEvents(f"partition {event.partition} of {partitions}")
+        if not 0 <= event.partition < MAX_PARTITIONS:
+            raise UndecodableEvents(f"partition {event.partition} of {MAX_PARTITIONS}")
     return events
 
 
@@ -182,8 +182,9 @@ def plan_batch(published: int, seqs: Sequence[int]) -> list[PublishRange | Fetch
 
 
 def lagging_partitions(seqs: Sequence[int], target: Sequence[int]) -> list[int]:
-    """The partitions in which `seqs` is behind `target`."""
-    return [p for p, (seq, last) in enumerate(zip(seqs, target, strict=True)) if seq < last]
+    """The partitions in which `seqs` is behind `target`. Either may be from before some were added."""
+    pairs = zip_longest(seqs, target, fillvalue=0)
+    return [partition for partition, (seq, last) in enumerate(pairs) if seq < last]
 
 
 def has_reached(seqs: Sequence[int], target: Sequence[int]) -> bool:

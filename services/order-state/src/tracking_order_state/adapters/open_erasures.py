@@ -15,9 +15,8 @@ MAX_OPEN = 100
 class OpenErasures:
     """Looks for open erasures. The orders that it finds are a hint: whoever erases reads them again."""
 
-    def __init__(self, database: Database, partitions: int) -> None:
+    def __init__(self, database: Database) -> None:
         self._database = database
-        self._partitions = partitions
 
     async def pending(self) -> list[Erasure]:
         """The open erasures, the oldest first, at most `MAX_OPEN`.
@@ -65,7 +64,10 @@ class OpenErasures:
         """
         with driver_errors():
             progress = await self._database.erasure_progress.find({"erasure_id": erasure.id}).to_list()
-            if {one["partition"] for one in progress if one["done"]} < set(range(self._partitions)):
+            done = {one["partition"] for one in progress if one["done"]}
+            # All that there are now: this process may not know yet that their number was changed.
+            partitions = await self._database.partitions.find({}, {"_id": 1}).to_list()
+            if any(one["_id"] not in done for one in partitions):
                 return False
             digest = contact_key(await erasure_key(self._database), next(iter(erasure.contact_refs)))
             counts = {name: sum(one[name] for one in progress) for name in ("orders", "events")}

@@ -51,6 +51,7 @@ from tracking_shared.contracts.formats import (
     upcast_all,
 )
 from tracking_shared.contracts.held import held_update_key
+from tracking_shared.contracts.layout import Layout
 from tracking_shared.contracts.timestamps import now
 from tracking_shared.storage.audit_trail import KEPT_DAYS
 from tracking_shared.storage.database import (
@@ -60,6 +61,7 @@ from tracking_shared.storage.database import (
     DatabaseUnavailable,
     driver_errors,
 )
+from tracking_shared.storage.homes import find_homes
 from tracking_shared.storage.reads import follow_session
 
 CONFLICT_SECONDS = 1.0
@@ -253,6 +255,16 @@ class Store:
         with driver_errors():
             found = self._database.archived_orders.find({"_id": {"$in": [*order_ids]}}, session=self._session)
             return {one["_id"]: one for one in await found.to_list()}
+
+    async def find_homes(self, layout: Layout, order_ids: Collection[str]) -> dict[str, int]:
+        """The homes of those of these orders that have one, as of the newest commit.
+
+        Raises:
+            DatabaseUnavailable: no answer.
+        """
+        async with self._database.client.start_session() as own:
+            follow_session(own, self._session)
+            return await find_homes(self._database, layout, order_ids, own)
 
     async def load_erased(self) -> ErasedContacts:
         """The persons that are erased, by all erasures that were accepted before the newest claim.

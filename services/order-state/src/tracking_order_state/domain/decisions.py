@@ -3,7 +3,7 @@ No I/O, no clock.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from tracking_order_state.domain.partition import ParkedRange, PartitionPosition, Slot
@@ -132,16 +132,15 @@ class Decisions:
         """The position of the partition once these decisions are committed at `position`."""
         if not self.is_written_at(position):
             return position
-        after = PartitionPosition(
-            position.partition,
-            position.seq + len(self.events),
-            position.commits + 1,
-            position.with_parked(self.parked_ranges) if self.parked_ranges else position.parked_orders,
-            max(position.horizon, self.time),
-            position.held + len(self.held) - len(self.unheld),
-            position.archived,
-            position.log_start,
-            position.archived_until,
+        after = replace(
+            position,
+            seq=position.seq + len(self.events),
+            commits=position.commits + 1,
+            parked_orders=(
+                position.with_parked(self.parked_ranges) if self.parked_ranges else position.parked_orders
+            ),
+            horizon=max(position.horizon, self.time),
+            held=position.held + len(self.held) - len(self.unheld),
         )
         return (
             after

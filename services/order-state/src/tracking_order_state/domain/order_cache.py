@@ -130,6 +130,14 @@ class OrderCache:
             section = self._sections[position.partition] = RememberedPartition(position.commits)
         return section
 
+    def is_known(self, position: PartitionPosition, order_id: str) -> bool:
+        """True if the order is remembered at `position`, so it exists in this partition."""
+        section = self._sections.get(position.partition)
+        if section is None or section.commits != position.commits:
+            return False
+        entry = section.entries.get(order_id)
+        return entry is not None and entry.order is not None
+
     # Learning.
 
     def learn(

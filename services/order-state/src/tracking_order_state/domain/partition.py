@@ -72,6 +72,8 @@ class PartitionPosition:
     """The highest seq of an archived event."""
     archived_until: datetime = UNIX_EPOCH
     """Nothing recorded later was archived."""
+    generation: int = 0
+    """The newest generation of the layout of partitions."""
 
     @classmethod
     def decode(cls, document: PartitionDocument) -> "PartitionPosition":
@@ -87,6 +89,7 @@ class PartitionPosition:
             document.get("archived", 0),
             log_start_of(document),
             document.get("archived_until", UNIX_EPOCH),
+            document.get("generation", 0),
         )
 
     def recording_time(self, clock: datetime) -> datetime:

@@ -17,7 +17,7 @@ from tracking_order_state.domain.erasure import ErasedContacts, Erasure
 from tracking_order_state.domain.holding import hold_from
 from tracking_order_state.domain.order_cache import OrderCache
 from tracking_order_state.domain.partition import ParkedOrders, PartitionPosition
-from tracking_order_state.errors import Fault, NotNew, PartitionStalled, fault_of
+from tracking_order_state.errors import Fault, LayoutChanged, NotNew, PartitionStalled, fault_of
 from tracking_order_state.processing.batch_reader import BatchReader
 from tracking_order_state.processing.stages import (
     DecidedBatch,
@@ -47,9 +47,17 @@ class BatchCommitter:
     """
 
     def __init__(
-        self, store: Store, workflow: Workflow, clock: Callable[[], datetime], cache: OrderCache
+        self,
+        store: Store,
+        workflow: Workflow,
+        clock: Callable[[], datetime],
+        cache: OrderCache,
+        *,
+        generation: int,
     ) -> None:
+        """`generation`: of the layout of the partitions that this worker knows."""
         self.store = store
+        self._generation = generation
         self.clock = clock
         self._workflow = workflow
         self._cache = cache
@@ -157,7 +165,11 @@ class BatchCommitter:
         return self._erased.apply_to(command)
 
     async def locate(self, partition: PartitionState) -> PartitionPosition:
-        """The position of a partition; claims it, or finds out whether an uncertain commit was written."""
+        """The position of a partition; claims it, or finds out whether an uncertain commit was written.
+
+        Raises:
+            LayoutChanged: the number of partitions was changed, or is about to be.
+        """
         if partition.position is None:
             self._cache.drop(partition.number)
             await partition.check()
@@ -169,6 +181,8 @@ class BatchCommitter:
             self._cache.drop(partition.number)
             partition.position = await self.store.recover(partition.position)
         partition.is_uncertain = False
+        if partition.position.generation > self._generation:
+            raise LayoutChanged("the number of partitions is changed")
         return partition.position
 
     async def commit_alone(

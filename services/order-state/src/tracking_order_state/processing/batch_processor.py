@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import datetime
 from time import perf_counter
 
@@ -19,6 +20,7 @@ from tracking_order_state.errors import Fault, fault_of
 from tracking_order_state.processing.batch_committer import BatchCommitter, stalled
 from tracking_order_state.processing.batch_spans import BatchSpans, spans_that_sent
 from tracking_order_state.processing.parking_steps import ParkingSteps
+from tracking_order_state.processing.placement import Forward, Placement, forward_nothing
 from tracking_order_state.processing.stages import (
     CommittedBatch,
     PartitionBatch,
@@ -34,7 +36,7 @@ from tracking_shared.contracts.commands import (
     decode_commands,
 )
 from tracking_shared.contracts.documents import EventDocument
-from tracking_shared.contracts.identifiers import partition_of
+from tracking_shared.contracts.layout import Layout
 from tracking_shared.contracts.timestamps import now
 from tracking_shared.contracts.workflow import Workflow
 from tracking_shared.messaging.consumer import Delivery
@@ -54,17 +56,19 @@ class BatchProcessor:
         store: Store,
         publisher: ResultPublisher,
         workflow: Workflow,
-        partitions: int,
+        layout: Layout,
         max_parked_orders: int,
         spans: Spans | None = None,
         clock: Callable[[], datetime] = now,
         cache: OrderCache | None = None,
+        forward: Forward = forward_nothing,
     ) -> None:
         self.cache = OrderCache(0) if cache is None else cache
         self._publisher = publisher
-        self._partitions = partitions
+        self._layout = layout
         self._spans = spans
-        self._committer = BatchCommitter(store, workflow, clock, self.cache)
+        self._committer = BatchCommitter(store, workflow, clock, self.cache, generation=layout.generation)
+        self._placement = Placement(layout, store, self.cache, forward)
         self.steps = SystemSteps(self._committer, workflow)
         self._parking = ParkingSteps(self._committer, max_parked_orders)
 
@@ -112,9 +116,9 @@ class BatchProcessor:
     def _decode(self, delivery: Delivery, partition: int) -> list[AnyCommand | ReleaseOrder]:
         commands = decode_commands(delivery.body, delivery.headers)
         for command in commands:
-            owner = partition_of(command.order_id, self._partitions)
-            if owner != partition:
-                raise UndecodableMessage(f"a command for partition {owner} came to {partition}")
+            homes = self._layout.homes(command.order_id)
+            if partition not in homes:
+                raise UndecodableMessage(f"a command for partition {homes[-1]} came to {partition}")
         return commands
 
     async def commit(self, received: ReceivedBatch) -> CommittedBatch:
@@ -167,6 +171,11 @@ class BatchProcessor:
         _count(committed)
 
     async def _commit_or_park(self, received: ReceivedBatch) -> CommittedBatch:
+        parts = [
+            await self._committer.retried([part.partition], self._placement.placed, part)
+            for part in received.parts
+        ]
+        received = replace(received, parts=parts)
         results = await self._committer.tried(
             received.partitions, self._committer.decide_and_commit, received
         )

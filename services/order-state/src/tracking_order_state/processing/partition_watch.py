@@ -22,7 +22,7 @@ from tracking_shared.contracts.commands import (
     join_commands,
 )
 from tracking_shared.contracts.formats import COMMANDS, message_headers
-from tracking_shared.contracts.identifiers import partition_of
+from tracking_shared.contracts.layout import Layout
 from tracking_shared.contracts.timestamps import UNIX_EPOCH
 from tracking_shared.messaging.connection import Connection
 from tracking_shared.messaging.publisher import Publisher
@@ -91,10 +91,10 @@ class StalledHorizons:
 class HorizonWatch:
     """Exports the horizons of all partitions as a metric, and requests claims of those that are stalled."""
 
-    def __init__(self, store: Store, publisher: Publisher, partitions: int) -> None:
+    def __init__(self, store: Store, publisher: Publisher, layout: Layout) -> None:
         self._store = store
         self._publisher = publisher
-        self._requests = claim_requests(partitions)
+        self._requests = claim_requests(layout)
         self._stalled = StalledHorizons()
 
     async def run(self) -> None:
@@ -115,7 +115,8 @@ class HorizonWatch:
     async def _check(self, horizons: Mapping[int, datetime]) -> None:
         for partition, horizon in horizons.items():
             metrics.HORIZON.labels(partition).set(horizon.timestamp())
-        for partition in self._stalled.due(horizons, monotonic()):
+        known = {partition: at for partition, at in horizons.items() if partition < len(self._requests)}
+        for partition in self._stalled.due(known, monotonic()):
             await self._publisher.publish(
                 partition_queue_name(partition),
                 self._requests[partition],
@@ -124,7 +125,7 @@ class HorizonWatch:
             )
 
 
-def claim_requests(partitions: int) -> list[bytes]:
+def claim_requests(layout: Layout) -> list[bytes]:
     """Makes a message for each partition that has its worker claim it, and changes nothing.
 
     It is the release of an order that is not parked: earlier versions understand that, and would dead-letter
@@ -133,15 +134,15 @@ def claim_requests(partitions: int) -> list[bytes]:
     bodies: dict[int, bytes] = {}
     for number in count():
         order_id = f"wake:{number}"
-        partition = partition_of(order_id, partitions)
-        if partition not in bodies:
-            bodies[partition] = join_commands([encode_command(ReleaseOrder(order_id=order_id))])
-            if len(bodies) == partitions:
-                break
-    return [bodies[partition] for partition in range(partitions)]
+        for partition in layout.homes(order_id):
+            if partition not in bodies:
+                bodies[partition] = join_commands([encode_command(ReleaseOrder(order_id=order_id))])
+        if len(bodies) == layout.partitions:
+            break
+    return [bodies[partition] for partition in range(layout.partitions)]
 
 
-async def open_horizon_watch(connection: Connection, store: Store, partitions: int) -> HorizonWatch:
+async def open_horizon_watch(connection: Connection, store: Store, layout: Layout) -> HorizonWatch:
     """Opens a watch that sends its requests over this connection.
 
     Raises:
@@ -149,4 +150,4 @@ async def open_horizon_watch(connection: Connection, store: Store, partitions: i
     """
     # Straight to the queues: to publish to the exchange of the commands is the right of ingest.
     publisher = await connection.publisher("", mandatory=False, confirms=False)
-    return HorizonWatch(store, publisher, partitions)
+    return HorizonWatch(store, publisher, layout)

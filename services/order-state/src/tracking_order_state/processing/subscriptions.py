@@ -42,7 +42,11 @@ def is_preferred(partition: int, ordinal: int, count: int) -> bool:
 
 
 async def consume_partitions(
-    connection: Connection, settings: OrderStateSettings, worker: Worker, silence: SilenceWatch
+    connection: Connection,
+    partitions: int,
+    settings: OrderStateSettings,
+    worker: Worker,
+    silence: SilenceWatch,
 ) -> None:
     """Works on all partitions until the connection is lost.
 
@@ -50,14 +54,14 @@ async def consume_partitions(
         BrokerUnavailable: the connection is gone.
         BrokerSilent: the node delivers nothing.
     """
-    for partition in range(settings.partitions):
+    for partition in range(partitions):
         oldest = partial(worker.oldest_command_seconds, partition)
         metrics.OLDEST_COMMAND_SECONDS.labels(partition).set_function(oldest)
-    partitions = (
+    consumed = (
         _consume_partition(connection, partition, settings, worker, silence)
-        for partition in range(settings.partitions)
+        for partition in range(partitions)
     )
-    async with background(worker.run(), silence.run(connection), *partitions):
+    async with background(worker.run(), silence.run(connection), *consumed):
         await asyncio.get_running_loop().create_future()  # until one of them fails
 
 

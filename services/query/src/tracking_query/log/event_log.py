@@ -16,9 +16,9 @@ from tracking_shared.contracts.access import ReadableOrders
 from tracking_shared.contracts.cursors import Position, is_before, resync_reason
 from tracking_shared.contracts.documents import EventDocument, position_key
 from tracking_shared.contracts.formats import ORDER_EVENTS, upcast_all
-from tracking_shared.contracts.identifiers import partition_of
+from tracking_shared.contracts.layout import Layout, layout_of, padded
 from tracking_shared.errors import TrackingError
-from tracking_shared.storage.database import Database
+from tracking_shared.storage.database import Database, DatabaseUnavailable
 from tracking_shared.storage.embedded_database import match_stages
 from tracking_shared.storage.reads import bounded_read, read_log_ends, read_log_ends_to_resume
 
@@ -103,7 +103,7 @@ def _start(after: Position | None, start: Position, end: Position) -> list[int]:
         raise UnknownPosition
     if is_before(after, start):
         raise ExpiredPosition("is from before the beginning of the log; older orders were archived")
-    return list(after.seqs)
+    return list(padded(after.seqs, len(end.seqs)))
 
 
 async def _search(
@@ -142,10 +142,11 @@ async def _events_of(
     # Few orders in a long log: by their index, all partitions in one sorted run.
     conditions = wanted.conditions()
     by_order = {"order_id": conditions.pop("order_id")}
+    spans = _spans(page, orders, await _layout(database, session))
     return await _aggregate(
         database,
         [
-            *match_stages([by_order, conditions | {"$or": _spans(page, orders)}]),
+            *match_stages([by_order, conditions | {"$or": spans}]),
             {"$sort": {"seq": 1, "partition": 1}},
             {"$limit": page.limit + 1},
         ],
@@ -153,8 +154,16 @@ async def _events_of(
     )
 
 
-def _spans(page: LogPage, orders: frozenset[str]) -> list[dict[str, Any]]:
-    partitions = {partition_of(order, len(page.seqs)) for order in orders}
+async def _layout(database: Database, session: AsyncClientSession) -> Layout:
+    stored = await database.raw["settings"].find_one({"_id": "partitions"}, session=session)
+    if stored is None:
+        raise DatabaseUnavailable("the settings were removed")
+    return layout_of(stored)
+
+
+def _spans(page: LogPage, orders: frozenset[str], layout: Layout) -> list[dict[str, Any]]:
+    homes = {home for order in orders for home in layout.homes(order)}
+    partitions = {home for home in homes if home < len(page.seqs)}
     return [
         {"partition": partition, "seq": {"$gt": page.seqs[partition], "$lte": page.head.seqs[partition]}}
         for partition in sorted(partitions)

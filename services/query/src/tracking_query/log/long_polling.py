@@ -3,11 +3,13 @@
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import zip_longest
 
 from tracking_query.log.event_log import LogFilter
 from tracking_query.log.log_page import keys_of
 from tracking_query.metrics import WAITERS
 from tracking_shared.contracts.cursors import Position
+from tracking_shared.contracts.layout import padded
 from tracking_shared.storage.database import Database, DatabaseUnavailable
 from tracking_shared.storage.reads import bounded_read, read_log_end
 
@@ -110,7 +112,10 @@ class LongPolling:
 
     async def _news(self, head: Position) -> _News | None:
         assert self._head is not None  # noqa: S101 - set before the poll begins
-        window = [range(seq + 1, end + 1) for seq, end in zip(self._head.seqs, head.seqs, strict=True)]
+        window = [
+            range(seq + 1, end + 1)
+            for seq, end in zip(padded(self._head.seqs, len(head.seqs)), head.seqs, strict=True)
+        ]
         if head.epoch != self._head.epoch or sum(map(len, window)) > MAX_LOOKED_AT:
             return None
         shown = {"order_id": 1, "merchant_id": 1, "status": 1}
@@ -126,7 +131,7 @@ class LongPolling:
 
 
 def _is_beyond(head: Position, end: Position) -> bool:
-    return head.epoch != end.epoch or any(h > e for h, e in zip(head.seqs, end.seqs, strict=True))
+    return head.epoch != end.epoch or any(h > e for h, e in zip_longest(head.seqs, end.seqs, fillvalue=0))
 
 
 def _wake(waiters: Iterable[_Waiter]) -> None:

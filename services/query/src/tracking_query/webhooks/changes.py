@@ -5,6 +5,7 @@ import secrets
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from itertools import zip_longest
 from typing import Any
 
 from tracking_query.webhooks.bodies import ChangeWebhook, CreateWebhook, FilterBody
@@ -187,7 +188,7 @@ def replayed(
 
 def earlier(seqs: Sequence[int], others: Sequence[int]) -> list[int]:
     """The earlier position of each partition."""
-    return list(map(min, seqs, others))
+    return [min(pair) for pair in zip_longest(seqs, others, fillvalue=0)]
 
 
 def _from(

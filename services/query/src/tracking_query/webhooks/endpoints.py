@@ -31,6 +31,7 @@ from tracking_query.webhooks.pending import count_pending
 from tracking_shared.contracts.access import Principal
 from tracking_shared.contracts.cursors import InvalidCursor, Position, is_before, resync_reason
 from tracking_shared.contracts.identifiers import new_update_id
+from tracking_shared.contracts.layout import padded
 from tracking_shared.contracts.problems import ProblemError, unknown_name, validation_problem
 from tracking_shared.contracts.timestamps import format_time, now
 from tracking_shared.contracts.webhooks import (
@@ -245,7 +246,7 @@ class Webhooks:
         if not delayed:
             return {}
         behind = [
-            {"partition": partition, "seq": {"$gt": position.seqs[partition]}}
+            {"partition": partition, "seq": {"$gt": padded(position.seqs, partition + 1)[partition]}}
             for partition in sorted({one["partition"] for one in delayed})
         ]
         pipeline = [

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 from tracking_shared.contracts.cursors import Position
 from tracking_shared.contracts.documents import position_key
+from tracking_shared.contracts.layout import padded
 from tracking_shared.contracts.webhooks import EventSelection, WebhookDocument, selection_of
 from tracking_shared.storage.database import Database
 from tracking_shared.storage.embedded_database import match_stages
@@ -28,7 +29,7 @@ async def count_pending(database: Database, webhook: WebhookDocument, end: Posit
     if webhook["epoch"] != end.epoch:
         return Pending(0, exact=False)
     selection = selection_of(webhook)
-    spans = list(zip(webhook["seqs"], end.seqs, strict=True))
+    spans = list(zip(padded(webhook["seqs"], len(end.seqs)), end.seqs, strict=True))
     delayed = await _count_delayed(database, webhook, selection)
     if selection.is_everything:
         ahead = Pending(sum(max(last - seq, 0) for seq, last in spans), exact=True)
@@ -73,6 +74,6 @@ async def _count_delayed(database: Database, webhook: WebhookDocument, selection
         event
         for event in found
         if event["version"] >= versions[event["order_id"]]
-        and event["seq"] <= webhook["seqs"][event["partition"]]
+        and event["seq"] <= padded(webhook["seqs"], event["partition"] + 1)[event["partition"]]
     ]
     return Pending(len(pending), len(found) < MAX_COUNTED)

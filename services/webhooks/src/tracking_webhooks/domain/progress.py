@@ -124,6 +124,13 @@ class Progress:
         self.read = list(self.seqs)
         self._windows = [deque() for _ in self.seqs]
 
+    def add_partitions(self, partitions: int) -> None:
+        """Has so many partitions from now on; nothing of the new ones was read."""
+        added = partitions - len(self.seqs)
+        self.seqs += [0] * added
+        self.read += [0] * added
+        self._windows += [deque() for _ in range(added)]
+
     @property
     def state(self) -> WebhookState:
         """The state that callers see."""

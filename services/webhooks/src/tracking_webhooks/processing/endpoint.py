@@ -238,9 +238,10 @@ class Endpoint:
         end = self._parts.tail.end
         if end is None or self._progress.disabled is not None:
             return
-        if end.epoch != self._webhook["epoch"] or len(end.seqs) != len(self._progress.seqs):
+        if end.epoch != self._webhook["epoch"] or len(end.seqs) < len(self._progress.seqs):
             self._progress.disabled = "log-replaced"
             return
+        self._progress.add_partitions(len(end.seqs))
         for partition, last in enumerate(end.seqs):
             await self._fill_from(partition, last)
         self._is_behind = any(read < last for read, last in zip(self._progress.read, end.seqs, strict=True))

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from tracking_shared.contracts.cursors import Position
 from tracking_shared.contracts.documents import EventDocument
+from tracking_shared.contracts.layout import padded
 from tracking_shared.storage.database import DatabaseUnavailable
 from tracking_shared.telemetry.logs import PacedLog
 from tracking_webhooks.adapters.log_reader import PAGE_EVENTS, LogReader
@@ -89,6 +90,7 @@ class Tail:
         if self.end is None or self.end.epoch != end.epoch:
             self._start(end)
             return
+        self._add_partitions(len(end.seqs))
         for partition, last in enumerate(end.seqs):
             if self._end_of(partition) < self.start.seqs[partition]:
                 self._leave_out(partition, self.start.seqs[partition])  # it has gaps since
@@ -98,6 +100,12 @@ class Tail:
     def _start(self, end: Position) -> None:
         self.end = end
         self._recent = [deque(maxlen=max(1, RECENT_EVENTS // len(end.seqs))) for _ in end.seqs]
+
+    def _add_partitions(self, partitions: int) -> None:
+        assert self.end is not None  # noqa: S101 - set before anything is read
+        for _ in range(len(self._recent), partitions):
+            self._recent.append(deque(maxlen=max(1, RECENT_EVENTS // partitions)))
+        self.end = Position(self.end.epoch, padded(self.end.seqs, partitions))
 
     async def _read_on(self, partition: int, last: int) -> None:
         known = self._end_of(partition)
