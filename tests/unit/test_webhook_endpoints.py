@@ -133,7 +133,9 @@ async def test_a_delayed_order_that_was_archived_before_its_next_attempt_is_coun
             assignment.wake_all()
             await until(lambda: webhook["missed"] is not None)
 
-    assert webhook["missed"]["events"] == 1
+    missed = webhook["missed"]
+    assert missed is not None
+    assert missed["events"] == 1
     assert webhook["delayed"] == []
 
 
