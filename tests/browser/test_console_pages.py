@@ -66,7 +66,9 @@ async def test_when_the_token_ends_the_page_says_so_and_takes_another_one(desk: 
     async with desk.page(bearer=short) as page:
         await is_live(page)
         await expect(page.get_by_test_id("sign-in")).to_be_visible()
-        await expect(page.get_by_test_id("sign-in-fault")).to_have_text("Your sign-in has ended. Sign in again.")
+        await expect(page.get_by_test_id("sign-in-fault")).to_have_text(
+            "Your sign-in has ended. Sign in again."
+        )
         await expect(page.get_by_test_id("connection")).to_have_text("Signed out")
         await expect(page.locator("html")).to_have_attribute("data-stale", "true")
         assert await page.evaluate("document.querySelector('#sign-in').matches(':modal')")
