@@ -26,7 +26,7 @@ export class Rows {
   #active = null;
   #frame = null;
   #sought = null; // is scrolled into view as soon as it is in the list
-  #revealed = { id: null, top: 0 }; // what was scrolled into view last, and the position then
+  #revealed = null; // was scrolled into view, and stays there until the user scrolls
 
   /**
    * @param {HTMLElement} viewport  Scrolls.
@@ -44,6 +44,9 @@ export class Rows {
       this.draw();
       scrolled();
     });
+    for (const name of ["wheel", "touchmove", "pointerdown", "keydown"]) {
+      viewport.addEventListener(name, () => (this.#revealed = null), { passive: true });
+    }
     viewport.addEventListener("keydown", (event) => this.#pressed(event));
     body.addEventListener("click", (event) => this.#clicked(event));
     new ResizeObserver(() => {
@@ -118,6 +121,7 @@ export class Rows {
   }
 
   toTop() {
+    this.#revealed = null;
     this.#viewport.scrollTop = 0;
     this.draw();
   }
@@ -135,6 +139,7 @@ export class Rows {
     if (!this.#list.size) return;
     const bounded = Math.max(0, Math.min(this.#list.size - 1, index));
     [this.#active] = this.#list.slice(bounded, bounded + 1);
+    this.#revealed = null;
     this.#reveal(bounded);
     this.#draw();
     if (focus) this.#shown.get(this.#active)?.focus({ preventScroll: true });
@@ -143,7 +148,7 @@ export class Rows {
   /** Scrolls the row of this order into view, now or when it is added. Null: none. */
   reveal(id) {
     this.#sought = id;
-    this.#revealed.id = null;
+    this.#revealed = null;
     this.#revealSought();
   }
 
@@ -151,18 +156,15 @@ export class Rows {
   #revealSought() {
     const index = this.#list.indexOf(this.#sought);
     if (index < 0 || !this.#viewport.clientHeight) return false;
-    this.#revealed.id = this.#sought;
+    this.#revealed = this.#sought;
     this.#sought = null;
     this.#reveal(index);
-    this.#revealed.top = this.#viewport.scrollTop;
     return true;
   }
 
   /** A smaller view, below a notice that has appeared, still has the row that was scrolled into view. */
   #keepInView() {
-    const { id, top } = this.#revealed;
-    if (!this.#list.has(id) || top !== this.#viewport.scrollTop) return;
-    this.reveal(id);
+    if (this.#list.has(this.#revealed)) this.reveal(this.#revealed);
   }
 
   /** Moves the active row by this number of rows, from the first one in view if none is active. */
