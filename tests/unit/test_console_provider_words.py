@@ -109,7 +109,8 @@ def test_the_address_that_failed_is_named() -> None:
         globalThis.isSecureContext = true;
         const { Provider } = await import("./provider.js");
         const told = [];
-        for (const answer of [() => new Response("", { status: 404 }), () => { throw new TypeError("Failed to fetch"); }]) {
+        const away = () => { throw new TypeError("Failed to fetch"); };
+        for (const answer of [() => new Response("", { status: 404 }), away]) {
           globalThis.fetch = async () => answer();
           const settings = { issuer: "https://login.example/realms/a/", client_id: "c", scope: "openid" };
           await new Provider(settings, 0).begin().catch(({ message }) => told.push(message));
