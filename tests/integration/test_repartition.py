@@ -27,10 +27,15 @@ from tracking_shared.contracts.layout import Layout
 PARTITIONS = "4"
 HERE = str(Path(__file__).parent.parent)
 
-STEPS = ("prepared", "decided", "noted", "switched")
+STEPS = (
+    pytest.param("prepared", marks=pytest.mark.slow),
+    "decided",
+    "noted",
+    pytest.param("switched", marks=pytest.mark.slow),
+)
 """Of a change: see `faulty_order_state`."""
 
-STEPS_WITHOUT_UPDATES = ("fenced", "in-switch", "activating")
+STEPS_WITHOUT_UPDATES = ("fenced", pytest.param("in-switch", marks=pytest.mark.slow), "activating")
 """The others, at which ingest takes no updates."""
 
 PAUSE_SECONDS = 5.0
@@ -72,11 +77,16 @@ class Pause:
             await asyncio.sleep(0.02)
 
 
+def patient(amqp_url: str) -> str:
+    """The address for a listener in the process of the test, whose stalls are no losses of a connection."""
+    return amqp_url.partition("?")[0]
+
+
 @pytest.mark.parametrize("step", STEPS)
 async def test_killed_at_a_step_of_a_change_of_the_partitions_the_next_one_carries_on(
     step: str, environment: dict[str, str], start_service: StartService
 ) -> None:
-    async with listening(environment["AMQP_URL"], int(PARTITIONS)) as announced:
+    async with listening(patient(environment["AMQP_URL"]), int(PARTITIONS)) as announced:
         ingest = await start_service("ingest")
         faulty = await start_service("faulty_order_state", FAULT=f"kill:{step}")
         async with Caller([ingest.url]) as caller:
@@ -246,7 +256,7 @@ async def test_4_to_16_to_8_partitions_under_load_with_faults(
     environment: dict[str, str], start_service: StartService, capsys: pytest.CaptureFixture[str]
 ) -> None:
     async with (
-        listening(environment["AMQP_URL"], int(PARTITIONS)) as announced,
+        listening(patient(environment["AMQP_URL"]), int(PARTITIONS)) as announced,
         running(environment, start_service) as scene,
         Caller([one.url for one in scene.ingests]) as caller,
         Caller([scene.ingests[0].url]) as prober,

@@ -87,6 +87,7 @@ async def is_under_way(environment: dict[str, str]) -> bool:
     return "switch" in await settings(environment)
 
 
+@pytest.mark.slow
 async def test_after_the_restore_of_a_backup_from_before_a_change_the_same_change_decides_what_waits(
     service_environment: dict[str, str], start_service: StartService
 ) -> None:
