@@ -1,6 +1,7 @@
 """The rules of deliveries: order by order, nothing skipped, no order held up by another one, and waits."""
 
 from collections import defaultdict
+from datetime import UTC, datetime
 from math import inf
 from random import Random
 from typing import Any, cast
@@ -8,11 +9,13 @@ from typing import Any, cast
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from webhook_memory import MemoryWorld
 
 from tracking_shared.contracts.documents import EventDocument
+from tracking_webhooks.adapters.documents import progress_of
 from tracking_webhooks.domain.backoff import GIVE_UP_SECONDS, MAX_WAIT_SECONDS, wait_seconds
 from tracking_webhooks.domain.outcome import failure_of
-from tracking_webhooks.domain.progress import MAX_WINDOW_EVENTS, Delayed, Failure, Progress, Work
+from tracking_webhooks.domain.progress import MAX_WINDOW_EVENTS, Delayed, Failure, Missed, Progress, Work
 
 HALF = 0.5
 
@@ -367,3 +370,25 @@ def test_every_order_is_received_whole_and_in_order_whatever_fails(
         assert firsts == list(range(1, orders.count(order_id) + 1))
         # A repeat follows what it repeats: it is never ahead of a version that was not received yet.
     assert set(world.received) == set(orders)
+
+
+def test_what_was_archived_is_counted_once_also_in_partitions_that_are_added_later() -> None:
+    progress = new_progress()
+    progress.missed_events(0, 5, 2, 0)
+    progress.add_partitions(2)
+
+    assert [progress.uncounted(partition, 0) for partition in (0, 1)] == [5, 0]
+    progress.missed_events(1, 3, 1, 9)
+
+    assert progress.missed == Missed(3, 9, (5, 3))
+
+
+def test_the_count_of_what_was_archived_goes_on_after_partitions_were_added() -> None:
+    at = datetime(2026, 1, 1, tzinfo=UTC)
+    webhook = MemoryWorld().register(
+        "w", "http://receiver", seqs=[1, 0], missed={"events": 2, "at": at, "through": [5]}
+    )
+
+    progress = progress_of(webhook, lambda: HALF)
+
+    assert [progress.uncounted(partition, 0) for partition in (0, 1)] == [5, 0]

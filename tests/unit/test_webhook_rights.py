@@ -224,9 +224,11 @@ def test_a_replay_takes_delayed_orders_back_to_their_first_event_behind_the_posi
 
 
 def test_a_replay_on_a_log_that_was_replaced_begins_at_the_position() -> None:
-    changes = replayed(stored_webhook(), Position("other", (9, 9)), {}, TIME)
+    missed = {"events": 3, "at": TIME, "through": [5, 7]}
+    changes = replayed(stored_webhook(missed=missed), Position("other", (9, 9)), {}, TIME)
 
     assert (changes["epoch"], changes["seqs"], changes["delayed"]) == ("other", [9, 9], [])
+    assert changes["missed"] == {"events": 3, "at": TIME, "through": []}
 
 
 def test_enabling_ends_all_waits_and_takes_the_token_of_the_caller() -> None:

@@ -178,7 +178,13 @@ def replayed(
     position.
     """
     if webhook["epoch"] != position.epoch:
-        return {"epoch": position.epoch, "seqs": list(position.seqs), "delayed": []}
+        missed = webhook["missed"]
+        return {
+            "epoch": position.epoch,
+            "seqs": list(position.seqs),
+            "delayed": [],
+            "missed": None if missed is None else {**missed, "through": []},  # of the log before
+        }
     return {
         "seqs": earlier(webhook["seqs"], position.seqs),
         "delayed": [_from(one, first_versions, time) for one in webhook["delayed"]],

@@ -1,6 +1,6 @@
 """A webhook's progress and its document, one made of the other."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,7 +18,7 @@ def progress_of(webhook: WebhookDocument, chance: Callable[[], float]) -> Progre
         failing_since=_optional_seconds(webhook["failing_since"]),
         resume_at=_optional_seconds(webhook["resume_at"]) or 0.0,
         disabled=webhook["reason"] if webhook["state"] == "disabled" else None,
-        missed=_missed(webhook["missed"], webhook["seqs"]),
+        missed=_missed(webhook["missed"]),
     )
 
 
@@ -45,12 +45,10 @@ def _optional_seconds(time: datetime | None) -> float | None:
     return None if time is None else time.timestamp()
 
 
-def _missed(document: MissedDocument | None, seqs: Sequence[int]) -> Missed | None:
+def _missed(document: MissedDocument | None) -> Missed | None:
     if document is None:
         return None
-    # Positions of a log with another number of partitions say nothing about this one.
-    through = document["through"] if len(document["through"]) == len(seqs) else seqs
-    return Missed(document["events"], document["at"].timestamp(), tuple(through))
+    return Missed(document["events"], document["at"].timestamp(), tuple(document["through"]))
 
 
 def _missed_document(missed: Missed | None) -> MissedDocument | None:

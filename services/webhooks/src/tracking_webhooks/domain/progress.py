@@ -18,6 +18,7 @@ from itertools import islice
 from math import inf
 
 from tracking_shared.contracts.documents import EventDocument
+from tracking_shared.contracts.layout import padded
 from tracking_shared.contracts.webhooks import MAX_DELAYED_ORDERS, DisabledReason, WebhookState
 from tracking_webhooks.domain.backoff import GIVE_UP_SECONDS, wait_seconds
 
@@ -78,7 +79,8 @@ class Missed:
     at: float
     """When the newest of them were noticed."""
     through: tuple[int, ...]
-    """By partition: counted up to here. What a crash or a replay has read again is not counted again."""
+    """By partition: counted up to here, nothing in those that are not there. What a crash or a replay has read
+    again is not counted again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,12 +190,14 @@ class Progress:
 
     def uncounted(self, partition: int, after: int) -> int:
         """The seq behind `after` from which archived events were not counted yet."""
-        return after if self.missed is None else max(after, self.missed.through[partition])
+        if self.missed is None:
+            return after
+        return max(after, padded(self.missed.through, partition + 1)[partition])
 
     def missed_events(self, partition: int, through: int, events: int, now: float) -> None:
         """Up to the seq `through`, so many events that were not counted before had been archived."""
-        before = self.missed or Missed(0, now, tuple(0 for _ in self.seqs))
-        seqs = list(before.through)
+        before = self.missed or Missed(0, now, ())
+        seqs = list(padded(before.through, len(self.seqs)))
         seqs[partition] = max(seqs[partition], through)
         self.missed = Missed(before.events + events, now, tuple(seqs))
 
