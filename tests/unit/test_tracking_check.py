@@ -1,7 +1,15 @@
 """What `tracking check` says of its findings."""
 
+import asyncio
+from typing import Any, cast
+
+from memory_collections import Collection
+
 from tracking.upkeep.check import Findings, Report, describe
+from tracking.upkeep.record_reader import read_partitions
+from tracking_shared.contracts.layout import Layout, Routing
 from tracking_shared.messaging.topology import DEAD_QUEUE
+from tracking_shared.storage.database import Database
 
 
 def test_sound_records() -> None:
@@ -49,3 +57,23 @@ def test_what_was_applied_meanwhile_is_told_and_what_never_stood_still() -> None
     assert "3 updates were applied during the check" in text
     assert "1 changed whenever" in text
     assert "no faults" in text
+
+
+class ChangedDatabase:
+    """A database in which a change from one partition to three has created some of the new ones."""
+
+    def __init__(self, counts: tuple[int, ...], present: int) -> None:
+        self._routing = Routing(Layout(counts))
+        documents: dict[Any, dict[str, Any]] = {
+            number: {"_id": number, "seq": 0, "added_in": min(number, 1)} for number in range(present)
+        }
+        self.partitions = Collection(lambda: asyncio.sleep(0), documents)
+
+    async def read_routing(self) -> Routing:
+        return self._routing
+
+
+async def test_partitions_that_are_just_being_added_are_not_judged() -> None:
+    for counts, present, expected in (((1,), 2, [0]), ((1, 3), 4, [0, 1, 2, 3])):
+        found = await read_partitions(cast(Database, ChangedDatabase(counts, present)))
+        assert [partition["_id"] for partition in found] == expected

@@ -84,17 +84,19 @@ async def _all(
 
 
 async def read_partitions(database: Database) -> list[PartitionDocument]:
-    """The documents of all partitions, with their positions.
+    """The documents of all partitions, with their positions. Without those that a change of their number is
+    just adding: some may be missing, and nothing is in them before they are in the settings.
 
     Raises:
         DatabaseUnavailable: the database does not answer.
         NoInstallation: it holds no installation.
     """
+    routing = await database.read_routing()
     with driver_errors():
         partitions = upcast_all(PARTITIONS, await database.partitions.find({}).to_list())
-    if not partitions:
+    if routing is None or not partitions:
         raise NoInstallation(f"the database {database.raw.name!r} holds no installation")
-    return partitions
+    return [partition for partition in partitions if partition["_id"] < routing.layout.partitions]
 
 
 async def count_outcomes(database: Database) -> int:
