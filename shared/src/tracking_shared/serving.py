@@ -316,7 +316,8 @@ CANCEL_AGAIN_SECONDS = 6.0
 end. Then it is cancelled again.
 
 Up to Python 3.11, `asyncio.wait_for` loses a cancellation that comes as its work is done, and the driver of
-the database calls it for every command.
+the database calls it for every command. `driver_errors` raises it again, unless another error than the
+driver's leaves it.
 """
 
 
