@@ -79,8 +79,8 @@ class Missed:
     at: float
     """When the newest of them were noticed."""
     through: tuple[int, ...]
-    """By partition: counted up to here, nothing in those that are not there. What a crash or a replay has read
-    again is not counted again."""
+    """By partition: counted up to here, nothing in those that are not there. What a crash or a replay has
+    read again is not counted again."""
 
 
 @dataclass(frozen=True, slots=True)
