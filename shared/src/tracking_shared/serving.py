@@ -312,8 +312,8 @@ async def stop_signal() -> AsyncIterator[asyncio.Event]:
 
 
 CANCEL_AGAIN_SECONDS = 6.0
-"""The time that work has to end after it was cancelled: longer than order-state brings its batches to their
-end. Then it is cancelled again.
+"""The time that work has to end after it was cancelled: longer than order-state may take to commit a batch.
+Then it is cancelled again. Events that were not published by then are in the log.
 
 Up to Python 3.11, `asyncio.wait_for` loses a cancellation that comes as its work is done, and the driver of
 the database calls it for every command. `driver_errors` raises it again, unless another error than the

@@ -99,13 +99,20 @@ class Tail:
 
     def _start(self, end: Position) -> None:
         self.end = end
-        self._recent = [deque(maxlen=max(1, RECENT_EVENTS // len(end.seqs))) for _ in end.seqs]
+        self._recent = []
+        self._make_room(len(end.seqs))
 
     def _add_partitions(self, partitions: int) -> None:
         assert self.end is not None  # noqa: S101 - set before anything is read
-        for _ in range(len(self._recent), partitions):
-            self._recent.append(deque(maxlen=max(1, RECENT_EVENTS // partitions)))
+        if partitions > len(self._recent):
+            self._make_room(partitions)
         self.end = Position(self.end.epoch, padded(self.end.seqs, partitions))
+
+    def _make_room(self, partitions: int) -> None:
+        """Shares `RECENT_EVENTS` among so many partitions, of which those that there were keep their newest."""
+        size = max(1, RECENT_EVENTS // partitions)
+        added = [()] * (partitions - len(self._recent))
+        self._recent = [deque(recent, maxlen=size) for recent in (*self._recent, *added)]
 
     async def _read_on(self, partition: int, last: int) -> None:
         known = self._end_of(partition)
