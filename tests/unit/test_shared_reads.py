@@ -41,6 +41,35 @@ async def test_those_who_ask_meanwhile_get_the_same_and_the_next_a_new_one() -> 
     assert await shared.read("a", source.fetch) == 3
 
 
+async def test_who_must_miss_nothing_from_before_shares_only_a_read_that_begins_later() -> None:
+    shared, source = SharedReads[str, int](), Source()
+    first = asyncio.create_task(shared.read_anew("a", source.fetch))
+    await begun(first)
+    later = [asyncio.create_task(shared.read_anew("a", source.fetch)) for _ in range(3)]
+    await begun(*later)
+    assert source.reads == 1
+    source.let_go.set()
+    assert await first == 1
+    assert await asyncio.gather(*later) == [2, 2, 2]
+
+
+async def test_an_error_of_the_read_before_is_none_of_the_next_one() -> None:
+    shared, source = SharedReads[str, int](), Source()
+
+    async def fail() -> int:
+        await source.let_go.wait()
+        raise OSError("away")
+
+    first = asyncio.create_task(shared.read_anew("a", fail))
+    await begun(first)
+    later = asyncio.create_task(shared.read_anew("a", source.fetch))
+    await begun(later)
+    source.let_go.set()
+    with pytest.raises(OSError, match="away"):
+        await first
+    assert await later == 1
+
+
 async def test_one_that_leaves_ends_the_read_of_no_other() -> None:
     shared, source = SharedReads[str, int](), Source()
     first, second = [asyncio.create_task(shared.read("a", source.fetch)) for _ in range(2)]

@@ -173,7 +173,7 @@ export class Board {
   #giveFocus() {
     if (!this.#rows.size) {
       this.#parts.filterButton.focus();
-      announce("No orders here.");
+      if (this.#listed.isAnswered) announce("No orders here."); // else a fault is shown, and announced
       return;
     }
     this.#rows.activate(this.#rows.active === null ? this.#rows.first : this.#rows.indexOf(this.#rows.active));
@@ -445,7 +445,7 @@ export class Board {
 
   /** True if its rows are those of the filter, some at least, or there are none. */
   get #hasItsRows() {
-    return this.#sorting === null && (this.#rows.size > 0 || !this.#isWaiting);
+    return this.#sorting === null && (this.#rows.size > 0 || (!this.#isWaiting && !this.#isUnlisted));
   }
 
   #drawEmpty() {

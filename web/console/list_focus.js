@@ -8,6 +8,7 @@ export class ListFocus {
   #isReady;
   #give;
   #waiting = null; // an AbortController, while the rows are not there
+  #from = null; // what had the focus when the list was asked for
 
   /** @param {{isReady: () => boolean, give: () => void}} use  `give`: focuses the list, or what stands for an empty one. */
   constructor({ isReady, give }) {
@@ -22,6 +23,7 @@ export class ListFocus {
       this.#give();
       return;
     }
+    this.#from = document.activeElement;
     const waiting = (this.#waiting = new AbortController());
     for (const name of ["keydown", "pointerdown"]) {
       document.addEventListener(name, () => this.#end(), { capture: true, signal: waiting.signal });
@@ -32,7 +34,13 @@ export class ListFocus {
   settle() {
     if (!this.#waiting || !this.#isReady()) return;
     this.#end();
-    this.#give();
+    if (!this.#isInOtherField) this.#give();
+  }
+
+  /** True if the user has gone to a field without a key or a press, as screen readers do. */
+  get #isInOtherField() {
+    const { activeElement } = document;
+    return activeElement !== this.#from && Boolean(activeElement?.matches("input, textarea, select"));
   }
 
   #end() {

@@ -11,7 +11,8 @@ Value = TypeVar("Value")
 class SharedReads(Generic[Key, Value]):
     """Gives those who ask for a key while it is read the result of that read.
 
-    A result may be of a moment before it was asked for, so it must say of which one, or never change.
+    The result of `read` may be of a moment before it was asked for, so it must say of which one, or never
+    change.
     """
 
     def __init__(self) -> None:
@@ -26,6 +27,12 @@ class SharedReads(Generic[Key, Value]):
             task = self._reads[key] = asyncio.create_task(fetch())
             task.add_done_callback(lambda done: self._end(key, done))
         return await asyncio.shield(task)
+
+    async def read_anew(self, key: Key, fetch: Callable[[], Coroutine[Any, Any, Value]]) -> Value:
+        """As `read`, but of a read that begins after this call: it lacks nothing from before it."""
+        if (under_way := self._reads.get(key)) is not None:
+            await asyncio.wait([under_way])
+        return await self.read(key, fetch)
 
     def _end(self, key: Key, task: asyncio.Task[Value]) -> None:
         del self._reads[key]

@@ -328,13 +328,14 @@ async def _created_and_closed(
     request: Request, context: Context, grant: Grant, parameters: TotalsParameters, shared: SharedTotals
 ) -> Response:
     as_csv = wants_csv(request)
-    start, end = parameters.bounds()
     readable = readable_orders(grant, parameters.merchant_id or None)
 
     async def count() -> TotalsReport:
+        start, end = parameters.bounds()
         return await read_totals_report(context.database, context.workflow, readable, start, end)
 
-    found = await shared.read((readable, parameters.start, parameters.end), count)
+    # Callers count what happens after they asked, and lack what happened before, so it must be in the answer.
+    found = await shared.read_anew((readable, parameters.start, parameters.end), count)
     asked = {"from": format_time(found.start), "to": format_time(found.end)}
     return report_answer(
         Frame(asked, None, by_merchant=False),
