@@ -109,7 +109,7 @@ class Tail:
         self.end = Position(self.end.epoch, padded(self.end.seqs, partitions))
 
     def _make_room(self, partitions: int) -> None:
-        """Shares `RECENT_EVENTS` among so many partitions, of which those that there were keep their newest."""
+        """Shares `RECENT_EVENTS` among so many partitions; those before keep their newest events."""
         size = max(1, RECENT_EVENTS // partitions)
         added = [()] * (partitions - len(self._recent))
         self._recent = [deque(recent, maxlen=size) for recent in (*self._recent, *added)]
