@@ -3,7 +3,7 @@
 import asyncio
 import sys
 from collections.abc import AsyncIterator, Iterable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -222,7 +222,8 @@ class Scene:
         named = [sys.executable, "-m", "tracking", "repartition", str(count)]
         process = await asyncio.create_subprocess_exec(*named, env=self.environment)
         await eventually(self._is_asked_for)
-        process.kill()
+        with suppress(ProcessLookupError):  # the change was quick
+            process.kill()
         await process.wait()
 
     async def _is_asked_for(self) -> bool:
@@ -282,7 +283,8 @@ async def test_4_to_16_to_8_partitions_under_load_with_faults(
         await lives
         new = await many_lives(caller, 40)
         measuring.cancel()
-        await asyncio.wait([measuring])
+        with suppress(asyncio.CancelledError):
+            await measuring  # it fails at an answer that is neither
         await examine(environment, caller.acknowledged, announced)
         await eventually(lambda: scene.follower.has_all(environment))
         await eventually(scene.is_delivered)

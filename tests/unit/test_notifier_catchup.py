@@ -203,6 +203,7 @@ class Client(Visitor):
         self.cursor, self.end = cursor, position.seqs
 
 
+@pytest.mark.hypothesis  # which marks only a test that is a property itself
 def test_old_snapshot_and_events_are_the_fresh_snapshot() -> None:
     counts: Counter[str] = Counter()
 

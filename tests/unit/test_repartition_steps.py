@@ -8,11 +8,12 @@ from random import Random
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from repartition_world import Client, Ingest, Replies, WorkerConnection, World, running
 from virtual_time import simulate
 
+from property_examples import max_examples
 from tracking_order_state.adapters.repartition import SETTINGS_ID, RepartitionStore
 from tracking_order_state.errors import LayoutChanged
 from tracking_order_state.processing.repartition import AGAIN_SECONDS, LONG_QUEUES_SECONDS, Repartition
@@ -38,7 +39,7 @@ async def changed_twice(world: World) -> list[Client]:
     return clients
 
 
-@settings(max_examples=12, deadline=None)
+@max_examples(12)
 @given(st.integers(0, 2**32))
 def test_what_was_accepted_is_decided_in_its_order_whatever_happens_during_a_change(seed: int) -> None:
     async def simulation() -> None:
