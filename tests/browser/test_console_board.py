@@ -26,6 +26,7 @@ ORDERS = 5000
 EVENTS_PER_SECOND = 50
 SEEN_LIVE = 200
 UNKNOWN = "\N{EN DASH}"
+ROW_PX = 38
 MAX_ROWS_IN_PAGE = 80
 """What a high screen shows and some more: not thousands."""
 
@@ -125,8 +126,14 @@ async def test_rows_that_arrive_do_not_move_the_row_under_the_pointer(desk: Desk
 
 
 async def in_view(page: Page) -> list[tuple[str, int]]:
-    """The orders whose rows are seen, and where."""
-    return [(row["order_id"], row["top"]) for row in await rows(page) if 40 < row["top"] < 700]
+    """The orders whose rows are seen, and where, once the view is full: rows are drawn over several frames."""
+
+    async def seen() -> list[tuple[str, int]]:
+        found = [(row["order_id"], row["top"]) for row in await rows(page) if 40 < row["top"] < 700]
+        return found if len(found) >= (700 - 40) // ROW_PX else []
+
+    found: list[tuple[str, int]] = await eventually(seen)
+    return found
 
 
 async def test_a_row_changes_in_place_and_an_order_that_closes_leaves(desk: Desk) -> None:

@@ -95,7 +95,8 @@ export class Api {
     if (token) headers.Authorization = `Bearer ${token}`;
     let response;
     try {
-      response = await fetch(address, { ...request, headers, credentials: "omit" });
+      // Without the browser's cache, where the second of two equal requests, of another window, waits for the first one.
+      response = await fetch(address, { ...request, headers, credentials: "omit", cache: "no-store" });
     } catch (error) {
       if (error.name === "AbortError") throw error;
       throw new Unreachable("The service cannot be reached.");

@@ -13,6 +13,10 @@ const NOTHING = { size: 0, has: () => false, indexOf: () => -1, slice: () => [] 
 /** Rows beyond each edge that are drawn in advance. */
 const OVERSCAN = 8;
 
+/** New rows are drawn for this time in a frame, and no more than these, the others in later frames: to lay them out takes longer. */
+const DRAW_MS = 8;
+const DRAW_ROWS = 10;
+
 export class Rows {
   #viewport;
   #body;
@@ -25,6 +29,8 @@ export class Rows {
   #spare = [];
   #active = null;
   #frame = null;
+  #laterFrame = null;
+  #measured = { scrollTop: 0, clientHeight: 0 }; // of the viewport
   #sought = null; // is scrolled into view as soon as it is in the list
   #revealed = null; // was scrolled into view, and stays there until the user scrolls
 
@@ -41,6 +47,7 @@ export class Rows {
     this.#fill = fill;
     this.#open = open;
     viewport.addEventListener("scroll", () => {
+      this.#measure();
       this.draw();
       scrolled();
     });
@@ -51,6 +58,7 @@ export class Rows {
     body.addEventListener("click", (event) => this.#clicked(event));
     new ResizeObserver(() => {
       this.#keepInView();
+      this.#measure();
       this.draw();
     }).observe(viewport);
   }
@@ -80,12 +88,13 @@ export class Rows {
 
   /** The index of the first row in view. */
   get first() {
-    return Math.floor(this.#viewport.scrollTop / this.#height);
+    return Math.floor(this.#measured.scrollTop / this.#height);
   }
 
   /** The number of rows after the last one in view. */
   get left() {
-    return this.#list.size - Math.ceil((this.#viewport.scrollTop + this.#viewport.clientHeight) / this.#height);
+    const { scrollTop, clientHeight } = this.#measured;
+    return this.#list.size - Math.ceil((scrollTop + clientHeight) / this.#height);
   }
 
   /**
@@ -122,7 +131,8 @@ export class Rows {
 
   toTop() {
     this.#revealed = null;
-    this.#viewport.scrollTop = 0;
+    if (this.#measured.scrollTop > 0) this.#viewport.scrollTop = 0; // else to set it would lay out the page
+    this.#measured.scrollTop = 0;
     this.draw();
   }
 
@@ -152,14 +162,12 @@ export class Rows {
     this.#revealSought();
   }
 
-  /** @returns {boolean} True if the list was scrolled to what is sought. */
   #revealSought() {
     const index = this.#list.indexOf(this.#sought);
-    if (index < 0 || !this.#viewport.clientHeight) return false;
+    if (index < 0 || !this.#viewport.clientHeight) return;
     this.#revealed = this.#sought;
     this.#sought = null;
     this.#reveal(index);
-    return true;
   }
 
   /** A smaller view, below a notice that has appeared, still has the row that was scrolled into view. */
@@ -174,17 +182,18 @@ export class Rows {
   }
 
   #resize() {
-    const { scrollTop, clientHeight } = this.#view;
+    const { scrollTop, clientHeight } = this.#measured;
     const height = this.#list.size * this.#height;
     this.#body.style.blockSize = `${height}px`;
     setAttribute(this.#viewport, "aria-rowcount", String(this.#list.size + 1));
-    this.#draw({ scrollTop: Math.min(scrollTop, Math.max(0, height - clientHeight)), clientHeight });
+    this.#measured.scrollTop = Math.min(scrollTop, Math.max(0, height - clientHeight));
+    this.#draw();
   }
 
-  /** Measured before anything is changed: the browser would have to lay out the page in between. */
-  get #view() {
+  /** Measured only when it changes: in between, the browser would have to lay out the page for it. */
+  #measure() {
     const { scrollTop, clientHeight } = this.#viewport;
-    return { scrollTop, clientHeight };
+    this.#measured = { scrollTop, clientHeight };
   }
 
   #reveal(index) {
@@ -193,10 +202,12 @@ export class Rows {
     const { scrollTop, clientHeight } = this.#viewport;
     if (top < scrollTop) this.#viewport.scrollTop = top;
     else if (bottom > scrollTop + clientHeight - head) this.#viewport.scrollTop = bottom - clientHeight + head;
+    this.#measure();
   }
 
-  #draw(view = this.#view) {
-    const { scrollTop, clientHeight } = this.#revealSought() ? this.#view : view;
+  #draw() {
+    this.#revealSought();
+    const { scrollTop, clientHeight } = this.#measured;
     const start = Math.max(0, Math.floor(scrollTop / this.#height) - OVERSCAN);
     const end = Math.min(this.#list.size, Math.ceil((scrollTop + clientHeight) / this.#height) + OVERSCAN);
     const wanted = new Map(this.#list.slice(start, end).map((id, index) => [id, start + index]));
@@ -208,15 +219,23 @@ export class Rows {
     const first = Math.max(0, Math.floor(scrollTop / this.#height));
     const entry = active >= 0 ? active : first;
     const last = Math.ceil((scrollTop + clientHeight) / this.#height);
-    let made = 0;
-    // Those in view first: elements are made for the others in the next frame, so that neither takes long.
-    const inView = ([, index]) => (index >= first && index <= last) || index === active;
+    const inView = ([, index]) => index >= first && index <= last;
     const [seen, others] = [[...wanted].filter(inView), [...wanted].filter((each) => !inView(each))];
-    for (const [id, index] of seen) made += this.#place(id, index, index === entry);
-    for (const [id, index] of others) {
-      if (made === 0 || this.#shown.has(id) || this.#spare.length > 0) this.#place(id, index, index === entry);
-      else this.draw();
+    const until = performance.now() + DRAW_MS;
+    const most = this.#shown.size + DRAW_ROWS;
+    for (const [id, index] of [...seen, ...others]) {
+      const isTime = this.#shown.size < most && performance.now() < until;
+      if (isTime || this.#shown.has(id) || index === entry) this.#place(id, index, index === entry);
+      else this.#drawLater();
     }
+  }
+
+  /** Draws in the frame after the next one, which may have what was drawn now. */
+  #drawLater() {
+    this.#laterFrame ??= requestAnimationFrame(() => {
+      this.#laterFrame = null;
+      this.draw();
+    });
   }
 
   #recycle(wanted) {
@@ -229,10 +248,8 @@ export class Rows {
     while (this.#spare.length > 64) this.#spare.pop().remove();
   }
 
-  /** Puts a row in its place. @returns {number} How many elements were made for it: 0 or 1. */
   #place(id, index, isEntry) {
     let row = this.#shown.get(id);
-    const isNew = !row && this.#spare.length === 0;
     if (!row) {
       row = this.#spare.pop() ?? this.#body.appendChild(this.#make());
       row.hidden = false;
@@ -245,7 +262,6 @@ export class Rows {
     if (row.style.transform !== transform) row.style.transform = transform;
     setAttribute(row, "aria-rowindex", String(index + 2));
     setAttribute(row, "tabindex", isEntry ? "0" : "-1");
-    return isNew ? 1 : 0;
   }
 
   #clicked(event) {
