@@ -13,8 +13,8 @@ from builders import create_command, update_command
 from owners import Owner
 from tracking.upkeep.checker import find_faults
 from tracking.upkeep.record_reader import read_records
-from tracking_order_state.adapters import archived_events, erasures
-from tracking_order_state.adapters.erasures import erasure_key
+from tracking_order_state.adapters import archived_events, erasure_store
+from tracking_order_state.adapters.erasure_store import erasure_key
 from tracking_order_state.adapters.open_erasures import OpenErasures
 from tracking_order_state.adapters.search_index import SearchIndexer
 from tracking_order_state.adapters.store import Store

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracking_notifier.errors import Refusal
-from tracking_notifier.stream.messages import (
+from tracking_notifier.stream.stream_messages import (
     FilterRequest,
     ServerMessage,
     Subscribe,

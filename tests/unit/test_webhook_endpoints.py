@@ -14,7 +14,7 @@ from webhook_memory import EVERYTHING, MemoryWorld
 
 from tracking_shared.auth.revocations import Revocations
 from tracking_shared.contracts.documents import EventDocument
-from tracking_webhooks.domain.assignment import preferred_sender
+from tracking_webhooks.domain.rendezvous import preferred_sender
 from tracking_webhooks.domain.progress import MAX_IN_FLIGHT, MAX_WINDOW_EVENTS
 from tracking_webhooks.metrics import MISSED_EVENTS
 from tracking_webhooks.processing.capacity import SLOW_REQUESTS

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracking_query.webhooks.bodies import CreateWebhook, FilterBody
+from tracking_query.webhooks.webhook_bodies import CreateWebhook, FilterBody
 from tracking_query.webhooks.changes import (
     enabled,
     granted,

@@ -19,7 +19,7 @@ from tracking_shared.serving import background
 from tracking_shared.storage.database import DatabaseUnavailable
 from tracking_webhooks.adapters.http_sender import open_sender
 from tracking_webhooks.adapters.log_reader import LogReader
-from tracking_webhooks.adapters.store import Save, WebhookStore, WebhookSummary
+from tracking_webhooks.adapters.webhook_store import Save, WebhookStore, WebhookSummary
 from tracking_webhooks.processing.assignment import Assignment
 from tracking_webhooks.processing.capacity import Capacity
 from tracking_webhooks.processing.endpoint import Parts

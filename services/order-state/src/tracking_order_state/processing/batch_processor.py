@@ -13,7 +13,7 @@ from datetime import datetime
 from time import perf_counter
 
 from tracking_order_state import metrics
-from tracking_order_state.adapters.publisher import ResultPublisher
+from tracking_order_state.adapters.result_publisher import ResultPublisher
 from tracking_order_state.adapters.store import Store
 from tracking_order_state.domain.order_cache import OrderCache
 from tracking_order_state.errors import Fault, fault_of

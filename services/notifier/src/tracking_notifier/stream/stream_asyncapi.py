@@ -12,7 +12,7 @@ import orjson
 from pydantic import with_config
 from typing_extensions import TypedDict
 
-from tracking_notifier.stream.messages import (
+from tracking_notifier.stream.stream_messages import (
     BAD_MESSAGE,
     FORBIDDEN,
     MAX_CLIENT_MESSAGE_BYTES,

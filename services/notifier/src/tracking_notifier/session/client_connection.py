@@ -28,7 +28,7 @@ from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from tracking_notifier.metrics import CLOSED, NO_REQUEST, PAUSED
-from tracking_notifier.stream.messages import (
+from tracking_notifier.stream.stream_messages import (
     BEARER_PREFIX,
     MAX_CLIENT_MESSAGE_BYTES,
     SUBPROTOCOL,
