@@ -40,7 +40,8 @@ log = logging.getLogger(__name__)
 paced_log = PacedLog(log)
 
 FRESH_SECONDS = 2.0
-"""An event that was read longer ago is read again before it is sent: its customer may have been erased."""
+"""An event that was read longer ago is read again before it is sent, unless the log says that its customer
+was not erased meanwhile."""
 
 MIN_REFRESH_EVENTS, MAX_REFRESH_EVENTS = 10, 100
 """Of those that follow in the window, read again in the same request."""
@@ -329,7 +330,10 @@ class Endpoint:
         return entry.event
 
     def _is_old(self, entry: Entry) -> bool:
-        return self._parts.clock() - entry.read_at > FRESH_SECONDS
+        oldest = self._parts.clock() - FRESH_SECONDS
+        if entry.read_at >= oldest:
+            return False
+        return not self._parts.tail.is_unchanged(entry.event, entry.read_at, oldest)
 
     async def _refresh(self, entry: Entry) -> None:
         """Reads it again, and in the same request those that will be old when their turn comes."""
