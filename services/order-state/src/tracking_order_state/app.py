@@ -175,11 +175,12 @@ class _Partitions:
         self._connected = connection.in_service = True
         try:
             worker = Worker(processor)
+            steps = processor.steps
             overdue = DueSweep(
-                worker, DueOrders(self._database), worker.mark_overdue, metrics.OVERDUE_SWEEP_AGE
+                worker, DueOrders(self._database), steps.mark_overdue, metrics.OVERDUE_SWEEP_AGE
             )
             held = DueSweep(
-                worker, EndedHolds(self._database), worker.end_held, metrics.HELD_SWEEP_AGE, holds_any
+                worker, EndedHolds(self._database), steps.end_held, metrics.HELD_SWEEP_AGE, holds_any
             )
             erasures = ErasureSweep(worker, OpenErasures(self._database), self._letters)
             archiving = ArchiveSweep(worker, OpenArchivings(self._database))
