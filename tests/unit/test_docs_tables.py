@@ -31,7 +31,7 @@ from tracking_order_state.adapters.outcomes import MAX_UNKNOWN_PER_SENDER, UNKNO
 from tracking_order_state.adapters.ownership import FIRST_CLAIM_SECONDS
 from tracking_order_state.domain.holding import MAX_HELD_PER_ORDER, MAX_WAITING_PER_SENDER
 from tracking_order_state.domain.parking import MAX_PARKED_PER_ORDER
-from tracking_order_state.processing.batch_committer import MAX_FAILURES
+from tracking_order_state.processing.retries import MAX_FAILURES
 from tracking_order_state.processing.subscriptions import PREFETCH_MESSAGES
 from tracking_order_state.processing.worker import (
     BATCH_BYTES,
