@@ -14,9 +14,9 @@ import orjson
 from aiohttp import web
 from query_stack import PARTITIONS, START, World, store
 
-from tracking_query.webhooks.webhook_bodies import CreateWebhook
 from tracking_query.webhooks.changes import new_webhook
 from tracking_query.webhooks.storing import insert_webhook
+from tracking_query.webhooks.webhook_bodies import CreateWebhook
 from tracking_shared.auth.revocations import RevocationList
 from tracking_shared.contracts.cursors import Position
 from tracking_shared.contracts.webhooks import AttemptDocument, GrantDocument, WebhookDocument

@@ -178,9 +178,7 @@ class BatchProcessor:
             for part in received.parts
         ]
         received = replace(received, parts=parts)
-        results = await self._retries.tried(
-            received.partitions, self._committer.decide_and_commit, received
-        )
+        results = await self._retries.tried(received.partitions, self._committer.decide_and_commit, received)
         if isinstance(results, Fault):
             results = [await self._parking.isolate(part) for part in received.parts]
         for index, part in enumerate(received.parts):

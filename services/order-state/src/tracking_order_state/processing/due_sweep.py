@@ -150,8 +150,8 @@ class DueSweep:
     async def record(
         self, partition_consumer: PartitionConsumer, ids: Sequence[str], now: datetime
     ) -> int | Fault:
-        """Has the worker record of these ids that they are due, between two batches of callers. Returns of how
-        many it did, or the fault of our own code if it failed at it.
+        """Has the worker record of these ids that they are due, between two batches of callers. Returns of
+        how many it did, or the fault of our own code if it failed at it.
 
         Raises:
             Fenced: another worker owns the partition.

@@ -11,7 +11,6 @@ from fastapi.responses import StreamingResponse
 
 from tracking_query.api.context import Context
 from tracking_query.api.negotiation import preferred_type, prefers_gzip
-from tracking_query.api.query_openapi import described_read
 from tracking_query.api.page_cursors import KeysetPosition, encode_position
 from tracking_query.api.parameters import (
     Parameters,
@@ -21,6 +20,7 @@ from tracking_query.api.parameters import (
     next_link,
     position_of,
 )
+from tracking_query.api.query_openapi import described_read
 from tracking_query.horizon import AS_OF, as_of_header, reading_as_of
 from tracking_query.orders import order_shapes
 from tracking_query.orders.archived import ArchivedOrders

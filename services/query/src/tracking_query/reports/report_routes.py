@@ -9,24 +9,11 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI, Query, Request, Response
 
 from tracking_query.api.context import Context
-from tracking_query.api.query_openapi import described_read
 from tracking_query.api.parameters import invalid_parameter
+from tracking_query.api.query_openapi import described_read
 from tracking_query.horizon import read_archived_until, reading_as_of
 from tracking_query.orders.tables import CSV_MEDIA_TYPE, csv_lines
 from tracking_query.reports import report_shapes
-from tracking_query.reports.report_answers import (
-    DurationsParameters,
-    Frame,
-    GroupParameters,
-    OpenParameters,
-    PunctualityParameters,
-    RangeParameters,
-    StepsParameters,
-    TotalsParameters,
-    range_frame,
-    report_answer,
-    wants_csv,
-)
 from tracking_query.reports.counts import OpenOrders, Refusals
 from tracking_query.reports.figures import (
     MAX_ROWS,
@@ -49,6 +36,19 @@ from tracking_query.reports.histories import (
     read_refused_updates,
 )
 from tracking_query.reports.open_counts import OPEN_COUNTS_COLUMNS, OpenCounts, read_open_counts
+from tracking_query.reports.report_answers import (
+    DurationsParameters,
+    Frame,
+    GroupParameters,
+    OpenParameters,
+    PunctualityParameters,
+    RangeParameters,
+    StepsParameters,
+    TotalsParameters,
+    range_frame,
+    report_answer,
+    wants_csv,
+)
 from tracking_query.reports.totals import TOTALS_COLUMNS, TotalsReport, read_totals_report
 from tracking_shared.contracts.access import (
     Grant,

@@ -15,8 +15,7 @@ from tracking_query.api.page_cursors import KeysetPosition, encode_position
 from tracking_query.api.parameters import Parameters, WholeNumber, next_link
 from tracking_query.api.parameters import position_of as page_position
 from tracking_query.log.log_search import positions_between
-from tracking_query.webhooks import webhook_shapes, storing
-from tracking_query.webhooks.webhook_bodies import ChangeWebhook, CreateWebhook, FilterBody, ReplayWebhook
+from tracking_query.webhooks import storing, webhook_shapes
 from tracking_query.webhooks.changes import (
     changed,
     enabled,
@@ -28,6 +27,7 @@ from tracking_query.webhooks.changes import (
     webhook_id_of,
 )
 from tracking_query.webhooks.pending import count_pending
+from tracking_query.webhooks.webhook_bodies import ChangeWebhook, CreateWebhook, FilterBody, ReplayWebhook
 from tracking_shared.contracts.access import Principal
 from tracking_shared.contracts.cursors import InvalidCursor, Position, is_before, resync_reason
 from tracking_shared.contracts.identifiers import new_update_id
@@ -205,7 +205,9 @@ class Webhooks:
         with bounded_read():
             await self._context.cursors.look_for(webhook["epoch"])
         pending = await count_pending(self._database, webhook, end)
-        return webhook_shapes.webhook_view(webhook, pending, self._context.cursors.encode(position_of(webhook)))
+        return webhook_shapes.webhook_view(
+            webhook, pending, self._context.cursors.encode(position_of(webhook))
+        )
 
     async def _end(self) -> Position:
         with bounded_read():

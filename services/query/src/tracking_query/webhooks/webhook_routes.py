@@ -5,11 +5,11 @@ from typing import Annotated
 from fastapi import Depends, FastAPI, Query, Request, Response
 
 from tracking_query.api.context import Context
-from tracking_query.api.query_openapi import described_read
 from tracking_query.api.parameters import Parameters
+from tracking_query.api.query_openapi import described_read
 from tracking_query.webhooks import webhook_shapes
-from tracking_query.webhooks.webhook_bodies import ChangeWebhook, CreateWebhook, ReplayWebhook
 from tracking_query.webhooks.endpoints import AttemptParameters, ListParameters, Webhooks
+from tracking_query.webhooks.webhook_bodies import ChangeWebhook, CreateWebhook, ReplayWebhook
 from tracking_shared.contracts.access import Principal
 from tracking_shared.http.described_routes import Answer, Content
 from tracking_shared.http.json_bodies import BODY_PROBLEMS
@@ -54,7 +54,11 @@ def _add_collection(app: FastAPI, context: Context, webhooks: Webhooks) -> None:
         ),
         name="create_webhook",
         problems=[*BODY_PROBLEMS, *_CURSOR_PROBLEMS, "idempotency-key-reused"],
-        bodies=[Content(CreateWebhook, {"url": webhook_shapes.WEBHOOK["url"], "filter": {"merchant_id": ["acme"]}})],
+        bodies=[
+            Content(
+                CreateWebhook, {"url": webhook_shapes.WEBHOOK["url"], "filter": {"merchant_id": ["acme"]}}
+            )
+        ],
         headers=["Idempotency-Key"],
         scope=SCOPE,
         other_scope="orders:admin",
@@ -68,7 +72,12 @@ def _add_collection(app: FastAPI, context: Context, webhooks: Webhooks) -> None:
 
     @app.get("/v1/webhooks", tags=["webhooks"], summary="Webhooks, newest first")
     @described_read(
-        Answer(200, "A page", [Content(webhook_shapes.WebhookPage, webhook_shapes.WEBHOOK_PAGE)], sometimes=["Link"]),
+        Answer(
+            200,
+            "A page",
+            [Content(webhook_shapes.WebhookPage, webhook_shapes.WEBHOOK_PAGE)],
+            sometimes=["Link"],
+        ),
         problems=["invalid-cursor"],
         scope=SCOPE,
         other_scope="orders:admin",

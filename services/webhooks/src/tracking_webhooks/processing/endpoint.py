@@ -20,9 +20,9 @@ from tracking_shared.contracts.webhooks import (
 )
 from tracking_shared.storage.database import DatabaseUnavailable, retrying_database
 from tracking_shared.telemetry.logs import PacedLog
-from tracking_webhooks.adapters.progress_document import fields_of, progress_of
 from tracking_webhooks.adapters.http_sender import Answer, HttpSender
 from tracking_webhooks.adapters.log_reader import LogReader
+from tracking_webhooks.adapters.progress_document import fields_of, progress_of
 from tracking_webhooks.adapters.webhook_store import Save, WebhookStore
 from tracking_webhooks.domain.message import MEDIA_TYPE, Message, sample_message
 from tracking_webhooks.domain.outcome import failure_of, is_delivered

@@ -14,6 +14,7 @@ from tracking_shared.contracts.layout import padded
 from tracking_shared.storage.database import DatabaseUnavailable
 from tracking_shared.telemetry.logs import PacedLog
 from tracking_webhooks.adapters.log_reader import PAGE_EVENTS, LogReader
+from tracking_webhooks.domain.recent_erasures import RecentErasures
 from tracking_webhooks.metrics import TAIL_EVENTS
 
 log = logging.getLogger(__name__)
