@@ -309,7 +309,9 @@ class Endpoint:
         if not self._is_allowed():
             self._progress.given_back(work)
             return
-        message = self._parts.messages.of(event, with_customer=self._with_customer)
+        message = self._parts.messages.of(
+            event, with_customer=self._with_customer, is_shared=self._parts.tail.is_recent(event)
+        )
         answer = await self._send(message)
         self._settle(work, event, answer)
 

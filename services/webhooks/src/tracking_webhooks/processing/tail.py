@@ -74,6 +74,12 @@ class Tail:
         # By index: from the end, where it mostly is, a deque is fast.
         return [events[index] for index in range(start, min(start + limit, len(events)))]
 
+    def is_recent(self, event: EventDocument) -> bool:
+        """True if this object is one of those in memory, which all webhooks share."""
+        events = self._recent[event["partition"]]
+        index = event["seq"] - events[0].event["seq"] if events else -1
+        return 0 <= index < len(events) and events[index].event is event
+
     def is_unchanged(self, event: EventDocument, read_at: float, until: float) -> bool:
         """True if nobody has erased the customer of an event between its reading and `until`, both in seconds
         since 1970. False: they may have, or it is not known.
