@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tracking_notifier.stream.asyncapi import encoded_document
+from tracking_notifier.stream.stream_asyncapi import encoded_document
 
 PAGE = Path(__file__).with_name("asyncapi.json")
 

@@ -35,7 +35,7 @@ from pymongo.monitoring import (
 )
 
 from tracking_order_state.adapters.dead_letters import DeadLetters
-from tracking_order_state.adapters.publisher import ResultPublisher, open_publisher
+from tracking_order_state.adapters.result_publisher import ResultPublisher, open_publisher
 from tracking_order_state.adapters.store import Store
 from tracking_order_state.app import serve
 from tracking_order_state.domain.decisions import Decisions, Known

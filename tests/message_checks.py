@@ -7,7 +7,7 @@ from typing import Any
 
 from jsonschema_rs import Draft7Validator
 
-from tracking_notifier.stream.asyncapi import SERVER_MESSAGES, asyncapi_document
+from tracking_notifier.stream.stream_asyncapi import SERVER_MESSAGES, asyncapi_document
 
 _SERVER_MESSAGES = {message.name for message in SERVER_MESSAGES}
 

@@ -12,11 +12,11 @@ from fastapi import FastAPI
 from jsonschema_rs import Draft202012Validator
 
 from message_checks import closed
-from tracking_ingest.api.openapi import ingest_document
+from tracking_ingest.api.ingest_openapi import ingest_document
 from tracking_ingest.api.submission_routes import Ingest, add_routes
 from tracking_ingest.settings import IngestSettings
 from tracking_ingest.submission.dispatcher import Dispatcher
-from tracking_query.api.openapi import query_document
+from tracking_query.api.query_openapi import query_document
 from tracking_query.app import create_app
 from tracking_query.settings import QuerySettings
 from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW

@@ -34,8 +34,6 @@ class Owner:
     batches = 0
     # `Any`: their `self` need not be a whole worker.
     paced: Any = Worker.paced
-    mark_overdue: Any = Worker.mark_overdue
-    end_held: Any = Worker.end_held
 
     def __init__(
         self,

@@ -9,9 +9,9 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 from websockets.http11 import Request, Response
 
-from tracking_notifier.session.connection import StreamConnection, handshake_tokens
-from tracking_notifier.stream.messages import ServerMessage
+from tracking_notifier.session.client_connection import StreamConnection, handshake_tokens
 from tracking_notifier.stream.sse import accepts_event_stream, event_stream_request
+from tracking_notifier.stream.stream_messages import ServerMessage
 
 Document = dict[str, Any]
 

@@ -31,7 +31,7 @@ from tracking_ingest.app import create_app as create_ingest
 from tracking_ingest.settings import IngestSettings
 from tracking_ingest.submission.dispatcher import Dispatcher
 from tracking_notifier.session.server import HTTP_PATHS
-from tracking_notifier.stream.messages import STREAM_PATH
+from tracking_notifier.stream.stream_messages import STREAM_PATH
 from tracking_query.app import create_app as create_query
 from tracking_query.settings import QuerySettings
 from tracking_shared.auth.revocations import LOOK_SECONDS, revoke_subject, revoke_token

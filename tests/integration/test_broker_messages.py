@@ -14,7 +14,7 @@ from callers import Caller, eventually, token
 from fixtures import PARTITIONS, Spine, StartService
 from listeners import listening, waiting
 from message_checks import check_message
-from tracking_notifier.stream.asyncapi import asyncapi_document
+from tracking_notifier.stream.stream_asyncapi import asyncapi_document
 from tracking_shared.contracts.access import Grant
 from tracking_shared.contracts.commands import (
     COMMANDS_MEDIA_TYPE,

@@ -53,7 +53,8 @@ class Clock(EndedHolds):
 
 
 def sweep_of(owner: HoldingOwner, ended: EndedHolds) -> DueSweep:
-    return DueSweep(owner, ended, owner.end_held, metrics.HELD_SWEEP_AGE, holds_any)  # type: ignore[arg-type]
+    step = owner.processor.steps.end_held
+    return DueSweep(owner, ended, step, metrics.HELD_SWEEP_AGE, holds_any)  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -137,9 +138,9 @@ async def test_of_two_owners_who_found_that_its_time_is_over_one_decides_it(data
     found = await clock.find(0, await clock.time(), 10)
     await new.processor.claim(new.partition)
     with pytest.raises(Fenced):
-        await old.end_held(old.consumer, found, await clock.time())
-    assert await new.end_held(new.consumer, found, await clock.time()) == 1
-    assert await new.end_held(new.consumer, found, await clock.time()) == 0
+        await sweep_of(old, clock).record(old.consumer, found, await clock.time())
+    assert await sweep_of(new, clock).record(new.consumer, found, await clock.time()) == 1
+    assert await sweep_of(new, clock).record(new.consumer, found, await clock.time()) == 0
 
 
 async def test_an_update_that_our_own_code_fails_on_holds_up_no_other_and_its_sender_is_not_logged(

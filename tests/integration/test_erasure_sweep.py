@@ -13,8 +13,8 @@ from builders import create_command, update_command
 from owners import Owner
 from tracking.upkeep.checker import find_faults
 from tracking.upkeep.record_reader import read_records
-from tracking_order_state.adapters import archived_events, erasures
-from tracking_order_state.adapters.erasures import erasure_key
+from tracking_order_state.adapters import archived_events, erasure_store
+from tracking_order_state.adapters.erasure_store import erasure_key
 from tracking_order_state.adapters.open_erasures import OpenErasures
 from tracking_order_state.adapters.search_index import SearchIndexer
 from tracking_order_state.adapters.store import Store
@@ -205,7 +205,7 @@ async def test_who_comes_later_is_another_person_and_who_was_on_the_way_is_not(d
 async def test_a_new_owner_learns_all_erasures_however_many_there_are(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(erasures, "PAGE_ERASURES", 3)
+    monkeypatch.setattr(erasure_store, "PAGE_ERASURES", 3)
     owner = Owner(database)
     await owner.decide(create_command(uuid4().hex))
     contacts = [f"crm-{uuid4().hex}" for _ in range(6)]

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from statements.recording import with_recording
 from tracking.devstack.service_process import PORT_VARIABLES
 from tracking_order_state import metrics
 from tracking_order_state.adapters.due_orders import DueOrders
-from tracking_order_state.errors import Fenced
+from tracking_order_state.errors import Fault, Fenced
 from tracking_order_state.processing import due_sweep
 from tracking_order_state.processing.due_sweep import DueSweep
 from tracking_shared.contracts.documents import EventDocument
@@ -41,7 +41,13 @@ class Clock(DueOrders):
 
 
 def sweep_of(owner: Owner, due_orders: DueOrders) -> DueSweep:
-    return DueSweep(owner, due_orders, owner.mark_overdue, metrics.OVERDUE_SWEEP_AGE)  # type: ignore[arg-type]
+    steps = owner.processor.steps
+    return DueSweep(owner, due_orders, steps.mark_overdue, metrics.OVERDUE_SWEEP_AGE)  # type: ignore[arg-type]
+
+
+async def record(database: Database, owner: Owner, found: Sequence[str]) -> int | Fault:
+    """Has the owner record of these orders that they are due."""
+    return await sweep_of(owner, DueOrders(database)).record(owner.consumer, found, now())
 
 
 @pytest.fixture
@@ -88,7 +94,7 @@ async def test_overdue_and_delivery_in_the_same_second_are_one_after_the_other(
     assert found == ["o-1"]
     if first == "delivery":
         await owner.decide(update_command("o-1", "delivered"))
-    assert await owner.mark_overdue(owner.consumer, found, now()) == (first == "due time")
+    assert await record(database, owner, found) == (first == "due time")
     if first == "due time":
         await owner.decide(update_command("o-1", "delivered"))
     events = await overdue_events(database)
@@ -105,9 +111,9 @@ async def test_of_two_owners_who_found_the_same_order_one_records_it(database: D
     found = await DueOrders(database).find(0, now() + HOUR, 10)
     await new.processor.claim(new.partition)
     with pytest.raises(Fenced):
-        await old.mark_overdue(old.consumer, found, now())
-    assert await new.mark_overdue(new.consumer, found, now()) == 1
-    assert await new.mark_overdue(new.consumer, found, now()) == 0
+        await record(database, old, found)
+    assert await record(database, new, found) == 1
+    assert await record(database, new, found) == 0
     assert len(await overdue_events(database)) == 1
 
 

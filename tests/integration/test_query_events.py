@@ -22,8 +22,8 @@ from query_stack import (
 
 from positions import position_of
 from property_examples import max_examples
-from tracking_query.log.event_log import LogFilter, read_log
 from tracking_query.log.log_page import LogPage
+from tracking_query.log.log_search import LogFilter, read_log
 from tracking_shared.contracts.access import Grant, reaches, readable_orders, sees_customer
 from tracking_shared.contracts.cursors import Position, encode_cursor
 from tracking_shared.contracts.documents import EventDocument

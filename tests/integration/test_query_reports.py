@@ -31,7 +31,7 @@ from query_stack import (
 from answers import Answer
 from corrected_histories import as_corrected
 from property_examples import max_examples
-from tracking_query.log.event_log import MAX_DISORDER, positions_between
+from tracking_query.log.log_search import MAX_DISORDER, positions_between
 from tracking_query.reports import figures as report_figures
 from tracking_query.reports import report_routes
 from tracking_query.reports.counts import OpenOrders, Since

@@ -25,7 +25,7 @@ from callers import eventually
 from fixtures import StartService
 from positions import position_of
 from tracking.devstack.database_node import DatabaseNode
-from tracking_query.log.event_log import LogFilter
+from tracking_query.log.log_search import LogFilter
 from tracking_query.log.long_polling import MAX_LOOKED_AT
 from tracking_shared.contracts.access import ReadableOrders
 from tracking_shared.contracts.documents import EventDocument

@@ -14,9 +14,9 @@ import orjson
 from aiohttp import web
 from query_stack import PARTITIONS, START, World, store
 
-from tracking_query.webhooks.bodies import CreateWebhook
 from tracking_query.webhooks.changes import new_webhook
 from tracking_query.webhooks.storing import insert_webhook
+from tracking_query.webhooks.webhook_bodies import CreateWebhook
 from tracking_shared.auth.revocations import RevocationList
 from tracking_shared.contracts.cursors import Position
 from tracking_shared.contracts.webhooks import AttemptDocument, GrantDocument, WebhookDocument
@@ -26,7 +26,7 @@ from tracking_shared.serving import background
 from tracking_shared.storage.database import Database, open_database
 from tracking_webhooks.adapters.http_sender import open_sender
 from tracking_webhooks.adapters.log_reader import LogReader
-from tracking_webhooks.adapters.store import Save, WebhookStore
+from tracking_webhooks.adapters.webhook_store import Save, WebhookStore
 from tracking_webhooks.errors import LeaseLost
 from tracking_webhooks.processing.assignment import Assignment
 from tracking_webhooks.processing.capacity import Capacity

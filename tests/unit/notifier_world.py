@@ -18,7 +18,7 @@ from tracking_notifier.log.shared_pages import SharedPages
 from tracking_notifier.session.catchup import CatchUp, Subscription
 from tracking_notifier.stream.events import Event, event_of
 from tracking_notifier.stream.filters import Audience, Filter, snapshot_query
-from tracking_notifier.stream.messages import ServerMessage, live_message
+from tracking_notifier.stream.stream_messages import ServerMessage, live_message
 from tracking_shared.contracts.access import Grant
 from tracking_shared.contracts.cursors import Position, decode_cursor
 from tracking_shared.contracts.documents import OrderDocument

@@ -4,7 +4,11 @@ from pathlib import Path
 from typing import Any
 
 from builders import create_command
-from tracking_order_state.adapters.publisher import MAX_RESULTS_MESSAGE_BYTES, EventPublisher, ResultPublisher
+from tracking_order_state.adapters.result_publisher import (
+    MAX_RESULTS_MESSAGE_BYTES,
+    EventPublisher,
+    ResultPublisher,
+)
 from tracking_order_state.domain.batch import decide_batch
 from tracking_order_state.domain.decisions import Known
 from tracking_shared.contracts.commands import MAX_COMMANDS_PER_MESSAGE, Customer, Outcome, Reply

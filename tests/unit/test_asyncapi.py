@@ -17,9 +17,9 @@ from builders import create_command, update_command
 from message_checks import check_event, check_message, faults_of
 from tracking_client.order_view import order_after
 from tracking_notifier.errors import Refusal
-from tracking_notifier.stream.asyncapi import CLOSE_CODES, encoded_document
 from tracking_notifier.stream.events import decode_events
-from tracking_notifier.stream.messages import (
+from tracking_notifier.stream.stream_asyncapi import CLOSE_CODES, encoded_document
+from tracking_notifier.stream.stream_messages import (
     events_message,
     live_message,
     parse_client_message,

@@ -25,13 +25,13 @@ from tracking_notifier import metrics as notifier_metrics
 from tracking_notifier.log import shared_pages
 from tracking_notifier.session import admission
 from tracking_notifier.settings import NotifierSettings
-from tracking_notifier.stream import messages as protocol
+from tracking_notifier.stream import stream_messages as protocol
 from tracking_order_state import metrics as order_state_metrics
 from tracking_order_state.adapters.outcomes import MAX_UNKNOWN_PER_SENDER, UNKNOWN_LIFE
 from tracking_order_state.adapters.ownership import FIRST_CLAIM_SECONDS
 from tracking_order_state.domain.holding import MAX_HELD_PER_ORDER, MAX_WAITING_PER_SENDER
 from tracking_order_state.domain.parking import MAX_PARKED_PER_ORDER
-from tracking_order_state.processing.batch_committer import MAX_FAILURES
+from tracking_order_state.processing.retries import MAX_FAILURES
 from tracking_order_state.processing.subscriptions import PREFETCH_MESSAGES
 from tracking_order_state.processing.worker import (
     BATCH_BYTES,

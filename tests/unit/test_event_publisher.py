@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from tracking_order_state import metrics
-from tracking_order_state.adapters import publisher as event_publisher
-from tracking_order_state.adapters.publisher import (
+from tracking_order_state.adapters import result_publisher as event_publisher
+from tracking_order_state.adapters.result_publisher import (
     MAX_UNCONFIRMED_BYTES,
     MAX_UNCONFIRMED_MESSAGES,
     EventPublisher,

@@ -10,7 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tracking_notifier.errors import Refusal
-from tracking_notifier.stream.messages import (
+from tracking_notifier.stream.sse import (
+    PARAMETERS,
+    accepts_event_stream,
+    event_stream_frame,
+    event_stream_request,
+    parameter_problem,
+)
+from tracking_notifier.stream.stream_messages import (
     FilterRequest,
     ServerMessage,
     Subscribe,
@@ -18,13 +25,6 @@ from tracking_notifier.stream.messages import (
     live_message,
     parse_client_message,
     snapshot_message,
-)
-from tracking_notifier.stream.sse import (
-    PARAMETERS,
-    accepts_event_stream,
-    event_stream_frame,
-    event_stream_request,
-    parameter_problem,
 )
 from tracking_shared.contracts.cursors import NO_EPOCH, RESYNC_CURSOR, open_cursor
 

@@ -9,7 +9,7 @@ from tracking_notifier.session.admission import (
     Admission,
     MessageRate,
 )
-from tracking_notifier.stream.messages import TOO_MANY
+from tracking_notifier.stream.stream_messages import TOO_MANY
 from tracking_shared.policy.limits import Holder, Shares, TokenBucket
 
 

@@ -31,7 +31,7 @@ from tracking_notifier.errors import HubLagging, LogReplaced
 from tracking_notifier.hub import Hub
 from tracking_notifier.session.catchup import Subscription
 from tracking_notifier.stream.filters import Audience, Filter
-from tracking_notifier.stream.messages import MAX_STREAM_MESSAGE_BYTES
+from tracking_notifier.stream.stream_messages import MAX_STREAM_MESSAGE_BYTES
 from tracking_shared.contracts.cursors import Position, decode_cursor
 from tracking_shared.contracts.documents import EventDocument
 from tracking_shared.contracts.identifiers import partition_of

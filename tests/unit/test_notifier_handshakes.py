@@ -3,7 +3,7 @@
 import pytest
 from websockets.http11 import Request
 
-from tracking_notifier.session.connection import StreamProtocol
+from tracking_notifier.session.client_connection import StreamProtocol
 
 LINE = "GET /v1/stream HTTP/1.1"
 FIELDS = [

@@ -7,7 +7,7 @@ from notifier_samples import ORDERS, History, audiences, changes
 
 from tracking_notifier.hub import Hub, Sink, SubscriberGroup
 from tracking_notifier.stream.filters import Audience, Filter
-from tracking_notifier.stream.messages import MAX_STREAM_MESSAGE_BYTES
+from tracking_notifier.stream.stream_messages import MAX_STREAM_MESSAGE_BYTES
 from tracking_shared.contracts.access import Grant
 from tracking_shared.contracts.cursors import Position, decode_cursor
 

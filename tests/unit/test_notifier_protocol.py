@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tracking_notifier.errors import Refusal
 from tracking_notifier.stream.filters import Filter
-from tracking_notifier.stream.messages import (
+from tracking_notifier.stream.stream_messages import (
     BAD_MESSAGE,
     FilterRequest,
     Refresh,

@@ -8,7 +8,7 @@ from stream_world import StreamWorld, bearer, stream_world
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
-from tracking_notifier.stream.messages import OVERLOADED, SUBPROTOCOL
+from tracking_notifier.stream.stream_messages import OVERLOADED, SUBPROTOCOL
 from tracking_shared.contracts.cursors import NO_EPOCH, Position, encode_cursor
 
 

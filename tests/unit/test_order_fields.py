@@ -17,7 +17,7 @@ from tracking.load import header, operations
 from tracking_client.order_view import order_after
 from tracking_ingest.api.bodies import CreateBody
 from tracking_query.log.event_routes import EVENT_PAGE
-from tracking_query.orders import shapes
+from tracking_query.orders import order_shapes
 from tracking_query.orders.export_forms import NdjsonForm
 from tracking_query.orders.tables import column_names, table_row
 from tracking_shared.contracts.commands import CreateOrder
@@ -101,9 +101,9 @@ SITES: dict[str, Callable[[], Names]] = {
     "the view": lambda: set(order_view(ORDER, DEFAULT_WORKFLOW, with_customer=True)),
     "the shape of the event data": lambda: hints(EventData),
     "the event data": lambda: set(event_data()),
-    "the shape of a history item": lambda: hints(shapes.HistoryItem),
+    "the shape of a history item": lambda: hints(order_shapes.HistoryItem),
     "the history item": lambda: set(history_item(EVENT, with_customer=True)),
-    "the example order": lambda: set(shapes.ORDER),
+    "the example order": lambda: set(order_shapes.ORDER),
     "the example event": lambda: set(EVENT_PAGE["events"][0]["data"]),
     "the columns of CSV and Parquet": lambda: set(column_names(with_customer=True)),
     "the lines of NDJSON": ndjson_line,

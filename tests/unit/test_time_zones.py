@@ -6,7 +6,7 @@ import pytest
 from pydantic import ValidationError
 
 from tracking.cli.report import NoReport, time_of_option
-from tracking_query.reports.answers import RangeParameters
+from tracking_query.reports.report_answers import RangeParameters
 from tracking_shared.contracts.timestamps import time_zones
 
 NO_PLACES = [

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from tracking_ingest.api.bodies import BadOperation, CreateBody, parse_batch
 from tracking_ingest.api.requests import CommandFactory
 from tracking_notifier.errors import Refusal
-from tracking_notifier.stream.messages import Subscribe, parse_client_message
+from tracking_notifier.stream.stream_messages import Subscribe, parse_client_message
 from tracking_query.orders.list_query import ListParameters, list_query
 from tracking_shared.contracts.access import Grant, Principal, readable_orders
 from tracking_shared.contracts.commands import CreateOrder

@@ -5,7 +5,7 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracking_webhooks.domain.assignment import (
+from tracking_webhooks.domain.rendezvous import (
     HELD_SECONDS,
     LEASE_SECONDS,
     LivingSenders,

@@ -14,9 +14,10 @@ from webhook_memory import EVERYTHING, MemoryWorld
 
 from tracking_shared.auth.revocations import Revocations
 from tracking_shared.contracts.documents import EventDocument
-from tracking_webhooks.domain.assignment import preferred_sender
 from tracking_webhooks.domain.progress import MAX_IN_FLIGHT, MAX_WINDOW_EVENTS
+from tracking_webhooks.domain.rendezvous import preferred_sender
 from tracking_webhooks.metrics import MISSED_EVENTS
+from tracking_webhooks.processing import endpoint
 from tracking_webhooks.processing.capacity import SLOW_REQUESTS
 from tracking_webhooks.processing.endpoint import refreshed_events
 
@@ -419,6 +420,34 @@ async def test_what_is_in_memory_for_long_is_read_again_before_it_is_sent() -> N
 
     assert b"crm-1" in first.bodies[0]
     assert b"crm-1" not in late.bodies[0]
+
+
+@pytest.mark.parametrize("is_erased", [False, True])
+async def test_an_event_that_waits_is_read_again_only_after_an_erasure(
+    monkeypatch: pytest.MonkeyPatch, is_erased: bool
+) -> None:
+    monkeypatch.setattr(endpoint, "FRESH_SECONDS", 0.3)  # longer than the tail takes from look to look
+    world = MemoryWorld()
+    release = asyncio.Event()
+
+    async def behave(event: Any) -> int:
+        await release.wait()
+        return 200
+
+    async with receiver(behave) as hook, world.sender() as assignment:
+        world.register("w", hook.url)
+        await until(lambda: "w" in assignment._running)
+        world.add("a", "a")
+        await until(lambda: hook.in_hand == 1)
+        if is_erased:
+            world.log.erase("a")
+        waited_until = monotonic() + 0.5  # by then, what was read is old
+        await until(lambda: monotonic() > waited_until)
+        release.set()
+        await until(lambda: hook.count >= 2)
+
+    assert (world.log.read_again_events > 0) == is_erased
+    assert [b"crm-1" in body for body in hook.bodies[:2]] == [True, not is_erased]
 
 
 async def test_an_event_that_was_archived_before_the_delivery_is_sent_without_the_customer(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from webhook_memory import MemoryWorld
 
 from tracking_shared.contracts.documents import EventDocument
-from tracking_webhooks.adapters.documents import progress_of
+from tracking_webhooks.adapters.progress_document import progress_of
 from tracking_webhooks.domain.backoff import GIVE_UP_SECONDS, MAX_WAIT_SECONDS, wait_seconds
 from tracking_webhooks.domain.outcome import failure_of
 from tracking_webhooks.domain.progress import MAX_WINDOW_EVENTS, Delayed, Failure, Missed, Progress, Work

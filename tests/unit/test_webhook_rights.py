@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tracking_query.webhooks.bodies import CreateWebhook, FilterBody
 from tracking_query.webhooks.changes import (
     enabled,
     granted,
@@ -16,6 +15,7 @@ from tracking_query.webhooks.changes import (
     replayed,
     webhook_id_of,
 )
+from tracking_query.webhooks.webhook_bodies import CreateWebhook, FilterBody
 from tracking_shared.contracts.access import (
     Grant,
     Principal,

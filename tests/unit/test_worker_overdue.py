@@ -10,7 +10,7 @@ import pytest
 from builders import TIME
 from tracking_order_state import metrics
 from tracking_order_state.domain.partition import NOTHING_PARKED, PartitionPosition
-from tracking_order_state.errors import Fenced
+from tracking_order_state.errors import Fault, Fenced
 from tracking_order_state.processing import due_sweep
 from tracking_order_state.processing.due_sweep import DueSweep
 from tracking_order_state.processing.stages import (
@@ -78,7 +78,7 @@ class Processor:
             raise self.bug
         self.said.append(f"marked {[*order_ids]}")
         events: Any = [{"order_id": order_id} for order_id in order_ids]
-        return PartitionResult(events=events)
+        return PartitionResult(events=events, settled=len(order_ids))
 
     async def publish_events(self, events: Sequence[EventDocument]) -> None:
         if self.publication is not None:
@@ -114,7 +114,7 @@ async def test_what_is_overdue_is_marked_between_two_batches_and_published_in_it
         first, second = owned(worker, 0), owned(worker, 1)
         handled = [asyncio.create_task(worker.handle(first))]
         await processor.committing.wait()
-        marking = asyncio.create_task(worker.mark_overdue(second, ["o-1", "o-2"], TIME))
+        marking = asyncio.create_task(record(worker, second, "o-1", "o-2"))
         await asyncio.sleep(0)
         handled.append(asyncio.create_task(worker.handle(second)))
         await asyncio.sleep(0)
@@ -140,10 +140,10 @@ async def test_a_failure_is_the_sweeps_and_the_worker_goes_on(error: Exception) 
         consumer = owned(worker, 0)
         processor.outcome = error
         with pytest.raises(type(error)):
-            await worker.mark_overdue(consumer, ["o-1"], TIME)
+            await record(worker, consumer, "o-1")
         processor.outcome = None
         await worker.handle(consumer)
-        assert await worker.mark_overdue(consumer, ["o-1"], TIME) == 1
+        assert await record(worker, consumer, "o-1") == 1
         await consumer.wait_until_idle()
 
 
@@ -155,7 +155,7 @@ async def test_a_lost_broker_ends_the_worker_and_lets_go_of_the_sweep() -> None:
     consumer = owned(worker, 0)
     task = asyncio.create_task(worker.run())
     async with asyncio.timeout(PROMPT_SECONDS):
-        assert await worker.mark_overdue(consumer, ["o-1"], TIME) == 1
+        assert await record(worker, consumer, "o-1") == 1
         with pytest.raises(BrokerUnavailable):
             await task
         await consumer.wait_until_idle()
@@ -167,7 +167,7 @@ async def test_nothing_is_marked_in_a_partition_that_is_not_owned_any_more() -> 
         consumer = owned(worker, 0)
         consumer.consumer.is_closed = True  # type: ignore[misc]
         assert worker.owned() == []
-        assert await worker.mark_overdue(consumer, ["o-1"], TIME) == 0
+        assert await record(worker, consumer, "o-1") == 0
     assert processor.said == []
 
 
@@ -186,7 +186,12 @@ class DueOrders:
 
 
 def sweep_of(worker: Worker, due_orders: DueOrders) -> DueSweep:
-    return DueSweep(worker, due_orders, worker.mark_overdue, metrics.OVERDUE_SWEEP_AGE)
+    return DueSweep(worker, due_orders, worker.processor.steps.mark_overdue, metrics.OVERDUE_SWEEP_AGE)
+
+
+async def record(worker: Worker, partition_consumer: PartitionConsumer, *order_ids: str) -> int | Fault:
+    """Has the worker record of these orders that they are due."""
+    return await sweep_of(worker, DueOrders()).record(partition_consumer, order_ids, TIME)
 
 
 async def test_of_a_chunk_with_one_that_our_own_code_fails_on_the_others_are_marked_alone(

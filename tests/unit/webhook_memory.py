@@ -19,7 +19,7 @@ from tracking_shared.serving import background
 from tracking_shared.storage.database import DatabaseUnavailable
 from tracking_webhooks.adapters.http_sender import open_sender
 from tracking_webhooks.adapters.log_reader import LogReader
-from tracking_webhooks.adapters.store import Save, WebhookStore, WebhookSummary
+from tracking_webhooks.adapters.webhook_store import Save, WebhookStore, WebhookSummary
 from tracking_webhooks.processing.assignment import Assignment
 from tracking_webhooks.processing.capacity import Capacity
 from tracking_webhooks.processing.endpoint import Parts
@@ -45,6 +45,7 @@ class MemoryLog:
         self.events: list[list[EventDocument]] = [[] for _ in range(PARTITIONS)]
         self.archived: set[str] = set()
         """Orders that have left."""
+        self.read_again_events = 0
 
     def add(self, order_id: str, merchant: str = "m-1") -> EventDocument:
         """One more event of an order."""
@@ -72,6 +73,14 @@ class MemoryLog:
         }
         self.events[partition].append(event)
         return event
+
+    def erase(self, order_id: str) -> None:
+        """Erases the customer of an order, as order-state does."""
+        last = self.add(order_id)
+        last["type"] = "order.customer_erased"
+        for event in self.events[last["partition"]]:
+            if event["order_id"] == order_id:
+                event["customer"] = None
 
     async def read_ends(self) -> tuple[Position, Position]:
         starts = (
@@ -110,6 +119,7 @@ class MemoryLog:
         return None
 
     async def read_again(self, events: Sequence[EventDocument]) -> list[EventDocument]:
+        self.read_again_events += len(events)
         return deepcopy([self.events[event["partition"]][event["seq"] - 1] for event in events])
 
 

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from fastapi import FastAPI
 
-from tracking_ingest.api.openapi import ingest_document
+from tracking_ingest.api.ingest_openapi import ingest_document
 from tracking_ingest.api.submission_routes import Ingest, add_routes
 from tracking_ingest.settings import IngestSettings
 from tracking_ingest.submission.dispatcher import Dispatcher

@@ -12,7 +12,7 @@ from typing import Protocol
 from tracking_notifier.metrics import DELIVERED, MESSAGES
 from tracking_notifier.stream.events import Erased, Event, erase_in
 from tracking_notifier.stream.filters import Audience
-from tracking_notifier.stream.messages import (
+from tracking_notifier.stream.stream_messages import (
     MAX_STREAM_MESSAGE_BYTES,
     Framing,
     events_message,

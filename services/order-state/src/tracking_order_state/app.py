@@ -10,8 +10,8 @@ from tracking_order_state.adapters.dead_letters import DeadLetters
 from tracking_order_state.adapters.due_orders import DueOrders, EndedHolds
 from tracking_order_state.adapters.migration import OutcomeMigration
 from tracking_order_state.adapters.open_erasures import OpenErasures
-from tracking_order_state.adapters.publisher import ResultPublisher, open_publisher
 from tracking_order_state.adapters.repartition import RepartitionStore
+from tracking_order_state.adapters.result_publisher import ResultPublisher, open_publisher
 from tracking_order_state.adapters.search_index import SearchIndexer
 from tracking_order_state.adapters.store import Store
 from tracking_order_state.domain.order_cache import OrderCache
@@ -175,11 +175,12 @@ class _Partitions:
         self._connected = connection.in_service = True
         try:
             worker = Worker(processor)
+            steps = processor.steps
             overdue = DueSweep(
-                worker, DueOrders(self._database), worker.mark_overdue, metrics.OVERDUE_SWEEP_AGE
+                worker, DueOrders(self._database), steps.mark_overdue, metrics.OVERDUE_SWEEP_AGE
             )
             held = DueSweep(
-                worker, EndedHolds(self._database), worker.end_held, metrics.HELD_SWEEP_AGE, holds_any
+                worker, EndedHolds(self._database), steps.end_held, metrics.HELD_SWEEP_AGE, holds_any
             )
             erasures = ErasureSweep(worker, OpenErasures(self._database), self._letters)
             archiving = ArchiveSweep(worker, OpenArchivings(self._database))

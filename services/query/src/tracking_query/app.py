@@ -4,8 +4,8 @@ from fastapi import FastAPI
 
 from tracking_query import audit_routes, erasure_routes
 from tracking_query.api.context import Context, limits_of
-from tracking_query.api.openapi import query_document
 from tracking_query.api.page_cursors import cursor_key
+from tracking_query.api.query_openapi import query_document
 from tracking_query.log import event_routes
 from tracking_query.log.long_polling import LongPolling
 from tracking_query.orders import history_routes, order_routes, update_routes

@@ -8,9 +8,9 @@ from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
 from tracking_query.api.context import Context, refuse_without_administration
-from tracking_query.api.openapi import described_read
 from tracking_query.api.page_cursors import KeysetPosition, encode_position
 from tracking_query.api.parameters import Parameters, Time, WholeNumber, next_link, position_of
+from tracking_query.api.query_openapi import described_read
 from tracking_shared.contracts.access import Principal
 from tracking_shared.contracts.documents import AuditDocument
 from tracking_shared.contracts.messages import DESCRIBED, TimeText

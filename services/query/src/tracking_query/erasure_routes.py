@@ -8,8 +8,8 @@ from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
 from tracking_query.api.context import Context, refuse_without_administration
-from tracking_query.api.openapi import described_read
 from tracking_query.api.parameters import Parameters
+from tracking_query.api.query_openapi import described_read
 from tracking_shared.contracts.access import Principal
 from tracking_shared.contracts.documents import ErasureDocument
 from tracking_shared.contracts.identifiers import Identifier

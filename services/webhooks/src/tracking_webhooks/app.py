@@ -12,7 +12,7 @@ from tracking_shared.serving import background, serve_http
 from tracking_shared.storage.database import Database, open_database, retrying_database
 from tracking_webhooks.adapters.http_sender import HttpSender, open_sender
 from tracking_webhooks.adapters.log_reader import LogReader
-from tracking_webhooks.adapters.store import WebhookStore
+from tracking_webhooks.adapters.webhook_store import WebhookStore
 from tracking_webhooks.metrics import IN_FLIGHT
 from tracking_webhooks.processing.assignment import Assignment
 from tracking_webhooks.processing.capacity import Capacity

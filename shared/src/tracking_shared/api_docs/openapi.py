@@ -26,7 +26,7 @@ from tracking_shared.contracts.identifiers import IDENTIFIER_PATTERN
 from tracking_shared.contracts.problems import EXAMPLE_TRACE_ID, problem_example
 from tracking_shared.contracts.references import MAX_REFERENCE_CHARACTERS
 from tracking_shared.contracts.texts import CONTROL_FREE_PATTERN, MAX_CONTACT_CHARACTERS
-from tracking_shared.http.described_routes import Answer, Content, Operation, description_of
+from tracking_shared.http.described_routes import Answer, Content, RouteDescription, description_of
 
 _PATH_PARAMETERS = {
     "order_id": "The order.",
@@ -136,7 +136,7 @@ def openapi_document(app: FastAPI, description: Description) -> Document:
     }
 
 
-def _operations(app: FastAPI) -> dict[tuple[str, str], Operation]:
+def _operations(app: FastAPI) -> dict[tuple[str, str], RouteDescription]:
     """The descriptions by path and method."""
     return {
         (route.path, method.lower()): operation
@@ -146,14 +146,14 @@ def _operations(app: FastAPI) -> dict[tuple[str, str], Operation]:
     }
 
 
-def _contents(operation: Operation) -> Iterator[Content]:
+def _contents(operation: RouteDescription) -> Iterator[Content]:
     yield from operation.bodies
     for answer in operation.answers:
         yield from answer.contents
 
 
 def _answer_headers(
-    description: Description, operations: Iterable[Operation], refusals: Iterable[Sequence[str]]
+    description: Description, operations: Iterable[RouteDescription], refusals: Iterable[Sequence[str]]
 ) -> Document:
     """The headers that answers refer to: those that are not always there."""
     known = SHARED_HEADERS | dict(description.headers)
@@ -163,7 +163,7 @@ def _answer_headers(
     return {name: known[name] for name in known if name in used}
 
 
-def _slugs(path: str, operation: Operation) -> list[str]:
+def _slugs(path: str, operation: RouteDescription) -> list[str]:
     common = ["malformed-request", "method-not-allowed", "request-timeout", "headers-too-large"]
     common += ["internal-error", "overloaded"]
     if operation.scope:
@@ -180,7 +180,7 @@ class _Builder:
         self._description = description
         self._schemas = schemas
 
-    def operation(self, path: str, generated: Document, operation: Operation) -> Document:
+    def operation(self, path: str, generated: Document, operation: RouteDescription) -> Document:
         names = [*operation.headers, "traceparent"]
         known = {
             name: value for name, value in generated.items() if name in ("tags", "summary", "description")
@@ -211,7 +211,7 @@ class _Builder:
         known = _TRACEPARENT if name == "traceparent" else self._description.headers[name]
         return {"name": name, "in": "header", "required": False} | known
 
-    def _responses(self, path: str, operation: Operation) -> Document:
+    def _responses(self, path: str, operation: RouteDescription) -> Document:
         refused = by_status(_slugs(path, operation))
         responses = {
             str(status): {"$ref": f"#/components/responses/{response_name(slugs)}"}

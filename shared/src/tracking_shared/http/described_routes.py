@@ -49,7 +49,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Operation:
+class RouteDescription:
     """The description of an endpoint."""
 
     name: str
@@ -67,26 +67,26 @@ class Operation:
 
 
 def described(*answers: Answer, name: str | None = None, **members: Any) -> Callable[[Endpoint], Endpoint]:
-    """Decorates an endpoint with its description: an `Operation` with these members, and the endpoint's name
-    unless it has another.
+    """Decorates an endpoint with its description: a `RouteDescription` with these members, and the endpoint's
+    name unless it has another.
     """
 
     def decorate(endpoint: Endpoint) -> Endpoint:
-        described_as(endpoint, Operation(name=name or endpoint.__name__, answers=answers, **members))
+        described_as(endpoint, RouteDescription(name=name or endpoint.__name__, answers=answers, **members))
         return endpoint
 
     return decorate
 
 
-def described_as(endpoint: Callable[..., Any], operation: Operation) -> None:
+def described_as(endpoint: Callable[..., Any], description: RouteDescription) -> None:
     """Gives an endpoint its description."""
-    setattr(endpoint, _ATTRIBUTE, operation)
+    setattr(endpoint, _ATTRIBUTE, description)
 
 
-def description_of(endpoint: Callable[..., Any]) -> Operation | None:
+def description_of(endpoint: Callable[..., Any]) -> RouteDescription | None:
     """The description that the endpoint was decorated with, if it was."""
-    operation: Operation | None = getattr(endpoint, _ATTRIBUTE, None)
-    return operation
+    description: RouteDescription | None = getattr(endpoint, _ATTRIBUTE, None)
+    return description
 
 
 Handler = Callable[[Request], Coroutine[Any, Any, Response]]

@@ -33,7 +33,7 @@ from tracking_ingest.api.bodies import (
     UpdateBody,
     parse_batch,
 )
-from tracking_ingest.api.openapi import BATCH_KEY
+from tracking_ingest.api.ingest_openapi import BATCH_KEY
 from tracking_ingest.api.operation_batches import send_batch
 from tracking_ingest.api.requests import (
     CommandFactory,

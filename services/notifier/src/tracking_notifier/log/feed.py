@@ -22,7 +22,7 @@ from tracking_notifier.log.event_log import EventLog, LogCheck
 from tracking_notifier.log.push_spans import PushSpans
 from tracking_notifier.metrics import CONNECTED, FEED_EVENTS, SILENCES, UNDECODABLE
 from tracking_notifier.stream.events import Event, FetchRange, decode_events, lagging_partitions, plan_batch
-from tracking_notifier.stream.messages import MAX_STREAM_MESSAGE_BYTES
+from tracking_notifier.stream.stream_messages import MAX_STREAM_MESSAGE_BYTES
 from tracking_shared.contracts.cursors import Position, resync_reason
 from tracking_shared.contracts.layout import padded
 from tracking_shared.contracts.workflow import Workflow

@@ -7,7 +7,7 @@ from time import time
 
 from tracking_notifier.errors import Refusal
 from tracking_notifier.metrics import CONNECTIONS
-from tracking_notifier.stream.messages import FORBIDDEN, NOT_AUTHENTICATED, OVERLOADED, TOO_MANY
+from tracking_notifier.stream.stream_messages import FORBIDDEN, NOT_AUTHENTICATED, OVERLOADED, TOO_MANY
 from tracking_shared.auth.keys import KeysUnavailable
 from tracking_shared.auth.revocations import RevocationList
 from tracking_shared.auth.tokens import TokenError, TokenVerifier

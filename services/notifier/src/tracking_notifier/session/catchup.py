@@ -15,7 +15,7 @@ from tracking_notifier.log.shared_pages import SharedPages
 from tracking_notifier.metrics import REPLAYED, RESYNCS, SNAPSHOT_ORDERS
 from tracking_notifier.stream.events import Event, has_reached, lagging_partitions
 from tracking_notifier.stream.filters import Audience, matching_events
-from tracking_notifier.stream.messages import (
+from tracking_notifier.stream.stream_messages import (
     MAX_STREAM_MESSAGE_BYTES,
     ResyncReason,
     ServerMessage,

@@ -11,11 +11,11 @@ from tracking_notifier.hub import Sink, SubscriberGroup
 from tracking_notifier.metrics import FELL_BEHIND
 from tracking_notifier.session.admission import RESYNCS_AT_ONCE, RESYNCS_PER_SECOND
 from tracking_notifier.session.catchup import CatchUp, Subscription
-from tracking_notifier.session.connection import StreamConnection
+from tracking_notifier.session.client_connection import StreamConnection
 from tracking_notifier.session.session_context import SessionContext
 from tracking_notifier.session.session_log import SessionRecord
 from tracking_notifier.stream.filters import Audience
-from tracking_notifier.stream.messages import (
+from tracking_notifier.stream.stream_messages import (
     OVERLOADED,
     RESTARTING,
     ResyncReason,

@@ -6,10 +6,10 @@ from websockets.http11 import Request
 
 from tracking_notifier.errors import Refusal
 from tracking_notifier.session.catchup import Subscription
-from tracking_notifier.session.connection import StreamConnection, handshake_tokens
+from tracking_notifier.session.client_connection import StreamConnection, handshake_tokens
 from tracking_notifier.session.session import Session
 from tracking_notifier.session.session_context import SessionContext
-from tracking_notifier.stream.messages import NOT_AUTHENTICATED, Subscribe
+from tracking_notifier.stream.stream_messages import NOT_AUTHENTICATED, Subscribe
 from tracking_shared.http.callers import no_token
 
 

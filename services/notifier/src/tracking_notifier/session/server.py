@@ -15,7 +15,7 @@ from websockets.http11 import Request, Response
 
 from tracking_notifier.errors import Refusal
 from tracking_notifier.metrics import CLOSED
-from tracking_notifier.session.connection import (
+from tracking_notifier.session.client_connection import (
     NOT_ALLOWED,
     StreamConnection,
     event_stream_response,
@@ -28,14 +28,14 @@ from tracking_notifier.session.connection import (
 from tracking_notifier.session.event_stream import EventStreamSession, token_of
 from tracking_notifier.session.session import CLOSE_SECONDS, Session
 from tracking_notifier.session.session_context import SessionContext
-from tracking_notifier.stream.asyncapi import encoded_document
-from tracking_notifier.stream.messages import OVERLOADED, RESTARTING, STREAM_PATH
 from tracking_notifier.stream.sse import (
     COMMENT_SECONDS,
     accepts_event_stream,
     event_stream_request,
     parameter_problem,
 )
+from tracking_notifier.stream.stream_asyncapi import encoded_document
+from tracking_notifier.stream.stream_messages import OVERLOADED, RESTARTING, STREAM_PATH
 from tracking_shared.contracts.problems import Problem
 from tracking_shared.http.callers import invalid_token
 from tracking_shared.http.health import Check, failing_checks

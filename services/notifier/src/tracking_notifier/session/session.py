@@ -11,12 +11,12 @@ from tracking_notifier.errors import Refusal
 from tracking_notifier.metrics import CLOSED
 from tracking_notifier.session.admission import Identity, MessageRate, revoked_token
 from tracking_notifier.session.catchup import Subscription
-from tracking_notifier.session.connection import StreamConnection, logged_problem_message
+from tracking_notifier.session.client_connection import StreamConnection, logged_problem_message
 from tracking_notifier.session.delivery import SubscriptionDelivery
 from tracking_notifier.session.session_context import SessionContext
 from tracking_notifier.session.session_log import SessionEnd, SessionRecord
 from tracking_notifier.stream.filters import Audience
-from tracking_notifier.stream.messages import (
+from tracking_notifier.stream.stream_messages import (
     BAD_MESSAGE,
     NO_SUBSCRIBE,
     NOT_AUTHENTICATED,

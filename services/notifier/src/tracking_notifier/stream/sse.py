@@ -7,7 +7,7 @@ from urllib.parse import parse_qsl
 from pydantic import ValidationError
 
 from tracking_notifier.errors import Refusal
-from tracking_notifier.stream.messages import BAD_MESSAGE, FilterRequest, ServerMessage, Subscribe
+from tracking_notifier.stream.stream_messages import BAD_MESSAGE, FilterRequest, ServerMessage, Subscribe
 from tracking_shared.contracts.problems import Problem, validation_problem
 from tracking_shared.http.service_app import MAX_LISTED_ERRORS, pointer_errors
 

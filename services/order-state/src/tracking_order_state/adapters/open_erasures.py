@@ -1,7 +1,7 @@
 """Finds the erasures that are to be carried out, and the orders that they concern."""
 
 from tracking_order_state.adapters.archived_events import erase_archived
-from tracking_order_state.adapters.erasures import erasure_key, find_person
+from tracking_order_state.adapters.erasure_store import erasure_key, find_person
 from tracking_order_state.domain.erasure import Erasure
 from tracking_shared.contracts.erased import contact_key
 from tracking_shared.contracts.timestamps import now

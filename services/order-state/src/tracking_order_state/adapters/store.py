@@ -14,7 +14,7 @@ from pymongo.read_concern import ReadConcern
 
 from tracking_order_state.adapters.archivings import write_archiving
 from tracking_order_state.adapters.due_orders import database_time
-from tracking_order_state.adapters.erasures import read_erased, write_erasure
+from tracking_order_state.adapters.erasure_store import read_erased, write_erasure
 from tracking_order_state.adapters.held_updates import count_waiting, holding_operations, read_held
 from tracking_order_state.adapters.order_reads import await_both, list_refused, read_orders
 from tracking_order_state.adapters.outcomes import write_outcomes

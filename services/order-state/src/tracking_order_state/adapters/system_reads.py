@@ -5,7 +5,7 @@ from typing import Any
 
 from pymongo.asynchronous.client_session import AsyncClientSession
 
-from tracking_order_state.adapters.erasures import find_person
+from tracking_order_state.adapters.erasure_store import find_person
 from tracking_order_state.adapters.held_updates import by_order
 from tracking_order_state.adapters.order_reads import read_orders
 from tracking_order_state.domain.erasure import Erasure

@@ -1,13 +1,10 @@
-"""The batch committer: decides batches and commits each in one transaction, and tries again while the
-database does not answer.
-"""
+"""The batch committer: decides batches and commits each in one transaction."""
 
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import ParamSpec, TypeVar
 
 from tracking_order_state import metrics
 from tracking_order_state.adapters.store import Store
@@ -17,7 +14,7 @@ from tracking_order_state.domain.erasure import ErasedContacts, Erasure
 from tracking_order_state.domain.holding import hold_from
 from tracking_order_state.domain.order_cache import OrderCache
 from tracking_order_state.domain.partition import ParkedOrders, PartitionPosition
-from tracking_order_state.errors import Fault, LayoutChanged, NotNew, PartitionStalled, fault_of
+from tracking_order_state.errors import LayoutChanged, NotNew
 from tracking_order_state.processing.batch_reader import BatchReader
 from tracking_order_state.processing.stages import (
     DecidedBatch,
@@ -28,17 +25,9 @@ from tracking_order_state.processing.stages import (
 from tracking_shared.contracts.commands import AnyCommand
 from tracking_shared.contracts.documents import ParkedDocument
 from tracking_shared.contracts.workflow import Workflow
-from tracking_shared.storage.database import DatabaseUnavailable, retrying_database
 from tracking_shared.telemetry.spans import traces_in
 
 log = logging.getLogger(__name__)
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-MAX_FAILURES = 3
-"""Attempts that may fail although the database answers, before each partition is tried alone. An election or
-a write conflict passes within one or two."""
 
 
 class BatchCommitter:
@@ -191,58 +180,6 @@ class BatchCommitter:
         """Commits the decisions on one partition in a transaction of their own."""
         [result] = await self._commit(DecidedBatch([partition], [position], [decisions]))
         return result
-
-    # Retrying.
-
-    async def tried(
-        self,
-        partitions: Sequence[PartitionState],
-        step: Callable[P, Awaitable[T]],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> T | Fault:
-        """Runs `step` as `retried` does, and returns its result or its fault."""
-        return await fault_of(self.retried(partitions, step, *args, **kwargs))
-
-    async def retried(
-        self,
-        partitions: Sequence[PartitionState],
-        step: Callable[P, Awaitable[T]],
-        *args: P.args,
-        **kwargs: P.kwargs,
-    ) -> T:
-        """Runs `step` until the database answers, and returns its result. From the second attempt on, known
-        updates may be those of an earlier attempt, committed though the answer was lost.
-
-        Retried in process: a delivery that is given back and taken again would count towards the delivery
-        limit, and an hour's outage would dead-letter it.
-
-        Raises:
-            PartitionStalled: `MAX_FAILURES` attempts have failed although the database answers.
-        """
-        async for attempt in retrying_database():
-            with attempt:
-                for partition in partitions:
-                    partition.is_retried |= attempt.retry_state.attempt_number > 1
-                try:
-                    return await step(*args, **kwargs)
-                except DatabaseUnavailable as error:
-                    await self._count_failure(partitions, error)
-                    raise
-        raise AssertionError("retried without end")
-
-    async def _count_failure(self, partitions: Sequence[PartitionState], error: DatabaseUnavailable) -> None:
-        if not await self.store.answers():
-            return
-        for partition in partitions:
-            partition.failures += 1
-        if any(partition.failures >= MAX_FAILURES for partition in partitions):
-            raise stalled(partitions, error) from error
-
-
-def stalled(partitions: Sequence[PartitionState], reason: object) -> PartitionStalled:
-    """The error for partitions that cannot go on."""
-    return PartitionStalled(f"partitions {[partition.number for partition in partitions]}: {reason}")
 
 
 def _log_parked(parked: ParkedDocument) -> None:

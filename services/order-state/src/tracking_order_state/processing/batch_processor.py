@@ -13,14 +13,15 @@ from datetime import datetime
 from time import perf_counter
 
 from tracking_order_state import metrics
-from tracking_order_state.adapters.publisher import ResultPublisher
+from tracking_order_state.adapters.result_publisher import ResultPublisher
 from tracking_order_state.adapters.store import Store
 from tracking_order_state.domain.order_cache import OrderCache
 from tracking_order_state.errors import Fault, fault_of
-from tracking_order_state.processing.batch_committer import BatchCommitter, stalled
+from tracking_order_state.processing.batch_committer import BatchCommitter
 from tracking_order_state.processing.batch_spans import BatchSpans, spans_that_sent
 from tracking_order_state.processing.parking_steps import ParkingSteps
 from tracking_order_state.processing.placement import Forward, Placement, forward_nothing
+from tracking_order_state.processing.retries import Retries, stalled
 from tracking_order_state.processing.stages import (
     CommittedBatch,
     PartitionBatch,
@@ -68,9 +69,10 @@ class BatchProcessor:
         self._layout = layout
         self._spans = spans
         self._committer = BatchCommitter(store, workflow, clock, self.cache, generation=layout.generation)
+        self._retries = Retries(store)
         self._placement = Placement(layout, store, self.cache, forward)
         self.steps = SystemSteps(self._committer, workflow)
-        self._parking = ParkingSteps(self._committer, max_parked_orders)
+        self._parking = ParkingSteps(self._committer, self._retries, max_parked_orders)
 
     async def claim(self, partition: PartitionState) -> None:
         """Claims a partition.
@@ -80,7 +82,7 @@ class BatchProcessor:
             BrokerUnavailable: another consumer has the deliveries by now.
         """
         partition.begin_batch()
-        await self._committer.retried([partition], self._committer.locate, partition)
+        await self._retries.retried([partition], self._committer.locate, partition)
 
     async def receive(self, partition: PartitionState, deliveries: Sequence[Delivery]) -> PartitionBatch:
         """Decodes the deliveries of one partition for its next batch. Dead-letters those that are no
@@ -172,13 +174,11 @@ class BatchProcessor:
 
     async def _commit_or_park(self, received: ReceivedBatch) -> CommittedBatch:
         parts = [
-            await self._committer.retried([part.partition], self._placement.placed, part)
+            await self._retries.retried([part.partition], self._placement.placed, part)
             for part in received.parts
         ]
         received = replace(received, parts=parts)
-        results = await self._committer.tried(
-            received.partitions, self._committer.decide_and_commit, received
-        )
+        results = await self._retries.tried(received.partitions, self._committer.decide_and_commit, received)
         if isinstance(results, Fault):
             results = [await self._parking.isolate(part) for part in received.parts]
         for index, part in enumerate(received.parts):

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from time import perf_counter, time_ns
 
-from tracking_order_state.adapters.publisher import ResultPublisher
+from tracking_order_state.adapters.result_publisher import ResultPublisher
 from tracking_order_state.processing.stages import CommittedBatch
 from tracking_shared.contracts.commands import AnyCommand, Outcome, ReleaseOrder
 from tracking_shared.messaging.consumer import Delivery

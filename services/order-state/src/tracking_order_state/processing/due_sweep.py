@@ -6,12 +6,14 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from datetime import datetime
+from functools import partial
 from time import monotonic
 from typing import Protocol
 
 from prometheus_client import Gauge
 
 from tracking_order_state.errors import Fault, Fenced
+from tracking_order_state.processing.stages import PartitionResult, PartitionState
 from tracking_order_state.processing.worker import PartitionConsumer, Worker
 from tracking_shared.storage.database import DatabaseUnavailable
 
@@ -45,13 +47,8 @@ class FindsDue(Protocol):
         ...
 
 
-Mark = Callable[[PartitionConsumer, Sequence[str], datetime], Awaitable[int | Fault]]
-"""Has the worker record of these ids that they are due. Returns of how many it did, or the fault of our code.
-
-Raises:
-    Fenced: another worker owns the partition.
-    DatabaseUnavailable: no answer; some of it may be written.
-"""
+DueStep = Callable[[PartitionState, Sequence[str], datetime], Awaitable[PartitionResult]]
+"""Records of these ids that they are due: a step of `SystemSteps`."""
 
 
 class DueSweep:
@@ -61,7 +58,7 @@ class DueSweep:
         self,
         worker: Worker,
         finder: FindsDue,
-        mark: Mark,
+        step: DueStep,
         age: Gauge,
         has_any: Callable[[PartitionConsumer], bool] = lambda _: True,
     ) -> None:
@@ -70,7 +67,7 @@ class DueSweep:
         """
         self._worker = worker
         self._finder = finder
-        self._record = mark
+        self._step = step
         self._age = age
         self._has_any = has_any
         self._skipped: dict[str, None] = {}
@@ -131,7 +128,7 @@ class DueSweep:
         self, partition_consumer: PartitionConsumer, order_ids: Sequence[str], now: datetime
     ) -> int:
         async with self._worker.paced():
-            marked = await self._record(partition_consumer, order_ids, now)
+            marked = await self.record(partition_consumer, order_ids, now)
         if isinstance(marked, Fault):
             return await self._mark_alone(partition_consumer, order_ids, now)
         return marked
@@ -142,13 +139,28 @@ class DueSweep:
         """Marks each order alone, after our own code failed on one of them; skips that one from now on."""
         total = 0
         for order_id in order_ids:
-            marked = await self._record(partition_consumer, [order_id], now)
+            marked = await self.record(partition_consumer, [order_id], now)
             if isinstance(marked, Fault):
                 self._skip(order_id)
                 log.error("%s is due, and it cannot be recorded: %s", _loggable(order_id), marked)
             else:
                 total += marked
         return total
+
+    async def record(
+        self, partition_consumer: PartitionConsumer, ids: Sequence[str], now: datetime
+    ) -> int | Fault:
+        """Has the worker record of these ids that they are due, between two batches of callers. Returns of
+        how many it did, or the fault of our own code if it failed at it.
+
+        Raises:
+            Fenced: another worker owns the partition.
+            DatabaseUnavailable: no answer; some of it may be written.
+            asyncio.CancelledError: also when the worker ends meanwhile.
+        """
+        step = partial(self._step, partition_consumer.partition, ids, now)
+        result = await self._worker.between_batches(partition_consumer, step)
+        return result.settled if isinstance(result, PartitionResult) else result or 0
 
     def _skip(self, order_id: str) -> None:
         self._skipped[order_id] = None

@@ -12,6 +12,7 @@ from tracking_order_state.domain.parking import (
 from tracking_order_state.domain.partition import NOTHING_PARKED, Slot
 from tracking_order_state.errors import Fault, TooManyParked
 from tracking_order_state.processing.batch_committer import BatchCommitter
+from tracking_order_state.processing.retries import Retries
 from tracking_order_state.processing.stages import (
     PartitionBatch,
     PartitionResult,
@@ -26,6 +27,7 @@ class ParkingSteps:
     """Parks commands and releases parked orders, each in a transaction of its own."""
 
     committer: BatchCommitter
+    retries: Retries
     max_parked_orders: int
     """Of one partition."""
 
@@ -34,7 +36,7 @@ class ParkingSteps:
         one among them that takes 20 transactions.
         """
         part.partition.is_retried = True
-        results = await self.committer.tried(
+        results = await self.retries.tried(
             [part.partition], self.committer.decide_and_commit, ReceivedBatch([part])
         )
         if not isinstance(results, Fault):
@@ -43,7 +45,7 @@ class ParkingSteps:
             return PartitionResult()
         if len(part.commands) == 1:
             partition, [command] = part.partition, part.commands
-            return await self.committer.retried([partition], self._park, partition, command, results)
+            return await self.retries.retried([partition], self._park, partition, command, results)
         first, second = part.halves()
         result = await self.isolate(first)
         return result.followed_by(await self.isolate(second))
@@ -68,17 +70,17 @@ class ParkingSteps:
         """
         partition, result, fault = part.partition, PartitionResult(), None
         while fault is None and await self._is_parked(partition, release.order_id):
-            decided = await self.committer.tried([partition], self._decide_first_parked, partition, release)
+            decided = await self.retries.tried([partition], self._decide_first_parked, partition, release)
             if isinstance(decided, Fault):
                 fault = decided
-                decided = await self.committer.tried(
+                decided = await self.retries.tried(
                     [partition], self._keep_first_parked, partition, release, fault
                 )
             if not isinstance(decided, Fault):
                 result = result.followed_by(decided)
         if part.may_be_unpublished:
             # A release does not name the updates whose events may be unpublished.
-            newest = await self.committer.retried(
+            newest = await self.retries.retried(
                 [partition], self.committer.store.newest_events, release.order_id, MAX_PARKED_PER_ORDER
             )
             result = result.followed_by(
@@ -87,7 +89,7 @@ class ParkingSteps:
         return result
 
     async def _is_parked(self, partition: PartitionState, order_id: str) -> bool:
-        position = await self.committer.retried([partition], self.committer.locate, partition)
+        position = await self.retries.retried([partition], self.committer.locate, partition)
         return order_id in position.parked_orders
 
     async def _decide_first_parked(self, partition: PartitionState, release: ReleaseOrder) -> PartitionResult:

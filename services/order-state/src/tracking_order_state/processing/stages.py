@@ -110,7 +110,9 @@ class PartitionResult:
     """New events, in seq order."""
     known_events: Mapping[int, EventDocument] = field(default_factory=dict)
     settled: int = 0
-    """Of the orders that an erasure names, the number of the first ones that need no more."""
+    """Of the orders or held updates that a step of the system names, the number that it dealt with. Of an
+    erasure, the number of the first ones that need no more.
+    """
 
     def followed_by(self, later: "PartitionResult") -> "PartitionResult":
         """The result of both, where one part took several transactions."""

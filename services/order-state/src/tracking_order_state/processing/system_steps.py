@@ -51,7 +51,7 @@ class SystemSteps:
             decisions = mark_overdue(found, position, now=now, time=time)
             result = await self.committer.commit_alone(partition, position, decisions)
             metrics.OVERDUE.inc(len(result.events))
-            return result
+            return replace(result, settled=len(result.events))
 
     async def end_held(
         self, partition: PartitionState, ids: Collection[str], now: datetime
@@ -64,7 +64,8 @@ class SystemSteps:
             known = replace(await self._store.load(commands), held=held) if commands else NOTHING_KNOWN
             time = position.recording_time(self.committer.clock())
             decisions = end_held(ids, known, position, now=now, time=time, workflow=self.workflow)
-            return await self.committer.commit_alone(partition, position, decisions)
+            result = await self.committer.commit_alone(partition, position, decisions)
+            return replace(result, settled=len(result.outcomes))
 
     async def learn_erasure(self, erasure: Erasure) -> PartitionResult:
         """Learns that a person is erased (`BatchCommitter.learn_erasure`). Commits nothing."""

@@ -6,8 +6,6 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import datetime
-from functools import partial
 from time import monotonic, perf_counter
 
 from tracking_order_state import metrics
@@ -147,33 +145,6 @@ class Worker:
             for one in self._consumers.values()
             if one.partition.position is not None and one not in self._stalled and not one.consumer.is_closed
         ]
-
-    async def mark_overdue(
-        self, partition_consumer: PartitionConsumer, order_ids: Sequence[str], now: datetime
-    ) -> int | Fault:
-        """Has orders marked as overdue between two batches of callers. Returns how many were, or the fault of
-        our own code if it failed at it.
-
-        Raises:
-            Fenced: another worker owns the partition.
-            DatabaseUnavailable: no answer; some of it may be written.
-        """
-        step = partial(self.processor.steps.mark_overdue, partition_consumer.partition, order_ids, now)
-        result = await self.between_batches(partition_consumer, step)
-        return len(result.events) if isinstance(result, PartitionResult) else result or 0
-
-    async def end_held(
-        self, partition_consumer: PartitionConsumer, ids: Sequence[str], now: datetime
-    ) -> int | Fault:
-        """Has held updates decided whose time is over, between two batches of callers. Returns how many were,
-        or the fault of our own code if it failed at it.
-
-        Raises:
-            asyncio.CancelledError: also when the worker ends meanwhile.
-        """
-        step = partial(self.processor.steps.end_held, partition_consumer.partition, ids, now)
-        result = await self.between_batches(partition_consumer, step)
-        return len(result.outcomes) if isinstance(result, PartitionResult) else result or 0
 
     @asynccontextmanager
     async def paced(self) -> AsyncIterator[None]:

@@ -10,10 +10,10 @@ from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
 from tracking_query.api.context import Context
-from tracking_query.api.openapi import described_read
 from tracking_query.api.parameters import Identifiers, Parameters, Statuses, WholeNumber, check_statuses
-from tracking_query.log.event_log import ExpiredPosition, LogFilter, UnknownPosition, read_log
+from tracking_query.api.query_openapi import described_read
 from tracking_query.log.log_page import LogPage
+from tracking_query.log.log_search import ExpiredPosition, LogFilter, UnknownPosition, read_log
 from tracking_query.log.long_polling import LongPolling
 from tracking_shared.api_docs.example_order import PICKED_UP_EVENT_DATA
 from tracking_shared.contracts.access import Grant, Principal, readable_orders, sees_customer

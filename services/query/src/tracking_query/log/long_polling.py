@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
-from tracking_query.log.event_log import LogFilter
 from tracking_query.log.log_page import keys_of
+from tracking_query.log.log_search import LogFilter
 from tracking_query.metrics import WAITERS
 from tracking_shared.contracts.cursors import Position
 from tracking_shared.contracts.layout import padded

@@ -6,11 +6,11 @@ from fastapi import Depends, FastAPI, Query, Request, Response
 from pydantic import Field
 
 from tracking_query.api.context import Context
-from tracking_query.api.openapi import described_read
 from tracking_query.api.page_cursors import seal, unseal
 from tracking_query.api.parameters import Parameters, WholeNumber, next_link, refuse_cursor
+from tracking_query.api.query_openapi import described_read
 from tracking_query.orders.archived import ArchivedOrders
-from tracking_query.orders.shapes import HISTORY, History
+from tracking_query.orders.order_shapes import HISTORY, History
 from tracking_shared.contracts.access import Principal, sees_customer
 from tracking_shared.contracts.cursors import InvalidCursor
 from tracking_shared.contracts.documents import EventDocument, project

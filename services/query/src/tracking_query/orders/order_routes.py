@@ -11,7 +11,6 @@ from fastapi.responses import StreamingResponse
 
 from tracking_query.api.context import Context
 from tracking_query.api.negotiation import preferred_type, prefers_gzip
-from tracking_query.api.openapi import described_read
 from tracking_query.api.page_cursors import KeysetPosition, encode_position
 from tracking_query.api.parameters import (
     Parameters,
@@ -21,8 +20,9 @@ from tracking_query.api.parameters import (
     next_link,
     position_of,
 )
+from tracking_query.api.query_openapi import described_read
 from tracking_query.horizon import AS_OF, as_of_header, reading_as_of
-from tracking_query.orders import shapes
+from tracking_query.orders import order_shapes
 from tracking_query.orders.archived import ArchivedOrders
 from tracking_query.orders.export_forms import EXPORTED_TYPES, NDJSON_MEDIA_TYPE, export_form, missing_types
 from tracking_query.orders.exports import Exports, export_headers, record_export
@@ -89,7 +89,7 @@ def add_routes(app: FastAPI, context: Context, archived: ArchivedOrders) -> None
         ),
     )
     @described_read(
-        Answer(200, "The order", [Content(shapes.ReadOrder, shapes.ORDER)], always=["ETag"]),
+        Answer(200, "The order", [Content(order_shapes.ReadOrder, order_shapes.ORDER)], always=["ETag"]),
         Answer(304, "It is as the caller has it", always=["ETag"]),
         problems=["order-not-found", "precondition-failed", "archive-unavailable"],
         headers=["If-Match", "If-None-Match"],
@@ -119,7 +119,7 @@ def add_routes(app: FastAPI, context: Context, archived: ArchivedOrders) -> None
         Answer(
             200,
             "A page of orders, or all of them as a file",
-            [Content(shapes.OrderPage, shapes.PAGE), *map(_file, EXPORTED_TYPES)],
+            [Content(order_shapes.OrderPage, order_shapes.PAGE), *map(_file, EXPORTED_TYPES)],
             always=["Vary"],
             sometimes=["As-Of", "Link", "Content-Disposition", "Content-Encoding"],
         ),
@@ -157,7 +157,7 @@ def add_routes(app: FastAPI, context: Context, archived: ArchivedOrders) -> None
 
 
 def _file(media_type: str) -> Content:
-    samples = {CSV_MEDIA_TYPE: shapes.CSV, NDJSON_MEDIA_TYPE: shapes.NDJSON}
+    samples = {CSV_MEDIA_TYPE: order_shapes.CSV, NDJSON_MEDIA_TYPE: order_shapes.NDJSON}
     if media_type in samples:
         return Content({"type": "string"}, samples[media_type], media_type)
     return Content({"contentMediaType": media_type}, None, media_type)

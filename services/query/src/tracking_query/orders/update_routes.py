@@ -7,10 +7,10 @@ from fastapi import Depends, FastAPI, Query, Response
 from pydantic import Field
 
 from tracking_query.api.context import Context
-from tracking_query.api.openapi import described_read
 from tracking_query.api.parameters import Parameters, WholeNumber
+from tracking_query.api.query_openapi import described_read
 from tracking_query.orders.archived import ArchivedOrders, is_of_archived
-from tracking_query.orders.shapes import ORDER_UPDATES, OUTCOME, OrderUpdates
+from tracking_query.orders.order_shapes import ORDER_UPDATES, OUTCOME, OrderUpdates
 from tracking_shared.contracts.access import Principal, reaches_all, sees_customer
 from tracking_shared.contracts.documents import OrderDocument, UpdateDocument, applied_outcome
 from tracking_shared.contracts.formats import HELD, ORDER_EVENTS, UPDATES, upcast_all

@@ -15,7 +15,7 @@ from typing import Any
 
 import pymongo
 
-from tracking_query.log.event_log import positions_between, windows_of
+from tracking_query.log.log_search import positions_between, windows_of
 from tracking_query.orders.list_query import ListQuery
 from tracking_query.orders.list_reader import opened_list
 from tracking_query.reports.figures import Clock

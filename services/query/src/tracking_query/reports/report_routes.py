@@ -9,24 +9,11 @@ from typing import Annotated, Any
 from fastapi import Depends, FastAPI, Query, Request, Response
 
 from tracking_query.api.context import Context
-from tracking_query.api.openapi import described_read
 from tracking_query.api.parameters import invalid_parameter
+from tracking_query.api.query_openapi import described_read
 from tracking_query.horizon import read_archived_until, reading_as_of
 from tracking_query.orders.tables import CSV_MEDIA_TYPE, csv_lines
-from tracking_query.reports import shapes
-from tracking_query.reports.answers import (
-    DurationsParameters,
-    Frame,
-    GroupParameters,
-    OpenParameters,
-    PunctualityParameters,
-    RangeParameters,
-    StepsParameters,
-    TotalsParameters,
-    range_frame,
-    report_answer,
-    wants_csv,
-)
+from tracking_query.reports import report_shapes
 from tracking_query.reports.counts import OpenOrders, Refusals
 from tracking_query.reports.figures import (
     MAX_ROWS,
@@ -49,6 +36,19 @@ from tracking_query.reports.histories import (
     read_refused_updates,
 )
 from tracking_query.reports.open_counts import OPEN_COUNTS_COLUMNS, OpenCounts, read_open_counts
+from tracking_query.reports.report_answers import (
+    DurationsParameters,
+    Frame,
+    GroupParameters,
+    OpenParameters,
+    PunctualityParameters,
+    RangeParameters,
+    StepsParameters,
+    TotalsParameters,
+    range_frame,
+    report_answer,
+    wants_csv,
+)
 from tracking_query.reports.totals import TOTALS_COLUMNS, TotalsReport, read_totals_report
 from tracking_shared.contracts.access import (
     Grant,
@@ -106,7 +106,7 @@ def add_routes(app: FastAPI, context: Context) -> None:
             " backwards; they are among the others. Legs that no order took have no row."
         ),
     )
-    @_described_report(shapes.DurationReport, shapes.DURATIONS)
+    @_described_report(report_shapes.DurationReport, report_shapes.DURATIONS)
     async def get_durations(
         request: Request,
         principal: Annotated[Principal, Depends(context.reader)],
@@ -125,7 +125,7 @@ def add_routes(app: FastAPI, context: Context) -> None:
             " Statuses in which nothing happened have no row. What a correction took back is not counted."
         ),
     )
-    @_described_report(shapes.StatusReport, shapes.STATUS_COUNTS)
+    @_described_report(report_shapes.StatusReport, report_shapes.STATUS_COUNTS)
     async def get_status_counts(
         request: Request,
         principal: Annotated[Principal, Depends(context.reader)],
@@ -146,7 +146,7 @@ def add_routes(app: FastAPI, context: Context) -> None:
             " were, in seconds; `null` where none was. Where nothing was delivered, there is no row."
         ),
     )
-    @_described_report(shapes.PunctualityReport, shapes.PUNCTUALITY)
+    @_described_report(report_shapes.PunctualityReport, report_shapes.PUNCTUALITY)
     async def get_punctuality(
         request: Request,
         principal: Annotated[Principal, Depends(context.reader)],
@@ -165,7 +165,7 @@ def add_routes(app: FastAPI, context: Context) -> None:
             " long as something may still follow."
         ),
     )
-    @_described_report(shapes.OpenReport, shapes.OPEN_ORDERS)
+    @_described_report(report_shapes.OpenReport, report_shapes.OPEN_ORDERS)
     async def get_open_orders(
         request: Request,
         principal: Annotated[Principal, Depends(context.reader)],
@@ -184,7 +184,7 @@ def add_routes(app: FastAPI, context: Context) -> None:
             " Takes no place among the reports that compute."
         ),
     )
-    @_described_report(shapes.OpenCountsReport, shapes.OPEN_COUNTS)
+    @_described_report(report_shapes.OpenCountsReport, report_shapes.OPEN_COUNTS)
     async def get_open_counts(
         request: Request,
         principal: Annotated[Principal, Depends(context.reader)],
@@ -202,7 +202,7 @@ def add_routes(app: FastAPI, context: Context) -> None:
             " among the reports that compute."
         ),
     )
-    @_described_report(shapes.TotalsReport, shapes.CREATED_AND_CLOSED)
+    @_described_report(report_shapes.TotalsReport, report_shapes.CREATED_AND_CLOSED)
     async def get_created_and_closed(
         request: Request,
         principal: Annotated[Principal, Depends(context.reader)],
@@ -220,7 +220,7 @@ def add_routes(app: FastAPI, context: Context) -> None:
             " not exist have no merchant; those who see all merchants, and their senders, see them."
         ),
     )
-    @_described_report(shapes.RefusalReport, shapes.REFUSALS)
+    @_described_report(report_shapes.RefusalReport, report_shapes.REFUSALS)
     async def get_refusals(
         request: Request,
         principal: Annotated[Principal, Depends(context.reader)],

@@ -8,7 +8,7 @@ from datetime import datetime
 from itertools import zip_longest
 from typing import Any
 
-from tracking_query.webhooks.bodies import ChangeWebhook, CreateWebhook, FilterBody
+from tracking_query.webhooks.webhook_bodies import ChangeWebhook, CreateWebhook, FilterBody
 from tracking_shared.contracts.access import Grant, Principal, covers, narrowed
 from tracking_shared.contracts.cursors import Position
 from tracking_shared.contracts.problems import ProblemError

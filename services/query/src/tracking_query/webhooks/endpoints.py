@@ -14,9 +14,8 @@ from tracking_query.api.context import Context
 from tracking_query.api.page_cursors import KeysetPosition, encode_position
 from tracking_query.api.parameters import Parameters, WholeNumber, next_link
 from tracking_query.api.parameters import position_of as page_position
-from tracking_query.log.event_log import positions_between
-from tracking_query.webhooks import shapes, storing
-from tracking_query.webhooks.bodies import ChangeWebhook, CreateWebhook, FilterBody, ReplayWebhook
+from tracking_query.log.log_search import positions_between
+from tracking_query.webhooks import storing, webhook_shapes
 from tracking_query.webhooks.changes import (
     changed,
     enabled,
@@ -28,6 +27,7 @@ from tracking_query.webhooks.changes import (
     webhook_id_of,
 )
 from tracking_query.webhooks.pending import count_pending
+from tracking_query.webhooks.webhook_bodies import ChangeWebhook, CreateWebhook, FilterBody, ReplayWebhook
 from tracking_shared.contracts.access import Principal
 from tracking_shared.contracts.cursors import InvalidCursor, Position, is_before, resync_reason
 from tracking_shared.contracts.identifiers import new_update_id
@@ -187,7 +187,7 @@ class Webhooks:
         if attempt is None:
             location = {"Location": f"/v1/webhooks/{webhook_id}/attempts"}
             return JsonResponse({"event_id": test_id}, 202, headers=location)
-        return JsonResponse(shapes.attempt_view(attempt))
+        return JsonResponse(webhook_shapes.attempt_view(attempt))
 
     async def attempts(
         self, webhook_id: str, principal: Principal, parameters: AttemptParameters
@@ -195,7 +195,7 @@ class Webhooks:
         """The newest attempts."""
         await self._find(webhook_id, principal)
         found = await storing.find_attempts(self._database, webhook_id, parameters.limit)
-        return JsonResponse({"items": list(map(shapes.attempt_view, found))})
+        return JsonResponse({"items": list(map(webhook_shapes.attempt_view, found))})
 
     async def _find(self, webhook_id: str, principal: Principal) -> WebhookDocument:
         return await storing.find_webhook(self._database, webhook_id, principal)
@@ -205,7 +205,9 @@ class Webhooks:
         with bounded_read():
             await self._context.cursors.look_for(webhook["epoch"])
         pending = await count_pending(self._database, webhook, end)
-        return shapes.webhook_view(webhook, pending, self._context.cursors.encode(position_of(webhook)))
+        return webhook_shapes.webhook_view(
+            webhook, pending, self._context.cursors.encode(position_of(webhook))
+        )
 
     async def _end(self) -> Position:
         with bounded_read():

@@ -5,11 +5,11 @@ from typing import Annotated
 from fastapi import Depends, FastAPI, Query, Request, Response
 
 from tracking_query.api.context import Context
-from tracking_query.api.openapi import described_read
 from tracking_query.api.parameters import Parameters
-from tracking_query.webhooks import shapes
-from tracking_query.webhooks.bodies import ChangeWebhook, CreateWebhook, ReplayWebhook
+from tracking_query.api.query_openapi import described_read
+from tracking_query.webhooks import webhook_shapes
 from tracking_query.webhooks.endpoints import AttemptParameters, ListParameters, Webhooks
+from tracking_query.webhooks.webhook_bodies import ChangeWebhook, CreateWebhook, ReplayWebhook
 from tracking_shared.contracts.access import Principal
 from tracking_shared.http.described_routes import Answer, Content
 from tracking_shared.http.json_bodies import BODY_PROBLEMS
@@ -18,7 +18,7 @@ SCOPE = "webhooks:manage"
 
 _CURSOR_PROBLEMS = ("invalid-cursor", "cursor-expired")
 
-_ONE = Content(shapes.WebhookView, shapes.WEBHOOK)
+_ONE = Content(webhook_shapes.WebhookView, webhook_shapes.WEBHOOK)
 
 
 class NoParameters(Parameters):
@@ -48,13 +48,17 @@ def _add_collection(app: FastAPI, context: Context, webhooks: Webhooks) -> None:
         Answer(
             201,
             "It is registered",
-            [Content(shapes.NewWebhookView, shapes.NEW_WEBHOOK)],
+            [Content(webhook_shapes.NewWebhookView, webhook_shapes.NEW_WEBHOOK)],
             always=["Location"],
             sometimes=["Idempotent-Replayed"],
         ),
         name="create_webhook",
         problems=[*BODY_PROBLEMS, *_CURSOR_PROBLEMS, "idempotency-key-reused"],
-        bodies=[Content(CreateWebhook, {"url": shapes.WEBHOOK["url"], "filter": {"merchant_id": ["acme"]}})],
+        bodies=[
+            Content(
+                CreateWebhook, {"url": webhook_shapes.WEBHOOK["url"], "filter": {"merchant_id": ["acme"]}}
+            )
+        ],
         headers=["Idempotency-Key"],
         scope=SCOPE,
         other_scope="orders:admin",
@@ -68,7 +72,12 @@ def _add_collection(app: FastAPI, context: Context, webhooks: Webhooks) -> None:
 
     @app.get("/v1/webhooks", tags=["webhooks"], summary="Webhooks, newest first")
     @described_read(
-        Answer(200, "A page", [Content(shapes.WebhookPage, shapes.WEBHOOK_PAGE)], sometimes=["Link"]),
+        Answer(
+            200,
+            "A page",
+            [Content(webhook_shapes.WebhookPage, webhook_shapes.WEBHOOK_PAGE)],
+            sometimes=["Link"],
+        ),
         problems=["invalid-cursor"],
         scope=SCOPE,
         other_scope="orders:admin",
@@ -137,7 +146,7 @@ def _add_one(app: FastAPI, context: Context, webhooks: Webhooks) -> None:
         description="The newest 200 are kept, for 30 days. Of many in one moment some may be missing.",
     )
     @described_read(
-        Answer(200, "The attempts", [Content(shapes.AttemptPage, shapes.ATTEMPT_PAGE)]),
+        Answer(200, "The attempts", [Content(webhook_shapes.AttemptPage, webhook_shapes.ATTEMPT_PAGE)]),
         problems=["not-found"],
         scope=SCOPE,
         other_scope="orders:admin",
@@ -161,11 +170,11 @@ def _add_acts(app: FastAPI, context: Context, webhooks: Webhooks) -> None:
         ),
     )
     @described_read(
-        Answer(200, "It was made", [Content(shapes.AttemptView, shapes.TEST_ATTEMPT)]),
+        Answer(200, "It was made", [Content(webhook_shapes.AttemptView, webhook_shapes.TEST_ATTEMPT)]),
         Answer(
             202,
             "It is asked for, and not made yet",
-            [Content(shapes.OpenTestView, {"event_id": shapes.TEST_ATTEMPT["event_id"]})],
+            [Content(webhook_shapes.OpenTestView, {"event_id": webhook_shapes.TEST_ATTEMPT["event_id"]})],
             always=["Location"],
         ),
         problems=["not-found"],
@@ -186,7 +195,7 @@ def _add_acts(app: FastAPI, context: Context, webhooks: Webhooks) -> None:
         description="For 24 hours the one before signs, too: each request has two signatures.",
     )
     @described_read(
-        Answer(200, "The new secret", [Content(shapes.SecretView, shapes.SECRET)]),
+        Answer(200, "The new secret", [Content(webhook_shapes.SecretView, webhook_shapes.SECRET)]),
         problems=["not-found"],
         scope=SCOPE,
         other_scope="orders:admin",

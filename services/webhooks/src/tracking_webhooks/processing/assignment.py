@@ -14,8 +14,8 @@ from tracking_shared.contracts.documents import EventDocument
 from tracking_shared.serving import background
 from tracking_shared.storage.database import DatabaseUnavailable
 from tracking_shared.telemetry.logs import PacedLog
-from tracking_webhooks.adapters.store import Save, WebhookStore, WebhookSummary
-from tracking_webhooks.domain.assignment import HELD_SECONDS, LivingSenders, Seen, Steps, steps
+from tracking_webhooks.adapters.webhook_store import Save, WebhookStore, WebhookSummary
+from tracking_webhooks.domain.rendezvous import HELD_SECONDS, LivingSenders, Seen, Steps, steps
 from tracking_webhooks.errors import LeaseLost
 from tracking_webhooks.metrics import (
     BEHIND_EVENTS,

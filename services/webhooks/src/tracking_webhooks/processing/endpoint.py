@@ -20,10 +20,10 @@ from tracking_shared.contracts.webhooks import (
 )
 from tracking_shared.storage.database import DatabaseUnavailable, retrying_database
 from tracking_shared.telemetry.logs import PacedLog
-from tracking_webhooks.adapters.documents import fields_of, progress_of
 from tracking_webhooks.adapters.http_sender import Answer, HttpSender
 from tracking_webhooks.adapters.log_reader import LogReader
-from tracking_webhooks.adapters.store import Save, WebhookStore
+from tracking_webhooks.adapters.progress_document import fields_of, progress_of
+from tracking_webhooks.adapters.webhook_store import Save, WebhookStore
 from tracking_webhooks.domain.message import MEDIA_TYPE, Message, sample_message
 from tracking_webhooks.domain.outcome import failure_of, is_delivered
 from tracking_webhooks.domain.progress import MAX_WINDOW_EVENTS, Entry, Progress, Work
@@ -40,7 +40,8 @@ log = logging.getLogger(__name__)
 paced_log = PacedLog(log)
 
 FRESH_SECONDS = 2.0
-"""An event that was read longer ago is read again before it is sent: its customer may have been erased."""
+"""An event that was read longer ago is read again before it is sent, unless the log says that its customer
+was not erased meanwhile."""
 
 MIN_REFRESH_EVENTS, MAX_REFRESH_EVENTS = 10, 100
 """Of those that follow in the window, read again in the same request."""
@@ -308,7 +309,9 @@ class Endpoint:
         if not self._is_allowed():
             self._progress.given_back(work)
             return
-        message = self._parts.messages.of(event, with_customer=self._with_customer)
+        message = self._parts.messages.of(
+            event, with_customer=self._with_customer, is_shared=self._parts.tail.is_recent(event)
+        )
         answer = await self._send(message)
         self._settle(work, event, answer)
 
@@ -329,7 +332,10 @@ class Endpoint:
         return entry.event
 
     def _is_old(self, entry: Entry) -> bool:
-        return self._parts.clock() - entry.read_at > FRESH_SECONDS
+        oldest = self._parts.clock() - FRESH_SECONDS
+        if entry.read_at >= oldest:
+            return False
+        return not self._parts.tail.is_unchanged(entry.event, entry.read_at, oldest)
 
     async def _refresh(self, entry: Entry) -> None:
         """Reads it again, and in the same request those that will be old when their turn comes."""

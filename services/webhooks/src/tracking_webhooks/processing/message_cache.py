@@ -1,4 +1,6 @@
-"""Messages of events that were made a moment ago: an event is encoded once for all webhooks that get it."""
+"""Messages of new events: an event is encoded once for all webhooks that get it."""
+
+from collections import OrderedDict
 
 from tracking_shared.contracts.documents import EventDocument
 from tracking_shared.contracts.workflow import Workflow
@@ -13,10 +15,15 @@ class MessageCache:
 
     def __init__(self, workflow: Workflow) -> None:
         self._workflow = workflow
-        self._made: dict[tuple[int, bool], tuple[EventDocument, Message]] = {}
+        # A plain dictionary looks for its oldest entry among those that were removed before it.
+        self._made: OrderedDict[tuple[int, bool], tuple[EventDocument, Message]] = OrderedDict()
 
-    def of(self, event: EventDocument, *, with_customer: bool) -> Message:
-        """The message of an event."""
+    def of(self, event: EventDocument, *, with_customer: bool, is_shared: bool) -> Message:
+        """The message of an event. `is_shared`: other webhooks may send the same object; what a webhook has read
+        for itself is not worth its place.
+        """
+        if not is_shared:
+            return event_message(event, self._workflow, with_customer=with_customer)
         key = (event["_id"], with_customer)
         known = self._made.get(key)
         # One that was read again may have lost its customer meanwhile.
@@ -26,5 +33,5 @@ class MessageCache:
         self._made.pop(key, None)
         self._made[key] = event, message
         if len(self._made) > MAX_MESSAGES:
-            del self._made[next(iter(self._made))]
+            self._made.popitem(last=False)
         return message

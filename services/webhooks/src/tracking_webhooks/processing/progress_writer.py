@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from tracking_shared.contracts.webhooks import AttemptDocument
 from tracking_shared.storage.database import DatabaseUnavailable
-from tracking_webhooks.adapters.store import Save, WebhookStore
+from tracking_webhooks.adapters.webhook_store import Save, WebhookStore
 
 
 @dataclass(frozen=True, slots=True)

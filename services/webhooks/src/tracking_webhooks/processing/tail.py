@@ -2,17 +2,19 @@
 
 import asyncio
 import logging
+import math
 from collections import deque
 from collections.abc import Callable, Sequence
 from time import time
 from typing import NamedTuple
 
 from tracking_shared.contracts.cursors import Position
-from tracking_shared.contracts.documents import EventDocument
+from tracking_shared.contracts.documents import EventDocument, event_type
 from tracking_shared.contracts.layout import padded
 from tracking_shared.storage.database import DatabaseUnavailable
 from tracking_shared.telemetry.logs import PacedLog
 from tracking_webhooks.adapters.log_reader import PAGE_EVENTS, LogReader
+from tracking_webhooks.domain.recent_erasures import RecentErasures
 from tracking_webhooks.metrics import TAIL_EVENTS
 
 log = logging.getLogger(__name__)
@@ -52,6 +54,9 @@ class Tail:
         self.start: Position | None = None
         """Of orders whose events are all up to it, some were archived. None: not known yet."""
         self.has_broker = False
+        self._looked_at = -math.inf
+        """When the newest look began that was not cut off. Everything that was committed before is known."""
+        self._erasures = RecentErasures()
         self._recent: list[deque[RecentEvent]] = []
         self._woken = asyncio.Event()
 
@@ -68,6 +73,22 @@ class Tail:
         start = after + 1 - first
         # By index: from the end, where it mostly is, a deque is fast.
         return [events[index] for index in range(start, min(start + limit, len(events)))]
+
+    def is_recent(self, event: EventDocument) -> bool:
+        """True if this object is one of those in memory, which all webhooks share."""
+        events = self._recent[event["partition"]]
+        index = event["seq"] - events[0].event["seq"] if events else -1
+        return 0 <= index < len(events) and events[index].event is event
+
+    def is_unchanged(self, event: EventDocument, read_at: float, until: float) -> bool:
+        """True if nobody has erased the customer of an event between its reading and `until`, both in seconds
+        since 1970. False: they may have, or it is not known.
+        """
+        if self.start is None or self._looked_at < until:
+            return False
+        # Orders that were archived are erased without an event of their own.
+        is_in_log = event["seq"] > self.start.seqs[event["partition"]]
+        return is_in_log and not self._erasures.may_concern(event["order_id"], read_at)
 
     async def run(self) -> None:
         """Follows the log until cancelled."""
@@ -86,19 +107,25 @@ class Tail:
 
     async def _look(self) -> None:
         self._woken.clear()
+        began = time()
         self.start, end = await self._reader.read_ends()
         if self.end is None or self.end.epoch != end.epoch:
             self._start(end)
-            return
+        else:
+            await self._follow(self.start, end)
+        self._looked_at = began
+
+    async def _follow(self, start: Position, end: Position) -> None:
         self._add_partitions(len(end.seqs))
         for partition, last in enumerate(end.seqs):
-            if self._end_of(partition) < self.start.seqs[partition]:
-                self._leave_out(partition, self.start.seqs[partition])  # it has gaps since
+            if self._end_of(partition) < start.seqs[partition]:
+                self._leave_out(partition, start.seqs[partition])  # it has gaps since
             while self._end_of(partition) < last:
                 await self._read_on(partition, last)
 
     def _start(self, end: Position) -> None:
         self.end = end
+        self._erasures.start(time())
         self._recent = []
         self._make_room(len(end.seqs))
 
@@ -122,6 +149,9 @@ class Tail:
         events = await self._reader.read_new(partition, known, last)
         read_at = time()
         self._recent[partition].extend(RecentEvent(event, read_at) for event in events)
+        for event in events:
+            if event_type(event) == "order.customer_erased":
+                self._erasures.add(event["order_id"], read_at)
         self._set_end(partition, events[-1]["seq"])
         TAIL_EVENTS.inc(len(events))
         self.on_new(events)
@@ -129,6 +159,7 @@ class Tail:
     def _leave_out(self, partition: int, seq: int) -> None:
         """Goes on behind this seq. Who is further behind reads it from the database, each what it needs."""
         self._recent[partition].clear()
+        self._erasures.start(time())  # those in between are not read here
         self._set_end(partition, seq)
         self.on_new(())
 

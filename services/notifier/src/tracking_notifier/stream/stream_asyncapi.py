@@ -12,7 +12,8 @@ import orjson
 from pydantic import with_config
 from typing_extensions import TypedDict
 
-from tracking_notifier.stream.messages import (
+from tracking_notifier.stream.sse import COMMENT_SECONDS, EVENT_STREAM, PARAMETERS
+from tracking_notifier.stream.stream_messages import (
     BAD_MESSAGE,
     FORBIDDEN,
     MAX_CLIENT_MESSAGE_BYTES,
@@ -28,7 +29,6 @@ from tracking_notifier.stream.messages import (
     ResyncReason,
     Subscribe,
 )
-from tracking_notifier.stream.sse import COMMENT_SECONDS, EVENT_STREAM, PARAMETERS
 from tracking_shared.api_docs.asyncapi import (
     BROKER_MESSAGES,
     Message,

@@ -28,7 +28,8 @@ from websockets.server import ServerProtocol
 from websockets.typing import Subprotocol
 
 from tracking_notifier.metrics import CLOSED, NO_REQUEST, PAUSED
-from tracking_notifier.stream.messages import (
+from tracking_notifier.stream.sse import COMMENT, EVENT_STREAM, event_stream_frame
+from tracking_notifier.stream.stream_messages import (
     BEARER_PREFIX,
     MAX_CLIENT_MESSAGE_BYTES,
     SUBPROTOCOL,
@@ -38,7 +39,6 @@ from tracking_notifier.stream.messages import (
     problem_message,
     websocket_frame,
 )
-from tracking_notifier.stream.sse import COMMENT, EVENT_STREAM, event_stream_frame
 from tracking_shared.contracts.problems import PROBLEM_MEDIA_TYPE, Problem
 from tracking_shared.http.headers import always_sent
 from tracking_shared.telemetry.spans import trace_id_of

@@ -9,7 +9,7 @@ import orjson
 from pydantic import Field, with_config
 from typing_extensions import TypedDict
 
-from tracking_query.api.openapi import LIST_CURSOR
+from tracking_query.api.query_openapi import LIST_CURSOR
 from tracking_query.orders.tables import column_names, csv_lines
 from tracking_shared.api_docs.example_order import (
     ATTEMPTED_CHANGE,
