@@ -1,5 +1,5 @@
 """The HTTP plumbing of every service: connections, limits, headers, the caller of a request,
 bodies, answers with orders, outcomes and problems, health.
 
-May import `contracts`, `telemetry`, `storage` and `auth`.
+May import all of this package but `api_docs` and `serving`.
 """

@@ -1,4 +1,4 @@
-"""The event log: reads it, watches its end, and feeds its events to the hub.
+"""Receives events from the broker, fills gaps from the event log, watches its end, and feeds the hub.
 
 May import `hub`, `stream` and `errors`.
 """

@@ -1,4 +1,7 @@
-"""Sends one connection its subscription: missed events, then live ones, and a snapshot if it falls behind."""
+"""Brings one connection to the position of the hub, by missed events or a snapshot, and joins it to the subscribers.
+
+The hub writes live events to the connection itself. Only while the connection is paused is a delivery in between.
+"""
 
 import asyncio
 import logging

@@ -1,5 +1,5 @@
 """The session of one connection: authenticates the client, handles its messages, and closes the connection.
-`delivery` sends the updates, and `event_stream` has the session of a client that sends no messages.
+`delivery` brings the client up to date, the hub sends live events, and `event_stream` has the session of a client that sends no messages.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""Decides a batch: every command in its order, against the documents that the store has loaded.
+"""Decides a batch: every command in its order, against what is stored of the orders and updates, read or remembered.
 No I/O, no clock.
 """
 

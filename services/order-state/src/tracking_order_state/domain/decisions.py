@@ -28,7 +28,10 @@ from tracking_shared.contracts.workflow import Workflow
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """The stored documents of the orders and updates that a batch names."""
+    """What is stored of the orders and updates that a batch names, read or remembered.
+
+    An update id in neither `events` nor `refusals` is new, or assumed to be: then the unique index decides (`order_cache`).
+    """
 
     orders: dict[str, OrderDocument]
     events: dict[str, EventDocument]

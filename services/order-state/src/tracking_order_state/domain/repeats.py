@@ -1,4 +1,4 @@
-"""Answers commands whose update id was used before on their order. Pure.
+"""Answers commands whose update id was used before on their order. Pure. `batch` and `parking` find them.
 
 The earlier update was applied (there is its event), was refused (there is its refusal), is held, or is
 parked. The same request gets the same outcome, marked as `replayed`; the API calls a replayed `applied` a

@@ -8,8 +8,8 @@ from tracking_query.api.context import Context
 from tracking_query.api.parameters import Parameters
 from tracking_query.api.query_openapi import described_read
 from tracking_query.webhooks import webhook_shapes
-from tracking_query.webhooks.endpoints import AttemptParameters, ListParameters, Webhooks
 from tracking_query.webhooks.webhook_bodies import ChangeWebhook, CreateWebhook, ReplayWebhook
+from tracking_query.webhooks.webhook_requests import AttemptParameters, ListParameters, Webhooks
 from tracking_shared.contracts.access import Principal
 from tracking_shared.http.described_routes import Answer, Content
 from tracking_shared.http.json_bodies import BODY_PROBLEMS
