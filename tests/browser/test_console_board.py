@@ -126,7 +126,7 @@ async def test_rows_that_arrive_do_not_move_the_row_under_the_pointer(desk: Desk
 
 
 async def in_view(page: Page) -> list[tuple[str, int]]:
-    """The orders whose rows are seen, and where, once the view is full: rows are drawn over several frames."""
+    """The orders whose rows are seen, and where, once the view is full: it is filled over several frames."""
 
     async def seen() -> list[tuple[str, int]]:
         found = [(row["order_id"], row["top"]) for row in await rows(page) if 40 < row["top"] < 700]

@@ -1,4 +1,4 @@
-"""Decides a batch: every command in its order, against what is stored of the orders and updates, read or remembered.
+"""Decides a batch: every command in its order, against what is stored of the orders and updates.
 No I/O, no clock.
 """
 

@@ -30,7 +30,8 @@ from tracking_shared.contracts.workflow import Workflow
 class Known:
     """What is stored of the orders and updates that a batch names, read or remembered.
 
-    An update id in neither `events` nor `refusals` is new, or assumed to be: then the unique index decides (`order_cache`).
+    An update id in neither `events` nor `refusals` is new, or assumed to be: then the unique index decides
+    (`order_cache`).
     """
 
     orders: dict[str, OrderDocument]
