@@ -151,6 +151,11 @@ class Progress:
         return 0 if self.disabled else MAX_WINDOW_EVENTS - self._size
 
     @property
+    def has_room_in_flight(self) -> bool:
+        """True if the endpoint may get one more request at a time."""
+        return len(self._in_flight) < self._allowance
+
+    @property
     def in_flight(self) -> int:
         """The number of deliveries that were begun and have not ended."""
         return len(self._in_flight)
@@ -176,9 +181,9 @@ class Progress:
 
     def next_work(self, now: float) -> Work | None:
         """Takes what is to be delivered now, if there is something and the endpoint may be asked."""
-        if self.disabled or now < self.resume_at or len(self._in_flight) >= self._allowance:
+        if self.disabled or now < self.resume_at or not self.has_room_in_flight:
             return None
-        for due in self._due(now):
+        for due in self._due(now) if self.delayed or self._waiting else ():
             entry = None if due.order_id in self.delayed else self._orders[due.order_id][0]
             self._in_flight.add(due.order_id)
             return Work(due.order_id, entry, due.newest_version)
@@ -207,7 +212,7 @@ class Progress:
 
     def next_at(self) -> float:
         """The time at which `next_work` gives something, if nothing else happens; infinity: never."""
-        if self.disabled or len(self._in_flight) >= self._allowance:
+        if self.disabled or not self.has_room_in_flight:
             return inf
         waiting = [one.next_at for one in self._postponed() if one.order_id not in self._in_flight]
         earliest = 0.0 if self._ready else min(waiting, default=inf)

@@ -2,6 +2,8 @@
 
 import asyncio
 
+from tracking_webhooks.processing.deadlines import Deadlines
+
 PROMPT_REQUESTS = 256
 """At a time, of those that were begun a moment ago."""
 
@@ -18,32 +20,34 @@ class Capacity:
     def __init__(self, prompt: int = PROMPT_REQUESTS, slow: int = SLOW_REQUESTS) -> None:
         self._prompt = asyncio.Semaphore(prompt)
         self._slow = asyncio.Semaphore(slow)
+        self._deadlines = Deadlines(PROMPT_SECONDS)
 
     def place(self, *, suspect: bool) -> "Place":
         """A place for one request, a context. `suspect`: the receiver failed before, or was never asked."""
-        return Place(self._prompt, self._slow, suspect=suspect)
+        return Place(self._prompt, self._slow, self._deadlines, suspect=suspect)
 
 
 class Place:
     """A place in one of the two."""
 
-    __slots__ = ("_held", "_moving", "_prompt", "_slow", "_timer")
+    __slots__ = ("_deadlines", "_held", "_moving", "_prompt", "_slow")
 
-    def __init__(self, prompt: asyncio.Semaphore, slow: asyncio.Semaphore, *, suspect: bool) -> None:
+    def __init__(
+        self, prompt: asyncio.Semaphore, slow: asyncio.Semaphore, deadlines: Deadlines, *, suspect: bool
+    ) -> None:
         self._prompt = prompt
         self._slow = slow
+        self._deadlines = deadlines
         self._held = slow if suspect else prompt
         self._moving: asyncio.Task[None] | None = None
-        self._timer: asyncio.TimerHandle | None = None
 
     async def __aenter__(self) -> None:
         await self._held.acquire()
         if self._held is self._prompt:
-            self._timer = asyncio.get_running_loop().call_later(PROMPT_SECONDS, self._become_slow)
+            self._deadlines.add(self, self._become_slow)
 
     async def __aexit__(self, *_: object) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        self._deadlines.discard(self)
         if self._moving is not None and not self._moving.done():
             self._moving.cancel()
         self._held.release()

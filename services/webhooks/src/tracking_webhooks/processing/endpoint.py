@@ -215,7 +215,7 @@ class Endpoint:
             if self._is_behind and self._progress.room >= MAX_WINDOW_EVENTS // 2:
                 self._woken.set()
             work = self._next_work()
-            if work is not None:
+            if work is not None and self._progress.has_room_in_flight:
                 self._start_deliveries()  # after a success, more at a time are allowed
 
     def _start(self, delivery: Coroutine[None, None, None]) -> None:
@@ -377,7 +377,7 @@ class Endpoint:
 
     def is_save_due(self) -> bool:
         """True if something happened, or others' events have moved the position for long enough."""
-        if self._attempts.unsaved or self._state_has_changed():
+        if self._attempts.has_unsaved or self._state_has_changed():
             return True
         if monotonic() - self._saved_at < IDLE_SAVE_SECONDS:
             return False
@@ -404,7 +404,7 @@ class Endpoint:
 
     def give_back(self, unsaved: Unsaved) -> None:
         """It may not have been written."""
-        self._attempts.give_back(list(unsaved.attempts))
+        self._attempts.give_back(unsaved.attempts)
 
     def lose(self) -> None:
         """Ends it: the webhook is not this process's any more."""

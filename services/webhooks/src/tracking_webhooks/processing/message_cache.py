@@ -19,8 +19,8 @@ class MessageCache:
         self._made: OrderedDict[tuple[int, bool], tuple[EventDocument, Message]] = OrderedDict()
 
     def of(self, event: EventDocument, *, with_customer: bool, is_shared: bool) -> Message:
-        """The message of an event. `is_shared`: other webhooks may send the same object; what a webhook has read
-        for itself is not worth its place.
+        """The message of an event. `is_shared`: other webhooks may send the same object. One that a
+        webhook has read for itself is not remembered.
         """
         if not is_shared:
             return event_message(event, self._workflow, with_customer=with_customer)
