@@ -40,7 +40,6 @@ from tracking_shared.contracts.documents import (
     ArchivingDocument,
     ErasureDocument,
     EventDocument,
-    OrderDocument,
 )
 from tracking_shared.contracts.erased import ErasedCustomers
 from tracking_shared.contracts.timestamps import now
@@ -59,6 +58,10 @@ GROUP_EVENTS, GROUP_ORDERS = 2_000, 500
 """Of one row group, which a reader of one order reads. The run has so many events in memory, or those of one
 order."""
 
+SELECTED_ORDERS = 50_000
+"""Orders that one query selects; their ids and versions take some 10 MB of memory. The embedded database looks
+at all final orders in each of these queries."""
+
 REQUEST_ORDERS = 100
 """Orders of one request to an owner, who carries it out in as many transactions as it needs to be quick."""
 
@@ -67,7 +70,7 @@ INSERTED_REQUESTS = 10
 READ_SIZE = StepSize(items=400, least=100, most=GROUP_EVENTS, target_seconds=0.02)
 """Events that are read at once."""
 
-PURGE_SIZE = StepSize(items=100, least=40, most=500, target_seconds=0.02)
+PURGE_SIZE = StepSize(items=200, least=100, most=500, target_seconds=0.03)
 """Events that are removed in one transaction."""
 
 GRACE_SECONDS = 2 * READ_SECONDS
@@ -220,21 +223,23 @@ class ArchiveRun:
             self._database.orders,
             {"active": False, "updated_at": {"$lt": before}},
             _BY_CHANGE,
-            batch=self._part_orders,
-            page=self._part_orders,
+            batch=SELECTED_ORDERS,
+            page=SELECTED_ORDERS,
             fields=_SELECTED,
         )
         async with aclosing(pages):
             while True:
                 async with self._pace.use():
-                    orders = await anext(pages, None)
-                if orders is None:
+                    page = await anext(pages, None)
+                if page is None:
                     return
-                if (part := await self._write(orders)) is not None:
-                    yield part
+                selected = [(order["_id"], order["version"]) for order in page]
+                for start in range(0, len(selected), self._part_orders):
+                    part = await self._write(dict(selected[start : start + self._part_orders]))
+                    if part is not None:
+                        yield part
 
-    async def _write(self, orders: Sequence[OrderDocument]) -> Part | None:
-        versions = {order["_id"]: order["version"] for order in orders}
+    async def _write(self, versions: Mapping[str, int]) -> Part | None:
         name = f"part-{uuid7().hex}"
         contents, written_at = PartContents(), now()
         writer = PartWriter(self._archive.folder / f"{name}.parquet")
