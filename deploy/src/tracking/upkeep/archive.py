@@ -59,8 +59,8 @@ GROUP_EVENTS, GROUP_ORDERS = 2_000, 500
 order."""
 
 SELECTED_ORDERS = 50_000
-"""Orders that one query selects; their ids and versions take some 10 MB of memory. The embedded database looks
-at all final orders in each of these queries."""
+"""Orders that one query selects; their ids and versions take some 10 MB of memory. The embedded database
+looks at all final orders in each of these queries."""
 
 REQUEST_ORDERS = 100
 """Orders of one request to an owner, who carries it out in as many transactions as it needs to be quick."""
@@ -80,7 +80,8 @@ start has ended by then."""
 PATIENCE_SECONDS = 60.0
 """The time without any progress after which order-state counts as away."""
 
-LOOK_SECONDS = 0.25
+LOOK_SECONDS, MAX_LOOK_SECONDS = 0.1, 1.0
+"""Between two looks whether the owners have carried out the requests: twice as long each time."""
 
 PARTS_AT_ONCE = 3
 """Parts whose orders are leaving while the next one is written."""
@@ -346,7 +347,7 @@ class ArchiveRun:
         ]
 
     async def _wait_for_owners(self, part: Part) -> None:
-        waiting, self._progress_at = -1, monotonic()
+        waiting, self._progress_at, pause = -1, monotonic(), LOOK_SECONDS
         while True:
             async with self._pace.use():
                 asked = self._database.archivings.find({"part": part.name, "open": True}, {"_id": 1})
@@ -360,7 +361,8 @@ class ArchiveRun:
                     f"order-state has archived nothing for {self._patience_seconds:g} s; start it, and repeat"
                     " the command: it continues"
                 )
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, MAX_LOOK_SECONDS)
 
     async def _purge(self, part: Part) -> int:
         """Removes the events of the orders that are archived in the part. Returns the number of these."""

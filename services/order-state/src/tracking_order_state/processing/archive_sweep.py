@@ -25,13 +25,11 @@ LOOK_SECONDS = 1.0
 FAULT_SECONDS = 30.0
 """The pause after a fault of our own code."""
 
-STEP_SECONDS = 0.01
-"""The wanted duration of a transaction. Updates of callers wait for it."""
+STEP_SIZE = StepSize(items=25, least=25, most=100, target_seconds=0.015)
+"""Orders of a transaction, for whose end updates wait. One of 25 orders takes about twice as long as one of
+none, so smaller ones would hold up the archive more than they help callers."""
 
-FIRST_STEP, LEAST_STEP, MOST_STEP = 25, 10, 100
-"""Orders of a transaction. One of 10 orders costs about as much as one of none."""
-
-REST_FACTOR = 3.0
+REST_FACTOR = 2.0
 """While callers send, the pause after a transaction is so many times as long as that took."""
 
 
@@ -49,7 +47,7 @@ class ArchiveSweep:
     def __init__(self, worker: Worker, archivings: FindsArchivings) -> None:
         self._worker = worker
         self._archivings = archivings
-        self._size = StepSize(FIRST_STEP, LEAST_STEP, MOST_STEP, STEP_SECONDS)
+        self._size = STEP_SIZE
         self._batches = 0
         """Of the worker, at the end of the newest step."""
 
