@@ -70,7 +70,7 @@ def test_a_request_that_fails_holds_up_no_other() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "steps"),
-    [(0.01, [25] * 8), (0.0003, [25, *[50, 25], *[50, 50]]), (0.0001, [25, 50, 25, 100])],
+    [(0.01, [25] * 8), (0.0003, [25, 50, 25, 50, 50]), (0.0001, [25, 50, 25, 100])],
     ids=["slow", "medium", "quick"],
 )
 def test_a_request_is_carried_out_in_steps_that_do_not_last_long_and_each_order_once(
