@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
+from aiohttp import ClientError, ClientSession, ClientTimeout
 from websockets.asyncio.client import connect as connect_stream
 from websockets.exceptions import ConnectionClosed, WebSocketException
 
@@ -27,7 +28,7 @@ class Follower:
     async def run(self) -> None:
         """Follows until it is cancelled."""
         while True:
-            with suppress(ConnectionClosed, WebSocketException, OSError, TimeoutError):
+            with suppress(ConnectionClosed, WebSocketException, ClientError, OSError, TimeoutError):
                 await self._follow(self.stream_url())
             await asyncio.sleep(0.1)  # back-off, not a wait for a condition
 
@@ -37,11 +38,14 @@ class Follower:
         async with connect_stream(url) as socket:
             await socket.send(orjson.dumps(subscribe).decode())
             async for text in socket:
-                message = orjson.loads(text)
-                assert message["type"] not in ("resync", "problem"), message
-                for event in message.get("events", ()):
-                    self.versions.setdefault(event["data"]["order_id"], []).append(event["data"]["version"])
-                self.cursor = message.get("cursor", self.cursor)
+                self.take(orjson.loads(text))
+
+    def take(self, message: dict[str, Any]) -> None:
+        """Notes the events of a message, and its cursor."""
+        assert message["type"] not in ("resync", "problem"), message
+        for event in message.get("events", ()):
+            self.versions.setdefault(event["data"]["order_id"], []).append(event["data"]["version"])
+        self.cursor = message.get("cursor", self.cursor)
 
     async def is_following(self) -> bool:
         """True once it has a cursor."""
@@ -53,6 +57,31 @@ class Follower:
             assert versions == list(range(1, len(versions) + 1)), order_id
         seen = {order_id: len(versions) for order_id, versions in self.versions.items()}
         return seen == await newest_versions(environment)
+
+
+class EventStreamFollower(Follower):
+    """The same over an event stream, with `Last-Event-ID`."""
+
+    async def _follow(self, url: str) -> None:
+        headers = {"Accept": "text/event-stream", "Authorization": f"Bearer {token()}"}
+        if self.cursor is not None:
+            headers["Last-Event-ID"] = self.cursor
+        async with (
+            ClientSession(timeout=ClientTimeout(total=None), read_bufsize=2**24) as session,
+            session.get(
+                url.replace("ws", "http", 1), params={"snapshot": "false"}, headers=headers
+            ) as answer,
+        ):
+            if answer.status == 503:
+                return
+            assert answer.status == 200, await answer.text()
+            data = b""
+            async for line in answer.content:
+                if line.startswith(b"data: "):
+                    data = line.removeprefix(b"data: ")
+                elif line == b"\n" and data:  # one that was cut off has no blank line behind it
+                    self.take(orjson.loads(data))
+                    data = b""
 
 
 async def newest_versions(environment: Mapping[str, str]) -> dict[str, int]:

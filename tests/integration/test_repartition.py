@@ -17,7 +17,7 @@ from webhook_stack import LOOPBACK, Receiver, receiver
 
 from callers import Caller, eventually, many_lives, token
 from fixtures import StartService
-from followers import Follower, newest_versions
+from followers import EventStreamFollower, Follower, newest_versions
 from listeners import examine, listening
 from reading import get
 from statements.recording import with_recording
@@ -37,6 +37,9 @@ STEPS = (
 
 STEPS_WITHOUT_UPDATES = ("fenced", pytest.param("in-switch", marks=pytest.mark.slow), "activating")
 """The others, at which ingest takes no updates."""
+
+FOLLOWERS = (Follower, EventStreamFollower)
+"""A dashboard over a WebSocket, and one over an event stream."""
 
 PAUSE_SECONDS = 5.0
 """The longest time for which ingest may take no updates."""
@@ -119,11 +122,12 @@ async def test_services_that_start_in_the_middle_of_a_change_know_what_comes_aft
             for name in ("ingest", "notifier", "query", "webhooks")
         ]
         await subscribed(query.url, hook)
-        for one in (ingest, new_ingest):
-            await eventually(partial(takes_nothing, one.url))
-        follower = Follower(lambda: notifier.stream_url)
-        following = asyncio.create_task(follower.run())
-        await eventually(follower.is_following)
+        for service in (ingest, new_ingest):
+            await eventually(partial(takes_nothing, service.url))
+        followers = [kind(lambda: notifier.stream_url) for kind in FOLLOWERS]
+        following = [asyncio.create_task(one.run()) for one in followers]
+        for one in followers:
+            await eventually(one.is_following)
         first = await get(query.url, "/v1/events?limit=1000")
         await start_service("order_state")
         assert "6 partitions for new orders, 10 in all" in await change
@@ -135,9 +139,10 @@ async def test_services_that_start_in_the_middle_of_a_change_know_what_comes_aft
             await followed(session, query.url, first["cursor"], events)
         assert faults_of(events, {}) == []
         assert {one["data"]["order_id"] for one in events} == {*old, *new}
-        await eventually(partial(has_seen, follower.versions, new))
-        await eventually(partial(has_seen, hook.taken, new))
-        following.cancel()
+        for one in followers:
+            await eventually(partial(has_seen, one.versions, new))
+        await eventually(partial(has_received, hook.taken, new))
+        cancel(following)
     assert await layout(environment) == Layout((4, 6))
     assert await partitions_of(environment, new) <= set(range(4, 10))
 
@@ -161,10 +166,25 @@ async def subscribed(query_url: str, hook: Receiver) -> None:
 
 
 async def has_seen(versions_of: Mapping[str, list[int]], order_ids: Iterable[str]) -> bool:
-    """True once a client has seen a whole life of each of these orders, in its order."""
-    lives = [list(dict.fromkeys(versions_of.get(order_id, []))) for order_id in order_ids]
-    assert all(versions == list(range(1, len(versions) + 1)) for versions in lives)
+    """True once a client of the stream has seen a whole life of each of these orders, in its order. Fails if
+    it has seen something twice.
+    """
+    lives = [versions_of.get(order_id, []) for order_id in order_ids]
+    assert all(versions == list(range(1, len(versions) + 1)) for versions in lives), lives
     return all(len(versions) == len(lives[0]) > 1 for versions in lives)
+
+
+async def has_received(versions_of: Mapping[str, list[int]], order_ids: Iterable[str]) -> bool:
+    """The same for a webhook, which may get something twice."""
+    return await has_seen({key: list(dict.fromkeys(taken)) for key, taken in versions_of.items()}, order_ids)
+
+
+def cancel(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Ends followers. One that has failed says so."""
+    for task in tasks:
+        if task.done():
+            task.result()
+        task.cancel()
 
 
 async def page_of(session: ClientSession, url: str, after: str | None) -> dict[str, Any]:
@@ -208,7 +228,7 @@ class Scene:
     query: ServiceProcess
     notifier: ServiceProcess
     hook: Receiver
-    follower: Follower
+    followers: list[Follower]
     seen: list[dict[str, Any]] = field(default_factory=list)
 
     async def is_delivered(self) -> bool:
@@ -245,11 +265,12 @@ async def running(environment: dict[str, str], start_service: StartService) -> A
     async with AsyncExitStack() as stack:
         hook = await stack.enter_async_context(receiver())
         await subscribed(query.url, hook)
-        follower = Follower(lambda: notifier.stream_url)
-        following = asyncio.create_task(follower.run())
-        await eventually(follower.is_following)
-        yield Scene(environment, ingests, workers, query, notifier, hook, follower)
-        following.cancel()
+        followers = [kind(lambda: notifier.stream_url) for kind in FOLLOWERS]
+        following = [asyncio.create_task(one.run()) for one in followers]
+        for one in followers:
+            await eventually(one.is_following)
+        yield Scene(environment, ingests, workers, query, notifier, hook, followers)
+        cancel(following)
 
 
 @pytest.mark.slow
@@ -286,7 +307,8 @@ async def test_4_to_16_to_8_partitions_under_load_with_faults(
         with suppress(asyncio.CancelledError):
             await measuring  # it fails at an answer that is neither
         await examine(environment, caller.acknowledged, announced)
-        await eventually(lambda: scene.follower.has_all(environment))
+        for follower in scene.followers:
+            await eventually(partial(follower.has_all, environment))
         await eventually(scene.is_delivered)
         await followed(session, url, cursor, scene.seen)
         again: list[dict[str, Any]] = []

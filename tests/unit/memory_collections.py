@@ -23,15 +23,25 @@ class Written:
 
 
 class Found:
-    """What a query finds."""
+    """What a query finds, as a cursor: each list of it is taken once."""
 
     def __init__(self, pause: Pause, documents: list[dict[str, Any]]) -> None:
         self._pause = pause
         self._documents = documents
 
-    async def to_list(self) -> list[dict[str, Any]]:
+    @property
+    def alive(self) -> bool:
+        return bool(self._documents)
+
+    async def to_list(self, length: int | None = None) -> list[dict[str, Any]]:
         await self._pause()
-        return self._documents
+        taken, self._documents = self._documents[:length], self._documents[len(self._documents[:length]) :]
+        return taken
+
+    async def __aenter__(self) -> "Found":
+        return self
+
+    async def __aexit__(self, *_: object) -> None: ...
 
     async def __aiter__(self) -> AsyncIterator[dict[str, Any]]:
         for document in await self.to_list():
@@ -44,13 +54,27 @@ class Collection:
 
     pause: Pause
     documents: dict[Any, dict[str, Any]] = field(default_factory=dict)
+    largest_find: int = 0
+    """The most documents that one query has found."""
 
     async def find_one(self, conditions: Mapping[str, Any]) -> dict[str, Any] | None:
         await self.pause()
         return next(iter(self._matching(conditions)), None)
 
-    def find(self, conditions: Mapping[str, Any], projection: Mapping[str, int] | None = None) -> Found:
-        return Found(self.pause, self._matching(conditions))
+    def find(
+        self,
+        conditions: Mapping[str, Any],
+        projection: Mapping[str, int] | None = None,
+        *,
+        sort: Sequence[tuple[str, int]] = (),
+        limit: int = 0,
+        **_: Any,
+    ) -> Found:
+        found = self._matching(conditions)
+        for field_name, direction in reversed(sort):
+            found.sort(key=lambda one: one[field_name], reverse=direction < 0)
+        self.largest_find = max(self.largest_find, len(found[: limit or None]))
+        return Found(self.pause, found[: limit or None])
 
     async def update_one(self, conditions: Mapping[str, Any], changes: Mapping[str, Any]) -> Written:
         await self.pause()
@@ -89,6 +113,8 @@ def _fulfils(value: Any, wanted: Any) -> bool:
     match wanted:
         case {"$not": {"$gte": least}}:
             return value is MISSING or bool(value < least)
+        case {"$gt": bound}:
+            return value is not MISSING and bool(value > bound)
         case {"$exists": exists}:
             return (value is not MISSING) is bool(exists)
         case _:

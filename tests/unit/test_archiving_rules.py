@@ -100,6 +100,48 @@ def test_the_log_begins_behind_the_newest_event_that_left(fates: list[str]) -> N
     assert step.log_start == max((5 + number for number in left), default=0)
 
 
+@given(
+    st.lists(st.sampled_from(["left", "changed", "gone"]), min_size=1, max_size=12),
+    st.lists(st.integers(1, 5), min_size=12, max_size=12),
+    st.integers(0, 12),
+)
+def test_a_request_in_several_transactions_lets_the_same_orders_go_as_in_one_also_when_it_is_repeated(
+    fates: list[str], sizes: list[int], interrupted_after: int
+) -> None:
+    names = [f"o-{number}" for number in range(len(fates))]
+    orders = {
+        name: order(name, version=3 if fate == "left" else 4)
+        for name, fate in zip(names, fates, strict=True)
+        if fate != "gone"
+    }
+    whole = archive(request(*names), orders, (), time=TIME)
+    left: dict[str, ArchivedOrderDocument] = {}
+    position = POSITION
+
+    def carry_out(steps: int) -> bool:
+        nonlocal position
+        rest: ArchiveRequest | None = request(*names)
+        for size in sizes[:steps]:
+            assert rest is not None
+            some, rest = rest.split(size)
+            decisions = archive(some, orders, (), time=TIME)
+            position = decisions.position_after(position)
+            if decisions.archiving is not None:
+                left.update(decisions.archiving.orders)
+                for order_id in decisions.archiving.orders:
+                    del orders[order_id]
+                assert decisions.archiving.is_last == (rest is None)
+            if rest is None:
+                return True
+        return False
+
+    carry_out(interrupted_after)
+    assert carry_out(len(sizes))
+    assert whole.archiving is not None
+    assert left == whole.archiving.orders
+    assert replace(position, commits=0) == replace(whole.position_after(POSITION), commits=0)
+
+
 @pytest.mark.parametrize(
     "command",
     [create_command(), update_command(), checkpoint_command(), correct_command()],

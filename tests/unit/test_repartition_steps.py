@@ -14,7 +14,7 @@ from repartition_world import Client, Ingest, Replies, WorkerConnection, World, 
 from virtual_time import simulate
 
 from property_examples import max_examples
-from tracking_order_state.adapters.repartition import SETTINGS_ID, RepartitionStore
+from tracking_order_state.adapters.repartition import PAGE_HOMES, SETTINGS_ID, RepartitionStore
 from tracking_order_state.errors import LayoutChanged
 from tracking_order_state.processing.repartition import AGAIN_SECONDS, LONG_QUEUES_SECONDS, Repartition
 from tracking_shared.contracts.layout import SETTLE_SECONDS, Layout, Routing, Switch
@@ -117,7 +117,8 @@ def test_new_partitions_are_prepared_once_and_every_worker_is_fenced() -> None:
     async def simulation() -> None:
         world = stored(DECIDED)
         for number in range(2):
-            world.database.raw["held"].documents[number] = {"order_id": f"o-{number}", "partition": number}
+            one = {"_id": number, "order_id": f"o-{number}", "partition": number}
+            world.database.raw["held"].documents[number] = one
         for _ in range(2):  # another replica does it again
             await store_of(world).prepare_partitions(Layout((2, 3)))
             await store_of(world).keep_homes()
@@ -126,6 +127,26 @@ def test_new_partitions_are_prepared_once_and_every_worker_is_fenced() -> None:
         assert [partitions[number]["commits"] for number in range(5)] == [1, 1, 0, 0, 0]
         assert {one["generation"] for one in partitions.values()} == {1}
         assert world.database.order_homes.documents["o-1"]["partition"] == 1
+
+    simulate(simulation())
+
+
+def test_homes_are_noted_page_by_page_however_many_updates_are_held_and_parked() -> None:
+    async def simulation() -> None:
+        world = stored(DECIDED)
+        database = world.database
+        for number in range(2 * PAGE_HOMES + 1):
+            one = {"_id": number, "order_id": f"o-{number // 2}", "partition": number // 2 % 2}
+            database.raw["held"].documents[number] = one
+        parked = {"_id": "p", "order_id": "o-parked", "partition": 1}
+        database.raw["parked"].documents["p"] = parked
+        database.order_homes.documents["o-1"] = {"_id": "o-1", "partition": 7}  # an earlier change noted it
+        await store_of(world).keep_homes()
+        homes = {key: one["partition"] for key, one in database.order_homes.documents.items()}
+        held = {f"o-{number}": number % 2 for number in range(PAGE_HOMES + 1)}
+        assert homes == held | {"o-parked": 1, "o-1": 7}
+        assert database.raw["held"].largest_find == PAGE_HOMES
+        assert database.order_homes.largest_find == 0
 
     simulate(simulation())
 

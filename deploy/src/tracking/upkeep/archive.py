@@ -10,24 +10,21 @@ A part goes through these steps, each of which may be interrupted and is repeate
 
 import asyncio
 from collections import defaultdict, deque
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Sequence
-from contextlib import aclosing, asynccontextmanager, contextmanager
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import Any
 
-import pymongo
-from pymongo import DeleteOne
-from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.errors import BulkWriteError
-from pymongo.read_concern import ReadConcern
 from uuid_utils import uuid7
 
 from tracking.errors import CommandError
+from tracking.upkeep.archive_purge import EventPlace, remove_archived
 from tracking.upkeep.audit import audit_trail_of
+from tracking.upkeep.pacing import DatabasePace, PacedSteps
 from tracking.upkeep.record_reader import read_partitions, server_errors
 from tracking_shared.contracts.archive import (
     BadArchive,
@@ -42,14 +39,14 @@ from tracking_shared.contracts.documents import (
     ArchivableOrderDocument,
     ArchivingDocument,
     ErasureDocument,
-    OrderDocument,
-    position_key,
+    EventDocument,
 )
 from tracking_shared.contracts.erased import ErasedCustomers
 from tracking_shared.contracts.timestamps import now
+from tracking_shared.step_size import StepSize
 from tracking_shared.storage.archive_files import ArchiveFolder, PartWriter
 from tracking_shared.storage.audit_trail import Act, Actor
-from tracking_shared.storage.database import DURABLE, Database, driver_errors, open_database
+from tracking_shared.storage.database import Database, driver_errors, open_database
 from tracking_shared.storage.erasures import erasure_key
 from tracking_shared.storage.keyset import KeyOrder, read_pages
 from tracking_shared.storage.reads import READ_SECONDS
@@ -61,14 +58,20 @@ GROUP_EVENTS, GROUP_ORDERS = 2_000, 500
 """Of one row group, which a reader of one order reads. The run has so many events in memory, or those of one
 order."""
 
+SELECTED_ORDERS = 50_000
+"""Orders that one query selects; their ids and versions take some 10 MB of memory. The embedded database
+looks at all final orders in each of these queries."""
+
 REQUEST_ORDERS = 100
-"""Orders that leave the database in one transaction of their owner: callers wait so long for it at most."""
+"""Orders of one request to an owner, who carries it out in as many transactions as it needs to be quick."""
 
-PURGE_EVENTS = 500
+INSERTED_REQUESTS = 10
+
+READ_SIZE = StepSize(items=400, least=100, most=GROUP_EVENTS, target_seconds=0.02)
+"""Events that are read at once."""
+
+PURGE_SIZE = StepSize(items=200, least=100, most=500, target_seconds=0.03)
 """Events that are removed in one transaction."""
-
-REST_FACTOR = 1.0
-"""After each use of the database, the run pauses so many times as long: half of its time is for others."""
 
 GRACE_SECONDS = 2 * READ_SECONDS
 """Between the move of the start of the log and the removal of events before it: a reader that saw the earlier
@@ -77,10 +80,8 @@ start has ended by then."""
 PATIENCE_SECONDS = 60.0
 """The time without any progress after which order-state counts as away."""
 
-LOOK_SECONDS = 0.25
-
-WRITE_SECONDS = 8.0
-"""The time limit of a transaction, with everything that the driver repeats of it."""
+LOOK_SECONDS, MAX_LOOK_SECONDS = 0.1, 1.0
+"""Between two looks whether the owners have carried out the requests: twice as long each time."""
 
 PARTS_AT_ONCE = 3
 """Parts whose orders are leaving while the next one is written."""
@@ -186,7 +187,11 @@ class ArchiveRun:
         self._grace_seconds = grace_seconds
         self._patience_seconds = patience_seconds
         self._on_step = on_step
-        self._database_lock = asyncio.Lock()
+        self._pace = DatabasePace()
+        self._reading = PacedSteps(self._pace, READ_SIZE)
+        self._purging = PacedSteps(self._pace, PURGE_SIZE)
+        self._progress_at = monotonic()
+        """When order-state has last carried out a request."""
 
     async def archive(self, before: datetime | None) -> None:
         """Finishes parts of earlier runs, then archives final orders that changed last before this time.
@@ -212,14 +217,6 @@ class ArchiveRun:
                 task.cancel()
             await asyncio.gather(*finishing, return_exceptions=True)
 
-    @asynccontextmanager
-    async def _paced(self) -> AsyncIterator[None]:
-        """For each use of the database: one at a time, with a pause after it."""
-        async with self._database_lock:
-            started = monotonic()
-            yield
-            await asyncio.sleep(REST_FACTOR * (monotonic() - started))
-
     # Writing.
 
     async def _written(self, before: datetime) -> AsyncGenerator[Part]:
@@ -227,29 +224,33 @@ class ArchiveRun:
             self._database.orders,
             {"active": False, "updated_at": {"$lt": before}},
             _BY_CHANGE,
-            batch=self._part_orders,
-            page=self._part_orders,
+            batch=SELECTED_ORDERS,
+            page=SELECTED_ORDERS,
             fields=_SELECTED,
         )
         async with aclosing(pages):
             while True:
-                async with self._paced():
-                    orders = await anext(pages, None)
-                if orders is None:
+                async with self._pace.use():
+                    page = await anext(pages, None)
+                if page is None:
                     return
-                if (part := await self._write(orders)) is not None:
-                    yield part
+                selected = [(order["_id"], order["version"]) for order in page]
+                for start in range(0, len(selected), self._part_orders):
+                    part = await self._write(dict(selected[start : start + self._part_orders]))
+                    if part is not None:
+                        yield part
 
-    async def _write(self, orders: Sequence[OrderDocument]) -> Part | None:
-        versions = {order["_id"]: order["version"] for order in orders}
+    async def _write(self, versions: Mapping[str, int]) -> Part | None:
         name = f"part-{uuid7().hex}"
         contents, written_at = PartContents(), now()
         writer = PartWriter(self._archive.folder / f"{name}.parquet")
         try:
             for chunk in in_chunks(versions, GROUP_EVENTS, GROUP_ORDERS):
-                async with self._paced():
-                    found = await self._database.order_events.find({"order_id": {"$in": chunk}}).to_list()
-                histories = whole_histories({order_id: versions[order_id] for order_id in chunk}, found)
+                wanted = {order_id: versions[order_id] for order_id in chunk}
+                found = [
+                    event async for some in self._reading.over(wanted, self._events_of) for event in some
+                ]
+                histories = whole_histories(wanted, found)
                 if events := [event for history in histories.values() for event in history]:
                     contents.add(events)
                     writer.add(events)
@@ -282,6 +283,9 @@ class ArchiveRun:
         self._on_step("listed")
         return part
 
+    async def _events_of(self, order_ids: list[str]) -> list[EventDocument]:
+        return await self._database.order_events.find({"order_id": {"$in": order_ids}}).to_list()
+
     def _list(self, part: Part) -> None:
         self.manifest = self.manifest.with_part(part)
         self._archive.write_manifest(self.manifest)
@@ -295,7 +299,7 @@ class ArchiveRun:
         self._on_step("left")
         await asyncio.sleep(self._grace_seconds)
         left = await self._purge(part)
-        async with self._paced():
+        async with self._pace.use():
             await self._database.archivings.delete_many({"part": part.name})
         self._on_step("unrequested")
         self._list(replace(self.manifest.parts[part.name], state="done", left=left))
@@ -304,21 +308,23 @@ class ArchiveRun:
         self.kept += part.orders - left
 
     async def _request(self, part: Part) -> None:
-        for number, requests in enumerate(self._requests(part)):
-            async with self._paced():
+        requests = self._requests(part)
+        for number, start in enumerate(range(0, len(requests), INSERTED_REQUESTS)):
+            async with self._pace.use():
                 try:
-                    await self._database.archivings.insert_many(requests, ordered=False)
+                    some = requests[start : start + INSERTED_REQUESTS]
+                    await self._database.archivings.insert_many(some, ordered=False)
                 except BulkWriteError as error:  # an earlier run has asked for them
                     if any(fault["code"] != DUPLICATE_KEY for fault in error.details["writeErrors"]):
                         raise
             self._on_step(f"asked {number}")
 
-    def _requests(self, part: Part) -> Iterator[list[ArchivingDocument]]:
-        """The requests for a part, always the same, in a few lists."""
+    def _requests(self, part: Part) -> list[ArchivingDocument]:
+        """The requests for a part, always the same."""
         columns = ("order_id", "version", "partition", "seq", "recorded_at")
-        for number, rows in enumerate(self._archive.rows(part, columns)):
+        by_partition: dict[int, list[ArchivableOrderDocument]] = defaultdict(list)
+        for rows in self._archive.rows(part, columns):
             newest = {row["order_id"]: row for row in rows}  # by version within an order
-            by_partition: dict[int, list[ArchivableOrderDocument]] = defaultdict(list)
             for order_id, row in newest.items():
                 by_partition[row["partition"]].append(
                     {
@@ -328,68 +334,57 @@ class ArchiveRun:
                         "updated_at": row["recorded_at"],
                     }
                 )
-            yield [
-                {
-                    "_id": f"{part.name}/{partition}/{number}/{start}",
-                    "part": part.name,
-                    "partition": partition,
-                    "orders": orders[start : start + REQUEST_ORDERS],
-                    "open": True,
-                }
-                for partition, orders in by_partition.items()
-                for start in range(0, len(orders), REQUEST_ORDERS)
-            ]
+        return [
+            {
+                "_id": f"{part.name}/{partition}/{start}",
+                "part": part.name,
+                "partition": partition,
+                "orders": orders[start : start + REQUEST_ORDERS],
+                "open": True,
+            }
+            for partition, orders in by_partition.items()
+            for start in range(0, len(orders), REQUEST_ORDERS)
+        ]
 
     async def _wait_for_owners(self, part: Part) -> None:
-        waiting, deadline = -1, monotonic() + self._patience_seconds
+        waiting, self._progress_at, pause = -1, monotonic(), LOOK_SECONDS
         while True:
-            async with self._paced():
-                found = await self._database.archivings.find({"part": part.name}, {"open": 1}).to_list()
-            still_open = sum("open" in one for one in found)
+            async with self._pace.use():
+                asked = self._database.archivings.find({"part": part.name, "open": True}, {"_id": 1})
+                still_open = len(await asked.to_list())
             if not still_open:
                 return
             if still_open != waiting:
-                waiting, deadline = still_open, monotonic() + self._patience_seconds
-            elif monotonic() > deadline:
+                waiting, self._progress_at = still_open, monotonic()
+            elif monotonic() > self._progress_at + self._patience_seconds:
                 raise NotArchived(
                     f"order-state has archived nothing for {self._patience_seconds:g} s; start it, and repeat"
                     " the command: it continues"
                 )
-            await asyncio.sleep(LOOK_SECONDS)
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, MAX_LOOK_SECONDS)
 
     async def _purge(self, part: Part) -> int:
         """Removes the events of the orders that are archived in the part. Returns the number of these."""
-        left = 0
-        for number, events in enumerate(self._purged(part)):
-            async with self._paced():
-                left += await self._remove(part, events)
-            self._on_step(f"purged {number}")
+        left = number = 0
+        for rows in self._archive.rows(part, ("order_id", "partition", "seq")):
+            orders: dict[str, list[EventPlace]] = defaultdict(list)
+            for row in rows:
+                orders[row["order_id"]].append(EventPlace(row["partition"], row["seq"]))
+            sizes = {order_id: len(places) for order_id, places in orders.items()}
+            async for removed in self._purging.over(sizes, partial(self._remove, part, orders)):
+                left += len(removed)
+                self.removed += sum(sizes[order_id] for order_id in removed)
+                self._on_step(f"purged {number}")
+                number += 1
         return left
 
-    def _purged(self, part: Part) -> Iterator[dict[str, list[int]]]:
-        """The positions of the events of a part, by order, in chunks."""
-        for rows in self._archive.rows(part, ("order_id", "partition", "seq")):
-            positions: dict[str, list[int]] = defaultdict(list)
-            for row in rows:
-                positions[row["order_id"]].append(position_key(row["partition"], row["seq"]))
-            sizes = {order_id: len(keys) for order_id, keys in positions.items()}
-            for chunk in in_chunks(sizes, PURGE_EVENTS, REQUEST_ORDERS):
-                yield {order_id: positions[order_id] for order_id in chunk}
-
-    async def _remove(self, part: Part, events: dict[str, list[int]]) -> int:
-        left: list[str] = []
-
-        async def remove(session: AsyncClientSession) -> None:
-            # In the transaction: an order that is restored meanwhile is written by that, too, and conflicts.
-            asked = {"_id": {"$in": list(events)}}
-            found = await self._database.archived_orders.find(asked, session=session).to_list()
-            archived = [one for one in found if one["part"] == part.name]
-            left[:] = [one["_id"] for one in archived]
-            await _remove_in(self._database, session, archived, events)
-
-        await in_transaction(self._database, remove)
-        self.removed += sum(len(events[order_id]) for order_id in left)
-        return len(left)
+    async def _remove(
+        self, part: Part, orders: Mapping[str, Sequence[EventPlace]], order_ids: list[str]
+    ) -> list[str]:
+        return await remove_archived(
+            self._database, part.name, {order_id: orders[order_id] for order_id in order_ids}
+        )
 
     # Erasing.
 
@@ -440,27 +435,3 @@ async def _read_erasures(database: Database, since: datetime) -> list[ErasureDoc
     accepted = {"accepted_at": {"$gte": since}}
     pages = read_pages(database.erasures, accepted, _BY_ID, batch=PAGE_ERASURES, fields=fields)
     return [erasure async for page in pages for erasure in page]
-
-
-async def _remove_in(
-    database: Database, session: AsyncClientSession, archived: Sequence[Any], events: dict[str, list[int]]
-) -> None:
-    if not archived:
-        return
-    removed: list[Any] = [DeleteOne({"_id": key}) for one in archived for key in events[one["_id"]]]
-    await database.order_events.bulk_write(removed, ordered=True, session=session)
-    words: list[Any] = [DeleteOne({"_id": one["_id"]}) for one in archived]
-    await database.order_search.bulk_write(words, ordered=True, session=session)
-    for partition in sorted({one["partition"] for one in archived}):
-        # What the indexer of the search has read of these events is not written any more.
-        change = {"$inc": {"erasures": 1}, "$setOnInsert": {"seq": 0}}
-        await database.search_progress.update_one({"_id": partition}, change, upsert=True, session=session)
-
-
-async def in_transaction(database: Database, write: Callable[[AsyncClientSession], Any]) -> None:
-    """Runs `write` in a transaction, again while another one conflicts with it."""
-    async with database.client.start_session() as session:
-        with pymongo.timeout(WRITE_SECONDS):
-            await session.with_transaction(
-                partial(write), read_concern=ReadConcern("snapshot"), write_concern=DURABLE
-            )

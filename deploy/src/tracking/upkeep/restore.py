@@ -10,7 +10,8 @@ from typing import Any
 from pymongo import DeleteOne, ReplaceOne
 from pymongo.asynchronous.client_session import AsyncClientSession
 
-from tracking.upkeep.archive import NotArchived, archive_errors, in_transaction
+from tracking.upkeep.archive import NotArchived, archive_errors
+from tracking.upkeep.archive_purge import in_transaction
 from tracking.upkeep.audit import audit_trail_of
 from tracking.upkeep.record_reader import read_partitions
 from tracking_shared.contracts.archive import BadArchive, without_erased

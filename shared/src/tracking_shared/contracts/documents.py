@@ -319,8 +319,6 @@ class ArchivingDocument(TypedDict):
     orders: list[ArchivableOrderDocument]
     open: NotRequired[bool]
     """True until it is done; then absent, for an index of open ones alone."""
-    archived: NotRequired[int]
-    """The number of orders that left, once it is done; the others have changed meanwhile."""
 
 
 class RevocationDocument(TypedDict):

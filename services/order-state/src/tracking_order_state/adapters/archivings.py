@@ -1,9 +1,7 @@
 """Requests to archive orders: finds open ones, and carries them out in a transaction."""
 
 from collections.abc import Collection
-from typing import Any
 
-from pymongo import DeleteOne
 from pymongo.asynchronous.client_session import AsyncClientSession
 
 from tracking_order_state.domain.archiving import ArchiveRequest
@@ -34,12 +32,13 @@ class OpenArchivings:
 
 
 async def write_archiving(database: Database, session: AsyncClientSession, step: ArchiveStep) -> None:
-    """Replaces orders by what stays of them, and closes the request. Their events, and their words in the
-    search, are removed later, by whoever wrote the part. Errors of the driver are the caller's.
+    """Replaces orders by what stays of them, and closes the request with the last ones. Their events, and
+    their words in the search, are removed later, by whoever wrote the part. Errors of the driver are the
+    caller's.
     """
     if step.orders:
-        removed: list[Any] = [DeleteOne({"_id": order_id}) for order_id in step.orders]
         await database.archived_orders.insert_many(list(step.orders.values()), ordered=True, session=session)
-        await database.orders.bulk_write(removed, ordered=True, session=session)
-    closed = {"$set": {"archived": len(step.orders)}, "$unset": {"open": ""}}
-    await database.archivings.update_one({"_id": step.request_id}, closed, session=session)
+        await database.orders.delete_many({"_id": {"$in": list(step.orders)}}, session=session)
+    if step.is_last:
+        closed = {"_id": step.request_id}
+        await database.archivings.update_one(closed, {"$unset": {"open": ""}}, session=session)

@@ -5,6 +5,7 @@ ends it. Each step is a write to one document that compares what it follows, or 
 at any time.
 """
 
+from contextlib import aclosing
 from typing import Any, NamedTuple
 
 from pymongo.errors import BulkWriteError
@@ -22,10 +23,14 @@ from tracking_shared.contracts.layout import (
     unchanged,
 )
 from tracking_shared.storage.database import Database, DatabaseUnavailable, driver_errors
+from tracking_shared.storage.keyset import KeyOrder, read_pages
 
 SETTINGS_ID = "partitions"
 
-CHUNK_HOMES = 1_000
+PAGE_HOMES = 1_000
+"""Held or parked updates whose orders are noted at once."""
+
+_BY_ID = KeyOrder(("_id",))
 
 
 class SwitchState(NamedTuple):
@@ -132,17 +137,17 @@ class RepartitionStore:
         Raises:
             DatabaseUnavailable: no answer.
         """
-        database = self._database
+        fields = {"order_id": 1, "partition": 1}
         with driver_errors():
-            homes: dict[str, int] = {}
             for collection in ("held", "parked"):
-                found = database.raw[collection].find({}, {"order_id": 1, "partition": 1})
-                async for one in found:
-                    homes[one["order_id"]] = one["partition"]
-            noted = {one["_id"] async for one in database.order_homes.find({}, {"_id": 1})}
-            missing = [{"_id": key, "partition": homes[key]} for key in sorted(homes.keys() - noted)]
-            for start in range(0, len(missing), CHUNK_HOMES):
-                await self._insert("order_homes", missing[start : start + CHUNK_HOMES])
+                source = self._database.raw[collection]
+                pages = read_pages(source, {}, _BY_ID, batch=PAGE_HOMES, page=PAGE_HOMES, fields=fields)
+                async with aclosing(pages):
+                    async for page in pages:
+                        homes = {one["order_id"]: one["partition"] for one in page}
+                        await self._insert(
+                            "order_homes", [{"_id": k, "partition": n} for k, n in homes.items()]
+                        )
 
     async def _insert(self, collection: str, documents: list[dict[str, Any]]) -> None:
         """Inserts those of the documents that are not there yet."""

@@ -5,7 +5,7 @@ may leave exactly if it still stands at the version that was written, and nothin
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from tracking_order_state.domain.decisions import ArchiveStep, Decisions
@@ -27,6 +27,8 @@ class ArchiveRequest:
     part: str
     partition: int
     orders: Sequence[ArchivableOrderDocument]
+    is_last: bool = True
+    """False: more orders of the same request follow, in another transaction."""
 
     @classmethod
     def decode(cls, document: ArchivingDocument) -> "ArchiveRequest":
@@ -37,6 +39,13 @@ class ArchiveRequest:
     def order_ids(self) -> list[str]:
         """The orders that are asked for."""
         return [one["order_id"] for one in self.orders]
+
+    def split(self, number: int) -> tuple["ArchiveRequest", "ArchiveRequest | None"]:
+        """The first `number` orders, and the others, if there are more."""
+        if number >= len(self.orders):
+            return self, None
+        first = replace(self, orders=self.orders[:number], is_last=False)
+        return first, replace(self, orders=self.orders[number:])
 
 
 def archive(
@@ -65,9 +74,13 @@ def archive(
         }
         for one in leaving
     }
+    if not leaving and not request.is_last:
+        return Decisions(time=time)
     log_start = max((one["seq"] for one in leaving), default=0)
     until = max((one["updated_at"] for one in leaving), default=UNIX_EPOCH)
-    return Decisions(time=time, archiving=ArchiveStep(request.id, left, log_start, until))
+    return Decisions(
+        time=time, archiving=ArchiveStep(request.id, left, log_start, until, is_last=request.is_last)
+    )
 
 
 def _is_as_written(order: OrderDocument | None, written: ArchivableOrderDocument) -> bool:

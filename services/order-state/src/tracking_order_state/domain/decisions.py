@@ -80,6 +80,8 @@ class ArchiveStep:
     """The highest seq of their events."""
     until: datetime
     """The time of the newest one."""
+    is_last: bool
+    """True: the request is carried out with it."""
 
 
 @dataclass(frozen=True, slots=True)

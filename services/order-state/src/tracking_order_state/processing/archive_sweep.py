@@ -5,13 +5,14 @@ partitions that it owns, in small transactions between the batches of callers.
 import asyncio
 import logging
 from collections.abc import Awaitable, Collection
-from functools import partial
 from typing import Protocol
 
 from tracking_order_state.domain.archiving import ArchiveRequest
 from tracking_order_state.errors import Fault, Fenced
-from tracking_order_state.processing.worker import PartitionConsumer, Worker
+from tracking_order_state.processing.stages import PartitionResult
+from tracking_order_state.processing.worker import MAX_REST_SECONDS, PartitionConsumer, Worker
 from tracking_shared.messaging.errors import BrokerUnavailable
+from tracking_shared.step_size import StepSize
 from tracking_shared.storage.database import DatabaseUnavailable
 from tracking_shared.telemetry.logs import PacedLog
 
@@ -23,6 +24,13 @@ LOOK_SECONDS = 1.0
 
 FAULT_SECONDS = 30.0
 """The pause after a fault of our own code."""
+
+STEP_SIZE = StepSize(items=25, least=25, most=100, target_seconds=0.015)
+"""Orders of a transaction, for whose end updates wait. One of 25 orders takes about twice as long as one of
+none, so smaller ones would hold up the archive more than they help callers."""
+
+REST_FACTOR = 2.0
+"""While callers send, the pause after a transaction is so many times as long as that took."""
 
 
 class FindsArchivings(Protocol):
@@ -39,6 +47,9 @@ class ArchiveSweep:
     def __init__(self, worker: Worker, archivings: FindsArchivings) -> None:
         self._worker = worker
         self._archivings = archivings
+        self._size = STEP_SIZE
+        self._batches = 0
+        """Of the worker, at the end of the newest step."""
 
     async def run(self) -> None:
         """Sweeps until cancelled. While the database or the broker is away, it waits for it."""
@@ -74,15 +85,42 @@ class ArchiveSweep:
         return len(requests)
 
     async def _archive(self, partition_consumer: PartitionConsumer, request: ArchiveRequest) -> None:
-        step = partial(self._worker.processor.steps.archive, partition_consumer.partition, request)
+        left: ArchiveRequest | None = request
         try:
-            async with self._worker.paced():
-                result = await self._worker.between_batches(partition_consumer, step)
+            while left is not None:
+                orders, left = left.split(self._size.items)
+                if not await self._step(partition_consumer, orders):
+                    return  # all of it is repeated by the next owner: its last step closes the request
         except Fenced as error:
             log.info("stopped to archive in partition %d: %s", request.partition, error)
-            return
+
+    async def _step(self, partition_consumer: PartitionConsumer, orders: ArchiveRequest) -> bool:
+        """Archives some orders, and pauses if callers have sent something since the step before. False: this
+        worker does not own the partition any more.
+
+        Raises:
+            Fenced: another worker owns the partition.
+            _Failed: our own code has failed at it.
+        """
+        clock, seconds = asyncio.get_running_loop().time, 0.0
+
+        async def step() -> PartitionResult:
+            nonlocal seconds
+            started = clock()
+            result = await self._worker.processor.steps.archive(partition_consumer.partition, orders)
+            seconds = clock() - started
+            return result
+
+        result = await self._worker.between_batches(partition_consumer, step)
         if isinstance(result, Fault):
             raise _Failed(result)
+        if result is None:
+            return False
+        self._size = self._size.after(len(orders.orders), seconds)
+        batches, self._batches = self._batches, self._worker.batches
+        if self._batches != batches:
+            await asyncio.sleep(min(REST_FACTOR * seconds, MAX_REST_SECONDS))
+        return True
 
 
 class _Failed(Exception):
