@@ -15,7 +15,7 @@ from hypothesis import settings
 
 from callers import JWT_SECRET
 from fixtures import PARTITIONS, Spine, StartService
-from forked_services import end_fork_servers
+from forked_services import begin_fork_servers, end_fork_servers
 from property_examples import FACTOR
 from servers import (
     Broker,
@@ -93,6 +93,7 @@ def node_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 async def broker_node(node_data: Path) -> AsyncIterator[Broker]:
     """The session's broker. Shared: a test that stops a broker starts one with `start_broker`."""
+    begin_fork_servers()
     async with shared_broker(node_data / "broker") as broker:
         yield broker
 
@@ -169,13 +170,24 @@ async def spine(own_spine: Spine) -> Spine:
 
 
 @pytest.fixture(scope="module")
+async def module_environment(broker_node: Broker, mongodb_url: str) -> dict[str, str]:
+    """As `service_environment`, for services that all tests of a module share."""
+    return await new_environment(broker_node, mongodb_url) | {"PARTITIONS": str(PARTITIONS)}
+
+
+@pytest.fixture(scope="module")
+async def start_shared(
+    module_environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[StartService]:
+    """Starts replicas that all tests of a module share, and ends them after the last one."""
+    async with service_starter(module_environment, tmp_path_factory.mktemp("shared")) as start:
+        yield start
+
+
+@pytest.fixture(scope="module")
 async def module_spine(
-    broker_node: Broker, mongodb_url: str, tmp_path_factory: pytest.TempPathFactory
+    module_environment: dict[str, str], start_shared: StartService
 ) -> AsyncIterator[Spine]:
-    """The same for all tests of a module, which take order ids of their own and stop nothing."""
-    environment = await new_environment(broker_node, mongodb_url) | {"PARTITIONS": str(PARTITIONS)}
-    async with (
-        service_starter(environment, tmp_path_factory.mktemp("spine")) as start,
-        running_spine(environment, start) as spine,
-    ):
+    """As `own_spine`, for all tests of a module, which take order ids of their own and stop nothing."""
+    async with running_spine(module_environment, start_shared) as spine:
         yield spine

@@ -31,6 +31,9 @@ quit(db.hello().isWritablePrimary ? 0 : 1)
 
 Node = TypeVar("Node", BrokerNode, DatabaseNode)
 
+HOUSEKEEPING = " -rabbit quorum_tick_interval 3600000"
+"""A quorum queue counts its messages for statistics once an hour instead of every 5 seconds."""
+
 VHOSTS_AT_ONCE = 20
 """One call of the control program costs half a second, whatever the number."""
 
@@ -81,6 +84,16 @@ def give_back_vhost(broker: Broker, name: str) -> None:
     _used_vhosts.setdefault(broker.url, []).append(name)
 
 
+@asynccontextmanager
+async def memory_alarm(broker: Broker) -> AsyncIterator[None]:
+    """While the body runs, the broker has an alarm: it takes no messages, in no virtual host."""
+    await broker.control("set_vm_memory_high_watermark", "absolute", "1000")
+    try:
+        yield
+    finally:
+        await broker.control("set_vm_memory_high_watermark", "0.6")
+
+
 async def new_environment(broker: Broker, mongodb_url: str) -> dict[str, str]:
     """The environment of services that share an empty virtual host and a database of their own."""
     return {
@@ -95,17 +108,26 @@ async def new_environment(broker: Broker, mongodb_url: str) -> dict[str, str]:
 async def node_starter(
     kind: Callable[[Path], Node], folder: Path
 ) -> AsyncIterator[Callable[[], Awaitable[Node]]]:
-    """Starts private nodes, each in a folder of its own below `folder`, and stops them at the end."""
+    """Starts private nodes, each in a folder of its own below `folder`, and kills them at the end."""
     async with AsyncExitStack() as started:
         numbers = count()
 
         async def start() -> Node:
             node = kind(folder / str(next(numbers)))
-            started.push_async_callback(node.stop)
+            started.push_async_callback(node.kill)
             await node.start()
             return node
 
         yield start
+
+
+class SharedBrokerNode(BrokerNode):
+    """A broker with dozens of virtual hosts, most of them unused: their queues do no housekeeping."""
+
+    def _environment(self) -> dict[str, str]:
+        environment = super()._environment()
+        environment["RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS"] += HOUSEKEEPING
+        return environment
 
 
 @asynccontextmanager
@@ -126,7 +148,7 @@ async def shared_broker(folder: Path) -> AsyncIterator[Broker]:
         async with _container("rabbitmq", AMQP_PORT, check) as container:
             yield ContainerBroker(container)
     else:
-        async with _killed_at_the_end(BrokerNode(folder)) as broker:
+        async with _killed_at_the_end(SharedBrokerNode(folder)) as broker:
             yield broker
 
 

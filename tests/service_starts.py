@@ -1,7 +1,8 @@
 """Services that tests start: replicas on one environment, and the two that take updates."""
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from itertools import count
 from pathlib import Path
 
@@ -15,24 +16,27 @@ from tracking.devstack.service_process import ServiceProcess
 async def service_starter(environment: Mapping[str, str], logs: Path) -> AsyncIterator[StartService]:
     """Starts replicas that share an environment, and ends them at the end."""
     numbers = count()
-    async with AsyncExitStack() as started:
+    started: list[ServiceProcess] = []
 
-        async def start(
-            module: str, *, wait: bool = True, name: str | None = None, **more: str
-        ) -> ServiceProcess:
-            service = ForkedService(
-                module,
-                environment={**environment, **more},
-                logs=logs,
-                name=name or f"{module}-{next(numbers)}",
-            )
-            started.push_async_callback(service.stop)
-            service.launch()
-            if wait:
-                await service.start()
-            return service
+    async def start(
+        module: str, *, wait: bool = True, name: str | None = None, **more: str
+    ) -> ServiceProcess:
+        service = ForkedService(
+            module,
+            environment={**environment, **more},
+            logs=logs,
+            name=name or f"{module}-{next(numbers)}",
+        )
+        started.append(service)
+        service.launch()
+        if wait:
+            await service.start()
+        return service
 
+    try:
         yield start
+    finally:
+        await asyncio.gather(*(service.stop() for service in started))
 
 
 @asynccontextmanager

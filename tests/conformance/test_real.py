@@ -2,14 +2,15 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 
 import pytest
 from aiohttp import ClientSession
 
 from callers import Caller, eventually, many_lives, token
 from clients import CLIENTS, OVER_HTTP, ClientProcess, Document, following
-from fixtures import PARTITIONS, Spine, StartService
+from fixtures import Spine, StartService
 from tracking.devstack.service_process import ServiceProcess
 
 ORDERS = 20
@@ -20,15 +21,20 @@ FILTERS: list[Document] = [{}, {"merchant_id": ["m-1", "m-2"]}, {"status": ["cre
 OVERDUE: Document = {"overdue": True}
 
 
-@pytest.fixture
-async def notifier(spine: Spine, start_service: StartService) -> ServiceProcess:
-    return await start_service("notifier", PARTITIONS=str(PARTITIONS))
+@pytest.fixture(scope="module")
+async def spine(module_spine: Spine) -> Spine:
+    return module_spine
 
 
-@pytest.fixture
-async def query(spine: Spine, start_service: StartService) -> AsyncIterator[ClientSession]:
+@pytest.fixture(scope="module")
+async def notifier(spine: Spine, start_shared: StartService) -> ServiceProcess:
+    return await start_shared("notifier")
+
+
+@pytest.fixture(scope="module")
+async def query(spine: Spine, start_shared: StartService) -> AsyncIterator[ClientSession]:
     """Asks query as somebody who may read everything."""
-    service = await start_service("query", PARTITIONS=str(PARTITIONS))
+    service = await start_shared("query")
     headers = {"Authorization": f"Bearer {token()}"}
     async with ClientSession(service.url, headers=headers) as session:
         yield session
@@ -67,9 +73,21 @@ def assert_in_turn(client: ClientProcess) -> None:
         newest[order_id] = int(version)
 
 
-@pytest.mark.parametrize("language", CLIENTS)
+@asynccontextmanager
+async def following_in_all(
+    notifier: ServiceProcess, bearer: str | list[str | None], filters: Sequence[Document] = ({},)
+) -> AsyncIterator[list[ClientProcess]]:
+    """For each filter a client of each language, in this order."""
+    async with AsyncExitStack() as opened:
+        yield [
+            await opened.enter_async_context(following(language, notifier.stream_url, bearer, wanted))
+            for wanted in filters
+            for language in CLIENTS
+        ]
+
+
 async def test_live_orders_end_as_the_api_lists_them_after_restarts_under_load(
-    language: str, spine: Spine, notifier: ServiceProcess, query: ClientSession
+    spine: Spine, notifier: ServiceProcess, query: ClientSession
 ) -> None:
     restarted = asyncio.Event()
 
@@ -83,33 +101,31 @@ async def test_live_orders_end_as_the_api_lists_them_after_restarts_under_load(
             await client.until_state("live", 3)
         restarted.set()
 
-    url = notifier.stream_url
-    async with (
-        following(language, url, token(), FILTERS[0]) as everything,
-        following(language, url, token(), FILTERS[1]) as of_merchants,
-        following(language, url, token(), FILTERS[2]) as in_status,
-    ):
-        clients = [everything, of_merchants, in_status]
+    async with following_in_all(notifier, token(), FILTERS) as clients:
         for client in clients:
             await client.until_state("live")
         async with asyncio.TaskGroup() as group:
             group.create_task(load_until(restarted, spine.caller))
             group.create_task(restart(clients))
-        for client, wanted in zip(clients, FILTERS, strict=True):
+        for number, client in enumerate(clients):
+            wanted, language = FILTERS[number // len(CLIENTS)], CLIENTS[number % len(CLIENTS)]
             await eventually(lambda c=client, w=wanted: agrees(c, query, w))  # type: ignore[misc]
-            assert (await client.report())["gaps"] == 0
+            assert (await client.report())["gaps"] == 0, (language, wanted)
             assert_in_turn(client)
-        assert (await everything.report())["orders"].keys() == {f"under-way-{n}" for n in range(ORDERS)}
-        assert len(set(everything.events)) > 200
+        for language, everything in zip(CLIENTS, clients, strict=False):
+            held = (await everything.report())["orders"].keys()
+            under_way = {order_id for order_id in held if order_id.startswith("under-way-")}
+            assert under_way == {f"under-way-{n}" for n in range(ORDERS)}, language
+            assert len(set(everything.events)) > 200, language
 
 
-@pytest.mark.parametrize("language", CLIENTS)
 async def test_overdue_orders_enter_and_leave_as_the_api_lists_them(
-    language: str, spine: Spine, notifier: ServiceProcess, query: ClientSession
+    spine: Spine, notifier: ServiceProcess, query: ClientSession
 ) -> None:
-    ids = [f"{language.replace(' ', '-')}-due-{number}" for number in range(6)]
-    async with following(language, notifier.stream_url, token(), OVERDUE) as client:
-        await client.until_state("live")
+    ids = [f"due-{number}" for number in range(6)]
+    async with following_in_all(notifier, token(), [OVERDUE]) as clients:
+        for client in clients:
+            await client.until_state("live")
         for order_id in ids:
             body = {
                 "order_id": order_id,
@@ -119,18 +135,19 @@ async def test_overdue_orders_enter_and_leave_as_the_api_lists_them(
             }
             await spine.caller.insist("/v1/orders", body, f"{order_id}.create", order_id)
 
-        async def has(expected: set[str]) -> bool:
-            return (await client.report())["orders"].keys() == expected
+        async def have(expected: set[str]) -> bool:
+            return all([(await client.report())["orders"].keys() == expected for client in clients])
 
-        await eventually(lambda: has(set(ids)))
+        await eventually(lambda: have(set(ids)))
         for order_id in ids[:3]:
             path = f"/v1/orders/{order_id}/updates"
             await spine.caller.insist(path, {"status": "cancelled"}, f"{order_id}.end", order_id)
-        await eventually(lambda: has(set(ids[3:])))
-        assert await agrees(client, query, OVERDUE)
-        assert (await client.report())["gaps"] == 0
-        assert_in_turn(client)
-        assert len(client.events) == 9  # with which they enter, and with which they leave
+        await eventually(lambda: have(set(ids[3:])))
+        for language, client in zip(CLIENTS, clients, strict=True):
+            assert await agrees(client, query, OVERDUE), language
+            assert (await client.report())["gaps"] == 0, language
+            assert_in_turn(client)
+            assert len(client.events) == 9, language  # with which they enter, and with which they leave
 
 
 async def agrees(client: ClientProcess, query: ClientSession, wanted: Document) -> bool:
@@ -139,20 +156,22 @@ async def agrees(client: ClientProcess, query: ClientSession, wanted: Document) 
     return bool(report["orders"] == await listed(query, wanted))
 
 
-@pytest.mark.parametrize("language", CLIENTS)
 async def test_a_real_notifier_takes_a_refresh_and_ends_an_expired_token(
-    language: str, spine: Spine, notifier: ServiceProcess
+    spine: Spine, notifier: ServiceProcess
 ) -> None:
-    brief, longer = token(exp=time.time() + 8), token()
+    brief, longer = token(exp=time.time() + 12), token()
     async with (
-        following(language, notifier.stream_url, [brief, longer]) as refreshing,
-        following(language, notifier.stream_url, brief) as expiring,
+        following_in_all(notifier, [brief, longer]) as all_refreshing,
+        following_in_all(notifier, brief) as all_expiring,
     ):
-        await refreshing.until_state("live")
-        refused = await expiring.until_state("refused")
-        assert (refused["code"], refused["problem"]) == (4401, "/problems/unauthenticated")
+        for refreshing in all_refreshing:
+            await refreshing.until_state("live")
+        for expiring in all_expiring:
+            refused = await expiring.until_state("refused")
+            assert (refused["code"], refused["problem"]) == (4401, "/problems/unauthenticated")
         await spine.caller.live("after-the-end", ("picked_up",))
-        await refreshing.until(lambda client: client.events[-1:] == ["after-the-end:2"])
-        # An event stream has to be replaced, and goes on from its cursor.
-        connections = 2 if language == OVER_HTTP else 1
-        assert refreshing.states == ["connecting", "catching-up", "live"] * connections
+        for language, refreshing in zip(CLIENTS, all_refreshing, strict=True):
+            await refreshing.until(lambda client: client.events[-1:] == ["after-the-end:2"])
+            # An event stream has to be replaced, and goes on from its cursor.
+            connections = 2 if language == OVER_HTTP else 1
+            assert refreshing.states == ["connecting", "catching-up", "live"] * connections, language

@@ -260,9 +260,28 @@ def ids(events: list[Document]) -> list[str]:
     return [event["id"] for event in events]
 
 
+async def settled(stage: Stage) -> Stage:
+    """Returns a stage that tests share once it has finished with the test before: its notifier, which was
+    there from the first event on, has taken all events and has no clients.
+    """
+
+    async def is_settled() -> bool:
+        written = await stage.stub.database.order_events.count_documents({})
+        taken = await stage.metric("tracking_feed_events_total")
+        return taken == written and await stage.metric("tracking_stream_connections") == 0
+
+    await eventually(is_settled)
+    return stage
+
+
 def new_order() -> str:
     """An order id of its own."""
     return f"o-{secrets.token_hex(6)}"
+
+
+def new_merchant() -> str:
+    """A merchant id of its own: a snapshot for it alone holds nothing of other tests."""
+    return f"m-{secrets.token_hex(6)}"
 
 
 async def eventually(condition: Callable[[], bool | Awaitable[bool]], seconds: float = 60) -> None:

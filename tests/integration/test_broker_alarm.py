@@ -3,7 +3,6 @@ nothing is lost, and all go on by themselves.
 """
 
 import time
-from collections.abc import Awaitable, Callable
 from uuid import uuid4
 
 from aiohttp import ClientSession
@@ -11,7 +10,7 @@ from aiohttp import ClientSession
 from callers import Caller, eventually, many_lives
 from fixtures import StartService
 from listeners import examine
-from tracking.devstack.broker_node import BrokerNode
+from servers import Broker, memory_alarm
 from tracking.devstack.service_process import ServiceProcess
 
 CUSTOMER = {"name": "Ada Lovelace", "contact_ref": "crm-1"}
@@ -21,51 +20,43 @@ QUICKLY_SECONDS = 5.0
 
 
 async def test_under_an_alarm_ingest_stays_ready_and_says_503_itself(
-    service_environment: dict[str, str],
-    start_broker: Callable[[], Awaitable[BrokerNode]],
-    start_service: StartService,
+    service_environment: dict[str, str], broker_node: Broker, start_service: StartService
 ) -> None:
-    broker = await start_broker()
-    service_environment |= {"AMQP_URL": broker.url, "PARTITIONS": "1"}
+    service_environment["PARTITIONS"] = "1"
     ingest = await start_service("ingest")
     async with Caller([ingest.url]) as caller:
         assert await create(caller) == 202
         assert await blocked(ingest) == 0
 
-        await broker.control("set_vm_memory_high_watermark", "absolute", "1000")
-        await eventually(lambda: is_told(ingest))  # nobody reports anything meanwhile
-        began_at = time.monotonic()
-        assert [await create(caller) for _ in range(10)] == [503] * 10
-        assert time.monotonic() - began_at < QUICKLY_SECONDS
-        assert await is_ready(ingest)
+        async with memory_alarm(broker_node):
+            await eventually(lambda: is_told(ingest))  # nobody reports anything meanwhile
+            began_at = time.monotonic()
+            assert [await create(caller) for _ in range(10)] == [503] * 10
+            assert time.monotonic() - began_at < QUICKLY_SECONDS
+            assert await is_ready(ingest)
 
-        newcomer = await start_service("ingest")
-        async with Caller([newcomer.url]) as other:
-            assert await create(other) == 503
-        assert await is_ready(newcomer)
+            newcomer = await start_service("ingest")
+            async with Caller([newcomer.url]) as other:
+                assert await create(other) == 503
+            assert await is_ready(newcomer)
 
-        await broker.control("set_vm_memory_high_watermark", "0.6")
         await eventually(lambda: is_over(ingest))
         assert await create(caller) == 202
     assert ingest.log_path.read_text().count("broker connected") == 1
 
 
 async def test_an_alarm_in_the_middle_of_the_work_loses_nothing(
-    service_environment: dict[str, str],
-    start_broker: Callable[[], Awaitable[BrokerNode]],
-    start_service: StartService,
+    service_environment: dict[str, str], broker_node: Broker, start_service: StartService
 ) -> None:
-    broker = await start_broker()
-    service_environment |= {"AMQP_URL": broker.url, "PARTITIONS": "2"}
+    service_environment["PARTITIONS"] = "2"
     await start_service("order_state")
     ingest = await start_service("ingest")
     async with Caller([ingest.url]) as caller:
         await many_lives(caller, 4)
-        await broker.control("set_vm_memory_high_watermark", "absolute", "1000")
-        statuses = [await create(caller) for _ in range(3)]  # the first one may get through
-        assert statuses[-1] == 503
-        assert await is_ready(ingest)
-        await broker.control("set_vm_memory_high_watermark", "0.6")
+        async with memory_alarm(broker_node):
+            statuses = [await create(caller) for _ in range(3)]  # the first one may get through
+            assert statuses[-1] == 503
+            assert await is_ready(ingest)
         await many_lives(caller, 4)
         await examine(service_environment, caller.acknowledged)
 

@@ -1,7 +1,6 @@
 """A broker that does not take what order-state announces: nothing stops, and no command is worn out by it."""
 
 import re
-from collections.abc import Awaitable, Callable
 from uuid import uuid4
 
 import orjson
@@ -10,8 +9,7 @@ from aiohttp import ClientSession
 from callers import Caller, eventually, many_lives
 from fixtures import PARTITIONS, Spine, StartService
 from listeners import examine, listening
-from servers import Broker
-from tracking.devstack.broker_node import BrokerNode
+from servers import Broker, memory_alarm
 from tracking.devstack.service_process import ServiceProcess
 from tracking_shared.messaging.connection import Connection, connect
 from tracking_shared.messaging.topology import EVENTS_EXCHANGE, partition_queue_name
@@ -45,21 +43,18 @@ async def refusals(order_state: ServiceProcess) -> float:
 
 
 async def test_while_the_broker_takes_no_messages_no_command_is_taken_in_hand(
-    service_environment: dict[str, str],
-    start_broker: Callable[[], Awaitable[BrokerNode]],
-    start_service: StartService,
+    service_environment: dict[str, str], broker_node: Broker, start_service: StartService
 ) -> None:
-    broker = await start_broker()
-    service_environment |= {"AMQP_URL": broker.url, "PARTITIONS": "1"}
+    service_environment["PARTITIONS"] = "1"
     ingest = await start_service("ingest")
-    async with Caller([ingest.url]) as caller, connect(broker.url, "tap") as connection:
+    url = service_environment["AMQP_URL"]
+    async with Caller([ingest.url]) as caller, connect(url, "tap") as connection:
         await many_lives(caller, 4, Prefer="respond-async")
-        await broker.control("set_vm_memory_high_watermark", "absolute", "1000")
-        order_state = await start_service("order_state", wait=False)
-        await eventually(lambda: says(order_state, "broker away"))
-        await order_state.kill()
-        assert not await were_in_hand(connection)
-        await broker.control("set_vm_memory_high_watermark", "0.6")
+        async with memory_alarm(broker_node):
+            order_state = await start_service("order_state", wait=False)
+            await eventually(lambda: says(order_state, "broker away"))
+            await order_state.kill()
+            assert not await were_in_hand(connection)
         await order_state.start()
         await examine(service_environment, caller.acknowledged)
 

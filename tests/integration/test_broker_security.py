@@ -13,6 +13,7 @@ from websockets.asyncio.client import connect as open_socket
 from callers import JWT_SECRET, Caller, token
 from command_line import run
 from database_roles import beyond_role, needed
+from forked_services import ForkedService
 from tls_broker import TlsBroker
 from tracking.devstack.service_process import ServiceProcess
 from tracking_shared.messaging.connection import Connection, connect
@@ -47,7 +48,7 @@ async def broker(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[TlsB
         await node.make_users(USERS)
         yield node
     finally:
-        await node.stop()
+        await node.kill()
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +74,7 @@ async def services(
                 "AMQP_URL": broker.url_of(user),
                 "MONGODB_URL": tap.url,
             }
-            service = ServiceProcess(user.replace("-", "_"), environment=environment, logs=logs)
+            service = ForkedService(user.replace("-", "_"), environment=environment, logs=logs)
             started.push_async_callback(service.stop)
             service.launch()
             running[user] = service

@@ -17,8 +17,19 @@ SCOPE = "orders:read orders:write orders:correct"
 
 @pytest.fixture
 async def real(spine: Spine, start_service: StartService) -> Server:
-    query = await start_service("query", PARTITIONS=str(PARTITIONS))
-    notifier = await start_service("notifier", PARTITIONS=str(PARTITIONS))
+    """With no orders but those of the test."""
+    return await serving(spine, start_service)
+
+
+@pytest.fixture(scope="module")
+async def shared_real(module_spine: Spine, start_shared: StartService) -> Server:
+    return await serving(module_spine, start_shared)
+
+
+async def serving(spine: Spine, start: StartService) -> Server:
+    """The addresses, with a query and a notifier added."""
+    query = await start("query", PARTITIONS=str(PARTITIONS))
+    notifier = await start("notifier", PARTITIONS=str(PARTITIONS))
     return Server(
         spine.ingest.url,
         query.url,
@@ -42,5 +53,5 @@ async def test_both_answer_every_step_alike(real: Server) -> None:
 
 
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.__name__)
-async def test_the_services_in(scene: Callable[[Server], Awaitable[None]], real: Server) -> None:
-    await scene(real)
+async def test_the_services_in(scene: Callable[[Server], Awaitable[None]], shared_real: Server) -> None:
+    await scene(shared_real)

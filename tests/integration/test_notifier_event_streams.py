@@ -1,6 +1,7 @@
 """Event streams of a real notifier: the same as its WebSockets, read with libraries of others."""
 
 import asyncio
+import hashlib
 import os
 import re
 import sys
@@ -19,6 +20,7 @@ from notifier_stack import (
     StartService,
     checked,
     eventually,
+    new_merchant,
     new_order,
     notifier_stage,
     subscribed,
@@ -82,9 +84,10 @@ CLIENTS = {
 }
 
 
-@pytest.fixture
-async def stage(start_service: StartService, service_environment: dict[str, str]) -> AsyncIterator[Stage]:
-    async with notifier_stage(start_service, service_environment) as stage:
+@pytest.fixture(scope="module")
+async def stage(start_shared: StartService, module_environment: dict[str, str]) -> AsyncIterator[Stage]:
+    """One notifier for all tests here, each of which reads the events of merchants of its own."""
+    async with notifier_stage(start_shared, module_environment) as stage:
         yield stage
 
 
@@ -149,17 +152,18 @@ def http(stage: Stage, query: str = "") -> str:
 
 @pytest.mark.parametrize("name", CLIENTS)
 async def test_clients_of_others_are_live_and_resume_after_a_crash(name: str, stage: Stage) -> None:
-    order, token = new_order(), stage.token()
-    await stage.stub.commit((order, "acme", "created"))
+    order, merchant = new_order(), new_merchant()
+    token = stage.token(merchants=[merchant])
+    await stage.stub.commit((order, merchant, "created"))
     async with reading(CLIENTS[name], URL=http(stage), TOKEN=token) as reader:
         snapshot, live = await reader.until("live")
         assert [found["order_id"] for found in snapshot["orders"]] == [order]
-        await stage.stub.commit((order, "acme", "picked_up"))
+        await stage.stub.commit((order, merchant, "picked_up"))
         assert await reader.events(1) == [f"{order}:2"]
         await stage.notifier.kill()
         with pytest.raises(EOFError):
             await reader.next()
-    await stage.stub.commit((order, "acme", "in_transit"))
+    await stage.stub.commit((order, merchant, "in_transit"))
     await stage.notifier.start()
     async with reading(CLIENTS[name], URL=http(stage), TOKEN=token, LAST=reader.last_id) as again:
         missed = await again.until("live")
@@ -168,18 +172,19 @@ async def test_clients_of_others_are_live_and_resume_after_a_crash(name: str, st
 
 
 async def test_an_event_stream_and_a_websocket_are_told_the_same(stage: Stage) -> None:
-    orders = [new_order() for _ in range(20)]
-    token = stage.token(merchants=["acme"])
+    orders, merchant, other = [new_order() for _ in range(20)], new_merchant(), new_merchant()
+    token = stage.token(merchants=[merchant])
+    of_created = http(stage, f"?merchant_id={merchant}&status=created")
     async with (
         subscribed(stage.url, token) as socket,
-        reading(CLIENTS["curl"], URL=http(stage, "?merchant_id=acme&status=created"), TOKEN=token) as narrow,
+        reading(CLIENTS["curl"], URL=of_created, TOKEN=token) as narrow,
         reading(CLIENTS["curl"], URL=http(stage), TOKEN=token) as wide,
     ):
         await narrow.until("live")
         await wide.until("live")
         for status in ("created", "picked_up", "delivered"):
-            await stage.stub.commit(*((order, "acme", status) for order in orders))
-            await stage.stub.commit(*((f"{order}-b", "beta", status) for order in orders))
+            await stage.stub.commit(*((order, merchant, status) for order in orders))
+            await stage.stub.commit(*((f"{order}-b", other, status) for order in orders))
         expected = [event["id"] for event in await socket.events(60)]
         assert sorted(await wide.events(60)) == sorted(expected)
         assert sorted(await narrow.events(40)) == sorted(id_ for id_ in expected if not id_.endswith(":3"))
@@ -199,16 +204,22 @@ async def test_a_revoked_token_ends_an_event_stream(stage: Stage) -> None:
 
 
 async def test_its_end_is_logged_like_that_of_a_websocket(stage: Stage) -> None:
-    async with reading(CLIENTS["curl"], URL=http(stage), TOKEN=stage.token()) as reader:
+    async with reading(CLIENTS["curl"], URL=http(stage), TOKEN=stage.token(sub="curious")) as reader:
         await reader.until("live")
-    mark = "transport=event-stream close_code=1006"
-    await eventually(lambda: mark in stage.notifier.log_path.read_text())
+    subject = hashlib.sha256(b"curious").hexdigest()[:16]
+
+    def is_logged() -> bool:
+        lines = stage.notifier.log_path.read_text().splitlines()
+        own = [line for line in lines if f"subject={subject}" in line]
+        return any("transport=event-stream close_code=1006" in line for line in own)
+
+    await eventually(is_logged)
 
 
 async def test_the_call_of_the_page_shows_what_happens(stage: Stage) -> None:
     assert "localhost:8003" in CURL
     call = CURL.replace("localhost:8003", stage.notifier.url.removeprefix("http://"))
-    async with reading(["bash", "-c", f"exec {call}"], TOKEN=stage.token()) as reader:
+    async with reading(["bash", "-c", f"exec {call}"], TOKEN=stage.token(merchants=["acme-foods"])) as reader:
         await reader.until("live")
         order = new_order()
         await stage.stub.commit((order, "acme-foods", "created"))

@@ -1,7 +1,8 @@
 """What the stream refuses, how it says so, and what it takes at most."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,9 +12,11 @@ from notifier_stack import (
     StartService,
     eventually,
     ids,
+    new_merchant,
     new_order,
     notifier_stage,
     raw_client,
+    settled,
     subscribed,
 )
 
@@ -23,15 +26,36 @@ from tracking_shared.contracts.cursors import Position, encode_cursor
 MAX_CLIENT_MESSAGE_BYTES = 64 * 1024
 
 
-@pytest.fixture
-async def stage(start_service: StartService, service_environment: dict[str, str]) -> AsyncIterator[Stage]:
+@pytest.fixture(scope="module")
+async def shared_stage(
+    start_shared: StartService, module_environment: dict[str, str]
+) -> AsyncIterator[Stage]:
     async with notifier_stage(
-        start_service,
-        service_environment,
+        start_shared,
+        module_environment,
         NOTIFIER_MAX_CONNECTIONS="4",
         NOTIFIER_MAX_CONNECTIONS_PER_PRINCIPAL="2",
     ) as stage:
         yield stage
+
+
+@pytest.fixture
+async def stage(shared_stage: Stage) -> Stage:
+    return await settled(shared_stage)
+
+
+@pytest.fixture
+async def beside(
+    shared_stage: Stage, start_service: StartService, module_environment: dict[str, str]
+) -> Callable[..., Awaitable[Stage]]:
+    """Starts another notifier, with other settings, beside the shared one."""
+
+    async def start(**settings: str) -> Stage:
+        return replace(
+            shared_stage, notifier=await start_service("notifier", **module_environment, **settings)
+        )
+
+    return start
 
 
 async def refused(stage: Stage, data: str | bytes | None = None, **message: Any) -> tuple[int, str]:
@@ -165,12 +189,10 @@ async def test_connections_are_limited_per_principal_and_in_all(stage: Stage) ->
 
 
 async def test_a_merchant_with_many_users_leaves_connections_to_others(
-    start_service: StartService, service_environment: dict[str, str]
+    beside: Callable[..., Awaitable[Stage]],
 ) -> None:
-    async with (
-        notifier_stage(start_service, service_environment, NOTIFIER_MAX_CONNECTIONS="8") as stage,
-        AsyncExitStack() as open_ones,
-    ):
+    stage = await beside(NOTIFIER_MAX_CONNECTIONS="8")
+    async with AsyncExitStack() as open_ones:
 
         def bearer(sub: str, merchant: str) -> str:
             return stage.token(sub=sub, merchants=[merchant])
@@ -187,31 +209,28 @@ async def test_a_merchant_with_many_users_leaves_connections_to_others(
 
 
 async def test_cursors_of_another_log_or_of_the_future_are_resynchronised(stage: Stage) -> None:
-    order = new_order()
-    await stage.stub.commit((order, "acme", "created"))
+    order, merchant = new_order(), new_merchant()
+    await stage.stub.commit((order, merchant, "created"))
     async with subscribed(stage.url, stage.token()) as client:
-        await stage.stub.commit((order, "acme", "picked_up"))
+        await stage.stub.commit((order, merchant, "picked_up"))
         cursor = (await client.receive())["cursor"]
     epoch = (await position_of(stage.stub.database, cursor)).epoch
     for position, reason in (
         (Position("0" * 12, (0, 0, 0, 0)), "epoch-changed"),
         (Position(epoch, (0, 0, 0)), "epoch-changed"),
-        (Position(epoch, (9, 9, 9, 9)), "position-unknown"),
+        (Position(epoch, (9999, 9999, 9999, 9999)), "position-unknown"),
     ):
+        bearer = stage.token(merchants=[merchant])
         async with raw_client(stage.url) as client:
-            await client.send(type="subscribe", token=stage.token(), after=encode_cursor(position))
+            await client.send(type="subscribe", token=bearer, after=encode_cursor(position))
             resync, *snapshots, _ = await client.until("live")
             assert (resync["type"], resync["reason"]) == ("resync", reason)
             assert [o["order_id"] for page in snapshots for o in page["orders"]] == [order]
 
 
-async def test_a_dead_peer_is_cut_and_a_silent_one_is_not(
-    start_service: StartService, service_environment: dict[str, str]
-) -> None:
-    async with (
-        notifier_stage(start_service, service_environment, NOTIFIER_HEARTBEAT_SECONDS="0.5") as stage,
-        subscribed(stage.url, stage.token()) as silent,
-    ):
+async def test_a_dead_peer_is_cut_and_a_silent_one_is_not(beside: Callable[..., Awaitable[Stage]]) -> None:
+    stage = await beside(NOTIFIER_HEARTBEAT_SECONDS="0.5")
+    async with subscribed(stage.url, stage.token()) as silent:
         async with raw_client(stage.url) as dead:
             await dead.send(type="subscribe", token=stage.token())
             await dead.until("live")
@@ -227,12 +246,11 @@ async def test_a_dead_peer_is_cut_and_a_silent_one_is_not(
 
 
 async def test_a_live_client_is_told_that_it_is_even_when_nothing_happens(
-    start_service: StartService, service_environment: dict[str, str]
+    beside: Callable[..., Awaitable[Stage]],
 ) -> None:
-    async with (
-        notifier_stage(start_service, service_environment, NOTIFIER_HEARTBEAT_SECONDS="0.5") as stage,
-        subscribed(stage.url, stage.token(), filter={"merchant_id": ["quiet"]}, heartbeat=True) as watcher,
-    ):
+    stage = await beside(NOTIFIER_HEARTBEAT_SECONDS="0.5")
+    wanted = {"merchant_id": ["quiet"]}
+    async with subscribed(stage.url, stage.token(), filter=wanted, heartbeat=True) as watcher:
         [event] = await stage.stub.commit((new_order(), "acme", "created"))
 
         async def beat() -> bool:

@@ -11,19 +11,28 @@ from notifier_stack import (
     StartService,
     eventually,
     ids,
+    new_merchant,
     new_order,
     notifier_stage,
     raw_client,
+    settled,
     subscribed,
 )
 
 STATUSES = ("created", "picked_up", "in_transit", "delivered")
 
 
-@pytest.fixture
-async def stage(start_service: StartService, service_environment: dict[str, str]) -> AsyncIterator[Stage]:
-    async with notifier_stage(start_service, service_environment) as stage:
+@pytest.fixture(scope="module")
+async def shared_stage(
+    start_shared: StartService, module_environment: dict[str, str]
+) -> AsyncIterator[Stage]:
+    async with notifier_stage(start_shared, module_environment) as stage:
         yield stage
+
+
+@pytest.fixture
+async def stage(shared_stage: Stage) -> Stage:
+    return await settled(shared_stage)
 
 
 async def walk(stage: Stage, order: str, merchant: str, *statuses: str) -> None:
@@ -51,18 +60,18 @@ async def test_events_that_arrive_together_travel_together(stage: Stage) -> None
 
 
 async def test_a_snapshot_holds_the_active_orders_and_the_tail_goes_on_from_there(stage: Stage) -> None:
-    active, done = new_order(), new_order()
-    await walk(stage, active, "acme", "created", "picked_up")
-    await walk(stage, done, "acme", *STATUSES)
+    active, done, merchant = new_order(), new_order(), new_merchant()
+    await walk(stage, active, merchant, "created", "picked_up")
+    await walk(stage, done, merchant, *STATUSES)
     async with raw_client(stage.url) as client:
-        await client.send(type="subscribe", token=stage.token())
+        await client.send(type="subscribe", token=stage.token(merchants=[merchant]))
         snapshot, *_, live = await client.until("live")
         assert snapshot["type"] == "snapshot"
         assert snapshot["more"] is False
         assert [(o["order_id"], o["version"]) for o in snapshot["orders"]] == [(active, 2)]
         assert snapshot["orders"][0]["allowed_next"] == ["in_transit", "cancelled"]
         assert live["cursor"]
-        await walk(stage, active, "acme", "in_transit")
+        await walk(stage, active, merchant, "in_transit")
         assert ids(await client.events(1)) == [f"{active}:3"]
 
 
@@ -102,19 +111,20 @@ async def test_filters_and_the_event_that_leaves_them(stage: Stage) -> None:
 
 async def test_only_those_entitled_see_an_order_and_its_customer(stage: Stage) -> None:
     order, foreign = new_order(), new_order()
-    await walk(stage, order, "acme", "created")
-    await walk(stage, foreign, "zeta", "created")
-    merchant = stage.token(merchants=["acme"])
+    mine, others = new_merchant(), new_merchant()
+    await walk(stage, order, mine, "created")
+    await walk(stage, foreign, others, "created")
+    of_mine = stage.token(merchants=[mine])
     tracking_link = stage.token(merchants=[], orders=[order])
     async with raw_client(stage.url) as of_merchant, raw_client(stage.url) as of_link:
-        await of_merchant.send(type="subscribe", token=merchant, filter={"merchant_id": ["acme", "zeta"]})
+        await of_merchant.send(type="subscribe", token=of_mine, filter={"merchant_id": [mine, others]})
         await of_link.send(type="subscribe", token=tracking_link)
         shown = [(await client.until("live"))[0]["orders"] for client in (of_merchant, of_link)]
         assert [[o["order_id"] for o in orders] for orders in shown] == [[order], [order]]
         assert shown[0][0]["customer"]["contact_ref"] == "+31 6 1234"
         assert "customer" not in shown[1][0]
-        await walk(stage, foreign, "zeta", "picked_up")
-        await walk(stage, order, "acme", "picked_up")
+        await walk(stage, foreign, others, "picked_up")
+        await walk(stage, order, mine, "picked_up")
         seen = [await client.events(1) for client in (of_merchant, of_link)]
         assert [ids(events) for events in seen] == [[f"{order}:2"], [f"{order}:2"]]
         assert "customer" in seen[0][0]["data"]
@@ -159,12 +169,12 @@ async def test_the_token_may_come_with_the_handshake(stage: Stage) -> None:
 
 
 async def test_a_snapshot_in_many_pages_is_whole(stage: Stage) -> None:
-    orders = [new_order() for _ in range(1500)]
+    orders, merchant = [new_order() for _ in range(1500)], new_merchant()
     for start in range(0, len(orders), 500):
-        changes = [(order, "acme", "created") for order in orders[start : start + 500]]
+        changes = [(order, merchant, "created") for order in orders[start : start + 500]]
         await stage.stub.commit(*changes, announce=False)
     async with raw_client(stage.url) as client:
-        await client.send(type="subscribe", token=stage.token(merchants=["acme"]))
+        await client.send(type="subscribe", token=stage.token(merchants=[merchant]))
         pages = [m for m in await client.until("live") if m["type"] == "snapshot"]
     assert [page["more"] for page in pages] == [True] * (len(pages) - 1) + [False]
     assert len(pages) > 1

@@ -55,7 +55,7 @@ async def test_a_committed_document_survives_the_kill_of_the_database(
         assert client["kept"]["documents"].find_one({}) == {"_id": 1}
 
 
-async def test_stopping_a_broker_leaves_no_process(
+async def test_stopping_a_broker_leaves_no_process_and_asking_it_then_starts_none(
     start_broker: Callable[[], Awaitable[BrokerNode]],
 ) -> None:
     node = await start_broker()
@@ -66,13 +66,6 @@ async def test_stopping_a_broker_leaves_no_process(
 
     assert not any(map(is_running, own))
     assert all(process.exit_code is not None for process in node.processes)
-
-
-async def test_asking_a_broker_that_does_not_run_starts_nothing(
-    start_broker: Callable[[], Awaitable[BrokerNode]],
-) -> None:
-    node = await start_broker()
-    await node.stop()
 
     with pytest.raises(subprocess.CalledProcessError):
         await node.control("status")
