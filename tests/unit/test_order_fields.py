@@ -245,7 +245,7 @@ def test_the_page_about_a_new_field_lists_the_places() -> None:
         "commands",
         "bodies",
         "messages",
-        "shapes",
+        "order_shapes",
         "tables",
         "header",
         "example_order",
