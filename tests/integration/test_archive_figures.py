@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from statistics import quantiles
 from time import monotonic
-from typing import TypeVar
+from typing import Any, TypeVar
 from uuid import uuid4
 
 import orjson
@@ -89,7 +89,11 @@ async def store(database: Database, decided: Decisions) -> None:
         }
         for order_id, event in newest.items()
     ]
-    stored = {"order_events": decided.events, "orders": list(decided.orders.values()), "order_search": words}
+    stored: dict[str, list[Any]] = {
+        "order_events": decided.events,
+        "orders": list(decided.orders.values()),
+        "order_search": words,
+    }
     for name, documents in stored.items():
         collection = database.raw[name].with_options(write_concern=WriteConcern(1))
         await collection.insert_many(documents, ordered=False)
