@@ -16,7 +16,7 @@ from memory_collections import MemoryDatabase
 
 from builders import create_command, update_command
 from tracking_ingest.submission.dispatcher import Dispatcher
-from tracking_order_state.adapters.repartition import SETTINGS_ID, RepartitionStore
+from tracking_order_state.adapters.repartition_store import SETTINGS_ID, RepartitionStore
 from tracking_order_state.errors import LayoutChanged
 from tracking_order_state.processing.repartition import Repartition
 from tracking_shared.contracts.commands import AnyCommand, CreateOrder, ReleaseOrder, decode_commands

@@ -14,7 +14,7 @@ from repartition_world import Client, Ingest, Replies, WorkerConnection, World, 
 from virtual_time import simulate
 
 from property_examples import max_examples
-from tracking_order_state.adapters.repartition import PAGE_HOMES, SETTINGS_ID, RepartitionStore
+from tracking_order_state.adapters.repartition_store import PAGE_HOMES, SETTINGS_ID, RepartitionStore
 from tracking_order_state.errors import LayoutChanged
 from tracking_order_state.processing.repartition import AGAIN_SECONDS, LONG_QUEUES_SECONDS, Repartition
 from tracking_shared.contracts.layout import SETTLE_SECONDS, Layout, Routing, Switch

@@ -10,7 +10,7 @@ from tracking_order_state.adapters.dead_letters import DeadLetters
 from tracking_order_state.adapters.due_orders import DueOrders, EndedHolds
 from tracking_order_state.adapters.migration import OutcomeMigration
 from tracking_order_state.adapters.open_erasures import OpenErasures
-from tracking_order_state.adapters.repartition import RepartitionStore
+from tracking_order_state.adapters.repartition_store import RepartitionStore
 from tracking_order_state.adapters.result_publisher import ResultPublisher, open_publisher
 from tracking_order_state.adapters.search_index import SearchIndexer
 from tracking_order_state.adapters.store import Store

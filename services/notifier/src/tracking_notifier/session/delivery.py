@@ -1,6 +1,6 @@
 """Brings one connection to the position of the hub, by missed events or a snapshot, and joins it to the hub.
 
-The hub writes live events to the connection itself; a delivery is in between only while the connection is paused.
+The hub writes live events to the connection itself; a delivery is in between only while it is paused.
 """
 
 import asyncio

@@ -1,6 +1,6 @@
 """The session of one connection: authenticates the client, handles its messages, and closes the connection.
-`delivery` brings the client up to date, and the hub sends live events. `event_stream` has the session of a client
-that sends no messages.
+`delivery` brings the client up to date, and the hub sends live events. `event_stream` has the session of a
+client that sends no messages.
 """
 
 import asyncio

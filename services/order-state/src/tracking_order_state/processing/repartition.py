@@ -18,7 +18,7 @@ import asyncio
 import logging
 from secrets import token_hex
 
-from tracking_order_state.adapters.repartition import RepartitionStore
+from tracking_order_state.adapters.repartition_store import RepartitionStore
 from tracking_order_state.errors import LayoutChanged
 from tracking_order_state.processing.partition_watch import claim_requests
 from tracking_shared.contracts.commands import COMMANDS_MEDIA_TYPE, decode_replies
