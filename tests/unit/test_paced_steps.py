@@ -24,12 +24,15 @@ class Work:
         self.steps: list[list[str]] = []
         self.seconds = 0.0
         self.running = 0
+        self.slow_steps = 0
+        """So many of the next steps wait for something else."""
 
     async def __call__(self, order_ids: list[str]) -> int:
         assert self.running == 0
         self.running += 1
         number = sum(self._events[order_id] for order_id in order_ids)
-        await asyncio.sleep(number * self._event_seconds)
+        await asyncio.sleep(number * self._event_seconds + (1.0 if self.slow_steps > 0 else 0.0))
+        self.slow_steps -= 1
         self.seconds += number * self._event_seconds
         self.steps.append(order_ids)
         self.running -= 1
@@ -52,6 +55,19 @@ def test_all_orders_are_taken_once_in_their_order_and_half_of_the_time_is_for_ot
             number = sum(events[order_id] for order_id in some)
             assert number <= SIZE.most or len(some) == 1
         assert clock() - started >= 1.99 * work.seconds
+
+    simulate(simulation())
+
+
+def test_steps_grow_again_after_a_slow_one_however_many_events_an_order_has() -> None:
+    async def simulation() -> None:
+        events = {str(number): 7 for number in range(2_000)}
+        work = Work(events, 0.00005)
+        work.slow_steps = 3
+        async for _ in PacedSteps(DatabasePace(), SIZE).over(events, work):
+            pass
+        assert 7 * len(work.steps[3]) < SIZE.items
+        assert 7 * len(work.steps[-2]) > 0.75 * 0.02 / 0.00005
 
     simulate(simulation())
 

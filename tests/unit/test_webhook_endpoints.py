@@ -403,20 +403,18 @@ async def test_a_stop_does_not_wait_for_a_receiver_that_does_not_answer() -> Non
 
 async def test_what_is_in_memory_for_long_is_read_again_before_it_is_sent() -> None:
     world = MemoryWorld()
-    now = time()
+    now = 0.0
     async with receiver() as first, receiver() as late:
         world.register("first", first.url)
-        async with world.sender(clock=lambda: now) as assignment:
+        async with world.sender(ages=lambda: now) as assignment:
             await until(lambda: "first" in assignment._running)
             await until(lambda: assignment._running["first"].endpoint.progress.in_flight == 0)
             world.add("a")
             await until(lambda: first.count == 1)
-            for events in world.log.events:
-                for event in events:
-                    event["customer"] = None
             now += 60
+            world.log.erase("a")
             world.register("late", late.url)
-            await until(lambda: late.count == 1)
+            await until(lambda: late.count >= 1)
 
     assert b"crm-1" in first.bodies[0]
     assert b"crm-1" not in late.bodies[0]
@@ -426,22 +424,24 @@ async def test_what_is_in_memory_for_long_is_read_again_before_it_is_sent() -> N
 async def test_an_event_that_waits_is_read_again_only_after_an_erasure(
     monkeypatch: pytest.MonkeyPatch, is_erased: bool
 ) -> None:
-    monkeypatch.setattr(endpoint, "FRESH_SECONDS", 0.3)  # longer than the tail takes from look to look
+    monkeypatch.setattr(endpoint, "FRESH_SECONDS", 1.0)  # longer than the tail takes from look to look
     world = MemoryWorld()
+    now = time()
     release = asyncio.Event()
 
     async def behave(event: Any) -> int:
         await release.wait()
         return 200
 
-    async with receiver(behave) as hook, world.sender() as assignment:
+    async with receiver(behave) as hook, world.sender(clock=lambda: now) as assignment:
         world.register("w", hook.url)
         await until(lambda: "w" in assignment._running)
         world.add("a", "a")
         await until(lambda: hook.in_hand == 1)
+        now -= 60  # the clock of the machine is set back
         if is_erased:
             world.log.erase("a")
-        waited_until = monotonic() + 0.5  # by then, what was read is old
+        waited_until = monotonic() + 1.3  # by then, what was read is old
         await until(lambda: monotonic() > waited_until)
         release.set()
         await until(lambda: hook.count >= 2)
@@ -457,14 +457,15 @@ async def test_an_event_that_was_archived_before_the_delivery_is_sent_without_th
         return []
 
     world = MemoryWorld()
-    now = time()
+    now = 0.0
     monkeypatch.setattr(world.log, "read_again", nothing)
-    async with receiver() as hook, world.sender(clock=lambda: now) as assignment:
+    async with receiver() as hook, world.sender(ages=lambda: now) as assignment:
         world.register("first", hook.url)
         await until(lambda: "first" in assignment._running)
         world.add("a")
         await until(lambda: hook.count == 1)
         now += 60
+        world.log.archived.add("a")
         world.register("late", hook.url)
         await until(lambda: hook.count == 2)
 
@@ -482,14 +483,12 @@ async def test_a_customer_that_was_erased_before_the_delivery_is_not_in_it() -> 
     async with receiver(behave) as hook:
         webhook = world.register("w", hook.url)
         world.add("a")
-        async with world.sender(clock=lambda: now) as assignment:
+        async with world.sender(clock=lambda: now, ages=lambda: now) as assignment:
             await until(lambda: webhook["state"] == "failing")
-            for events in world.log.events:
-                for event in events:
-                    event["customer"] = None
+            world.log.erase("a")
             now += 3600
             assignment.wake_all()
-            await until(lambda: hook.count == 1)
+            await until(lambda: hook.count >= 1)
 
     assert b"crm-1" in hook.bodies[0]
     assert b"crm-1" not in hook.bodies[1]

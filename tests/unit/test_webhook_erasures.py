@@ -1,12 +1,13 @@
 """Whether a customer may have been erased since an event was read, as the end of the log says."""
 
-from time import time
+from time import monotonic
 from typing import cast
 
 from hypothesis import given
 from hypothesis import strategies as st
 from webhook_memory import MemoryLog
 
+from tracking_shared.contracts.documents import EventDocument
 from tracking_webhooks.adapters.log_reader import LogReader
 from tracking_webhooks.domain.recent_erasures import RecentErasures
 from tracking_webhooks.processing.tail import RECENT_EVENTS, Tail
@@ -30,35 +31,36 @@ def test_an_erasure_after_the_reading_is_never_overlooked(
 
 
 def test_before_the_first_look_nothing_is_known() -> None:
-    assert RecentErasures().may_concern("a", time())
+    assert RecentErasures().may_concern("a", monotonic())
 
 
 async def test_an_event_is_unchanged_until_its_order_is_erased() -> None:
     log, tail = _log_and_tail()
     await tail._look()
     first, other = log.add("a"), log.add("c")
-    read_at = time()
+    read_at = monotonic()
     await tail._look()
     assert tail.is_unchanged(first, read_at, read_at)
 
     log.erase("a")
     assert tail.is_unchanged(first, read_at, read_at)
-    assert not tail.is_unchanged(first, read_at, time())  # the tail has not looked since
-    until = time()
+    assert not tail.is_unchanged(first, read_at, monotonic())  # the tail has not looked since
+    until = monotonic()
     await tail._look()
     assert not tail.is_unchanged(first, read_at, until)
     assert tail.is_unchanged(other, read_at, until)
-    assert tail.is_unchanged(first, time() + 1, until)  # read again
+    assert tail.is_unchanged(first, monotonic() + 1, until)  # read again
 
 
 async def test_of_events_that_were_left_out_and_of_archived_orders_nothing_is_known() -> None:
     log, tail = _log_and_tail()
     await tail._look()
     event = log.add("a")
-    read_at = time()
+    read_at = monotonic()
     await tail._look()
     log.erase("a")
-    log.events[event["partition"]] += [event] * (RECENT_EVENTS + 1)
+    others = (event | {"seq": 3 + number} for number in range(RECENT_EVENTS + 1))
+    log.events[event["partition"]] += [cast(EventDocument, other) for other in others]
     await tail._look()
     assert not tail.is_unchanged(event, read_at, read_at)
 
@@ -66,10 +68,10 @@ async def test_of_events_that_were_left_out_and_of_archived_orders_nothing_is_kn
     await tail._look()
     event = log.add("a")
     await tail._look()
-    assert tail.is_unchanged(event, time(), 0)
+    assert tail.is_unchanged(event, monotonic(), 0)
     log.archived.add("a")
     await tail._look()
-    assert not tail.is_unchanged(event, time(), 0)
+    assert not tail.is_unchanged(event, monotonic(), 0)
 
 
 def _log_and_tail() -> tuple[MemoryLog, Tail]:

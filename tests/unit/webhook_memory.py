@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager, suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from time import time
+from time import monotonic, time
 from typing import Any, cast
 
 from tracking_shared.auth.revocations import RevocationList, Revocations
@@ -226,10 +226,12 @@ class MemoryWorld:
         return made
 
     @asynccontextmanager
-    async def sender(self, name: str = "a", clock: Callable[[], float] = time) -> AsyncIterator[Assignment]:
+    async def sender(
+        self, name: str = "a", clock: Callable[[], float] = time, ages: Callable[[], float] = monotonic
+    ) -> AsyncIterator[Assignment]:
         """A replica at work. It ends as one that is stopped."""
         async with open_sender(parse_networks("127.0.0.0/8")) as http:
-            tail = Tail(cast(LogReader, self.log))
+            tail = Tail(cast(LogReader, self.log), clock=ages)
             parts = Parts(
                 store=cast(WebhookStore, self.store),
                 reader=cast(LogReader, self.log),

@@ -30,7 +30,7 @@ export class Rows {
   #active = null;
   #frame = null;
   #laterFrame = null;
-  #measured = { scrollTop: 0, clientHeight: 0 }; // of the viewport
+  #measured = { scrollTop: 0, clientHeight: 0, head: 0 }; // of the viewport; `head`: above the rows
   #sought = null; // is scrolled into view as soon as it is in the list
   #revealed = null; // was scrolled into view, and stays there until the user scrolls
 
@@ -182,18 +182,18 @@ export class Rows {
   }
 
   #resize() {
-    const { scrollTop, clientHeight } = this.#measured;
+    const { scrollTop, clientHeight, head } = this.#measured;
     const height = this.#list.size * this.#height;
     this.#body.style.blockSize = `${height}px`;
     setAttribute(this.#viewport, "aria-rowcount", String(this.#list.size + 1));
-    this.#measured.scrollTop = Math.min(scrollTop, Math.max(0, height - clientHeight));
+    this.#measured.scrollTop = Math.min(scrollTop, Math.max(0, head + height - clientHeight));
     this.#draw();
   }
 
   /** Measured only when it changes: in between, the browser would have to lay out the page for it. */
   #measure() {
     const { scrollTop, clientHeight } = this.#viewport;
-    this.#measured = { scrollTop, clientHeight };
+    this.#measured = { scrollTop, clientHeight, head: this.#body.offsetTop };
   }
 
   #reveal(index) {

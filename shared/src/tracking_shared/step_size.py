@@ -17,8 +17,8 @@ class StepSize:
         """The size once a step of so many items has lasted so long. It changes by a factor of two at most,
         since one step may have waited for something else.
         """
-        if items < self.items and seconds < self.target_seconds:  # the rest of a list, says little
-            return self
         fitting = int(items * self.target_seconds / max(seconds, 1e-6))
+        if items < self.items and seconds < self.target_seconds and fitting <= self.items:
+            return self  # the rest of a list, which says little
         near = min(max(fitting, self.items // 2), 2 * self.items)
         return replace(self, items=min(max(near, self.least), self.most))

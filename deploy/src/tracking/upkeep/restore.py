@@ -7,7 +7,7 @@ partition forgets what it remembers, and reads again, as after any change from o
 from pathlib import Path
 from typing import Any
 
-from pymongo import DeleteOne, ReplaceOne
+from pymongo import DeleteOne
 from pymongo.asynchronous.client_session import AsyncClientSession
 
 from tracking.upkeep.archive import NotArchived, archive_errors
@@ -78,9 +78,10 @@ async def _restore(database: Database, archived: ArchivedOrderDocument, found: l
         home = {"_id": order_id, "partition": archived["partition"]}
         await database.order_homes.replace_one({"_id": order_id}, home, upsert=True, session=session)
         await database.archived_orders.delete_one({"_id": order_id}, session=session)
-        # Some may be there still: they had not been removed yet.
-        replaced: list[Any] = [ReplaceOne({"_id": event["_id"]}, event, upsert=True) for event in events]
-        await database.order_events.bulk_write(replaced, ordered=True, session=session)
+        # Some may be there still, and be about to be removed: to write equal ones would conflict with nothing.
+        ids = [event["_id"] for event in events]
+        await database.order_events.delete_many({"_id": {"$in": ids}}, session=session)
+        await database.order_events.insert_many(events, ordered=True, session=session)
         await database.orders.replace_one(
             {"_id": order_id}, project(events[-1]), upsert=True, session=session
         )

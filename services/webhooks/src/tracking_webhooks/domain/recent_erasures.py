@@ -1,4 +1,4 @@
-"""The orders whose customer was erased lately, as the log says. Pure; times are seconds since 1970."""
+"""The orders whose customer was erased lately, as the log says. Pure; times are seconds of one clock, never set back."""
 
 from math import inf
 

@@ -114,7 +114,7 @@ class Endpoint:
         self._tests: dict[str, bool] = {}
         """Test deliveries that were asked for; true: made, and not saved as such."""
         self._refreshing = asyncio.Lock()
-        self._refreshed = (parts.clock(), self._attempts.made)
+        self._refreshed = (parts.tail.clock(), self._attempts.made)
         """When events were read again, and how many requests had been made by then."""
         readable = self._selection.readable
         self._merchants, self._orders = readable.merchants, readable.orders
@@ -257,7 +257,7 @@ class Endpoint:
         limit = (room + 1) // 2
         found = self._parts.tail.recent(partition, after, limit)
         if found is None:
-            read_at = self._parts.clock()
+            read_at = self._parts.tail.clock()
             events, through = await self._parts.reader.read_matching(
                 partition, after, last, self._stages, limit
             )
@@ -332,14 +332,14 @@ class Endpoint:
         return entry.event
 
     def _is_old(self, entry: Entry) -> bool:
-        oldest = self._parts.clock() - FRESH_SECONDS
+        oldest = self._parts.tail.clock() - FRESH_SECONDS
         if entry.read_at >= oldest:
             return False
         return not self._parts.tail.is_unchanged(entry.event, entry.read_at, oldest)
 
     async def _refresh(self, entry: Entry) -> None:
         """Reads it again, and in the same request those that will be old when their turn comes."""
-        read_at = self._parts.clock()
+        read_at = self._parts.tail.clock()
         (since, before), made = self._refreshed, self._attempts.made
         self._refreshed = read_at, made
         count = refreshed_events(made - before, read_at - since)

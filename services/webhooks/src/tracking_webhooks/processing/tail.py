@@ -5,7 +5,7 @@ import logging
 import math
 from collections import deque
 from collections.abc import Callable, Sequence
-from time import time
+from time import monotonic
 from typing import NamedTuple
 
 from tracking_shared.contracts.cursors import Position
@@ -39,14 +39,18 @@ class RecentEvent(NamedTuple):
 
     event: EventDocument
     read_at: float
-    """Seconds since 1970. Its customer may have been erased since."""
+    """Of the tail's clock. Its customer may have been erased since."""
 
 
 class Tail:
     """Follows the end of the log."""
 
-    def __init__(self, reader: LogReader, on_new: OnNew = lambda _: None) -> None:
+    def __init__(
+        self, reader: LogReader, on_new: OnNew = lambda _: None, clock: Callable[[], float] = monotonic
+    ) -> None:
+        """`clock`: seconds. It is never set back: an erasure after the reading of an event is later by it."""
         self._reader = reader
+        self.clock = clock
         self.on_new = on_new
         """Called with new events, in the order of each partition; with none, if they were too many."""
         self.end: Position | None = None
@@ -76,13 +80,15 @@ class Tail:
 
     def is_recent(self, event: EventDocument) -> bool:
         """True if this object is one of those in memory, which all webhooks share."""
+        if event["partition"] >= len(self._recent):
+            return False  # of a log that was replaced
         events = self._recent[event["partition"]]
         index = event["seq"] - events[0].event["seq"] if events else -1
         return 0 <= index < len(events) and events[index].event is event
 
     def is_unchanged(self, event: EventDocument, read_at: float, until: float) -> bool:
-        """True if nobody has erased the customer of an event between its reading and `until`, both in seconds
-        since 1970. False: they may have, or it is not known.
+        """True if nobody has erased the customer of an event between its reading and `until`, both of the
+        tail's clock. False: they may have, or it is not known.
         """
         if self.start is None or self._looked_at < until:
             return False
@@ -107,7 +113,7 @@ class Tail:
 
     async def _look(self) -> None:
         self._woken.clear()
-        began = time()
+        began = self.clock()
         self.start, end = await self._reader.read_ends()
         if self.end is None or self.end.epoch != end.epoch:
             self._start(end)
@@ -125,7 +131,7 @@ class Tail:
 
     def _start(self, end: Position) -> None:
         self.end = end
-        self._erasures.start(time())
+        self._erasures.start(self.clock())
         self._recent = []
         self._make_room(len(end.seqs))
 
@@ -147,7 +153,7 @@ class Tail:
             self._leave_out(partition, last - PAGE_EVENTS)
             return
         events = await self._reader.read_new(partition, known, last)
-        read_at = time()
+        read_at = self.clock()
         self._recent[partition].extend(RecentEvent(event, read_at) for event in events)
         for event in events:
             if event_type(event) == "order.customer_erased":
@@ -159,7 +165,7 @@ class Tail:
     def _leave_out(self, partition: int, seq: int) -> None:
         """Goes on behind this seq. Who is further behind reads it from the database, each what it needs."""
         self._recent[partition].clear()
-        self._erasures.start(time())  # those in between are not read here
+        self._erasures.start(self.clock())  # those in between are not read here
         self._set_end(partition, seq)
         self.on_new(())
 
