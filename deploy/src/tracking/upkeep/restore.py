@@ -78,7 +78,7 @@ async def _restore(database: Database, archived: ArchivedOrderDocument, found: l
         home = {"_id": order_id, "partition": archived["partition"]}
         await database.order_homes.replace_one({"_id": order_id}, home, upsert=True, session=session)
         await database.archived_orders.delete_one({"_id": order_id}, session=session)
-        # Some may be there still, and be about to be removed: to write equal ones would conflict with nothing.
+        # Some may be there still, about to be removed: to write equal ones would conflict with nothing.
         ids = [event["_id"] for event in events]
         await database.order_events.delete_many({"_id": {"$in": ids}}, session=session)
         await database.order_events.insert_many(events, ordered=True, session=session)
