@@ -1,4 +1,4 @@
-"""The orders whose customer was erased lately, as the log says. Pure; times are seconds of one clock, never set back."""
+"""The orders whose customer was erased lately, as the log says. Pure; times are seconds of a monotonic clock."""
 
 from math import inf
 
