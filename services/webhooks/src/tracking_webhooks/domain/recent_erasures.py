@@ -1,4 +1,4 @@
-"""The orders whose customer was erased lately, as the log says. Pure; times are of a monotonic clock, in s."""
+"""The orders whose customer was erased lately, as the log says. Pure; times are of a monotonic clock."""
 
 from math import inf
 
