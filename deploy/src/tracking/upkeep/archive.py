@@ -235,6 +235,7 @@ class ArchiveRun:
                 if page is None:
                     return
                 selected = [(order["_id"], order["version"]) for order in page]
+                del page  # not kept beside them, for as long as ten parts take
                 for start in range(0, len(selected), self._part_orders):
                     part = await self._write(dict(selected[start : start + self._part_orders]))
                     if part is not None:
