@@ -8,7 +8,7 @@ from query_stack import QueryClient, World, running_query, store, token
 from test_openapi_answers import BEYOND, WEBHOOKS
 
 from openapi_checks import document_of, resolved
-from tracking_query.webhooks import endpoints
+from tracking_query.webhooks import webhook_requests
 from tracking_shared.contracts.problems import PROBLEM_MEDIA_TYPE
 
 MANAGER = token(sub="shop", merchants=["m-1"], scope="webhooks:manage")
@@ -31,7 +31,7 @@ OF_THE_SENDER = {"200 application/json"}
 
 @pytest.fixture
 async def query(mongodb_url: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[QueryClient]:
-    monkeypatch.setattr(endpoints, "TEST_SECONDS", 0.1)
+    monkeypatch.setattr(webhook_requests, "TEST_SECONDS", 0.1)
     async with running_query(mongodb_url) as client:
         await store(client.database, World())
         yield client
