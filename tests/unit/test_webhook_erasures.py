@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from webhook_memory import MemoryLog
 
-from tracking_shared.contracts.documents import EventDocument
+from tracking_shared.contracts.cursors import Position
 from tracking_webhooks.adapters.log_reader import LogReader
 from tracking_webhooks.domain.recent_erasures import RecentErasures
 from tracking_webhooks.processing.tail import RECENT_EVENTS, Tail
@@ -60,7 +60,7 @@ async def test_of_events_that_were_left_out_and_of_archived_orders_nothing_is_kn
     await tail._look()
     log.erase("a")
     others = (event | {"seq": 3 + number} for number in range(RECENT_EVENTS + 1))
-    log.events[event["partition"]] += [cast(EventDocument, other) for other in others]
+    log.events[event["partition"]] += list(others)
     await tail._look()
     assert not tail.is_unchanged(event, read_at, read_at)
 
@@ -72,6 +72,17 @@ async def test_of_events_that_were_left_out_and_of_archived_orders_nothing_is_kn
     log.archived.add("a")
     await tail._look()
     assert not tail.is_unchanged(event, monotonic(), 0)
+
+
+async def test_of_events_of_a_replaced_log_with_fewer_partitions_nothing_is_known() -> None:
+    log, tail = _log_and_tail()
+    await tail._look()
+    event = log.add("a")
+    await tail._look()
+    assert event["partition"] == 1
+    tail.start = Position("another", (0,))
+    tail._start(tail.start)
+    assert not tail.is_unchanged(event, 0.0, 0.0)
 
 
 def _log_and_tail() -> tuple[MemoryLog, Tail]:

@@ -92,9 +92,10 @@ class Tail:
         """
         if self.start is None or self._looked_at < until:
             return False
+        if self._erasures.may_concern(event["order_id"], read_at):
+            return False  # also each event of a log that was replaced
         # Orders that were archived are erased without an event of their own.
-        is_in_log = event["seq"] > self.start.seqs[event["partition"]]
-        return is_in_log and not self._erasures.may_concern(event["order_id"], read_at)
+        return event["seq"] > self.start.seqs[event["partition"]]
 
     async def run(self) -> None:
         """Follows the log until cancelled."""
