@@ -1,7 +1,9 @@
 """The board on a phone, which holds no more than the pages that were looked at, and says so."""
 
+import asyncio
+
 from desk import PHONE, Desk, counts_shown, creation, is_live, new_merchant, row_of, rows, scroll_to, update
-from playwright.async_api import Page, expect
+from playwright.async_api import Page, Route, expect
 
 from callers import eventually, token
 
@@ -44,6 +46,46 @@ async def test_a_phone_says_how_much_of_the_list_it_shows_and_is_what_the_api_li
         for row in await rows(page):
             assert row["order_id"] == wanted[row["index"]]
         await expect(page.get_by_test_id("gap-notice")).to_be_hidden()  # most orders are unknown here
+
+
+async def test_a_phone_shows_orders_before_they_are_counted_and_lists_again_what_changed_in_between(
+    desk: Desk,
+) -> None:
+    merchant = new_merchant()
+    ids = await desk.create(merchant, 20)
+    counting, listed, listing = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def late_count(route: Route) -> None:
+        await counting.wait()
+        await route.continue_()
+
+    async def late_answer(route: Route) -> None:
+        response = await route.fetch()
+        listed.set()
+        await listing.wait()
+        await route.fulfill(response=response)
+
+    async with desk.page(bearer=token(merchants=[merchant]), size=PHONE, touch=True) as page:
+        await page.route("**/v1/reports/open-counts*", late_count)
+        await page.reload()
+        await expect(row_of(page, ids[-1])).to_be_visible(timeout=8000)  # the count is given up after 10 s
+        await expect(page.get_by_test_id("count-open").locator(".chip-count")).to_have_text("\N{EN DASH}")
+        await desk.report([update(ids[-1], "cancelled"), creation(f"{merchant}-2nd", merchant)])
+        counting.set()
+        await is_live(page)
+        await expect(row_of(page, f"{merchant}-2nd")).to_be_visible()
+        await expect(row_of(page, ids[-1])).to_have_count(0)
+
+        await page.route("**/v1/orders?*", late_answer)
+        counting.clear()
+        await page.reload()
+        await listed.wait()
+        await desk.report([update(ids[-2], "cancelled"), creation(f"{merchant}-3rd", merchant)])
+        counting.set()
+        await is_live(page)
+        listing.set()
+        await expect(row_of(page, f"{merchant}-3rd")).to_be_visible()
+        await expect(row_of(page, ids[-2])).to_have_count(0)
 
 
 async def test_a_phone_misses_nothing_while_the_notifier_is_away(desk: Desk) -> None:

@@ -71,6 +71,7 @@ export class Board {
   #parts = {};
   #openId = null;
   #loaded = false;
+  #isListOutdated = false; // it was asked before the cursor of the counts, after which the stream goes on
   #api;
   #limits;
   #mayAct;
@@ -208,23 +209,31 @@ export class Board {
   #reset() {
     this.#loaded = true;
     this.#leaving.clear();
-    if (this.#filter) {
-      if (!this.#store.isPartial || !this.#listed.size) this.#listed.forget(this.#filter);
-      this.#listAgain(this.#store.isPartial ? AFTER_TODAY_MS : 0);
-    }
+    if (this.#filter) this.#listAfterReset();
     this.#sortAll();
     this.#rows.each((_, id) => this.#rows.refresh(id));
   }
 
+  /** Orders that are being listed are shown before they are listed again: it may be the first list of this page. */
+  #listAfterReset() {
+    if (this.#store.isPartial && this.#listed.isAsking) {
+      this.#isListOutdated = true;
+      return;
+    }
+    if (!this.#store.isPartial || !this.#listed.size) this.#listed.forget(this.#filter);
+    this.#listAgain(this.#store.isPartial ? AFTER_TODAY_MS : 0);
+  }
+
   #listAgain(milliseconds = 0) {
     if (!this.#filter) return;
+    this.#isListOutdated = false;
     this.#listed.outdate();
     this.#list(milliseconds);
   }
 
   /** Requests the orders that the page does not have, or the first ones if it has none yet. */
   #list(milliseconds) {
-    if (this.#store.isCounting) return;
+    if (this.#store.isCounting && !this.#store.isPartial) return; // it may be about to have all orders
     if (this.#isPaged(this.#filter) || !this.#loaded) this.#listed.askSoon(milliseconds);
   }
 
@@ -391,6 +400,7 @@ export class Board {
     setText(this.#parts.fault, fault ? `${missing}: ${fault}` : this.#listed.left);
     this.#parts.viewport.removeAttribute("aria-busy");
     if (fault && this.#store.isPartial) this.#listed.askSoon(LIST_AGAIN_MS);
+    else if (this.#isListOutdated) this.#listAgain();
     this.#sortAll();
   }
 
