@@ -433,6 +433,11 @@ def position_key(partition: int, seq: int) -> int:
     return partition * (MAX_SEQ + 1) + seq
 
 
+def position_keys(partition: int, first: int, last: int) -> list[int]:
+    """The `_id`s of the events from the seq `first` to `last`, both included, in their order."""
+    return [position_key(partition, seq) for seq in range(first, last + 1)]
+
+
 MAX_DUE_MS = 2**43 - 1
 """In the year 2248, later than any time that is taken from outside. With 1,024 partitions a key stays below
 2**53."""

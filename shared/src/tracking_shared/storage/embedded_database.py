@@ -8,6 +8,8 @@ to both, and what the tests see on the embedded database holds on a server. What
 - bare equalities: with an operator, the second field of an index is not used;
 - `$gt` instead of `$gte` for the start of a range behind another field: else it leaves out what equals the
   bound;
+- the keys of a page of the log instead of a range of keys, for which it looks through the whole log (10 of
+  200,000 events: 117 ms against 3);
 - a sort of its own where ids decide: the order of its index is wrong where one id is the beginning of
   another.
 """

@@ -8,8 +8,8 @@ from pymongo.asynchronous.client_session import AsyncClientSession
 from pymongo.read_concern import ReadConcern
 
 from tracking_shared.contracts.cursors import Position, resync_reason
-from tracking_shared.contracts.documents import PartitionDocument, log_start_of
-from tracking_shared.contracts.formats import PARTITIONS, upcast_all
+from tracking_shared.contracts.documents import EventDocument, PartitionDocument, log_start_of, position_keys
+from tracking_shared.contracts.formats import ORDER_EVENTS, PARTITIONS, upcast_all
 from tracking_shared.contracts.layout import are_numbered, layout_in
 from tracking_shared.storage.database import Database, DatabaseUnavailable, driver_errors
 
@@ -144,6 +144,18 @@ async def read_newest_log_end(database: Database, partitions: int, session: Asyn
         DatabaseUnavailable: no event log was set up. Errors of the driver are the caller's.
     """
     return _end_of(_checked(await newest_partitions(database, session), partitions))
+
+
+async def read_events(
+    database: Database, partition: int, first: int, last: int, session: AsyncClientSession
+) -> list[EventDocument]:
+    """The events from the seq `first` to `last`, both included, in their order.
+
+    Errors of the driver are the caller's.
+    """
+    keys = position_keys(partition, first, last)
+    found = database.order_events.find({"_id": {"$in": keys}}, session=session)
+    return upcast_all(ORDER_EVENTS, await found.sort("_id", 1).to_list())
 
 
 def _checked(documents: list[PartitionDocument], partitions: int) -> list[PartitionDocument]:

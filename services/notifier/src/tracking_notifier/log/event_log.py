@@ -15,14 +15,14 @@ from tracking_notifier.metrics import LAG
 from tracking_notifier.stream.events import Event, event_of
 from tracking_notifier.stream.filters import Audience, snapshot_order, snapshot_query
 from tracking_shared.contracts.cursors import Position, resync_reason
-from tracking_shared.contracts.documents import EventDocument, OrderDocument, position_key
-from tracking_shared.contracts.formats import ORDER_EVENTS, upcast_all
+from tracking_shared.contracts.documents import EventDocument, OrderDocument
 from tracking_shared.contracts.layout import padded
 from tracking_shared.contracts.workflow import Workflow
 from tracking_shared.storage.database import Database, DatabaseUnavailable, driver_errors
 from tracking_shared.storage.keyset import read_pages
 from tracking_shared.storage.reads import (
     CausalReads,
+    read_events,
     read_log_ends,
     read_log_ends_to_resume,
     read_newest_log_end,
@@ -120,12 +120,10 @@ class EventLog:
         return [event_of(event, self._workflow) for event in events]
 
     async def _read_events(self, partition: int, first: int, last: int) -> list[EventDocument]:
-        keys = {"$gte": position_key(partition, first), "$lte": position_key(partition, last)}
         async with self._reads:
             with driver_errors():
                 async with self._causal.session() as session:
-                    found = self._database.order_events.find({"_id": keys}, session=session)
-                    return upcast_all(ORDER_EVENTS, await found.sort("_id", 1).to_list(None))
+                    return await read_events(self._database, partition, first, last, session)
 
     async def read_snapshot(self, audience: Audience) -> AsyncIterator[list[OrderDocument]]:
         """Reads the orders of a snapshot for this audience, in pages.

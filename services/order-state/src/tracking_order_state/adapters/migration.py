@@ -15,7 +15,7 @@ from pymongo import DeleteOne, UpdateOne
 from pymongo.asynchronous.client_session import AsyncClientSession
 
 from tracking_order_state.errors import Fault, fault_of
-from tracking_shared.contracts.documents import OUTCOMES_ID, EventDocument, position_key, update_key
+from tracking_shared.contracts.documents import OUTCOMES_ID, EventDocument, position_keys, update_key
 from tracking_shared.contracts.timestamps import now
 from tracking_shared.storage.database import DURABLE, Database, DatabaseUnavailable, driver_errors
 
@@ -91,7 +91,7 @@ class OutcomeMigration:
                 for partition, seq in behind.items():
                     through = min(seq + CHUNK_EVENTS, ends[partition])
                     # Keys rather than a sort: there are no holes.
-                    keys = [position_key(partition, number) for number in range(seq + 1, through + 1)]
+                    keys = position_keys(partition, seq + 1, through)
                     after = reached | {str(partition): through}
                     await self._migrate(keys, reached, after)
                     reached = after

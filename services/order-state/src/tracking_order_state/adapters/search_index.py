@@ -25,7 +25,7 @@ from tracking_shared.contracts.documents import (
     EventDocument,
     PartitionDocument,
     log_start_of,
-    position_key,
+    position_keys,
 )
 from tracking_shared.contracts.texts import words_of_event
 from tracking_shared.contracts.timestamps import now
@@ -179,7 +179,7 @@ class SearchIndexer:
         partition = head["_id"]
         # Keys rather than a sort: there are no holes, except where orders were archived.
         last = min(seq + CHUNK_EVENTS, head["seq"])
-        keys = [position_key(partition, number) for number in range(seq + 1, last + 1)]
+        keys = position_keys(partition, seq + 1, last)
         found = await self._database.order_events.find({"_id": {"$in": keys}}, _FIELDS).to_list()
         events = sorted(found, key=lambda event: event["seq"])
         reached = max(min(last, log_start_of(head)), events[-1]["seq"] if events else seq)

@@ -8,7 +8,13 @@ from tracking_shared.contracts.documents import MAX_SEQ, EventDocument, position
 from tracking_shared.contracts.formats import ORDER_EVENTS, upcast_all
 from tracking_shared.storage.database import Database, DatabaseUnavailable
 from tracking_shared.storage.embedded_database import match_stages
-from tracking_shared.storage.reads import CausalReads, bounded_read, read_log_ends, read_newest_log_end
+from tracking_shared.storage.reads import (
+    CausalReads,
+    bounded_read,
+    read_events,
+    read_log_ends,
+    read_newest_log_end,
+)
 
 PAGE_EVENTS = 500
 
@@ -41,13 +47,13 @@ class LogReader:
             DatabaseUnavailable: also if one of them cannot be read yet.
         """
         last = min(last, after + PAGE_EVENTS)
-        events = await self._between(partition, after, last, [], PAGE_EVENTS)
+        events = await self._page(partition, after, last)
         if len(events) < last - after:
             with bounded_read():
                 async with self._causal.session() as session:
                     # Makes the next read at least as recent as the commit of these events.
                     await read_newest_log_end(self._database, self._partitions, session)
-            events = await self._between(partition, after, last, [], PAGE_EVENTS)
+            events = await self._page(partition, after, last)
         if len(events) < last - after:
             raise DatabaseUnavailable(f"events up to {last} of partition {partition} are not all there")
         return events
@@ -56,7 +62,10 @@ class LogReader:
         self, partition: int, after: int, last: int, stages: Sequence[dict[str, Any]], limit: int
     ) -> tuple[list[EventDocument], int]:
         """The next events that meet the conditions, and the seq up to which the log was looked through."""
-        last = min(last, after + (MAX_SEARCHED if stages else limit))
+        if not stages:
+            last = min(last, after + limit)
+            return await self._page(partition, after, last), last
+        last = min(last, after + MAX_SEARCHED)
         events = await self._between(partition, after, last, stages, limit)
         return events, events[-1]["seq"] if len(events) == limit else last
 
@@ -83,6 +92,11 @@ class LogReader:
         """The events as they are now: without the customer, if that was erased meanwhile."""
         keys = [event["_id"] for event in events]
         return await self._find([{"_id": {"$in": keys}}], {"_id": 1}, len(keys))
+
+    async def _page(self, partition: int, after: int, last: int) -> list[EventDocument]:
+        with bounded_read():
+            async with self._causal.session() as session:
+                return await read_events(self._database, partition, after + 1, min(last, MAX_SEQ), session)
 
     async def _between(
         self, partition: int, after: int, last: int, stages: Sequence[dict[str, Any]], limit: int
