@@ -4,15 +4,19 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from builders import TIME, create_command, update_command
+from builders import create_command, update_command
 from stored_outcomes import stored_outcomes
 from tracking_order_state.adapters.outcomes import MAX_UNKNOWN_PER_SENDER, UNKNOWN_LIFE
 from tracking_order_state.adapters.store import Store
 from tracking_order_state.domain.batch import decide_batch
 from tracking_shared.contracts.commands import AnyCommand, Source
 from tracking_shared.contracts.identifiers import content_update_id
+from tracking_shared.contracts.timestamps import now
 from tracking_shared.contracts.workflow import DEFAULT_WORKFLOW
 from tracking_shared.storage.database import Database, open_database
+
+NOW = now()
+"""What expires is removed by the database, so it must not be long ago."""
 
 INVENTOR, HONEST = Source(type="driver", id="inventor"), Source(type="driver", id="honest")
 
@@ -31,7 +35,7 @@ async def answers(database: Database, commands: list[AnyCommand]) -> list[tuple[
     position = await store.claim(0)
     known = await store.load(commands)
     decided = decide_batch(
-        commands, known, partition=0, seq=position.seq, time=TIME, workflow=DEFAULT_WORKFLOW
+        commands, known, partition=0, seq=position.seq, time=NOW, workflow=DEFAULT_WORKFLOW
     )
     await store.commit([position], [decided])
     return [
@@ -54,7 +58,7 @@ async def test_the_newest_refusals_of_a_sender_are_kept_and_others_lose_none(dat
 
     kept = [one for one in (await stored_outcomes(database)).values() if one["source"]["id"] == "inventor"]
     assert {one["order_id"] for one in kept} == {f"no-{1_007 + n}" for n in range(MAX_UNKNOWN_PER_SENDER)}
-    assert {one["expires_at"] for one in kept} == {TIME + UNKNOWN_LIFE}
+    assert {one["expires_at"] for one in kept} == {NOW + UNKNOWN_LIFE}
     assert await database.unknown_orders.count_documents({}) == 2
     assert await answers(database, early) == [("order-not-found", True)]
     assert await answers(database, invented(1_007, 1)) == [("order-not-found", True)]
