@@ -70,7 +70,7 @@ def test_a_request_that_fails_holds_up_no_other() -> None:
 
 @pytest.mark.parametrize(
     ("seconds", "steps"),
-    [(0.01, [25] * 8), (0.0003, [25, 50, 25, 50, 50]), (0.0001, [25, 50, 25, 100])],
+    [(0.01, [25] * 8), (0.0002, [25, 50, 25, 50, 50]), (0.0001, [25, 50, 25, 100])],
     ids=["slow", "medium", "quick"],
 )
 def test_a_request_is_carried_out_in_steps_that_do_not_last_long_and_each_order_once(
@@ -96,7 +96,7 @@ def test_a_request_stays_open_when_the_partition_is_lost_in_the_middle_of_it() -
     simulate(simulation())
 
 
-@pytest.mark.parametrize(("batches", "seconds"), [(0, 0.1), (1, 0.3)], ids=["alone", "beside callers"])
+@pytest.mark.parametrize(("batches", "seconds"), [(0, 0.1), (1, 0.4)], ids=["alone", "beside callers"])
 def test_it_pauses_between_steps_while_callers_send(batches: int, seconds: float) -> None:
     async def simulation() -> None:
         world = World(request("a", 100))

@@ -67,10 +67,10 @@ REQUEST_ORDERS = 100
 
 INSERTED_REQUESTS = 10
 
-READ_SIZE = StepSize(items=400, least=100, most=GROUP_EVENTS, target_seconds=0.02)
+READ_SIZE = StepSize(items=400, least=100, most=GROUP_EVENTS, target_seconds=0.01)
 """Events that are read at once."""
 
-PURGE_SIZE = StepSize(items=200, least=100, most=500, target_seconds=0.03)
+PURGE_SIZE = StepSize(items=200, least=100, most=500, target_seconds=0.015)
 """Events that are removed in one transaction."""
 
 GRACE_SECONDS = 2 * READ_SECONDS

@@ -8,8 +8,8 @@ from typing import TypeVar
 
 from tracking_shared.step_size import StepSize
 
-REST_FACTOR = 1.0
-"""The pause after each use of the database, in times of what that took: half of its time is for others."""
+REST_FACTOR = 2.0
+"""The pause after each use of the database, in times of what that took: two thirds of the time are for others."""
 
 T = TypeVar("T")
 

@@ -25,11 +25,11 @@ LOOK_SECONDS = 1.0
 FAULT_SECONDS = 30.0
 """The pause after a fault of our own code."""
 
-STEP_SIZE = StepSize(items=25, least=25, most=100, target_seconds=0.015)
+STEP_SIZE = StepSize(items=25, least=25, most=100, target_seconds=0.010)
 """Orders of a transaction, for whose end updates wait. One of 25 orders takes about twice as long as one of
 none, so smaller ones would hold up the archive more than they help callers."""
 
-REST_FACTOR = 2.0
+REST_FACTOR = 3.0
 """While callers send, the pause after a transaction is so many times as long as that took."""
 
 
