@@ -7,6 +7,7 @@ half of the processor time of a delivery, for what a delivery must not do (docs/
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import aiohttp
 from aiohttp.client_reqrep import ClientRequest
@@ -46,8 +47,7 @@ def destination(
     return Destination(connector, timeout, request, f"POST {url.raw_path_qs} HTTP/1.1", request.headers)
 
 
-@dataclass(frozen=True, slots=True)
-class Response:
+class Response(NamedTuple):
     """The head of an answer, and its body as it comes. The caller ends it."""
 
     message: RawResponseMessage

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from functools import lru_cache
 from time import monotonic, time
+from typing import NamedTuple
 
 import aiohttp
 from aiohttp.http import HttpProcessingError
@@ -37,8 +38,7 @@ MAX_DESTINATIONS = 4_096
 """URLs that are remembered as parsed and checked, some 3 KB each."""
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """The result of a request."""
 
     status: int | None

@@ -1,8 +1,7 @@
 """The request that delivers an event. Pure."""
 
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -16,8 +15,7 @@ MEDIA_TYPE = "application/cloudevents+json"
 TEST_TYPE = "webhook.test"
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """The message that is sent: its id, the same at each attempt, and the body."""
 
     message_id: str

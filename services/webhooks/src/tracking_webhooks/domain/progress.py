@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from itertools import islice
 from math import inf
+from typing import NamedTuple
 
 from tracking_shared.contracts.documents import EventDocument
 from tracking_shared.contracts.layout import padded
@@ -83,8 +84,7 @@ class Missed:
     read again is not counted again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Work:
+class Work(NamedTuple):
     """One thing to do: deliver `entry`; without it, the next event of a delayed order, which is read then."""
 
     order_id: str
