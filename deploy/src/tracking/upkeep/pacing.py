@@ -9,7 +9,8 @@ from typing import TypeVar
 from tracking_shared.step_size import StepSize
 
 REST_FACTOR = 2.0
-"""The pause after each use of the database, in times of what that took: two thirds of it are for others."""
+"""The pause after each use of the database, in times of what that took, so that others have two thirds of the
+time."""
 
 T = TypeVar("T")
 

@@ -149,9 +149,9 @@ async def read_newest_log_end(database: Database, partitions: int, session: Asyn
 async def read_events(
     database: Database, partition: int, first: int, last: int, session: AsyncClientSession
 ) -> list[EventDocument]:
-    """The events from the seq `first` to `last`, both included, in their order.
+    """The events from the seq `first` to `last`, both included, in their order. The caller bounds how many.
 
-    Errors of the driver are the caller's.
+    By keys, not by a range of them: see `embedded_database`. Errors of the driver are the caller's.
     """
     keys = position_keys(partition, first, last)
     found = database.order_events.find({"_id": {"$in": keys}}, session=session)
