@@ -1,8 +1,8 @@
 """The console in a real browser: the delay of a change, its cost there, its memory, and very large boards.
 
 All times are the page's own, but for the load itself. Tasks are those that the browser reports as long ones:
-50 ms or more by the clock, so a busy machine lengthens them. On large boards they do not wait for processors that
-the stack takes, which a desk or a phone does not share.
+50 ms or more by the clock, so a busy machine lengthens them. On large boards they
+do not wait for the processors that the stack takes, which a desk or a phone does not share.
 """
 
 import asyncio
